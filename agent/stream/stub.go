@@ -1,0 +1,3 @@
+package stream
+
+type conn struct{}

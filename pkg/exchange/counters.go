@@ -1,0 +1,102 @@
+package exchange
+
+// A Counter is something that a pipeline counts apart from its tables: what it
+// saw, and what it could not see. Ids are part of the bucket format: append,
+// never reorder.
+type Counter uint8
+
+// What was seen.
+const (
+	Packets            Counter = iota // frames read from the source
+	PacketBytes                       // their original length
+	Segments                          // TCP segments decoded
+	Connections                       // flows that entered the table
+	Requests                          // request heads completed
+	Responses                         // final response heads completed
+	InterimResponses                  // 1xx other than 101
+	Outcomes                          // exchanges ended
+	UnmatchedRequests                 // ended without a response
+	UnmatchedResponses                // ended without a request
+	EarlyResponses                    // began before their request ended
+	Upgrades                          // exchanges that turned into a tunnel
+
+	// What was not seen, or not understood.
+	KernelDrops       // packets the kernel had no room for
+	TruncatedPackets  // captured shorter than they were (snaplen, small ring blocks)
+	MalformedPackets  // headers that contradict themselves
+	FragmentsDropped  // IP fragments that never made a datagram
+	UndecodedPackets  // an encapsulation that is not known, or nested too deep
+	GapBytes          // TCP payload that never arrived here
+	Gaps              // runs of such bytes
+	Resyncs           // times a parser lost its place and found the next message
+	Malformed         // messages whose start looked like HTTP and whose head or framing is not
+	SkippedBytes      // HTTP connection bytes passed over while out of step
+	OversizedHeads    // heads longer than max_header_bytes
+	PipelineOverflows // requests beyond max_pipelined on one connection
+	EvictedFlows      // connections given up to stay within the flow limit
+	EvictedBytes      // out-of-order bytes given up to stay within memory
+	FlowPanics        // connections lost to a fault of this program
+	StatisticPanics   // observations a statistic lost to its own fault
+	EvictedKeys       // table rows folded into "other"
+	LateEvents        // events for an interval already closed, sent as a further part
+	SpoolDropped      // closed buckets the full spool had to drop
+
+	// Bytes and connections that are not HTTP/1: left alone on purpose.
+	OtherTLS
+	OtherHTTP2
+	OtherSSH
+	OtherRTSP
+	OtherSIP
+	OtherUpgraded // connections that left HTTP through 101 or CONNECT
+	OtherUnknown
+
+	// Requests that two servers would frame differently.
+	SmugglingSuspects
+
+	NumCounters
+)
+
+var counterNames = [NumCounters]string{
+	Packets: "packets", PacketBytes: "packet_bytes", Segments: "segments", Connections: "connections",
+	Requests: "requests", Responses: "responses", InterimResponses: "interim_responses", Outcomes: "outcomes",
+	UnmatchedRequests: "unmatched_requests", UnmatchedResponses: "unmatched_responses",
+	EarlyResponses: "early_responses", Upgrades: "upgrades",
+	KernelDrops: "kernel_drops", TruncatedPackets: "truncated_packets", MalformedPackets: "malformed_packets",
+	FragmentsDropped: "fragments_dropped", UndecodedPackets: "undecoded_packets",
+	GapBytes: "gap_bytes", Gaps: "gaps", Resyncs: "resyncs", Malformed: "malformed",
+	SkippedBytes: "skipped_bytes", OversizedHeads: "oversized_heads", PipelineOverflows: "pipeline_overflows",
+	EvictedFlows: "evicted_flows", EvictedBytes: "evicted_bytes", FlowPanics: "flow_panics",
+	StatisticPanics: "statistic_panics", EvictedKeys: "evicted_keys", LateEvents: "late_events",
+	SpoolDropped: "spool_dropped_buckets",
+	OtherTLS:     "tls", OtherHTTP2: "http2", OtherSSH: "ssh", OtherRTSP: "rtsp", OtherSIP: "sip",
+	OtherUpgraded: "upgraded", OtherUnknown: "unknown",
+	SmugglingSuspects: "smuggling_suspects",
+}
+
+// String returns the name that outputs and docs/formats.md carry.
+func (c Counter) String() string { return counterNames[c] }
+
+// Loss reports whether c counts something that was not seen or not understood.
+func (c Counter) Loss() bool { return c >= KernelDrops && c <= SpoolDropped }
+
+// OtherProtocol reports whether c counts connections of another protocol.
+func (c Counter) OtherProtocol() bool { return c >= OtherTLS && c <= OtherUnknown }
+
+// Counters holds one value for each Counter. The rooms of one pipeline share
+// one Counters and add to it; it is not safe for concurrent use.
+type Counters [NumCounters]uint64
+
+// Add adds every value of b to c.
+func (c *Counters) Add(b *Counters) {
+	for i := range c {
+		c[i] += b[i]
+	}
+}
+
+// Sub returns c - b, value by value: what happened since b was copied from c.
+func (c *Counters) Sub(b *Counters) (d Counters) {
+	for i := range c {
+		d[i] = c[i] - b[i]
+	}
+	return d
+}
