@@ -1,0 +1,58 @@
+# httpctl: `make demo` shows it, `make test` proves it.
+SHELL := /bin/bash
+GO    ?= go
+TOOL  := $(GO) tool -modfile=tools/go.mod
+export CGO_ENABLED ?= 0
+
+FUZZTIME ?= 30s
+BENCH_DIR ?= /tmp/httpctl-bench
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+
+.PHONY: build
+build: ## build the three static programs into bin/
+	$(GO) build -trimpath -o bin/ ./cmd/httpctl ./cmd/httpctl-agent ./cmd/httpctl-aggregator
+
+.PHONY: demo
+demo: build ## watch real traffic be learned, alerted on and dismissed, in 90 seconds
+	$(GO) build -trimpath -o bin/ ./demo
+	bin/demo
+
+.PHONY: test
+test: test-tools ## install what the tests need (as root on Debian), then run all of them
+	$(GO) test ./...
+	cd examples/plugin-tld && $(GO) test ./...
+
+.PHONY: test-tools
+test-tools:
+	@scripts/test-tools
+
+.PHONY: check
+check: ## format, vet, lint, generated code up to date
+	scripts/check
+
+.PHONY: race
+race: ## the tests under the race detector (needs a C compiler)
+	CGO_ENABLED=1 $(GO) test -race -short ./...
+
+.PHONY: proto
+proto: ## regenerate the gRPC code
+	$(TOOL) buf generate
+
+.PHONY: fuzz
+fuzz: ## fuzz every parser in turn, FUZZTIME each (default 30s)
+	FUZZTIME=$(FUZZTIME) scripts/fuzz
+
+.PHONY: bench
+bench: build test-tools ## make a capture of a million packets with nginx and wrk (root), compare with nginx's log and tshark
+	BENCH_DIR=$(BENCH_DIR) scripts/bench
+
+.PHONY: install
+install: build ## install the programs into $(PREFIX)/bin (default /usr/local)
+	install -D -m 0755 -t $(DESTDIR)$(or $(PREFIX),/usr/local)/bin bin/httpctl bin/httpctl-agent bin/httpctl-aggregator
+
+.PHONY: clean
+clean: ## remove what the other targets made
+	rm -rf bin $(BENCH_DIR)

@@ -1,0 +1,140 @@
+package testkit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// Lab is a set of hosts on one machine: network namespaces, each with an eth0
+// on a common switch, which is a namespace too. Nothing outside the lab can be
+// reached from it, and the machine's own network is not touched.
+type Lab struct {
+	prefix string
+	hosts  []string
+	made   []string // namespaces to delete
+}
+
+// NewLab makes a namespace for each host. It needs root and `ip`; the error
+// names what is missing. Close removes everything.
+func NewLab(hosts ...string) (*Lab, error) {
+	if os.Geteuid() != 0 {
+		return nil, errors.New("network namespaces need root (CAP_SYS_ADMIN and CAP_NET_ADMIN)")
+	}
+	if _, err := lookPath("ip"); err != nil {
+		return nil, errors.New("`ip` is not installed (Debian package iproute2)")
+	}
+	l := &Lab{prefix: fmt.Sprintf("hc%d-", os.Getpid()), hosts: hosts}
+	if err := l.build(); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+func (l *Lab) build() error {
+	sw := l.prefix + "switch"
+	if err := l.namespace(sw); err != nil {
+		return err
+	}
+	steps := [][]string{
+		{"-n", sw, "link", "add", "br0", "type", "bridge"},
+		{"-n", sw, "link", "set", "br0", "up"},
+	}
+	for i, host := range l.hosts {
+		ns := l.prefix + host
+		if err := l.namespace(ns); err != nil {
+			return err
+		}
+		port := fmt.Sprintf("port%d", i)
+		steps = append(steps,
+			[]string{"-n", sw, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", ns},
+			[]string{"-n", sw, "link", "set", port, "master", "br0", "up"},
+			[]string{"-n", ns, "addr", "add", l.Address(host).String() + "/24", "dev", "eth0"},
+			[]string{"-n", ns, "link", "set", "lo", "up"},
+			[]string{"-n", ns, "link", "set", "eth0", "up"},
+		)
+	}
+	for _, args := range steps {
+		if err := ip(args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *Lab) namespace(name string) error {
+	if err := ip("netns", "add", name); err != nil {
+		return err
+	}
+	l.made = append(l.made, name)
+	return nil
+}
+
+// Address returns the address of a host on the switch, of 192.0.2.0/24.
+func (l *Lab) Address(host string) netip.Addr {
+	for i, h := range l.hosts {
+		if h == host {
+			return netip.AddrFrom4([4]byte{192, 0, 2, byte(10 + i)})
+		}
+	}
+	panic("testkit: no host " + host + " in the lab")
+}
+
+// Command prepares a command that runs on a host. It is killed when ctx ends.
+func (l *Lab) Command(ctx context.Context, host, name string, args ...string) *exec.Cmd {
+	if path, err := lookPath(name); err == nil {
+		name = path
+	}
+	return exec.CommandContext(ctx, mustLookPath("ip"), append([]string{"netns", "exec", l.prefix + host, name}, args...)...)
+}
+
+// Close removes the namespaces, and with them their links. Stop what runs in
+// them first: a namespace lives on, unnamed, while a process is in it.
+func (l *Lab) Close() error {
+	var errs []error
+	for _, name := range l.made {
+		errs = append(errs, ip("netns", "del", name))
+	}
+	l.made = nil
+	return errors.Join(errs...)
+}
+
+func ip(args ...string) error {
+	out, err := exec.Command(mustLookPath("ip"), args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("ip %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+// lookPath finds a program, also where Debian keeps those of root.
+func lookPath(name string) (string, error) {
+	if path, err := exec.LookPath(name); err == nil {
+		return path, nil
+	}
+	for _, dir := range []string{"/usr/sbin", "/sbin"} {
+		if path := filepath.Join(dir, name); isProgram(path) {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("%s is not installed", name)
+}
+
+func mustLookPath(name string) string {
+	path, err := lookPath(name)
+	if err != nil {
+		return name
+	}
+	return path
+}
+
+func isProgram(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
+}
