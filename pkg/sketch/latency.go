@@ -1,13 +1,23 @@
 // Package sketch holds the bounded summaries that tables are made of.
 package sketch
 
+import (
+	"math"
+	"math/bits"
+	"slices"
+)
+
 // Latency summarises durations in nanoseconds with a relative accuracy of 1%
 // (DDSketch, Masson et al. 2019): any quantile it returns is within 1% of an
 // observed value. The zero value is empty and ready to use. It is not safe
 // for concurrent use.
+//
+// Sketches add up without loss: merging the sketches of two halves gives the
+// sketch of the whole, bin by bin, in any order. A sketch never has more than
+// [MaxBins] bins (35 KB); what HTTP servers do in an interval needs a few dozen.
 type Latency struct {
 	Count uint64
-	Sum   uint64 // nanoseconds
+	Sum   uint64 // nanoseconds, exact; it rests at its largest value instead of wrapping
 	Min   int64
 	Max   int64
 	// Bins holds (index, count), by rising index, without zero counts.
@@ -18,4 +28,206 @@ type Latency struct {
 type Bin struct {
 	Index int32
 	Count uint64
+}
+
+// The mapping of durations to bins. It is part of the bucket format: a change
+// needs a new version of every table with a latency measure.
+//
+// Bin i >= 0 holds the durations in (bounds[i-1], bounds[i]], where bounds[i]
+// is gamma^i rounded down; bin -1 holds zero. The bounds are made by repeated
+// multiplication, which IEEE 754 rounds alike on every machine, so two
+// machines never disagree about a bin.
+const (
+	accuracy = 0.01
+	gamma    = (1 + accuracy) / (1 - accuracy)
+
+	// MinIndex is the index of the bin of zero, MaxIndex that of the longest
+	// duration, 2^63-1 ns.
+	MinIndex = -1
+	MaxIndex = 2184
+	// MaxBins is how many bins there are.
+	MaxBins = MaxIndex - MinIndex + 1
+)
+
+var (
+	bounds [MaxIndex + 1]uint64
+	// values[i] stands for bin i: at most 1% from either of its ends.
+	values [MaxIndex + 1]float64
+	// first[n] is the bin of the smallest duration of n bits.
+	first [65]int32
+)
+
+func init() {
+	b := 1.0
+	for i := range bounds {
+		values[i] = b * 2 / (1 + gamma)
+		bounds[i] = math.MaxInt64
+		if b < math.MaxInt64 {
+			bounds[i] = uint64(b)
+		}
+		b *= gamma
+	}
+	i := int32(0)
+	for n := 1; n < len(first)-1; n++ {
+		for bounds[i] < 1<<(n-1) {
+			i++
+		}
+		first[n] = i
+	}
+	first[64] = MaxIndex
+}
+
+// Index returns the bin of a duration; a negative one counts as 0.
+func Index(ns int64) int32 {
+	if ns <= 0 {
+		return MinIndex
+	}
+	v := uint64(ns)
+	n := bits.Len64(v)
+	lo, hi := first[n], first[n+1]
+	for lo < hi {
+		mid := (lo + hi) / 2
+		if bounds[mid] < v {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo
+}
+
+// Add records one duration in nanoseconds; a negative one counts as 0. It
+// allocates only when a bin is new and there is no room for it.
+func (l *Latency) Add(ns int64) {
+	ns = max(ns, 0)
+	if l.Count == 0 || ns < l.Min {
+		l.Min = ns
+	}
+	l.Max = max(l.Max, ns)
+	l.Count = addSaturating(l.Count, 1)
+	l.Sum = addSaturating(l.Sum, uint64(ns))
+	index := Index(ns)
+	i := l.search(index)
+	if i < len(l.Bins) && l.Bins[i].Index == index {
+		l.Bins[i].Count = addSaturating(l.Bins[i].Count, 1)
+		return
+	}
+	l.Bins = slices.Insert(l.Bins, i, Bin{index, 1})
+}
+
+// search returns the position of the first bin whose index is at least index.
+func (l *Latency) search(index int32) int {
+	lo, hi := 0, len(l.Bins)
+	for lo < hi {
+		mid := int(uint(lo+hi) / 2)
+		if l.Bins[mid].Index < index {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo
+}
+
+// Merge adds o to l and takes no memory of it. A nil o is empty.
+func (l *Latency) Merge(o *Latency) {
+	if o == nil || o.Count == 0 {
+		return
+	}
+	if l.Count == 0 || o.Min < l.Min {
+		l.Min = o.Min
+	}
+	l.Max = max(l.Max, o.Max)
+	l.Count = addSaturating(l.Count, o.Count)
+	l.Sum = addSaturating(l.Sum, o.Sum)
+
+	// Count the bins that are new, make room, and merge from the end, in place.
+	missing := 0
+	for i, j := 0, 0; j < len(o.Bins); j++ {
+		for i < len(l.Bins) && l.Bins[i].Index < o.Bins[j].Index {
+			i++
+		}
+		if i == len(l.Bins) || l.Bins[i].Index != o.Bins[j].Index {
+			missing++
+		}
+	}
+	i, j := len(l.Bins)-1, len(o.Bins)-1
+	l.Bins = slices.Grow(l.Bins, missing)[:len(l.Bins)+missing]
+	for k := len(l.Bins) - 1; j >= 0; k-- {
+		switch {
+		case i < 0 || l.Bins[i].Index < o.Bins[j].Index:
+			l.Bins[k] = o.Bins[j]
+			j--
+		case l.Bins[i].Index > o.Bins[j].Index:
+			l.Bins[k] = l.Bins[i]
+			i--
+		default:
+			l.Bins[k] = Bin{l.Bins[i].Index, addSaturating(l.Bins[i].Count, o.Bins[j].Count)}
+			i--
+			j--
+		}
+	}
+}
+
+// Reset empties l and keeps its memory.
+func (l *Latency) Reset() { *l = Latency{Bins: l.Bins[:0]} }
+
+// Clone returns a copy that shares no memory with l; that of nil is nil.
+func (l *Latency) Clone() *Latency {
+	if l == nil {
+		return nil
+	}
+	c := *l
+	c.Bins = slices.Clone(l.Bins)
+	return &c
+}
+
+// Quantile returns the q-quantile in nanoseconds, or 0 when empty; q is taken
+// into [0, 1]. It is within 1% of the observation of rank q*(Count-1), rounded
+// down, among all in rising order. A nil sketch is empty.
+func (l *Latency) Quantile(q float64) int64 {
+	if l == nil || l.Count == 0 {
+		return 0
+	}
+	if !(q > 0) {
+		return l.Min
+	}
+	if q >= 1 {
+		return l.Max
+	}
+	rank := q * float64(l.Count-1)
+	seen := uint64(0)
+	for _, b := range l.Bins {
+		seen = addSaturating(seen, b.Count)
+		if float64(seen) > rank {
+			return min(max(binValue(b.Index), l.Min), l.Max)
+		}
+	}
+	return l.Max
+}
+
+// binValue returns the duration that stands for a bin.
+func binValue(index int32) int64 {
+	if index < 0 || index > MaxIndex {
+		return 0
+	}
+	if v := math.Round(values[index]); v < math.MaxInt64 {
+		return int64(v)
+	}
+	return math.MaxInt64
+}
+
+// Mean returns the exact average in nanoseconds, or 0 when empty or nil.
+func (l *Latency) Mean() int64 {
+	if l == nil || l.Count == 0 {
+		return 0
+	}
+	return int64(min(l.Sum/l.Count, math.MaxInt64))
+}
+
+func addSaturating(a, b uint64) uint64 {
+	if s := a + b; s >= a {
+		return s
+	}
+	return math.MaxUint64
 }
