@@ -1,0 +1,157 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// oracle is what nginx says it served.
+type oracle struct {
+	Requests int64
+	// Tops holds dimension -> key -> count, as the names of `httpctl top`.
+	Tops             map[string]map[string]int64
+	Upload, Download map[string]int64 // by domain, wire bytes
+}
+
+// readLog adds up nginx's access log.
+func readLog(path string) (*oracle, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	o := &oracle{Tops: map[string]map[string]int64{}, Upload: map[string]int64{}, Download: map[string]int64{}}
+	add := func(dimension, key string) {
+		if o.Tops[dimension] == nil {
+			o.Tops[dimension] = map[string]int64{}
+		}
+		o.Tops[dimension][key]++
+	}
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		var r struct {
+			Method, Host, URI, Agent string
+			Status                   int
+			RequestLength            int64 `json:"request_length"`
+			BytesSent                int64 `json:"bytes_sent"`
+		}
+		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		o.Requests++
+		path, _, _ := strings.Cut(r.URI, "?")
+		first, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+		add("method", r.Method)
+		add("status", fmt.Sprint(r.Status))
+		add("domain", r.Host)
+		add("section", r.Host+"/"+first)
+		add("user_agent", r.Agent)
+		o.Upload[r.Host] += r.RequestLength
+		o.Download[r.Host] += r.BytesSent
+	}
+	return o, lines.Err()
+}
+
+// compare returns an error that names every difference.
+func compare(got report, want *oracle) error {
+	var errs []error
+	differ := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if got.Requests != want.Requests || got.Responses != want.Requests {
+		differ("requests, responses = %d, %d, nginx logged %d", got.Requests, got.Responses, want.Requests)
+	}
+	for dimension, keys := range want.Tops {
+		rows := map[string]int64{}
+		for _, r := range got.Tops[dimension] {
+			rows[r.Key] = r.Hits
+		}
+		if len(rows) != len(keys) {
+			differ("%s has %d keys, want %d", dimension, len(rows), len(keys))
+		}
+		for key, n := range keys {
+			if rows[key] != n {
+				differ("%s %q = %d, want %d", dimension, key, rows[key], n)
+			}
+		}
+	}
+	for _, r := range got.Tops["volume"] {
+		if r.UploadBytes != want.Upload[r.Key] || r.DownloadBytes != want.Download[r.Key] {
+			differ("volume of %q = %d up, %d down, want %d, %d", r.Key, r.UploadBytes, r.DownloadBytes, want.Upload[r.Key], want.Download[r.Key])
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// cost is what a run of a program took.
+type cost struct {
+	stdout    []byte
+	cpu, wall time.Duration
+	rss       int64 // bytes
+}
+
+// measure runs a program several times and returns the run of median CPU time.
+func measure(runs int, name string, args ...string) (cost, error) {
+	var all []cost
+	for range runs {
+		cmd := exec.Command(name, args...)
+		var stdout, stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		start := time.Now()
+		if err := cmd.Run(); err != nil {
+			return cost{}, fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, stderr.Bytes())
+		}
+		c := cost{stdout: stdout.Bytes(), wall: time.Since(start), cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()}
+		if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
+			c.rss = usage.Maxrss << 10 // getrusage(2): kilobytes
+		}
+		all = append(all, c)
+	}
+	slices.SortFunc(all, func(a, b cost) int { return int(a.cpu - b.cpu) })
+	return all[len(all)/2], nil
+}
+
+// race prints the cost of each program on the same, cached file.
+func race(httpctl, capture string, packets int64, runs int) error {
+	programs := []struct {
+		name string
+		runs int
+		args []string
+	}{
+		{"httpctl read", runs, []string{httpctl, "read", "-o", "json", capture}},
+		{"tcpdump --count", runs, []string{"tcpdump", "--count", "-r", capture}},
+		{"tshark -Y http", 1, []string{"tshark", "-n", "-r", capture, "-Y", "http", "-T", "fields", "-e", "http.request.method", "-e", "http.response.code"}},
+	}
+	fmt.Printf("%-16s %12s %10s %10s %10s %12s\n", "program", "packets/s", "CPU s", "wall s", "MiB", "x httpctl")
+	var first, tshark float64
+	var rss int64
+	for _, p := range programs {
+		c, err := measure(p.runs, p.args[0], p.args[1:]...)
+		if err != nil {
+			fmt.Printf("%-16s not measured: %v\n", p.name, err)
+			continue
+		}
+		speed := float64(packets) / c.wall.Seconds()
+		switch {
+		case first == 0:
+			first, rss = speed, c.rss
+		case strings.HasPrefix(p.name, "tshark"):
+			tshark = speed
+		}
+		fmt.Printf("%-16s %12.0f %10.2f %10.2f %10.1f %12.3f\n", p.name, speed, c.cpu.Seconds(), c.wall.Seconds(), float64(c.rss)/(1<<20), speed/first)
+	}
+	if tshark > 0 {
+		fmt.Printf("httpctl reads %.0f times the packets/s of tshark (bar: 20), in %.0f MiB (bar: 150)\n", first/tshark, float64(rss)/(1<<20))
+		if first < 20*tshark || rss > 150<<20 {
+			return errors.New("a bar is missed")
+		}
+	}
+	return nil
+}

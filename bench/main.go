@@ -1,0 +1,70 @@
+// Command bench makes a capture of real traffic (nginx and wrk in two network
+// namespaces), then compares what `httpctl read` counts in it with nginx's own
+// log, to the unit, and its speed with tshark and a bare read of the packets.
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+func main() {
+	dir := flag.String("dir", "/tmp/httpctl-bench", "where the capture is made and kept")
+	httpctl := flag.String("httpctl", "bin/httpctl", "the program to measure")
+	requests := flag.Int("requests", 120000, "requests in the capture")
+	runs := flag.Int("runs", 5, "runs of each program; medians are shown (tshark runs once)")
+	flag.Parse()
+	if err := run(*dir, *httpctl, *requests, *runs); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(dir, httpctl string, requests, runs int) error {
+	capture := filepath.Join(dir, "bench.pcap")
+	log := filepath.Join(dir, "access.log")
+	if _, err := os.Stat(capture); errors.Is(err, os.ErrNotExist) {
+		if err := record(dir, capture, requests); err != nil {
+			return err
+		}
+	}
+	want, err := readLog(log)
+	if err != nil {
+		return err
+	}
+	out, err := measure(1, httpctl, "read", "-o", "json", "--top", "0", capture)
+	if err != nil {
+		return err
+	}
+	var got report
+	if err := json.Unmarshal(out.stdout, &got); err != nil {
+		return fmt.Errorf("httpctl read: %w", err)
+	}
+	fmt.Printf("capture: %d packets, %d bytes; nginx logged %d requests\n", got.Packets, got.Bytes, want.Requests)
+	if err := compare(got, want); err != nil {
+		return err
+	}
+	fmt.Println("counts by method, status, domain, section, and volume: equal to nginx's log")
+	return race(httpctl, capture, got.Packets, runs)
+}
+
+// report is what is used of `httpctl read -o json`.
+type report struct {
+	Packets            int64 `json:"packets"`
+	Bytes              int64 `json:"bytes"`
+	Requests           int64 `json:"requests"`
+	Responses          int64 `json:"responses"`
+	UnmatchedRequests  int64 `json:"unmatched_requests"`
+	UnmatchedResponses int64 `json:"unmatched_responses"`
+	Tops               map[string][]struct {
+		Key           string `json:"key"`
+		Hits          int64  `json:"hits"`
+		Bytes         int64  `json:"bytes"`
+		UploadBytes   int64  `json:"upload_bytes"`
+		DownloadBytes int64  `json:"download_bytes"`
+	} `json:"tops"`
+}
