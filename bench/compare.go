@@ -1,68 +1,20 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/httpctl/httpctl/pkg/testkit"
 )
 
-// oracle is what nginx says it served.
-type oracle struct {
-	Requests int64
-	// Tops holds dimension -> key -> count, as the names of `httpctl top`.
-	Tops             map[string]map[string]int64
-	Upload, Download map[string]int64 // by domain, wire bytes
-}
-
-// readLog adds up nginx's access log.
-func readLog(path string) (*oracle, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	o := &oracle{Tops: map[string]map[string]int64{}, Upload: map[string]int64{}, Download: map[string]int64{}}
-	add := func(dimension, key string) {
-		if o.Tops[dimension] == nil {
-			o.Tops[dimension] = map[string]int64{}
-		}
-		o.Tops[dimension][key]++
-	}
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		var r struct {
-			Method, Host, URI, Agent string
-			Status                   int
-			RequestLength            int64 `json:"request_length"`
-			BytesSent                int64 `json:"bytes_sent"`
-		}
-		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
-		o.Requests++
-		path, _, _ := strings.Cut(r.URI, "?")
-		first, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
-		add("method", r.Method)
-		add("status", fmt.Sprint(r.Status))
-		add("domain", r.Host)
-		add("section", r.Host+"/"+first)
-		add("user_agent", r.Agent)
-		o.Upload[r.Host] += r.RequestLength
-		o.Download[r.Host] += r.BytesSent
-	}
-	return o, lines.Err()
-}
-
 // compare returns an error that names every difference.
-func compare(got report, want *oracle) error {
+func compare(got report, want *testkit.AccessLog) error {
 	var errs []error
 	differ := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if got.Requests != want.Requests || got.Responses != want.Requests {

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/httpctl/httpctl/pkg/testkit"
 )
 
 func main() {
@@ -26,13 +28,12 @@ func main() {
 
 func run(dir, httpctl string, requests, runs int) error {
 	capture := filepath.Join(dir, "bench.pcap")
-	log := filepath.Join(dir, "access.log")
 	if _, err := os.Stat(capture); errors.Is(err, os.ErrNotExist) {
 		if err := record(dir, capture, requests); err != nil {
 			return err
 		}
 	}
-	want, err := readLog(log)
+	want, err := testkit.ReadAccessLog(dir)
 	if err != nil {
 		return err
 	}

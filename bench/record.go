@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
@@ -15,34 +14,13 @@ import (
 	"github.com/httpctl/httpctl/pkg/testkit"
 )
 
-var (
-	//go:embed nginx.conf
-	nginxConf string
-	//go:embed wrk.lua
-	wrkScript string
-)
+//go:embed wrk.lua
+var wrkScript string
 
 // record makes the capture: nginx on one host of a lab, wrk on another.
 func record(dir, capture string, requests int) (err error) {
-	for name, size := range map[string]int{"small": 300, "medium": 9_000, "large": 120_000} {
-		sub := filepath.Join(dir, "www", name)
-		if err := os.MkdirAll(sub, 0o755); err != nil {
-			return err
-		}
-		for i := range 100 {
-			ext := ".bin"
-			if name == "small" {
-				ext = ".txt"
-			}
-			body := []byte(strings.Repeat(name+" body\n", (size+i*size/100)/len(name+" body\n")))
-			if err := os.WriteFile(filepath.Join(sub, fmt.Sprint(i+1, ext)), body, 0o644); err != nil {
-				return err
-			}
-		}
-	}
-	conf := filepath.Join(dir, "nginx.conf")
-	text := strings.NewReplacer("DIR", dir, "PORT", "80").Replace(nginxConf)
-	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+	conf, err := testkit.WriteNginx(dir, 80)
+	if err != nil {
 		return err
 	}
 	script := filepath.Join(dir, "wrk.lua")
