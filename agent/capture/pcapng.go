@@ -164,7 +164,7 @@ func (f *pcapngFile) describe(w *window, body int64) error {
 			}
 		case code == 14 && length >= 8: // if_tsoffset
 			in.offset = int64(f.order.Uint64(v))
-			if in.offset > 1<<33 || in.offset < -1<<33 {
+			if in.offset > 1<<32 || in.offset < -1<<32 {
 				f.warn(fmt.Sprintf("interface %d has an impossible if_tsoffset (%d s), taken as 0", len(f.interfaces), in.offset))
 				in.offset = 0
 			}
@@ -198,31 +198,30 @@ func unitsPerSecond(resolution byte) uint64 {
 	return units
 }
 
-// time turns a time stamp into nanoseconds since the Unix epoch; one that does not fit is 0.
+// time turns a time stamp into nanoseconds since the Unix epoch; one that does
+// not fit is 0. Some writers extend the sign of a broken clock: a stamp with the top
+// bit set is read as negative, which keeps the distances between packets.
 func (in *ngInterface) time(stamp uint64) int64 {
-	switch in.units {
-	case 1e9: // nanoseconds and microseconds need no division
-		if stamp < 1<<62 {
-			return int64(stamp) + in.offset*1e9
-		}
-		return 0
-	case 1e6:
-		if stamp < 1<<52 {
-			return int64(stamp*1000) + in.offset*1e9
-		}
-		return 0
-	case 0:
-		return 0
+	if stamp >= 1<<63 {
+		return -in.nanoseconds(-stamp) + in.offset*1e9
 	}
-	hi, lo := bits.Mul64(stamp, 1e9)
+	return in.nanoseconds(stamp) + in.offset*1e9
+}
+
+// nanoseconds returns n units in nanoseconds, 0 if that is above 2^62.
+func (in *ngInterface) nanoseconds(n uint64) int64 {
+	if in.units == 1e6 && n < 1<<52 { // the default needs no division
+		return int64(n) * 1000
+	}
+	hi, lo := bits.Mul64(n, 1e9)
 	if hi >= in.units {
 		return 0
 	}
 	ns, _ := bits.Div64(hi, lo, in.units)
-	if ns >= 1<<62 {
+	if ns > 1<<62 {
 		return 0
 	}
-	return int64(ns) + in.offset*1e9
+	return int64(ns)
 }
 
 // packet reads an Enhanced Packet Block or an obsolete Packet Block, to its end.
