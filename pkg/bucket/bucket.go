@@ -8,6 +8,7 @@ package bucket
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"time"
 
@@ -95,4 +96,25 @@ func (b *Bucket) Table(name string) *Table {
 		}
 	}
 	return nil
+}
+
+// Merge adds the tables and counters of o to b, as parts, incarnations,
+// pipelines and hosts add up; the caller decides about the header's other
+// fields. A table that b lacks is added with the same Max.
+// b takes no memory of o. It returns an error that wraps ErrSchema if both
+// have a table of one name that cannot be added up; then b holds the others.
+func (b *Bucket) Merge(o *Bucket) error {
+	b.Counters.Add(&o.Counters)
+	var faults []error
+	for _, ot := range o.Tables {
+		t := b.Table(ot.Schema.Name)
+		if t == nil {
+			t = NewTable(ot.Schema, ot.Max)
+			b.Tables = append(b.Tables, t)
+		}
+		if err := t.Merge(ot); err != nil {
+			faults = append(faults, err)
+		}
+	}
+	return errors.Join(faults...)
 }

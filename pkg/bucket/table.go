@@ -1,60 +1,15 @@
 package bucket
 
 import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
 	"github.com/httpctl/httpctl/pkg/sketch"
 )
-
-// MeasureKind says how the values of a measure combine.
-type MeasureKind uint8
-
-// The kinds of measures.
-const (
-	Sum     MeasureKind = iota // added
-	Max                        // the larger is kept (last seen)
-	Latency                    // nanoseconds, into a sketch; see package sketch
-)
-
-// Measure is one value column of a table.
-type Measure struct {
-	Name string
-	Kind MeasureKind
-	// Unit is a UCUM unit as OpenTelemetry uses them: "By", "ns", "{request}".
-	Unit string
-}
-
-// View is a top list that a table offers: what `httpctl top NAME` prints.
-type View struct {
-	// Name is the dimension's name on the command line, Title its heading.
-	Name, Title string
-	// By lists the key columns that make a row of the list; rows of the table
-	// that differ in other key columns only are added up.
-	By []string
-	// Hits is the Sum measure by which the list is ranked unless the reader
-	// asks for another, and of which it shows the share.
-	Hits string
-	// Show lists the further measures to display, in order.
-	Show []string
-}
-
-// Schema describes a table. It travels with the table, so that a reader can
-// show a statistic that it has never heard of.
-type Schema struct {
-	// Name is unique among tables: lower-case letters, digits and '_'.
-	Name string
-	// Version changes with the meaning of a column; tables of different
-	// versions are never merged.
-	Version uint32
-	// Keys names the key columns. The columns "mirror", "role", "domain", "section",
-	// "method" and "status" answer the filters of the same name.
-	Keys []string
-	// Measures names the value columns. The first is a Sum, and ranks rows
-	// when the table has too many.
-	Measures []Measure
-	Views    []View
-	// Exact says that the keys are few by construction, so max_keys does not
-	// apply and the table never folds rows. (It still has a hard bound, 16 times max_keys.)
-	Exact bool
-}
 
 // Row is one row of a table.
 type Row struct {
@@ -90,4 +45,353 @@ type Table struct {
 	Folded uint64
 
 	state tableState
+}
+
+// ErrSchema is returned when tables that differ in more than rows are merged.
+var ErrSchema = errors.New("tables differ in name, version or columns")
+
+// exactFactor is how many times Max an exact table may hold before it folds
+// rows after all: a bound for keys that turn out not to be few.
+const exactFactor = 16
+
+// unbounded is the Max of a table without a bound.
+const unbounded = math.MaxInt
+
+// tableState is what a table needs to be added to, made on first use, so that
+// decoded tables that are only read do without.
+type tableState struct {
+	index   map[string]*Row // by appendKey of the row's keys
+	scratch []byte
+	// heap finds the row with the smallest upper bound. Bounds only rise, so
+	// an entry may be stale, which is mended when it comes to the top. It is
+	// nil until a row has to go, and after a merge.
+	heap []heapEntry
+}
+
+type heapEntry struct {
+	upper    int64
+	position int // in Rows
+}
+
+// NewTable returns an empty table of at most maxRows rows (maxRows < 1 is 1).
+// Nothing is allocated ahead, so math.MaxInt is a table without a bound.
+// s must be valid; see [Schema.Validate].
+func NewTable(s Schema, maxRows int) *Table {
+	t := &Table{Schema: s, Max: max(maxRows, 1)}
+	t.Other.Values = make([]int64, len(s.Measures))
+	if n := s.latencies(); n > 0 {
+		t.Other.Latency = make([]*sketch.Latency, n)
+	}
+	return t
+}
+
+// Upper is the largest value that Values[0] may have in truth.
+func (r *Row) Upper() int64 { return addSaturating(r.Values[0], r.Err) }
+
+// bound is how many rows t may have.
+func (t *Table) bound() int {
+	if !t.Schema.Exact {
+		return t.Max
+	}
+	if t.Max > math.MaxInt/exactFactor {
+		return math.MaxInt
+	}
+	return t.Max * exactFactor
+}
+
+// prepare makes the index of a table that has none yet.
+func (t *Table) prepare() {
+	if t.state.index != nil {
+		return
+	}
+	t.state.index = make(map[string]*Row, len(t.Rows))
+	for _, r := range t.Rows {
+		t.state.scratch = appendKey(t.state.scratch[:0], r.Keys)
+		t.state.index[string(t.state.scratch)] = r
+	}
+}
+
+// appendKey appends the keys, each after its length, which no two rows share.
+func appendKey(dst []byte, keys []string) []byte {
+	for _, k := range keys {
+		dst = binary.AppendUvarint(dst, uint64(len(k)))
+		dst = append(dst, k...)
+	}
+	return dst
+}
+
+// splitKey points keys into what appendKey wrote.
+func splitKey(key string, keys []string) {
+	for i := range keys {
+		// A length is at most 2^31 here, so this is binary.Uvarint for strings.
+		n, shift, p := 0, 0, 0
+		for key[p] >= 0x80 {
+			n |= int(key[p]&0x7f) << shift
+			shift += 7
+			p++
+		}
+		n |= int(key[p]) << shift
+		p++
+		keys[i] = key[p : p+n]
+		key = key[p+n:]
+	}
+}
+
+// Add adds values, parallel to Schema.Measures, to the row of keys, parallel to
+// Schema.Keys. For a Latency measure the value is one observation in
+// nanoseconds; a negative value is no observation. A negative value of a Sum
+// or Max counts as 0. keys and values are borrowed. It allocates only for a
+// new row. It panics if keys or values are of another length than the schema.
+//
+// In a full table a new key takes the place of the row with the smallest
+// upper bound; one that adds nothing to the first measure goes to Other.
+func (t *Table) Add(keys []string, values []int64) {
+	if len(keys) != len(t.Schema.Keys) || len(values) != len(t.Schema.Measures) {
+		panic(fmt.Sprintf("table %s: Add of %d keys and %d values, want %d and %d",
+			t.Schema.Name, len(keys), len(values), len(t.Schema.Keys), len(t.Schema.Measures)))
+	}
+	t.prepare()
+	t.state.scratch = appendKey(t.state.scratch[:0], keys)
+	r := t.state.index[string(t.state.scratch)]
+	switch {
+	case r != nil:
+	case len(t.Rows) < t.bound():
+		r = t.insert(string(t.state.scratch), &Row{})
+		r.Err = t.Floor
+		if t.state.heap != nil {
+			t.push(heapEntry{addSaturating(r.Err, values[0]), len(t.Rows) - 1})
+		}
+	case values[0] <= 0:
+		r = &t.Other
+		t.Folded++
+	default:
+		r = t.replace(string(t.state.scratch), values[0])
+	}
+	latency := 0
+	for i, v := range values {
+		switch t.Schema.Measures[i].Kind {
+		case Sum:
+			r.Values[i] = addSaturating(r.Values[i], max(v, 0))
+		case Max:
+			r.Values[i] = max(r.Values[i], v)
+		case Latency:
+			if v >= 0 {
+				if r.Latency[latency] == nil {
+					r.Latency[latency] = new(sketch.Latency)
+				}
+				r.Latency[latency].Add(v)
+			}
+			latency++
+		}
+	}
+}
+
+// insert appends r, made empty but for its keys.
+func (t *Table) insert(key string, r *Row) *Row {
+	t.reset(key, r)
+	t.Rows = append(t.Rows, r)
+	return r
+}
+
+// reset makes r the empty row of a key and enters it into the index.
+func (t *Table) reset(key string, r *Row) {
+	if r.Keys == nil {
+		r.Keys = make([]string, len(t.Schema.Keys))
+		r.Values = make([]int64, len(t.Schema.Measures))
+		if n := len(t.Other.Latency); n > 0 {
+			r.Latency = make([]*sketch.Latency, n)
+		}
+	}
+	splitKey(key, r.Keys)
+	clear(r.Values)
+	r.Err = 0
+	for _, l := range r.Latency {
+		if l != nil {
+			l.Reset()
+		}
+	}
+	t.state.index[key] = r
+}
+
+// replace folds the row with the smallest upper bound and gives its place to
+// key, which is about to have the given value.
+func (t *Table) replace(key string, value int64) *Row {
+	if t.state.heap == nil {
+		t.state.heap = make([]heapEntry, 0, len(t.Rows))
+		for i, r := range t.Rows {
+			t.push(heapEntry{r.Upper(), i})
+		}
+	}
+	h := t.state.heap
+	for {
+		if upper := t.Rows[h[0].position].Upper(); upper != h[0].upper {
+			h[0].upper = upper
+			t.down()
+			continue
+		}
+		break
+	}
+	r := t.Rows[h[0].position]
+	t.state.scratch = appendKey(t.state.scratch[:0], r.Keys)
+	delete(t.state.index, string(t.state.scratch))
+	t.fold(r)
+	t.reset(key, r)
+	r.Err = t.Floor
+	h[0].upper = addSaturating(r.Err, value)
+	t.down()
+	return r
+}
+
+// fold adds a row's values to Other. The caller removes the row.
+func (t *Table) fold(r *Row) {
+	t.Floor = max(t.Floor, r.Upper())
+	t.Folded++
+	t.combine(&t.Other, r)
+}
+
+// combine adds the values of o, which keeps its memory, to r.
+func (t *Table) combine(r, o *Row) {
+	latency := 0
+	for i, m := range t.Schema.Measures {
+		switch m.Kind {
+		case Sum:
+			r.Values[i] = addSaturating(r.Values[i], o.Values[i])
+		case Max:
+			r.Values[i] = max(r.Values[i], o.Values[i])
+		case Latency:
+			if l := o.Latency[latency]; l != nil && l.Count > 0 {
+				if r.Latency[latency] == nil {
+					r.Latency[latency] = new(sketch.Latency)
+				}
+				r.Latency[latency].Merge(l)
+			}
+			latency++
+		}
+	}
+}
+
+// less orders the heap: by upper bound, then by position, so that the same
+// additions in the same order give the same table.
+func (e heapEntry) less(o heapEntry) bool {
+	return e.upper < o.upper || e.upper == o.upper && e.position < o.position
+}
+
+func (t *Table) push(e heapEntry) {
+	h := append(t.state.heap, e)
+	i := len(h) - 1
+	for i > 0 {
+		parent := (i - 1) / 2
+		if !h[i].less(h[parent]) {
+			break
+		}
+		h[i], h[parent] = h[parent], h[i]
+		i = parent
+	}
+	t.state.heap = h
+}
+
+// down lets the heap's top sink to its place.
+func (t *Table) down() {
+	h := t.state.heap
+	for i := 0; ; {
+		child := 2*i + 1
+		if child >= len(h) {
+			return
+		}
+		if child+1 < len(h) && h[child+1].less(h[child]) {
+			child++
+		}
+		if !h[child].less(h[i]) {
+			return
+		}
+		h[i], h[child] = h[child], h[i]
+		i = child
+	}
+}
+
+// Merge adds o to t, which takes no memory of o. It returns ErrSchema, and
+// changes nothing, when the two cannot be added up (another version, other
+// columns). A key that one of them lacks may have up to that table's Floor
+// there, which goes into its Err; then t is cut to its bound, once.
+func (t *Table) Merge(o *Table) error {
+	if !t.Schema.compatible(&o.Schema) {
+		return fmt.Errorf("merge table %s version %d into %s version %d: %w",
+			o.Schema.Name, o.Schema.Version, t.Schema.Name, t.Schema.Version, ErrSchema)
+	}
+	t.prepare()
+	t.state.heap = nil
+	if o.Floor > 0 {
+		// As if o had none of the keys; for those it has, this is undone below.
+		for _, r := range t.Rows {
+			r.Err = addSaturating(r.Err, o.Floor)
+		}
+	}
+	floor := t.Floor
+	for _, or := range o.Rows {
+		t.state.scratch = appendKey(t.state.scratch[:0], or.Keys)
+		r := t.state.index[string(t.state.scratch)]
+		if r == nil {
+			r = t.insert(string(t.state.scratch), &Row{})
+			r.Err = addSaturating(floor, or.Err)
+		} else {
+			r.Err = addSaturating(r.Err-o.Floor, or.Err)
+		}
+		t.combine(r, or)
+	}
+	t.combine(&t.Other, &o.Other)
+	t.Floor = addSaturating(t.Floor, o.Floor)
+	t.Folded += o.Folded
+	t.cut(t.bound())
+	return nil
+}
+
+// Cut folds rows until at most maxRows (at least 1) are left, those with the largest
+// upper bounds, and makes that the table's Max. It applies to exact tables too.
+func (t *Table) Cut(maxRows int) {
+	t.Max = max(maxRows, 1)
+	t.cut(t.Max)
+}
+
+func (t *Table) cut(bound int) {
+	if len(t.Rows) <= bound {
+		return
+	}
+	slices.SortFunc(t.Rows, func(a, b *Row) int {
+		return cmp.Or(cmp.Compare(b.Upper(), a.Upper()), slices.Compare(a.Keys, b.Keys))
+	})
+	for _, r := range t.Rows[bound:] {
+		if t.state.index != nil {
+			t.state.scratch = appendKey(t.state.scratch[:0], r.Keys)
+			delete(t.state.index, string(t.state.scratch))
+		}
+		t.fold(r)
+	}
+	clear(t.Rows[bound:])
+	t.Rows = t.Rows[:bound]
+	t.state.heap = nil
+}
+
+// Total returns the sum of a Sum measure over all rows and Other: exact,
+// whatever was folded. Of a Max measure it returns the largest; of a Latency
+// measure 0.
+func (t *Table) Total(measure int) int64 {
+	total := t.Other.Values[measure]
+	for _, r := range t.Rows {
+		switch t.Schema.Measures[measure].Kind {
+		case Sum:
+			total = addSaturating(total, r.Values[measure])
+		case Max:
+			total = max(total, r.Values[measure])
+		}
+	}
+	return total
+}
+
+// addSaturating adds two numbers that are not negative, and rests at the
+// largest instead of wrapping.
+func addSaturating(a, b int64) int64 {
+	if s := a + b; s >= a {
+		return s
+	}
+	return math.MaxInt64
 }
