@@ -1,0 +1,329 @@
+package bucket
+
+import (
+	"bytes"
+	"compress/flate"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/httpctl/httpctl/pkg/exchange"
+)
+
+// The format, byte by byte, is in docs/formats.md.
+const (
+	magic         = "HCTB"
+	formatVersion = 1
+	trailerSize   = 4 // CRC32C
+
+	// maxBody bounds the body before compression. 10,000 keys in each of ten
+	// tables make about 5 MB.
+	maxBody = 32 << 20
+	// maxCost bounds what a bucket takes in memory once decoded, in bytes,
+	// whatever its bytes claim.
+	maxCost = 96 << 20
+	// maxRatio is the most that deflate can shrink (RFC 1951: 258 bytes in 2 bits).
+	maxRatio = 1032
+
+	maxHostName   = 1024
+	maxUnobserved = 4096
+	// maxCounters is how many counters a newer agent may send.
+	maxCounters = 1024
+)
+
+// ErrCorrupt is wrapped by Decode's error for bytes that Encode did not write.
+var ErrCorrupt = errors.New("bucket is corrupt")
+
+// ErrVersion is wrapped by Decode's error for a format newer than this program.
+var ErrVersion = errors.New("bucket format is newer than this program")
+
+// ErrTooLarge is wrapped by Encode's error for a bucket beyond the limits of
+// the format: 32 MiB of tables before compression, 96 MiB in memory.
+var ErrTooLarge = errors.New("bucket is too large")
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func corrupt(what string) error { return fmt.Errorf("%w: %s", ErrCorrupt, what) }
+
+// Encode appends the encoding of b to dst, with its checksum. Equal buckets
+// encode to equal bytes, whatever the order of their rows. It returns an error for a schema that is
+// not valid, for two tables of one name, a sketch that was not made by its methods, and for a
+// bucket beyond the limits (ErrTooLarge). It does not change b.
+func Encode(dst []byte, b *Bucket) ([]byte, error) {
+	if len(b.HostName) > maxHostName || len(b.Unobserved) > maxUnobserved {
+		return nil, fmt.Errorf("encode bucket: host name of %d bytes, %d unobserved spans: %w",
+			len(b.HostName), len(b.Unobserved), ErrTooLarge)
+	}
+	if b.Width < 0 || slices.ContainsFunc(b.Unobserved, func(s Span) bool { return s.To < s.From }) {
+		return nil, fmt.Errorf("encode bucket: width %v or one of the spans %v ends before it begins", b.Width, b.Unobserved)
+	}
+	start := len(dst)
+	dst = append(dst, magic...)
+	dst = append(dst, formatVersion)
+	header := appendHeader(nil, &b.Header)
+	dst = binary.AppendUvarint(dst, uint64(len(header)))
+	dst = append(dst, header...)
+	if len(b.Tables) > 0 {
+		body, err := appendBody(nil, b)
+		if err != nil {
+			return nil, fmt.Errorf("encode bucket: %w", err)
+		}
+		dst = binary.AppendUvarint(dst, uint64(len(body)))
+		dst = deflate(dst, body)
+	}
+	return binary.LittleEndian.AppendUint32(dst, crc32.Checksum(dst[start:], castagnoli)), nil
+}
+
+// DecodeHeader verifies the checksum of data and decodes its header only.
+// Errors are those of Decode.
+func DecodeHeader(data []byte) (*Header, error) {
+	h, _, err := open(data)
+	return h, err
+}
+
+// Decode verifies the checksum of data and decodes it; given names, only the
+// tables of those names. The result takes no memory of data. The error wraps
+// ErrCorrupt or ErrVersion. Counters that this program does not know are left
+// out. Hostile bytes cost time and memory in proportion to what they hold
+// once decompressed, at most 32 MiB of body and about 96 MiB in memory.
+func Decode(data []byte, names ...string) (*Bucket, error) {
+	h, rest, err := open(data)
+	if err != nil {
+		return nil, err
+	}
+	b := &Bucket{Header: *h}
+	if len(rest) == 0 {
+		return b, nil
+	}
+	size, n := binary.Uvarint(rest)
+	if n <= 0 || size == 0 || size > maxBody || size > maxRatio*uint64(len(rest)) {
+		return nil, corrupt("size of the body")
+	}
+	body, err := inflate(rest[n:], int(size))
+	if err != nil {
+		return nil, err
+	}
+	if b.Tables, err = parseBody(body, h, names); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// open verifies data and returns its header and what follows it, up to the trailer.
+func open(data []byte) (*Header, []byte, error) {
+	if len(data) < len(magic)+1+trailerSize || string(data[:len(magic)]) != magic {
+		return nil, nil, corrupt("no bucket begins like this")
+	}
+	sum := binary.LittleEndian.Uint32(data[len(data)-trailerSize:])
+	data = data[:len(data)-trailerSize]
+	if crc32.Checksum(data, castagnoli) != sum {
+		return nil, nil, corrupt("checksum does not match")
+	}
+	if v := data[len(magic)]; v > formatVersion {
+		return nil, nil, fmt.Errorf("%w: version %d, this program reads up to %d", ErrVersion, v, formatVersion)
+	} else if v == 0 {
+		return nil, nil, corrupt("version 0")
+	}
+	rest := data[len(magic)+1:]
+	size, n := binary.Uvarint(rest)
+	if n <= 0 || size > uint64(len(rest)-n) {
+		return nil, nil, corrupt("size of the header")
+	}
+	h, err := parseHeader(rest[n : n+int(size)])
+	return h, rest[n+int(size):], err
+}
+
+const flagFinal = 1
+
+func appendHeader(dst []byte, h *Header) []byte {
+	dst = append(dst, h.Host[:]...)
+	dst = append(dst, h.Incarnation[:]...)
+	dst = binary.AppendVarint(dst, h.Start)
+	dst = binary.AppendUvarint(dst, uint64(h.Width))
+	dst = binary.AppendUvarint(dst, uint64(h.Part))
+	flags := byte(0)
+	if h.Final {
+		flags |= flagFinal
+	}
+	dst = append(dst, flags)
+	dst = binary.AppendUvarint(dst, uint64(h.Revision))
+	dst = binary.AppendUvarint(dst, h.Ordinal)
+	dst = binary.AppendVarint(dst, h.ClosedThrough-h.Start)
+	dst = binary.AppendVarint(dst, h.ObservedFrom-h.Start)
+	dst = binary.AppendUvarint(dst, h.Open)
+	dst = binary.AppendUvarint(dst, uint64(len(h.HostName)))
+	dst = append(dst, h.HostName...)
+	dst = binary.AppendUvarint(dst, uint64(len(h.Unobserved)))
+	for _, s := range h.Unobserved {
+		dst = binary.AppendVarint(dst, s.From-h.Start)
+		dst = binary.AppendUvarint(dst, uint64(s.To-s.From))
+	}
+	n := len(h.Counters)
+	for n > 0 && h.Counters[n-1] == 0 {
+		n--
+	}
+	dst = binary.AppendUvarint(dst, uint64(n))
+	for _, c := range h.Counters[:n] {
+		dst = binary.AppendUvarint(dst, c)
+	}
+	return dst
+}
+
+func parseHeader(data []byte) (*Header, error) {
+	r := reader{rest: data}
+	h := new(Header)
+	copy(h.Host[:], r.bytes(16))
+	copy(h.Incarnation[:], r.bytes(16))
+	h.Start = r.varint()
+	h.Width = time.Duration(r.bounded(math.MaxInt64))
+	h.Part = uint32(r.bounded(math.MaxUint32))
+	if f := r.bytes(1); f != nil {
+		h.Final = f[0]&flagFinal != 0
+	}
+	h.Revision = uint32(r.bounded(math.MaxUint32))
+	h.Ordinal = r.uvarint()
+	h.ClosedThrough = h.Start + r.varint()
+	h.ObservedFrom = h.Start + r.varint()
+	h.Open = r.uvarint()
+	h.HostName = string(r.bytes(r.bounded(maxHostName)))
+	for n := r.bounded(maxUnobserved); n > 0 && !r.failed; n-- {
+		from := h.Start + r.varint()
+		to := from + int64(r.uvarint())
+		if to < from {
+			r.fail()
+		}
+		h.Unobserved = append(h.Unobserved, Span{from, to})
+	}
+	n := r.bounded(maxCounters)
+	for i := range n {
+		if v := r.uvarint(); i < int(exchange.NumCounters) {
+			h.Counters[i] = v
+		}
+	}
+	if r.failed {
+		return nil, corrupt("header")
+	}
+	// Bytes after the counters are fields of a later minor change.
+	return h, nil
+}
+
+// reader reads numbers; after the first that is not there, or is too large,
+// it has failed and gives zeros.
+type reader struct {
+	rest   []byte
+	failed bool
+}
+
+func (r *reader) fail() { r.failed, r.rest = true, nil }
+
+func (r *reader) uvarint() uint64 {
+	// One byte is the usual case.
+	if len(r.rest) > 0 && r.rest[0] < 0x80 {
+		v := r.rest[0]
+		r.rest = r.rest[1:]
+		return uint64(v)
+	}
+	v, n := binary.Uvarint(r.rest)
+	if n <= 0 {
+		r.fail()
+		return 0
+	}
+	r.rest = r.rest[n:]
+	return v
+}
+
+func (r *reader) varint() int64 {
+	u := r.uvarint()
+	return int64(u>>1) ^ -int64(u&1)
+}
+
+// bounded reads a number of at most limit.
+func (r *reader) bounded(limit int) int {
+	v := r.uvarint()
+	if v > uint64(limit) {
+		r.fail()
+		return 0
+	}
+	return int(v)
+}
+
+// count reads how many things follow that take at least size bytes each.
+func (r *reader) count(size int) int {
+	v := r.uvarint()
+	if v > uint64(len(r.rest)/size) {
+		r.fail()
+		return 0
+	}
+	return int(v)
+}
+
+// bytes returns the next n bytes, borrowed, or nil.
+func (r *reader) bytes(n int) []byte {
+	if n > len(r.rest) {
+		r.fail()
+		return nil
+	}
+	b := r.rest[:n:n]
+	r.rest = r.rest[n:]
+	return b
+}
+
+// preset is deflate's preset dictionary (RFC 1951 section 3.3.1 has distances
+// reach into it): text that most buckets hold, likeliest last. It is part of
+// format version 1 and never changes.
+const preset = "Mozilla/5.0 (compatible; +http://)Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/ Safari/537.36" +
+	"Mozilla/5.0 (X11; Linux x86_64; rv:109.0) Gecko/20100101 Firefox/curl/7Go-http-client/1.1python-requests/2Prometheus/kube-probe/1Wget/1" +
+	"CONNECTDELETEHEADOPTIONSPATCHPUTQUERYTRACE_OTHERPOSTGET100101201202206301302303307308400401403405408409410413416422429500501502503504204304404200" +
+	"wwwapistaticassetshealthmetricslogin.orgexample.com127.0.0.1:80192.168.10.0.:8080:443/api/static/" +
+	"user_agentUser agentsclient_ipClientsserverServersResponse times by serverroutesRoutesdomain_bytesvolumeVolume by domainuploaddownload" +
+	"totalsmethodMethodsstatusStatus codesdomainDomainssectionSections" +
+	"unmatched_requestsunmatched_responsesrequest_bytesresponse_bytesrequest_wire_bytesresponse_wire_bytesearly_responses" +
+	"responsesoutcomesrequests{response}{exchange}{request}Bynsbyteshitsttfblast_seenmirrorroleserverclienttransit0-1"
+
+var (
+	writers = sync.Pool{New: func() any {
+		w, err := flate.NewWriterDict(io.Discard, flate.DefaultCompression, []byte(preset))
+		if err != nil {
+			panic(err) // only for an unknown level
+		}
+		return w
+	}}
+	readers = sync.Pool{New: func() any { return flate.NewReaderDict(bytes.NewReader(nil), []byte(preset)) }}
+)
+
+// deflate appends the compressed body to dst.
+func deflate(dst, body []byte) []byte {
+	out := bytes.NewBuffer(dst)
+	w := writers.Get().(*flate.Writer)
+	w.Reset(out)
+	// A Buffer never fails.
+	_, _ = w.Write(body)
+	_ = w.Close()
+	writers.Put(w)
+	return out.Bytes()
+}
+
+// inflate returns the body of the given size that data holds, no more, no less.
+func inflate(data []byte, size int) ([]byte, error) {
+	in := bytes.NewReader(data)
+	r := readers.Get().(io.ReadCloser)
+	defer readers.Put(r)
+	if err := r.(flate.Resetter).Reset(in, []byte(preset)); err != nil {
+		return nil, corrupt("compression")
+	}
+	body := make([]byte, size)
+	if _, err := io.ReadFull(r, body); err != nil {
+		return nil, corrupt("compression")
+	}
+	var more [1]byte
+	if n, err := r.Read(more[:]); n != 0 || err != io.EOF || in.Len() != 0 {
+		return nil, corrupt("length of the body")
+	}
+	return body, nil
+}

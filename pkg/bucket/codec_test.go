@@ -1,0 +1,330 @@
+package bucket
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"math"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/httpctl/httpctl/pkg/exchange"
+	"github.com/httpctl/httpctl/pkg/sketch"
+)
+
+// canonical puts b into the form in which Decode returns it, so that two
+// buckets that say the same compare equal.
+func canonical(b *Bucket) *Bucket {
+	c := &Bucket{Header: b.Header}
+	if len(c.Unobserved) == 0 {
+		c.Unobserved = nil
+	}
+	for _, t := range b.Tables {
+		u := t.Head(math.MaxInt)
+		slices.SortFunc(u.Rows, func(a, b *Row) int { return slices.Compare(a.Keys, b.Keys) })
+		for _, r := range append(slices.Clone(u.Rows), &u.Other) {
+			for i, l := range r.Latency {
+				if l != nil && l.Count == 0 {
+					r.Latency[i] = nil
+				}
+			}
+			if len(r.Keys) == 0 {
+				r.Keys = nil
+			}
+		}
+		c.Tables = append(c.Tables, u)
+	}
+	return c
+}
+
+func randomBucket(seed uint64) *Bucket {
+	r := rand.New(rand.NewPCG(seed, 9))
+	b := &Bucket{Header: Header{
+		Name:     Name{Host: ID{1, byte(seed)}, Incarnation: ID{2}, Start: 1_700_000_000_000_000_000 + r.Int64N(1e9)*10, Part: r.Uint32N(3)},
+		HostName: "web-1.example.org", Width: 10 * time.Second, Ordinal: r.Uint64N(1000), Final: r.IntN(2) == 0,
+		Revision: r.Uint32N(4), Open: r.Uint64N(9),
+	}}
+	b.ClosedThrough, b.ObservedFrom = b.End(), b.Start-r.Int64N(1e12)
+	for range r.IntN(3) {
+		from := b.Start - r.Int64N(1e11)
+		b.Unobserved = append(b.Unobserved, Span{from, from + r.Int64N(1e10)})
+	}
+	for i := range b.Counters {
+		b.Counters[i] = r.Uint64N(3) * r.Uint64N(1e6)
+	}
+	for i := range r.IntN(4) {
+		s := testSchema()
+		s.Name += strings.Repeat("x", i)
+		if i == 2 {
+			s = Schema{Name: "plain", Exact: true, Measures: []Measure{{"n", Sum, ""}}}
+		}
+		table := NewTable(s, 1+r.IntN(60))
+		scale := []int64{1, 1000, 1_000_000}[r.IntN(3)]
+		for range r.IntN(1500) {
+			if i == 2 {
+				table.Add(nil, []int64{1})
+				continue
+			}
+			k, v := draw(r, 3, 100)
+			latency := r.Int64N(1e9)/scale*scale - 1e8
+			table.Add(k[:], []int64{v[0], v[1], latency, b.Start + v[3]/scale*scale})
+		}
+		b.Tables = append(b.Tables, table)
+	}
+	return b
+}
+
+func TestRoundTrip(t *testing.T) {
+	for seed := range uint64(100) {
+		b := randomBucket(seed)
+		data, err := Encode([]byte("before"), b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, ok := bytes.CutPrefix(data, []byte("before"))
+		if !ok {
+			t.Fatal("Encode did not append")
+		}
+		got, err := Decode(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := canonical(b); !reflect.DeepEqual(canonical(got), want) {
+			t.Fatalf("Decode(Encode(b)) =\n%+v, want\n%+v", got, want)
+		}
+		again, err := Encode(nil, got)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(again, data) {
+			t.Fatal("encoding what was decoded gives other bytes")
+		}
+		h, err := DecodeHeader(data)
+		if err != nil || !reflect.DeepEqual(*h, got.Header) {
+			t.Fatalf("DecodeHeader = %+v, %v, want %+v", h, err, got.Header)
+		}
+		// What was decoded is a table like any other.
+		for _, table := range got.Tables {
+			if err := table.Merge(table.Head(5)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func TestDecodeSomeTables(t *testing.T) {
+	b := randomBucket(3)
+	b.Tables = nil
+	for _, n := range []string{"one", "two", "three"} {
+		s := testSchema()
+		s.Name = n
+		table := NewTable(s, 3)
+		table.Add([]string{"server", n}, []int64{1, 2, 3, 4})
+		b.Tables = append(b.Tables, table)
+	}
+	data, err := Encode(nil, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Decode(data, "three", "one", "none")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Tables) != 2 || got.Table("one") == nil || got.Table("three") == nil || got.Table("three").Rows[0].Keys[1] != "three" {
+		t.Errorf("Decode(one, three) has tables %v", got.Tables)
+	}
+}
+
+func TestIdleBucketIsSmall(t *testing.T) {
+	b := randomBucket(1)
+	b.Tables, b.Counters = nil, exchange.Counters{}
+	data, err := Encode(nil, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(data) > 120 {
+		t.Errorf("an idle bucket takes %d bytes, want at most 120", len(data))
+	}
+}
+
+func TestDecodeRefusesChangedBytes(t *testing.T) {
+	data, err := Encode(nil, randomBucket(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range data {
+		for _, bit := range []byte{1, 0x80} {
+			c := bytes.Clone(data)
+			c[i] ^= bit
+			if _, err := Decode(c); !errors.Is(err, ErrCorrupt) {
+				t.Fatalf("byte %d changed: Decode = %v, want ErrCorrupt", i, err)
+			}
+			if _, err := DecodeHeader(c); !errors.Is(err, ErrCorrupt) {
+				t.Fatalf("byte %d changed: DecodeHeader = %v, want ErrCorrupt", i, err)
+			}
+		}
+	}
+	for i := range data {
+		if _, err := Decode(data[:i]); !errors.Is(err, ErrCorrupt) {
+			t.Fatalf("cut to %d bytes: Decode = %v, want ErrCorrupt", i, err)
+		}
+	}
+	if _, err := Decode(append(bytes.Clone(data), 0)); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("one byte more: Decode = %v, want ErrCorrupt", err)
+	}
+}
+
+// seal replaces the trailer by the right checksum.
+func seal(data []byte) []byte {
+	data = data[:len(data)-trailerSize]
+	return binary.LittleEndian.AppendUint32(data[:len(data):len(data)], crc32.Checksum(data, castagnoli))
+}
+
+func TestDecodeRefusesNewerFormats(t *testing.T) {
+	data, err := Encode(nil, randomBucket(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(magic)] = formatVersion + 1
+	if _, err := Decode(seal(data)); !errors.Is(err, ErrVersion) {
+		t.Errorf("Decode = %v, want ErrVersion", err)
+	}
+}
+
+// TestNewerCounters: an agent newer than the aggregator has counters that the
+// aggregator does not know, and fields after them.
+func TestNewerCounters(t *testing.T) {
+	b := randomBucket(4)
+	b.Tables = nil
+	for i := range b.Counters {
+		b.Counters[i] = uint64(i) + 1
+	}
+	h := appendHeader(nil, &b.Header)
+	// The number of counters stands before the counters, which take a byte each.
+	h[len(h)-int(exchange.NumCounters)-1] += 2
+	h = append(h, 7, 8, 0xff, 0xff)
+	data := append([]byte(magic), formatVersion)
+	data = binary.AppendUvarint(data, uint64(len(h)))
+	data = seal(append(append(data, h...), 0, 0, 0, 0))
+	got, err := Decode(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Counters != b.Counters {
+		t.Errorf("counters = %v, want %v", got.Counters, b.Counters)
+	}
+}
+
+func TestEncodeRefuses(t *testing.T) {
+	for name, f := range map[string]func(*Bucket){
+		"schema":     func(b *Bucket) { b.Tables[0].Schema.Name = "No" },
+		"twice":      func(b *Bucket) { b.Tables = append(b.Tables, b.Tables[0]) },
+		"negative":   func(b *Bucket) { b.Tables[0].Rows[0].Values[1] = -1 },
+		"sketch":     func(b *Bucket) { b.Tables[0].Rows[0].Latency[0] = &sketch.Latency{Count: 3} },
+		"host name":  func(b *Bucket) { b.HostName = strings.Repeat("x", maxHostName+1) },
+		"unobserved": func(b *Bucket) { b.Unobserved = []Span{{2, 1}} },
+		"width":      func(b *Bucket) { b.Width = -1 },
+	} {
+		b := randomBucket(1)
+		table := NewTable(testSchema(), 3)
+		table.Add([]string{"server", "a"}, []int64{1, 2, 3, 4})
+		b.Tables = []*Table{table}
+		f(b)
+		if data, err := Encode(nil, b); err == nil {
+			t.Errorf("%s: Encode gave %d bytes, want an error", name, len(data))
+		}
+	}
+}
+
+func TestEncodeRefusesTooLarge(t *testing.T) {
+	s := Schema{Name: "big", Keys: []string{"k"}, Measures: []Measure{{"n", Sum, ""}}}
+	table := &Table{Schema: s, Max: math.MaxInt, Rows: make([]*Row, maxCost/costRow+1), Other: Row{Values: []int64{0}}}
+	for i := range table.Rows {
+		table.Rows[i] = &Row{Keys: []string{"same"}, Values: []int64{1}}
+	}
+	if _, err := Encode(nil, &Bucket{Tables: []*Table{table}}); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("Encode of %d rows = %v, want ErrTooLarge", len(table.Rows), err)
+	}
+}
+
+// TestDecompressionBomb: a megabyte of deflated zeros claims to be more than
+// the limit, or is more than it claims.
+func TestDecompressionBomb(t *testing.T) {
+	header := appendHeader(nil, &Header{})
+	for _, size := range []int{maxBody + 1, 100, maxBody} {
+		data := append([]byte(magic), formatVersion)
+		data = binary.AppendUvarint(data, uint64(len(header)))
+		data = append(data, header...)
+		data = binary.AppendUvarint(data, uint64(size))
+		data = deflate(data, make([]byte, maxBody))
+		data = seal(append(data, 0, 0, 0, 0))
+		if _, err := Decode(data); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("a bomb that claims %d bytes: Decode = %v, want ErrCorrupt", size, err)
+		}
+	}
+}
+
+// presetSum is what the CRC32C of preset must be for ever.
+const presetSum = 0x07f2152c
+
+// TestPresetNeverChanges: the preset dictionary is part of format version 1.
+func TestPresetNeverChanges(t *testing.T) {
+	if got := crc32.Checksum([]byte(preset), castagnoli); got != presetSum {
+		t.Errorf("checksum of the preset dictionary = %#08x, want %#08x: a change needs a new format version", got, presetSum)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	for seed := range uint64(8) {
+		data, err := Encode(nil, randomBucket(seed))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data[:len(data)-trailerSize], false)
+		if b, err := appendBody(nil, randomBucket(seed)); err == nil {
+			f.Add(b, true)
+		}
+	}
+	f.Fuzz(func(t *testing.T, data []byte, isBody bool) {
+		var b *Bucket
+		var err error
+		if isBody {
+			// Past the compression, where mutations find more.
+			b = &Bucket{Header: Header{Name: Name{Start: 1e18}}}
+			b.Tables, err = parseBody(data, &b.Header, nil)
+		} else {
+			b, err = Decode(seal(append(bytes.Clone(data), 0, 0, 0, 0)))
+		}
+		if err != nil {
+			if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrVersion) {
+				t.Fatalf("Decode = %v, want ErrCorrupt or ErrVersion", err)
+			}
+			return
+		}
+		once, err := Encode(nil, b)
+		if err != nil {
+			t.Fatalf("Encode of what was decoded: %v", err)
+		}
+		c, err := Decode(once)
+		if err != nil {
+			t.Fatalf("Decode of what was encoded: %v", err)
+		}
+		if !reflect.DeepEqual(canonical(b), canonical(c)) {
+			t.Fatalf("Decode(Encode(b)) =\n%+v, want\n%+v", c, b)
+		}
+		twice, err := Encode(nil, c)
+		if err != nil || !bytes.Equal(once, twice) {
+			t.Fatalf("encoding twice gives other bytes (%v)", err)
+		}
+		for _, table := range c.Tables {
+			if err := NewTable(table.Schema, 3).Merge(table); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
