@@ -16,12 +16,20 @@ import (
 type Store interface {
 	// Append stores encoded final buckets, all or none, and returns after they
 	// are on stable storage. Appending a Name that is there already is a
-	// no-op, reported as Duplicate. What is appended is visible to the next call of any
-	// method. results is parallel to batch.
+	// no-op, reported as Duplicate. What is appended is visible to the next
+	// call of any method. results is parallel to batch. After an error nothing
+	// may be acknowledged: the batch is on stable storage or not, and appending
+	// it again tells which.
 	Append(ctx context.Context, batch []Item) (results []Result, err error)
 
-	// Query runs a plan.
+	// Query runs a plan. It does not hold up Append.
 	Query(ctx context.Context, plan Plan) (*Answer, error)
+
+	// Schemas returns the schema of each table in the buckets of [from, to), the
+	// newest version of each name, sorted by name. It reads from the newest
+	// bucket back until it has seen MaxSchemaBuckets of them with tables, so a
+	// statistic that only an old bucket has may be missing.
+	Schemas(ctx context.Context, from, to int64) ([]bucket.Schema, error)
 
 	// Hosts returns what is known of every host, sorted by name, then id.
 	Hosts(ctx context.Context) ([]Host, error)
@@ -29,21 +37,30 @@ type Store interface {
 	// Get returns the value of a key and its version. A missing key has
 	// version 0 and a nil value, and is not an error.
 	Get(ctx context.Context, key string) (value []byte, version uint64, err error)
-	// CompareAndSwap durably sets key if its version is still the given one (0: missing), and
-	// returns the new version. It returns ErrConflict otherwise. A nil value deletes.
+	// CompareAndSwap durably sets key if its version is still the given one (0:
+	// missing), and returns the new version. It returns ErrConflict otherwise.
+	// A nil value deletes, and returns version 0. Versions are never used
+	// twice, also not after a delete. Keys have 1 to 1024 bytes.
 	CompareAndSwap(ctx context.Context, key string, version uint64, value []byte) (uint64, error)
-	// List calls f for the keys in [from, to), sorted, until f returns an error, which List returns.
-	// value is borrowed for the call.
+	// List calls f for the keys in [from, to), sorted, until f returns an error,
+	// which List returns; an empty to is no bound. value is borrowed for the
+	// call. f may call the store; what it changes further on may or may not be seen.
 	List(ctx context.Context, from, to string, f func(key string, value []byte, version uint64) error) error
 
-	// Purge drops whole intervals that ended at or before t (nanoseconds), and seals them: from then on
-	// what is appended there is Expired. It returns how many intervals went.
+	// Purge drops whole intervals that ended at or before t (nanoseconds), and
+	// seals them: from then on what is appended there is Expired. Hosts whose
+	// last bucket goes are forgotten. It returns how many intervals went. The
+	// floor never sinks: an earlier t changes nothing.
 	Purge(ctx context.Context, t int64) (int, error)
 
 	// Stats describes the engine for operators.
 	Stats() Stats
 	Close() error
 }
+
+// MaxSchemaBuckets is how many buckets Schemas reads: some hundred hosts' last,
+// in tens of milliseconds.
+const MaxSchemaBuckets = 256
 
 // Item is one bucket to append: its encoding and the header decoded from it.
 type Item struct {
@@ -59,7 +76,8 @@ const (
 	Stored    Result = iota
 	Duplicate        // was there already
 	Expired          // its interval is sealed
-	// Mismatch: the name is there with other bytes. Nothing was changed: a final bucket never changes.
+	// Mismatch: the name is there with other bytes. Nothing was changed for
+	// this item: a final bucket never changes.
 	Mismatch
 )
 
@@ -71,24 +89,25 @@ type Plan struct {
 	From, To int64
 	// Hosts restricts to these hosts; empty is all.
 	Hosts []bucket.ID
-	// Where keeps the rows that match every condition.
+	// Where keeps the rows that match every condition. As nobody knows which
+	// folded rows match, the answer's Other then holds only what MaxRows cut,
+	// and its errors and floor say how much may be hidden.
 	Where []Condition
-	// By keeps these key columns, in order, and adds up rows that differ in others; nil keeps all.
+	// By keeps these key columns, in order, and adds up rows that differ in
+	// others; nil keeps all, an empty list gives one row.
 	By []string
-	// Step, a multiple of the interval's width, splits the answer by time; 0 gives one slice.
+	// Step, a multiple of the interval's width, splits the answer by time into
+	// steps that tile from From; 0 gives one slice.
 	Step time.Duration
 	// PerHost splits the answer by host.
 	PerHost bool
-	// MaxRows bounds the rows of each slice; 0 is no bound.
+	// MaxRows bounds the rows of each slice, the largest first measures being
+	// kept; 0 is no bound but the engine's own.
 	MaxRows int
 }
 
-// Condition holds when the key column has one of the values. A value ending in "*" matches by prefix, and
-// in the column "status" also "5xx".
-type Condition struct {
-	Column string
-	Values []string
-}
+// Condition keeps the rows with one of the values in a key column.
+type Condition = bucket.Condition
 
 // Answer is what a plan found.
 type Answer struct {
@@ -100,20 +119,23 @@ type Answer struct {
 
 // Slice is the sum over one step and host (or all).
 type Slice struct {
+	// Start and End bound the step, cut to the plan's From and To.
 	Start, End int64
 	Host       bucket.ID // zero when not PerHost
-	// Table is nil if no bucket of the slice had it.
+	// Table is nil if no bucket of the slice had it. When buckets have it in
+	// several versions, it is the newest.
 	Table *bucket.Table
-	// Schema conflicts: buckets whose table had another version and was left out.
+	// Skipped counts the buckets whose table had another version, or other
+	// columns, and was left out.
 	Skipped  int
 	Counters exchange.Counters
-	// Hosts names the hosts with at least one bucket in the slice. Covered lists the intervals' spans for which there are buckets, merged.
-	Hosts   []bucket.ID
+	// Hosts names the hosts with at least one bucket in the slice, sorted.
+	Hosts []bucket.ID
+	// Covered lists the spans of the intervals for which there are buckets, merged.
 	Covered []bucket.Span
 	// Unobserved is what the buckets of the slice declare, clipped to the slice, merged.
 	Unobserved []bucket.Span
-	// Last event time is the newest bucket end.
-	Buckets int
+	Buckets    int
 }
 
 // Host is what the store remembers of a host, kept in the same transaction as its buckets.
@@ -122,25 +144,35 @@ type Host struct {
 	Name string
 	// FirstStart is the start of the first bucket ever stored, LastEnd the end of the newest.
 	FirstStart, LastEnd int64
-	// CoveredThrough: all that happened on the host before it has arrived or is declared unobserved. It comes from the
-	// newest incarnation's ordinals without a hole, and rests while one is missing.
+	// CoveredThrough: all that happened on the host before it has arrived or is
+	// declared unobserved. It comes from the newest incarnation's ordinals
+	// without a hole, and rests while one is missing. It never goes back.
+	// HostRecord has the details.
 	CoveredThrough int64
-	Incarnation    bucket.ID
+	// Incarnation is the one that began to observe last.
+	Incarnation bucket.ID
 	// LastOpen is the gauge of the newest bucket.
 	LastOpen uint64
 }
 
 // Stats describes an engine.
 type Stats struct {
-	Path           string
-	Bytes          int64 // size of the files
-	Intervals      int
-	Buckets        uint64
-	OldestStart    int64
-	NewestEnd      int64
-	SealedThrough  int64 // intervals ending here or before are sealed
-	Expired        uint64
+	Path        string
+	Bytes       int64 // size of the files
+	Intervals   int
+	Buckets     uint64
+	OldestStart int64 // 0 when the store is empty, as is NewestEnd
+	NewestEnd   int64
+	// SealedThrough: intervals that ended here or before are sealed.
+	SealedThrough int64
+	// Expired counts what was appended to sealed intervals, since the store was made.
+	Expired uint64
+	// ChecksumErrors counts the failed checks that reads and appends met since
+	// the store was opened; the same damage counts each time.
 	ChecksumErrors uint64
+	// Reopened counts how often a failed commit made the engine open its files
+	// again to see what is there, since the store was opened.
+	Reopened uint64
 }
 
 // ErrConflict is returned by CompareAndSwap when someone else was faster.
@@ -149,5 +181,9 @@ var ErrConflict = errors.New("the key has another version")
 // ErrCorrupt is wrapped by errors about damaged files.
 var ErrCorrupt = errors.New("the store is damaged")
 
-// ErrColumn is wrapped by Query's error when a plan names a column that the table does not have.
-var ErrColumn = errors.New("the table has no such column")
+// ErrVersion is wrapped by errors about files of a newer program.
+var ErrVersion = errors.New("the store was written by a newer version of this program")
+
+// ErrColumn is wrapped by Query's error when a plan names a column that the
+// table does not have.
+var ErrColumn = bucket.ErrColumn

@@ -1,0 +1,382 @@
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/httpctl/httpctl/aggregator/store"
+	"github.com/httpctl/httpctl/pkg/bucket"
+)
+
+// Append implements store.Store: one transaction, one fsync for the batch.
+func (s *DB) Append(ctx context.Context, batch []store.Item) ([]store.Result, error) {
+	starts := make([]int64, 0, len(batch))
+	for i := range batch {
+		h := batch[i].Header
+		switch {
+		case h == nil || len(batch[i].Data) == 0:
+			return nil, fmt.Errorf("append item %d: no header or no data", i)
+		case !h.Final:
+			return nil, fmt.Errorf("append bucket of host %s at %d: it is provisional", h.Host, h.Start)
+		case h.Start < 0 || h.Width <= 0 || h.End() < h.Start:
+			return nil, fmt.Errorf("append bucket of host %s: impossible interval (start %d, width %d)", h.Host, h.Start, h.Width)
+		}
+		starts = append(starts, h.Start)
+	}
+	slices.Sort(starts)
+	starts = slices.Compact(starts)
+	var results []store.Result
+	err := s.update(ctx, func(tx *bbolt.Tx) (bool, error) {
+		a := appender{s: s, tx: tx, intervals: map[int64]*openInterval{}, hosts: map[bucket.ID]*store.HostRecord{},
+			sealed: getInt(tx, keySealed)}
+		a.floor = max(a.sealed, getInt(tx, keyCreated))
+		results = make([]store.Result, len(batch))
+		for i := range batch {
+			r, err := a.add(&batch[i])
+			if err != nil {
+				return false, fmt.Errorf("append bucket of host %s at %d: %w", batch[i].Header.Host, batch[i].Header.Start, err)
+			}
+			results[i] = r
+		}
+		return a.changed, a.finish()
+	}, starts)
+	if err != nil {
+		return nil, err
+	}
+	return results, nil
+}
+
+// appender is one transaction of Append.
+type appender struct {
+	s             *DB
+	tx            *bbolt.Tx
+	intervals     map[int64]*openInterval
+	hosts         map[bucket.ID]*store.HostRecord
+	sealed, floor int64
+	expired       int64
+	changed       bool
+}
+
+type openInterval struct {
+	key     []byte
+	blobs   *bbolt.Bucket
+	m       manifest
+	damaged bool // the manifest cannot be told any more; it stays as it is
+	changed bool
+}
+
+func (a *appender) add(it *store.Item) (store.Result, error) {
+	h := it.Header
+	if h.End() <= a.sealed {
+		a.expired++
+		a.changed = true
+		return store.Expired, a.note(h, false)
+	}
+	iv, err := a.interval(h.Start)
+	if err != nil {
+		return 0, err
+	}
+	key := blobKey(&h.Name)
+	sum := crcKey(iv.key, key)
+	old := iv.blobs.Get(key)
+	if old != nil {
+		payload, err := unseal(sum, old)
+		switch {
+		case err != nil:
+			a.s.checksumErrors.Add(1) // and what arrives again heals it
+		case bytes.Equal(payload, it.Data):
+			return store.Duplicate, nil
+		default:
+			return store.Mismatch, nil
+		}
+	}
+	if err := iv.blobs.Put(key, sealedValue(sum, it.Data)); err != nil {
+		return 0, err
+	}
+	if old == nil {
+		iv.m.count++
+		iv.m.xor ^= nameHash(key)
+	}
+	iv.m.end = max(iv.m.end, h.End())
+	iv.changed, a.changed = true, true
+	return store.Stored, a.note(h, true)
+}
+
+// interval opens an interval, making it if it is not there.
+func (a *appender) interval(start int64) (*openInterval, error) {
+	if iv := a.intervals[start]; iv != nil {
+		return iv, nil
+	}
+	iv := &openInterval{key: startKey(start)}
+	intervals := a.tx.Bucket(bucketIntervals)
+	value := a.tx.Bucket(bucketManifests).Get(iv.key)
+	iv.blobs = intervals.Bucket(iv.key)
+	var err error
+	if value != nil {
+		if iv.m, err = parseManifest(iv.key, value); err != nil {
+			a.s.checksumErrors.Add(1)
+			iv.damaged = true
+		}
+	} else if iv.blobs != nil {
+		iv.damaged = true // a manifest made now would hide that one was lost
+	}
+	if iv.blobs == nil {
+		if iv.blobs, err = intervals.CreateBucket(iv.key); err != nil {
+			return nil, err
+		}
+	}
+	a.intervals[start] = iv
+	return iv, nil
+}
+
+func (a *appender) note(h *bucket.Header, stored bool) error {
+	r := a.hosts[h.Host]
+	if r == nil {
+		r = &store.HostRecord{}
+		if value := a.tx.Bucket(bucketHosts).Get(h.Host[:]); value != nil {
+			var err error
+			if r, err = a.s.hostRecord(a.tx, h.Host[:], value); err != nil {
+				return err
+			}
+		}
+		r.ID = h.Host
+		a.hosts[h.Host] = r
+	}
+	r.Note(h, stored, a.floor, a.sealed)
+	return nil
+}
+
+func (a *appender) finish() error {
+	if !a.changed {
+		return nil
+	}
+	for _, iv := range a.intervals {
+		if iv.changed && !iv.damaged {
+			if err := a.tx.Bucket(bucketManifests).Put(iv.key, iv.m.value(iv.key)); err != nil {
+				return err
+			}
+		}
+	}
+	for id, r := range a.hosts {
+		b, err := r.AppendBinary(nil)
+		if err != nil {
+			return err
+		}
+		if err := a.tx.Bucket(bucketHosts).Put(id[:], sealedValue(id[:], b)); err != nil {
+			return err
+		}
+	}
+	if a.expired > 0 {
+		return putInt(a.tx, keyExpired, getInt(a.tx, keyExpired)+a.expired)
+	}
+	return nil
+}
+
+// hostRecord reads the record of a host. A damaged one is made again from the
+// host's buckets.
+func (s *DB) hostRecord(tx *bbolt.Tx, key, value []byte) (*store.HostRecord, error) {
+	r := &store.HostRecord{}
+	payload, err := unseal(key, value)
+	if err == nil {
+		err = r.UnmarshalBinary(payload)
+	}
+	if err == nil || errors.Is(err, store.ErrVersion) {
+		return r, err
+	}
+	s.checksumErrors.Add(1)
+	r = &store.HostRecord{}
+	copy(r.ID[:], key)
+	sealed := getInt(tx, keySealed)
+	floor := max(sealed, getInt(tx, keyCreated))
+	var headers []*bucket.Header
+	intervals := tx.Bucket(bucketIntervals).Cursor()
+	for start, _ := intervals.First(); start != nil; start, _ = intervals.Next() {
+		blobs := intervals.Bucket().Bucket(start)
+		if blobs == nil {
+			continue
+		}
+		c := blobs.Cursor()
+		for k, v := c.Seek(key); k != nil && bytes.HasPrefix(k, key); k, v = c.Next() {
+			if data, err := unseal(crcKey(start, k), v); err == nil {
+				if h, err := bucket.DecodeHeader(data); err == nil {
+					headers = append(headers, h)
+				}
+			}
+		}
+	}
+	slices.SortFunc(headers, func(x, y *bucket.Header) int {
+		if c := store.CompareID(x.Incarnation, y.Incarnation); c != 0 {
+			return c
+		}
+		if x.Ordinal < y.Ordinal {
+			return -1
+		}
+		return 1
+	})
+	for _, h := range headers {
+		r.Note(h, true, floor, sealed)
+	}
+	return r, nil
+}
+
+// verifyInterval checks an interval and everything in it; one that is not
+// there is fine.
+func (s *DB) verifyInterval(tx *bbolt.Tx, start int64) error {
+	key := startKey(start)
+	blobs := tx.Bucket(bucketIntervals).Bucket(key)
+	value := tx.Bucket(bucketManifests).Get(key)
+	if blobs == nil && value == nil {
+		return nil
+	}
+	if blobs == nil || value == nil {
+		return fmt.Errorf("interval %d has a manifest or buckets, not both: %w", start, store.ErrCorrupt)
+	}
+	want, err := parseManifest(key, value)
+	if err != nil {
+		return fmt.Errorf("interval %d: manifest: %w", start, err)
+	}
+	var got manifest
+	c := blobs.Cursor()
+	for k, v := c.First(); k != nil; k, v = c.Next() {
+		if _, err := unseal(crcKey(key, k), v); err != nil {
+			return fmt.Errorf("interval %d: %w", start, err)
+		}
+		got.count++
+		got.xor ^= nameHash(k)
+	}
+	if got.count != want.count || got.xor != want.xor {
+		return fmt.Errorf("interval %d: the manifest names %d buckets, there are %d: %w", start, want.count, got.count, store.ErrCorrupt)
+	}
+	return nil
+}
+
+// Purge implements store.Store. The floor is sealed first, in a transaction of
+// its own; intervals follow in transactions of bounded size, so that a purge of
+// days does not hold up appends for long.
+func (s *DB) Purge(ctx context.Context, t int64) (int, error) {
+	err := s.update(ctx, func(tx *bbolt.Tx) (bool, error) {
+		if t <= getInt(tx, keySealed) {
+			return false, nil
+		}
+		return true, putInt(tx, keySealed, t)
+	}, nil)
+	if err != nil {
+		return 0, err
+	}
+	const perTx = 256
+	total := 0
+	for {
+		n := 0
+		err := s.update(ctx, func(tx *bbolt.Tx) (bool, error) {
+			doomed := s.purgeable(tx, t, perTx)
+			for _, key := range doomed {
+				if tx.Bucket(bucketIntervals).Bucket(key) != nil {
+					if err := tx.Bucket(bucketIntervals).DeleteBucket(key); err != nil {
+						return false, err
+					}
+				}
+				if err := tx.Bucket(bucketManifests).Delete(key); err != nil {
+					return false, err
+				}
+			}
+			n = len(doomed)
+			if n == perTx {
+				return true, nil
+			}
+			forgot, err := s.forgetHosts(tx, t)
+			return forgot || n > 0, err
+		}, nil)
+		if err != nil {
+			return total, err
+		}
+		total += n
+		if n < perTx {
+			return total, nil
+		}
+	}
+}
+
+// purgeable returns the keys of up to limit intervals that ended at or before t.
+func (s *DB) purgeable(tx *bbolt.Tx, t int64, limit int) [][]byte {
+	manifests := tx.Bucket(bucketManifests)
+	var doomed [][]byte
+	next := s.starts(tx, 0, t)
+	for len(doomed) < limit {
+		key := next()
+		if key == nil {
+			break
+		}
+		m, err := parseManifest(key, manifests.Get(key))
+		if err != nil {
+			m.end = int64(binary.BigEndian.Uint64(key)) + maxWidth
+		}
+		if m.end <= t {
+			doomed = append(doomed, bytes.Clone(key))
+		}
+	}
+	return doomed
+}
+
+// maxWidth is the widest interval there can be, one minute (DESIGN section 8).
+const maxWidth = int64(60e9)
+
+// starts returns a function that returns the keys of the intervals that start
+// in [from, to), in order, then nil: of those with buckets, a manifest or both.
+func (s *DB) starts(tx *bbolt.Tx, from, to int64) func() []byte {
+	x, y := tx.Bucket(bucketIntervals).Cursor(), tx.Bucket(bucketManifests).Cursor()
+	first := startKey(max(from, 0))
+	kx, _ := x.Seek(first)
+	ky, _ := y.Seek(first)
+	return func() []byte {
+		for {
+			var k []byte
+			switch c := bytes.Compare(kx, ky); {
+			case kx == nil && ky == nil:
+				return nil
+			case ky == nil || kx != nil && c < 0:
+				k = kx
+				kx, _ = x.Next()
+			case kx == nil || c > 0:
+				k = ky
+				ky, _ = y.Next()
+			default:
+				k = kx
+				kx, _ = x.Next()
+				ky, _ = y.Next()
+			}
+			if len(k) != 8 {
+				s.checksumErrors.Add(1)
+				continue
+			}
+			if int64(binary.BigEndian.Uint64(k)) >= to || k[0]&0x80 != 0 {
+				return nil
+			}
+			return k
+		}
+	}
+}
+
+// forgetHosts drops the hosts whose last bucket ended at or before t.
+func (s *DB) forgetHosts(tx *bbolt.Tx, t int64) (bool, error) {
+	var doomed [][]byte
+	err := tx.Bucket(bucketHosts).ForEach(func(k, v []byte) error {
+		r, err := s.hostRecord(tx, k, v)
+		if err != nil {
+			return err
+		}
+		if r.LastEnd <= t {
+			doomed = append(doomed, bytes.Clone(k))
+		}
+		return nil
+	})
+	for _, k := range doomed {
+		err = errors.Join(err, tx.Bucket(bucketHosts).Delete(k))
+	}
+	return len(doomed) > 0, err
+}

@@ -1,0 +1,408 @@
+// Package bolt is the default store: one bbolt file, read and written by one
+// process. docs/formats-store.md describes the file byte by byte.
+//
+// bbolt is safe against power failure and checks only its two meta pages, so
+// every value here carries a CRC32C over its key and itself, and every interval
+// a manifest kept apart from it; reads verify both. Reads run on a snapshot and
+// hold up no append.
+package bolt
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/httpctl/httpctl/aggregator/store"
+)
+
+// Options adjust Open. The zero value is the default.
+type Options struct {
+	// LockTimeout is how long to wait for another process to let go of the
+	// file; 0 is one second, enough for a predecessor that is being stopped.
+	LockTimeout time.Duration
+	// Now tells when a new store is made; nil is time.Now. Nothing else in this
+	// package reads a clock.
+	Now func() time.Time
+}
+
+// DB is a store in a bbolt file.
+type DB struct {
+	path string
+	opts Options
+
+	// writing serialises writers, before mu is taken.
+	writing sync.Mutex
+	// mu guards db: readers and the writer hold it shared for the length of a
+	// transaction, and whoever reopens the file exclusively.
+	mu     sync.RWMutex
+	db     *bbolt.DB // nil when closed, or when reopening failed
+	closed bool
+	broken error // why db is nil
+
+	// unproven is set once a commit has failed and until one succeeds: what is
+	// in the file may then be in memory only, so nothing is called a duplicate
+	// without a commit. Guarded by writing.
+	unproven bool
+
+	checksumErrors atomic.Uint64
+	reopened       atomic.Uint64
+
+	// commit is (*bbolt.Tx).Commit, but in tests of its failure.
+	commit func(*bbolt.Tx) error
+}
+
+var _ store.Store = (*DB)(nil)
+
+// Error is a failure of the file as a whole. Hint tells an operator what to do.
+type Error struct {
+	Op, Path string
+	Err      error
+	Hint     string
+}
+
+func (e *Error) Error() string {
+	s := fmt.Sprintf("%s %q: %v", e.Op, e.Path, e.Err)
+	if e.Hint != "" {
+		s += "; " + e.Hint
+	}
+	return s
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// ErrLocked is wrapped by Open's error when another process has the file open.
+var ErrLocked = errors.New("another process has it open")
+
+// initialMap is how much address space to map at once. bbolt must wait for all
+// readers whenever it maps more, so this keeps queries and appends apart up to a
+// file of this size; it costs no memory.
+func initialMap() int {
+	if strconv.IntSize == 64 {
+		return 64 << 30
+	}
+	return 512 << 20
+}
+
+// Open opens the store at path, making it (and its directory) if it is not
+// there. The error wraps ErrLocked, store.ErrCorrupt or store.ErrVersion where
+// that is the reason, and then says what to do.
+func Open(path string, opts Options) (*DB, error) {
+	if opts.LockTimeout <= 0 {
+		opts.LockTimeout = time.Second
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	s := &DB{path: path, opts: opts, commit: (*bbolt.Tx).Commit}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	db, err := s.open()
+	if err != nil {
+		return nil, err
+	}
+	s.db = db
+	return s, nil
+}
+
+// open opens and checks the file.
+func (s *DB) open() (*bbolt.DB, error) {
+	fail := func(err error) error {
+		e := &Error{Op: "open store", Path: s.path, Err: err}
+		switch {
+		case errors.Is(err, store.ErrCorrupt):
+			e.Hint = fmt.Sprintf("stop all programs that use it, move it aside (mv %[1]s %[1]s.damaged) and start again: "+
+				"an empty store is made, and agents send what was not yet acknowledged", s.path)
+		case errors.Is(err, store.ErrVersion):
+			e.Hint = "run the newer program, or move the file aside"
+		case errors.Is(err, ErrLocked):
+			e.Hint = "stop that process, or give this one another path"
+		}
+		return e
+	}
+	if err := preflight(s.path); err != nil {
+		return nil, fail(err)
+	}
+	var file *os.File
+	var db *bbolt.DB
+	err := guard(func() (err error) {
+		db, err = bbolt.Open(s.path, 0o600, &bbolt.Options{
+			Timeout:         s.opts.LockTimeout,
+			FreelistType:    bbolt.FreelistMapType,
+			InitialMmapSize: initialMap(),
+			NoStatistics:    true,
+			OpenFile: func(name string, flag int, mode os.FileMode) (f *os.File, err error) {
+				f, err = os.OpenFile(name, flag, mode)
+				file = f
+				return f, err
+			},
+		})
+		return err
+	})
+	if err != nil {
+		if file != nil {
+			_ = file.Close() // bbolt leaves it open when it panics
+		}
+		return nil, fail(s.explain(err))
+	}
+	if err := guard(func() error { return s.check(db) }); err != nil {
+		_ = guard(db.Close)
+		return nil, fail(err)
+	}
+	return db, nil
+}
+
+// explain turns an error of bbolt.Open into one of ours.
+func (s *DB) explain(err error) error {
+	switch {
+	case errors.Is(err, bbolt.ErrTimeout):
+		if holder := lockHolder(s.path); holder != "" {
+			return fmt.Errorf("%w: %s", ErrLocked, holder)
+		}
+		return ErrLocked
+	case errors.Is(err, bbolt.ErrInvalid), errors.Is(err, bbolt.ErrChecksum), errors.Is(err, bbolt.ErrVersionMismatch):
+		return fmt.Errorf("%w: %v", store.ErrCorrupt, err)
+	}
+	return err
+}
+
+// check verifies the format marker, or writes it into a new file, and looks
+// through a bounded part of the rest: it meets damaged pages by panicking.
+func (s *DB) check(db *bbolt.DB) error {
+	fresh, empty := false, false
+	err := db.View(func(tx *bbolt.Tx) error {
+		meta := tx.Bucket(bucketMeta)
+		if meta == nil {
+			k, _ := tx.Cursor().First()
+			fresh, empty = true, k == nil
+			return nil
+		}
+		if err := checkFormat(meta.Get(keyFormat)); err != nil {
+			return err
+		}
+		for _, name := range [][]byte{bucketIntervals, bucketManifests, bucketHosts, bucketState} {
+			b := tx.Bucket(name)
+			if b == nil {
+				return fmt.Errorf("it has no %q: %w", name, store.ErrCorrupt)
+			}
+			const most = 1000
+			c, n := b.Cursor(), 0
+			for k, v := c.Last(); k != nil && n < most; k, v = c.Prev() {
+				n++
+				if v == nil && n <= 64 {
+					if nested := b.Bucket(k); nested != nil {
+						nested.Cursor().First()
+					}
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil || !fresh {
+		return err
+	}
+	if !empty {
+		return fmt.Errorf("it is a database of another program: %w", store.ErrCorrupt)
+	}
+	return db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range [][]byte{bucketMeta, bucketIntervals, bucketManifests, bucketHosts, bucketState} {
+			if _, err := tx.CreateBucket(name); err != nil {
+				return err
+			}
+		}
+		return errors.Join(
+			tx.Bucket(bucketMeta).Put(keyFormat, formatValue(formatVersion)),
+			putInt(tx, keyCreated, s.opts.Now().UnixNano()))
+	})
+}
+
+// Close releases the file. It waits for the transactions under way.
+func (s *DB) Close() error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	if s.db == nil {
+		return nil
+	}
+	db := s.db
+	s.db, s.broken = nil, nil
+	if err := guard(db.Close); err != nil {
+		return fmt.Errorf("close store %q: %w", s.path, err)
+	}
+	return nil
+}
+
+// guard runs f and turns the panics and memory faults that a damaged file
+// makes bbolt meet into errors.
+func guard(f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", store.ErrCorrupt, p)
+		}
+	}()
+	return f()
+}
+
+// view runs f in a read transaction.
+func (s *DB) view(f func(*bbolt.Tx) error) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.db == nil {
+		return s.whyClosed()
+	}
+	return guard(func() error { return s.db.View(f) })
+}
+
+func (s *DB) whyClosed() error {
+	if s.closed {
+		return &Error{Op: "use store", Path: s.path, Err: os.ErrClosed}
+	}
+	return s.broken
+}
+
+// update runs f in a write transaction and commits it, if f changed something.
+// When the commit fails, nobody knows what reached the disk: update then opens
+// the file anew and has the given intervals verified, and returns the error; the
+// caller finds out what became of its change by asking.
+func (s *DB) update(ctx context.Context, f func(*bbolt.Tx) (changed bool, err error), touched []int64) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.mu.RLock()
+	if s.db == nil {
+		s.mu.RUnlock()
+		if err := s.reopen(nil); err != nil {
+			return err
+		}
+		s.mu.RLock()
+	}
+	if s.db == nil { // closed meanwhile
+		defer s.mu.RUnlock()
+		return s.whyClosed()
+	}
+	committing := false
+	err := guard(func() error {
+		tx, err := s.db.Begin(true)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = tx.Rollback() }() // a no-op after commit
+		changed, err := f(tx)
+		if err != nil {
+			return err
+		}
+		if s.unproven {
+			changed = true
+			if err := putInt(tx, keyProof, int64(tx.ID())); err != nil {
+				return err
+			}
+		}
+		if !changed {
+			return nil
+		}
+		committing = true
+		return s.commit(tx)
+	})
+	s.mu.RUnlock()
+	switch {
+	case err == nil:
+		if committing {
+			s.unproven = false
+		}
+		return nil
+	case !committing:
+		return err
+	}
+	err = fmt.Errorf("commit to store %q: %w", s.path, err)
+	if again := s.reopen(touched); again != nil {
+		return errors.Join(err, again)
+	}
+	return err
+}
+
+// reopen closes the file, drops what the kernel has cached of it, opens it and
+// verifies the intervals. The caller holds writing.
+func (s *DB) reopen(intervals []int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return s.whyClosed()
+	}
+	if s.db != nil {
+		_ = guard(s.db.Close)
+		s.db = nil
+	}
+	s.unproven = true
+	s.reopened.Add(1)
+	// After a failed fsync the kernel may call pages clean that never reached
+	// the disk. What it serves from now on must come from there.
+	dropCache(s.path)
+	db, err := s.open()
+	if err == nil {
+		err = guard(func() error {
+			return db.View(func(tx *bbolt.Tx) error {
+				for _, start := range intervals {
+					if err := s.verifyInterval(tx, start); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		})
+		if err != nil {
+			_ = guard(db.Close)
+		}
+	}
+	if err != nil {
+		s.broken = fmt.Errorf("store %q is out of use since a commit failed: %w", s.path, err)
+		return s.broken
+	}
+	s.db, s.broken = db, nil
+	return nil
+}
+
+// Stats implements store.Store. When the file cannot be read, only the path
+// and the counters of this process are set.
+func (s *DB) Stats() store.Stats {
+	st := store.Stats{Path: s.path}
+	_ = s.view(func(tx *bbolt.Tx) error {
+		st.SealedThrough = getInt(tx, keySealed)
+		st.Expired = uint64(getInt(tx, keyExpired))
+		c := tx.Bucket(bucketManifests).Cursor()
+		for k, v := c.First(); k != nil; k, v = c.Next() {
+			m, err := parseManifest(k, v)
+			if err != nil || len(k) != 8 {
+				s.checksumErrors.Add(1)
+				continue
+			}
+			if st.Intervals == 0 {
+				st.OldestStart = int64(binary.BigEndian.Uint64(k))
+			}
+			st.Intervals++
+			st.Buckets += m.count
+			st.NewestEnd = max(st.NewestEnd, m.end)
+		}
+		return nil
+	})
+	if info, err := os.Stat(s.path); err == nil {
+		st.Bytes = info.Size()
+	}
+	st.ChecksumErrors = s.checksumErrors.Load()
+	st.Reopened = s.reopened.Load()
+	return st
+}

@@ -1,0 +1,201 @@
+package bolt
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/httpctl/httpctl/aggregator/store"
+	"github.com/httpctl/httpctl/pkg/bucket"
+)
+
+// perView is how many intervals one read transaction covers. A transaction
+// keeps the pages of its snapshot from being used again, so a query over days
+// in one would make the file grow.
+const perView = 64
+
+// Query implements store.Store.
+func (s *DB) Query(ctx context.Context, plan store.Plan) (*store.Answer, error) {
+	c := store.NewCollector(plan)
+	for from := max(plan.From, 0); from < plan.To; {
+		err := s.view(func(tx *bbolt.Tx) error {
+			next := s.starts(tx, from, plan.To)
+			for range perView {
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				key := next()
+				if key == nil {
+					from = plan.To
+					return nil
+				}
+				start := int64(binary.BigEndian.Uint64(key))
+				if err := s.readInterval(tx, key, start, &plan, c); err != nil {
+					return err
+				}
+				from = start + 1
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("query store: %w", err)
+		}
+	}
+	return c.Answer(), nil
+}
+
+// readInterval adds the buckets of one interval, and notes what fails a check.
+func (s *DB) readInterval(tx *bbolt.Tx, key []byte, start int64, plan *store.Plan, c *store.Collector) error {
+	damage := func() {
+		s.checksumErrors.Add(1)
+		c.Damage(start)
+	}
+	want, err := parseManifest(key, tx.Bucket(bucketManifests).Get(key))
+	if err != nil {
+		damage()
+	}
+	blobs := tx.Bucket(bucketIntervals).Bucket(key)
+	if blobs == nil {
+		damage()
+		return nil
+	}
+	var got manifest
+	var host bucket.ID
+	cursor := blobs.Cursor()
+	for k, v := cursor.First(); k != nil; k, v = cursor.Next() {
+		got.count++
+		got.xor ^= nameHash(k)
+		if len(k) != blobKeyLen || v == nil {
+			damage()
+			continue
+		}
+		copy(host[:], k)
+		if !c.Wants(host) {
+			continue
+		}
+		b, err := decode(key, k, v, plan.Table)
+		if err != nil {
+			if errors.Is(err, bucket.ErrVersion) {
+				return fmt.Errorf("bucket of host %s at %d: %w", host, start, err)
+			}
+			damage()
+			continue
+		}
+		if err := c.Add(b); err != nil {
+			return err
+		}
+	}
+	if err == nil && (got.count != want.count || got.xor != want.xor) {
+		damage()
+	}
+	return nil
+}
+
+// decode verifies a value and decodes the header and that table, if named. The
+// result takes no memory of value.
+func decode(start, key, value []byte, table string) (*bucket.Bucket, error) {
+	data, err := unseal(crcKey(start, key), value)
+	if err != nil {
+		return nil, err
+	}
+	var b *bucket.Bucket
+	if table == "" {
+		h, err := bucket.DecodeHeader(data)
+		if err != nil {
+			return nil, err
+		}
+		b = &bucket.Bucket{Header: *h}
+	} else if b, err = bucket.Decode(data, table); err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(blobKey(&b.Name), key) || b.Start != int64(binary.BigEndian.Uint64(start)) {
+		return nil, fmt.Errorf("bucket under another's name: %w", store.ErrCorrupt)
+	}
+	return b, nil
+}
+
+// Hosts implements store.Store.
+func (s *DB) Hosts(ctx context.Context) ([]store.Host, error) {
+	var hosts []store.Host
+	err := s.view(func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketHosts).ForEach(func(k, v []byte) error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			r, err := s.hostRecord(tx, k, v)
+			if err == nil {
+				hosts = append(hosts, r.Host)
+			}
+			return err
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read hosts: %w", err)
+	}
+	slices.SortFunc(hosts, func(x, y store.Host) int {
+		if c := cmp.Compare(x.Name, y.Name); c != 0 {
+			return c
+		}
+		return store.CompareID(x.ID, y.ID)
+	})
+	return hosts, nil
+}
+
+// Schemas implements store.Store.
+func (s *DB) Schemas(ctx context.Context, from, to int64) ([]bucket.Schema, error) {
+	found := map[string]bucket.Schema{}
+	err := s.view(func(tx *bbolt.Tx) error {
+		intervals := tx.Bucket(bucketIntervals)
+		c, read := intervals.Cursor(), 0
+		key, _ := c.Seek(startKey(max(to, 0)))
+		if key == nil {
+			key, _ = c.Last()
+		} else {
+			key, _ = c.Prev()
+		}
+		for ; key != nil && read < store.MaxSchemaBuckets; key, _ = c.Prev() {
+			if len(key) != 8 || int64(binary.BigEndian.Uint64(key)) < from {
+				break
+			}
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			blobs := intervals.Bucket(key)
+			if blobs == nil {
+				continue
+			}
+			cursor := blobs.Cursor()
+			for k, v := cursor.First(); k != nil && read < store.MaxSchemaBuckets; k, v = cursor.Next() {
+				data, err := unseal(crcKey(key, k), v)
+				if err != nil {
+					s.checksumErrors.Add(1)
+					continue
+				}
+				b, err := bucket.Decode(data)
+				if err != nil {
+					continue // Query reports it
+				}
+				if len(b.Tables) > 0 {
+					read++
+				}
+				for _, t := range b.Tables {
+					if old, ok := found[t.Schema.Name]; !ok || old.Version < t.Schema.Version {
+						found[t.Schema.Name] = t.Schema
+					}
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read schemas: %w", err)
+	}
+	return slices.SortedFunc(maps.Values(found), func(x, y bucket.Schema) int { return cmp.Compare(x.Name, y.Name) }), nil
+}

@@ -1,0 +1,146 @@
+package store
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+
+	"github.com/httpctl/httpctl/pkg/bucket"
+)
+
+// A Collector sorts buckets into the slices of a plan's answer. Engines feed
+// it what they read; it is not safe for concurrent use.
+type Collector struct {
+	plan    Plan
+	hosts   map[bucket.ID]bool
+	slices  map[sliceKey]*collected
+	damaged []int64
+}
+
+type sliceKey struct {
+	step int64
+	host bucket.ID
+}
+
+type collected struct {
+	Slice
+	hosts map[bucket.ID]struct{}
+	sum   *Accumulator
+}
+
+// NewCollector returns a Collector for the plan.
+func NewCollector(p Plan) *Collector {
+	p.From = max(p.From, 0) // no interval starts before the epoch
+	c := &Collector{plan: p, slices: map[sliceKey]*collected{}}
+	if len(p.Hosts) > 0 {
+		c.hosts = make(map[bucket.ID]bool, len(p.Hosts))
+		for _, h := range p.Hosts {
+			c.hosts[h] = true
+		}
+	}
+	return c
+}
+
+// Wants reports whether the plan asks for the host.
+func (c *Collector) Wants(host bucket.ID) bool { return c.hosts == nil || c.hosts[host] }
+
+// Add adds a bucket, of which only the plan's table needs to be there. Those
+// that the plan does not ask for are ignored.
+func (c *Collector) Add(b *bucket.Bucket) error {
+	if b.Start < c.plan.From || b.Start >= c.plan.To || !c.Wants(b.Host) {
+		return nil
+	}
+	s := c.slice(&b.Header)
+	s.Buckets++
+	s.hosts[b.Host] = struct{}{}
+	s.Counters.Add(&b.Counters)
+	s.Covered = extend(s.Covered, bucket.Span{From: b.Start, To: b.End()})
+	for _, u := range b.Unobserved {
+		u.From, u.To = max(u.From, s.Start), min(u.To, s.End)
+		if u.From < u.To {
+			s.Unobserved = extend(s.Unobserved, u)
+		}
+	}
+	if c.plan.Table == "" {
+		return nil
+	}
+	if t := b.Table(c.plan.Table); t != nil {
+		return s.sum.Add(t)
+	}
+	return nil
+}
+
+// Damage notes that something of the interval was left out.
+func (c *Collector) Damage(start int64) { c.damaged = append(c.damaged, start) }
+
+// Answer returns the answer. The Collector must not be used afterwards.
+func (c *Collector) Answer() *Answer {
+	a := &Answer{}
+	for _, s := range c.slices {
+		s.Table = s.sum.Table(c.plan.MaxRows)
+		s.Skipped = s.sum.Skipped()
+		s.Hosts = make([]bucket.ID, 0, len(s.hosts))
+		for h := range s.hosts {
+			s.Hosts = append(s.Hosts, h)
+		}
+		slices.SortFunc(s.Hosts, CompareID)
+		s.Covered, s.Unobserved = MergeSpans(s.Covered), MergeSpans(s.Unobserved)
+		a.Slices = append(a.Slices, s.Slice)
+	}
+	slices.SortFunc(a.Slices, func(x, y Slice) int {
+		if d := cmp.Compare(x.Start, y.Start); d != 0 {
+			return d
+		}
+		return CompareID(x.Host, y.Host)
+	})
+	slices.Sort(c.damaged)
+	a.Damaged = slices.Compact(c.damaged)
+	return a
+}
+
+func (c *Collector) slice(h *bucket.Header) *collected {
+	key := sliceKey{}
+	if c.plan.Step > 0 {
+		key.step = (h.Start - c.plan.From) / int64(c.plan.Step)
+	}
+	if c.plan.PerHost {
+		key.host = h.Host
+	}
+	s := c.slices[key]
+	if s == nil {
+		s = &collected{hosts: map[bucket.ID]struct{}{}, sum: NewAccumulator(c.plan.Where, c.plan.By)}
+		s.Host = key.host
+		s.Start, s.End = c.plan.From, c.plan.To
+		if c.plan.Step > 0 {
+			s.Start += key.step * int64(c.plan.Step)
+			s.End = min(s.End, s.Start+int64(c.plan.Step))
+		}
+		c.slices[key] = s
+	}
+	return s
+}
+
+// extend appends a span, or grows the last one if they touch.
+func extend(spans []bucket.Span, s bucket.Span) []bucket.Span {
+	if n := len(spans); n > 0 && s.From >= spans[n-1].From && s.From <= spans[n-1].To {
+		spans[n-1].To = max(spans[n-1].To, s.To)
+		return spans
+	}
+	return append(spans, s)
+}
+
+// MergeSpans sorts spans and joins those that touch or overlap; empty ones go.
+// It changes its argument.
+func MergeSpans(spans []bucket.Span) []bucket.Span {
+	slices.SortFunc(spans, func(x, y bucket.Span) int { return cmp.Compare(x.From, y.From) })
+	var out []bucket.Span
+	for _, s := range spans {
+		if s.From < s.To {
+			out = extend(out, s)
+		}
+	}
+	return out
+}
+
+// CompareID orders identities by their bytes.
+func CompareID(x, y bucket.ID) int { return bytes.Compare(x[:], y[:]) }

@@ -1,0 +1,188 @@
+package storetest
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+
+	"github.com/httpctl/httpctl/aggregator/store"
+	"github.com/httpctl/httpctl/pkg/bucket"
+	"github.com/httpctl/httpctl/pkg/exchange"
+)
+
+// model is the naive engine: everything in a map, answers by looking at all of
+// it. It shares no code with the engines it is compared with.
+type model struct {
+	buckets map[bucket.Name]modelBucket
+	sealed  int64
+	expired uint64
+	// arrived holds every header ever appended, also expired ones.
+	arrived map[bucket.Name]*bucket.Header
+}
+
+type modelBucket struct {
+	data []byte
+	b    *bucket.Bucket
+}
+
+func newModel() *model {
+	return &model{buckets: map[bucket.Name]modelBucket{}, arrived: map[bucket.Name]*bucket.Header{}}
+}
+
+func (m *model) append(it store.Item) store.Result {
+	h := it.Header
+	if h.End() <= m.sealed {
+		m.expired++
+		m.arrived[h.Name] = h
+		return store.Expired
+	}
+	if old, ok := m.buckets[h.Name]; ok {
+		if bytes.Equal(old.data, it.Data) {
+			return store.Duplicate
+		}
+		return store.Mismatch
+	}
+	b, err := bucket.Decode(it.Data)
+	if err != nil {
+		panic(err)
+	}
+	m.buckets[h.Name] = modelBucket{it.Data, b}
+	m.arrived[h.Name] = h
+	return store.Stored
+}
+
+// purge returns how many intervals go: those of which every bucket ended.
+func (m *model) purge(t int64) int {
+	m.sealed = max(m.sealed, t)
+	ends := map[int64]int64{}
+	for n, b := range m.buckets {
+		ends[n.Start] = max(ends[n.Start], b.b.End())
+	}
+	gone := 0
+	for start, end := range ends {
+		if end > t {
+			continue
+		}
+		gone++
+		for n := range m.buckets {
+			if n.Start == start {
+				delete(m.buckets, n)
+			}
+		}
+	}
+	return gone
+}
+
+// modelSlice is what the model says about a slice, reduced to what it can
+// tell: the tables here are exact.
+type modelSlice struct {
+	start, end int64
+	host       bucket.ID
+	rows       map[string][]int64 // by keys, joined
+	counters   exchange.Counters
+	hosts      []bucket.ID
+	buckets    int
+	covered    int64 // nanoseconds covered by any bucket
+}
+
+func (m *model) query(p store.Plan) []modelSlice {
+	type key struct {
+		step int64
+		host bucket.ID
+	}
+	slicesBy := map[key]*modelSlice{}
+	starts := map[key]map[int64]bool{}
+	for _, mb := range m.buckets {
+		b := mb.b
+		if b.Start < p.From || b.Start >= p.To || len(p.Hosts) > 0 && !slices.Contains(p.Hosts, b.Host) {
+			continue
+		}
+		k := key{}
+		if p.Step > 0 {
+			k.step = (b.Start - p.From) / int64(p.Step)
+		}
+		if p.PerHost {
+			k.host = b.Host
+		}
+		s := slicesBy[k]
+		if s == nil {
+			s = &modelSlice{start: p.From, end: p.To, host: k.host, rows: map[string][]int64{}}
+			if p.Step > 0 {
+				s.start = p.From + k.step*int64(p.Step)
+				s.end = min(p.To, s.start+int64(p.Step))
+			}
+			slicesBy[k] = s
+			starts[k] = map[int64]bool{}
+		}
+		s.buckets++
+		s.counters.Add(&b.Counters)
+		if !slices.Contains(s.hosts, b.Host) {
+			s.hosts = append(s.hosts, b.Host)
+		}
+		if !starts[k][b.Start] {
+			starts[k][b.Start] = true
+			s.covered += int64(b.Width)
+		}
+		t := b.Table(p.Table)
+		if t == nil {
+			continue
+		}
+	rows:
+		for _, r := range t.Rows {
+			for _, c := range p.Where {
+				if !c.Matches(r.Keys[slices.Index(t.Schema.Keys, c.Column)]) {
+					continue rows
+				}
+			}
+			by := p.By
+			if by == nil {
+				by = t.Schema.Keys
+			}
+			id := ""
+			for _, column := range by {
+				id += r.Keys[slices.Index(t.Schema.Keys, column)] + "\x00"
+			}
+			sum := s.rows[id]
+			if sum == nil {
+				sum = make([]int64, len(r.Values))
+				s.rows[id] = sum
+			}
+			for i, measure := range t.Schema.Measures {
+				switch measure.Kind {
+				case bucket.Sum:
+					sum[i] += r.Values[i]
+				case bucket.Max:
+					sum[i] = max(sum[i], r.Values[i])
+				}
+			}
+		}
+	}
+	var out []modelSlice
+	for _, s := range slicesBy {
+		slices.SortFunc(s.hosts, store.CompareID)
+		out = append(out, *s)
+	}
+	slices.SortFunc(out, func(x, y modelSlice) int {
+		return cmp.Or(cmp.Compare(x.start, y.start), store.CompareID(x.host, y.host))
+	})
+	return out
+}
+
+// covered tells the coverage of an incarnation of which no ordinal was
+// declared lost, by counting from ordinal 0.
+func (m *model) covered(host, incarnation bucket.ID) int64 {
+	closed := map[uint64]int64{}
+	for n, h := range m.arrived {
+		if n.Host == host && n.Incarnation == incarnation {
+			closed[h.Ordinal] = max(closed[h.Ordinal], h.ClosedThrough)
+		}
+	}
+	through := int64(0)
+	for i := uint64(0); ; i++ {
+		c, ok := closed[i]
+		if !ok {
+			return through
+		}
+		through = max(through, c)
+	}
+}

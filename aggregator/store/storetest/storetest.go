@@ -1,0 +1,622 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/httpctl/httpctl/aggregator/store"
+	"github.com/httpctl/httpctl/pkg/bucket"
+	"github.com/httpctl/httpctl/pkg/exchange"
+)
+
+// Run runs the conformance suite. open opens the store in dir, making it if it
+// is not there; the suite closes it and opens it again. A store that is made
+// must be made, by its own clock, before T0.
+func Run(t *testing.T, open func(dir string) store.Store) {
+	tests := []struct {
+		name string
+		f    func(t *testing.T, open func() store.Store)
+	}{
+		{"Append", testAppend},
+		{"Parts", testParts},
+		{"Expired", testExpired},
+		{"Refused", testRefused},
+		{"State", testState},
+		{"Query", testQuery},
+		{"Schemas", testSchemas},
+		{"Hosts", testHosts},
+		{"Concurrent", testConcurrent},
+		{"Random", testRandom},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			tt.f(t, func() store.Store {
+				t.Helper()
+				s := open(dir)
+				if s == nil {
+					t.Fatal("open returned nil")
+				}
+				return s
+			})
+		})
+	}
+}
+
+// hits returns a bucket's content: n requests of GET 200, in totals.
+func hits(n int64) func(*bucket.Table) uint64 {
+	return func(t *bucket.Table) uint64 {
+		t.Add([]string{"0", "server", "GET", "200"}, []int64{n, n, T0, 1e6})
+		return uint64(n)
+	}
+}
+
+func mustAppend(t *testing.T, s store.Store, want store.Result, items ...store.Item) {
+	t.Helper()
+	got, err := s.Append(context.Background(), items)
+	if err != nil || len(got) != len(items) {
+		t.Fatalf("Append(%d items) = %v, %v", len(items), got, err)
+	}
+	for i, r := range got {
+		if r != want {
+			t.Errorf("Append: item %d = %d, want %d", i, r, want)
+		}
+	}
+}
+
+func mustQuery(t *testing.T, s store.Store, p store.Plan) *store.Answer {
+	t.Helper()
+	a, err := s.Query(context.Background(), p)
+	if err != nil {
+		t.Fatalf("Query(%+v): %v", p, err)
+	}
+	return a
+}
+
+// requests returns the requests that the counters of [from, to) hold.
+func requests(t *testing.T, s store.Store, from, to int) uint64 {
+	t.Helper()
+	a := mustQuery(t, s, store.Plan{From: At(from), To: At(to)})
+	if len(a.Damaged) != 0 {
+		t.Errorf("Query: damaged intervals %v", a.Damaged)
+	}
+	n := uint64(0)
+	for _, sl := range a.Slices {
+		n += sl.Counters[exchange.Requests]
+	}
+	return n
+}
+
+func testAppend(t *testing.T, open func() store.Store) {
+	s := open()
+	one, two := Item(t, Bucket(Header(1, 0), hits(3))), Item(t, Bucket(Header(2, 0), hits(4)))
+	mustAppend(t, s, store.Stored, one, two)
+	mustAppend(t, s, store.Duplicate, one, two, one)
+	mustAppend(t, s, store.Mismatch, Item(t, Bucket(Header(1, 0), hits(5))))
+	if got, want := requests(t, s, 0, 1), uint64(7); got != want {
+		t.Errorf("requests = %d, want %d", got, want)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open()
+	defer s.Close()
+	mustAppend(t, s, store.Duplicate, one)
+	three := Item(t, Bucket(Header(3, 0), hits(8)))
+	results, err := s.Append(context.Background(), []store.Item{three, three, one})
+	if want := []store.Result{store.Stored, store.Duplicate, store.Duplicate}; err != nil || !slices.Equal(results, want) {
+		t.Errorf("Append of a batch that repeats itself = %v, %v, want %v", results, err, want)
+	}
+	if got, want := requests(t, s, 0, 1), uint64(15); got != want {
+		t.Errorf("requests = %d, want %d", got, want)
+	}
+	if st := s.Stats(); st.Buckets != 3 || st.Intervals != 1 || st.OldestStart != At(0) || st.NewestEnd != At(1) {
+		t.Errorf("Stats = %+v, want 3 buckets in 1 interval from %d to %d", st, At(0), At(1))
+	}
+}
+
+// testParts: an interval is the sum of its parts and incarnations, in any order.
+func testParts(t *testing.T, open func() store.Store) {
+	s := open()
+	defer s.Close()
+	part1 := Header(1, 5)
+	part1.Part, part1.Ordinal = 1, 6
+	other := Header(1, 5)
+	other.Incarnation, other.Ordinal = ID(77), 0
+	mustAppend(t, s, store.Stored, Item(t, Bucket(part1, hits(1))))
+	mustAppend(t, s, store.Stored, Item(t, Bucket(other, hits(20))))
+	mustAppend(t, s, store.Stored, Item(t, Bucket(Header(1, 5), hits(300))))
+	if got, want := requests(t, s, 5, 6), uint64(321); got != want {
+		t.Errorf("requests = %d, want %d", got, want)
+	}
+}
+
+func testExpired(t *testing.T, open func() store.Store) {
+	s := open()
+	ctx := context.Background()
+	for i := range 10 {
+		mustAppend(t, s, store.Stored, Item(t, Bucket(Header(1, i), hits(1))))
+	}
+	old := Header(2, 1) // a host that is heard of no more
+	mustAppend(t, s, store.Stored, Item(t, Bucket(old, hits(1))))
+	n, err := s.Purge(ctx, At(4)+1)
+	if err != nil || n != 4 {
+		t.Errorf("Purge = %d, %v, want 4 intervals", n, err)
+	}
+	late := Header(1, 3)
+	late.Part, late.Ordinal = 1, 10
+	mustAppend(t, s, store.Expired, Item(t, Bucket(late, hits(1))))
+	mustAppend(t, s, store.Duplicate, Item(t, Bucket(Header(1, 4), hits(1))))
+	if n, err := s.Purge(ctx, At(2)); err != nil || n != 0 {
+		t.Errorf("Purge below the floor = %d, %v, want 0", n, err)
+	}
+	for range 2 {
+		st := s.Stats()
+		if st.Expired != 1 || st.SealedThrough != At(4)+1 || st.Intervals != 6 || st.OldestStart != At(4) {
+			t.Errorf("Stats = %+v, want 1 expired, sealed through %d, 6 intervals from %d", st, At(4)+1, At(4))
+		}
+		if got, want := requests(t, s, 0, 100), uint64(6); got != want {
+			t.Errorf("requests = %d, want %d", got, want)
+		}
+		hosts, err := s.Hosts(ctx)
+		if err != nil || len(hosts) != 1 || hosts[0].ID != ID(1) {
+			t.Errorf("Hosts = %v, %v, want host 1 only", hosts, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = open()
+	}
+	s.Close()
+}
+
+// testRefused: what can never be stored is an error, and nothing of its batch
+// is stored.
+func testRefused(t *testing.T, open func() store.Store) {
+	s := open()
+	defer s.Close()
+	good := Item(t, Bucket(Header(1, 0), hits(1)))
+	change := func(f func(h *bucket.Header)) store.Item {
+		it := good
+		h := *good.Header
+		f(&h)
+		it.Header = &h
+		return it
+	}
+	for name, bad := range map[string]store.Item{
+		"provisional":   change(func(h *bucket.Header) { h.Final = false }),
+		"no width":      change(func(h *bucket.Header) { h.Width = 0 }),
+		"negative time": change(func(h *bucket.Header) { h.Start = -1 }),
+		"no data":       {Header: good.Header},
+		"no header":     {Data: good.Data},
+	} {
+		if r, err := s.Append(context.Background(), []store.Item{good, bad}); err == nil {
+			t.Errorf("Append with %s = %v, want an error", name, r)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := s.Append(ctx, []store.Item{good}); !errors.Is(err, context.Canceled) {
+		t.Errorf("Append with a cancelled context = %v", err)
+	}
+	if got := requests(t, s, 0, 10); got != 0 {
+		t.Errorf("requests = %d, want 0", got)
+	}
+}
+
+func testState(t *testing.T, open func() store.Store) {
+	s := open()
+	ctx := context.Background()
+	cas := func(key string, version uint64, value []byte, want error) uint64 {
+		t.Helper()
+		v, err := s.CompareAndSwap(ctx, key, version, value)
+		if !errors.Is(err, want) {
+			t.Fatalf("CompareAndSwap(%q, %d) = %v, want %v", key, version, err, want)
+		}
+		return v
+	}
+	if v, n, err := s.Get(ctx, "a"); v != nil || n != 0 || err != nil {
+		t.Errorf("Get of a missing key = %q, %d, %v", v, n, err)
+	}
+	v1 := cas("a", 0, []byte("one"), nil)
+	cas("a", 0, []byte("no"), store.ErrConflict)
+	cas("a", v1+1, []byte("no"), store.ErrConflict)
+	v2 := cas("a", v1, []byte("two"), nil)
+	if v1 == 0 || v2 <= v1 {
+		t.Errorf("versions = %d, %d, want them to rise from above 0", v1, v2)
+	}
+	if cas("a", v2, nil, nil) != 0 {
+		t.Error("deleting returned a version")
+	}
+	cas("a", 0, nil, nil) // deleting what is not there
+	if v3 := cas("a", 0, []byte{}, nil); v3 <= v2 {
+		t.Errorf("version after delete = %d, want above %d", v3, v2)
+	}
+	if v, n, err := s.Get(ctx, "a"); v == nil || len(v) != 0 || n == 0 || err != nil {
+		t.Errorf("Get of an empty value = %v, %d, %v", v, n, err)
+	}
+	for _, key := range []string{"", strings.Repeat("k", 1025)} {
+		if _, err := s.CompareAndSwap(ctx, key, 0, []byte("x")); err == nil {
+			t.Errorf("CompareAndSwap with a key of %d bytes succeeded", len(key))
+		}
+	}
+	for i := range 600 {
+		cas(fmt.Sprintf("k/%03d", i), 0, []byte(fmt.Sprint(i)), nil)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open()
+	defer s.Close()
+	list := func(from, to string) (keys []string) {
+		t.Helper()
+		err := s.List(ctx, from, to, func(key string, value []byte, version uint64) error {
+			if v, n, err := s.Get(ctx, key); string(v) != string(value) || n != version || err != nil {
+				t.Errorf("List(%q) gives %q, %d; Get gives %q, %d, %v", key, value, version, v, n, err)
+			}
+			keys = append(keys, key)
+			return nil
+		})
+		if err != nil {
+			t.Errorf("List: %v", err)
+		}
+		if !slices.IsSorted(keys) {
+			t.Errorf("List is not sorted: %q", keys)
+		}
+		return keys
+	}
+	for _, c := range []struct {
+		from, to string
+		want     int
+	}{{"", "", 601}, {"k/", "k0", 600}, {"k/010", "k/020", 10}, {"k/599", "", 1}, {"z", "", 0}, {"b", "a", 0}} {
+		if got := len(list(c.from, c.to)); got != c.want {
+			t.Errorf("List(%q, %q) = %d keys, want %d", c.from, c.to, got, c.want)
+		}
+	}
+	stop := errors.New("stop")
+	if err := s.List(ctx, "", "", func(string, []byte, uint64) error { return stop }); !errors.Is(err, stop) {
+		t.Errorf("List with a failing function = %v, want its error", err)
+	}
+}
+
+func testQuery(t *testing.T, open func() store.Store) {
+	s := open()
+	defer s.Close()
+	for host := 1; host <= 2; host++ {
+		for i := range 6 {
+			h := Header(host, i)
+			h.Unobserved = []bucket.Span{{From: At(i) - 5e9, To: At(i) + 2e9}}
+			mustAppend(t, s, store.Stored, Item(t, Bucket(h, func(tb *bucket.Table) uint64 {
+				tb.Add([]string{"0", "server", "GET", "200"}, []int64{10, 10, At(i), 1e6})
+				tb.Add([]string{"0", "server", "GET", "503"}, []int64{2, 2, At(i), 2e6})
+				tb.Add([]string{"1", "client", "POST", "201"}, []int64{1, 1, At(i), 3e6})
+				return 13
+			})))
+		}
+	}
+	row := func(sl store.Slice, keys ...string) int64 {
+		for _, r := range sl.Table.Rows {
+			if slices.Equal(r.Keys, keys) {
+				return r.Values[0]
+			}
+		}
+		return -1
+	}
+	a := mustQuery(t, s, store.Plan{Table: "totals", From: At(0), To: At(6), By: []string{"method"}})
+	if len(a.Slices) != 1 {
+		t.Fatalf("slices = %d, want 1", len(a.Slices))
+	}
+	sl := a.Slices[0]
+	if got, want := row(sl, "GET"), int64(144); got != want {
+		t.Errorf("GET = %d, want %d", got, want)
+	}
+	if got, want := row(sl, "POST"), int64(12); got != want {
+		t.Errorf("POST = %d, want %d", got, want)
+	}
+	if r := sl.Table.Rows[0]; len(r.Latency) != 1 || r.Latency[0].Count != 24 || r.Latency[0].Max != 2e6 {
+		t.Errorf("latency of GET = %+v, want 24 observations up to 2 ms", r.Latency)
+	}
+	if want := (bucket.Span{From: At(0), To: At(6)}); len(sl.Covered) != 1 || sl.Covered[0] != want {
+		t.Errorf("Covered = %v, want %v", sl.Covered, want)
+	}
+	if sl.Buckets != 12 || !slices.Equal(sl.Hosts, []bucket.ID{ID(1), ID(2)}) {
+		t.Errorf("slice has %d buckets of %v, want 12 of hosts 1 and 2", sl.Buckets, sl.Hosts)
+	}
+	a = mustQuery(t, s, store.Plan{Table: "totals", From: At(0), To: At(6), By: []string{},
+		Where: []store.Condition{{Column: "status", Values: []string{"5xx", "201"}}, {Column: "method", Values: []string{"G*"}}}})
+	if got, want := row(a.Slices[0]), int64(24); got != want {
+		t.Errorf("GET with 5xx or 201 = %d, want %d", got, want)
+	}
+	a = mustQuery(t, s, store.Plan{Table: "totals", From: At(1), To: At(6), Step: 2 * Width, PerHost: true, Hosts: []bucket.ID{ID(2)}})
+	if len(a.Slices) != 3 {
+		t.Fatalf("slices = %d, want 3 steps of one host", len(a.Slices))
+	}
+	for i, want := range []struct{ start, end, n int64 }{{At(1), At(3), 20}, {At(3), At(5), 20}, {At(5), At(6), 10}} {
+		sl := a.Slices[i]
+		if sl.Start != want.start || sl.End != want.end || sl.Host != ID(2) {
+			t.Errorf("slice %d = %d to %d of %s", i, sl.Start, sl.End, sl.Host)
+		}
+		if got := row(sl, "0", "server", "GET", "200"); got != want.n {
+			t.Errorf("slice %d: GET 200 = %d, want %d", i, got, want.n)
+		}
+	}
+	// The declared 7 of each 10 seconds; the first 5 of the first lie before the slice.
+	if got, want := a.Slices[0].Unobserved, []bucket.Span{{From: At(1), To: At(1) + 2e9}, {From: At(2) - 5e9, To: At(2) + 2e9}}; !slices.Equal(got, want) {
+		t.Errorf("Unobserved = %v, want %v", got, want)
+	}
+	a = mustQuery(t, s, store.Plan{Table: "totals", From: At(0), To: At(6), MaxRows: 1})
+	tb := a.Slices[0].Table
+	if len(tb.Rows) != 1 || tb.Rows[0].Values[0] != 120 || tb.Other.Values[0] != 36 || tb.Floor != 24 {
+		t.Errorf("MaxRows 1: %d rows, other %v, floor %d; want the row of 120, other 36, floor 24", len(tb.Rows), tb.Other.Values, tb.Floor)
+	}
+	for _, p := range []store.Plan{
+		{Table: "totals", From: 0, To: At(6), By: []string{"domain"}},
+		{Table: "totals", From: 0, To: At(6), Where: []store.Condition{{Column: "domain", Values: []string{"x"}}}},
+	} {
+		if _, err := s.Query(context.Background(), p); !errors.Is(err, store.ErrColumn) {
+			t.Errorf("Query with an unknown column = %v, want ErrColumn", err)
+		}
+	}
+	a = mustQuery(t, s, store.Plan{Table: "nothing", From: 0, To: At(6)})
+	if len(a.Slices) != 1 || a.Slices[0].Table != nil || a.Slices[0].Buckets != 12 {
+		t.Errorf("Query of an unknown table = %+v, want 12 buckets without table", a.Slices)
+	}
+	if a = mustQuery(t, s, store.Plan{From: At(6), To: At(0)}); len(a.Slices) != 0 {
+		t.Errorf("Query of an empty range = %+v", a.Slices)
+	}
+}
+
+// testSchemas also has two versions of one table meet.
+func testSchemas(t *testing.T, open func() store.Store) {
+	s := open()
+	defer s.Close()
+	for i := range 4 {
+		b := Bucket(Header(1, i), hits(1))
+		if i >= 2 {
+			b.Tables[0].Schema.Version = 2
+		}
+		if i == 1 {
+			b.Tables = append(b.Tables, bucket.NewTable(bucket.Schema{Name: "extra", Version: 1, Keys: []string{"k"},
+				Measures: []bucket.Measure{{Name: "n", Kind: bucket.Sum}}}, 10))
+		}
+		mustAppend(t, s, store.Stored, Item(t, b))
+	}
+	schemas, err := s.Schemas(context.Background(), At(0), At(4))
+	if err != nil || len(schemas) != 2 || schemas[0].Name != "extra" || schemas[1].Name != "totals" || schemas[1].Version != 2 {
+		t.Errorf("Schemas = %+v, %v, want extra, and totals version 2", schemas, err)
+	}
+	if schemas, err = s.Schemas(context.Background(), At(0), At(1)); err != nil || len(schemas) != 1 || schemas[0].Version != 1 {
+		t.Errorf("Schemas of the first interval = %+v, %v, want totals version 1", schemas, err)
+	}
+	a := mustQuery(t, s, store.Plan{Table: "totals", From: At(0), To: At(4)})
+	if sl := a.Slices[0]; sl.Skipped != 2 || sl.Table.Schema.Version != 2 || sl.Table.Rows[0].Values[0] != 2 {
+		t.Errorf("two versions: skipped %d, version %d; want 2 skipped, version 2", sl.Skipped, sl.Table.Schema.Version)
+	}
+}
+
+func testHosts(t *testing.T, open func() store.Store) {
+	s := open()
+	host := func() store.Host {
+		t.Helper()
+		hosts, err := s.Hosts(context.Background())
+		if err != nil || len(hosts) != 1 {
+			t.Fatalf("Hosts = %v, %v, want one", hosts, err)
+		}
+		return hosts[0]
+	}
+	put := func(h bucket.Header) { t.Helper(); mustAppend(t, s, store.Stored, Item(t, Bucket(h, nil))) }
+	covered := func(what string, want int64) {
+		t.Helper()
+		if got := host().CoveredThrough; got != want {
+			t.Errorf("%s: CoveredThrough = %d, want %d", what, got, want)
+		}
+	}
+	put(Header(1, 1))
+	covered("ordinal 0 missing", 0)
+	put(Header(1, 0))
+	covered("0 and 1", At(2))
+	put(Header(1, 4))
+	put(Header(1, 3))
+	covered("2 missing", At(2))
+	s.Close()
+	s = open()
+	put(Header(1, 2))
+	covered("hole filled", At(5))
+
+	next := Header(1, 7)
+	next.Incarnation, next.Ordinal, next.ObservedFrom, next.Open, next.HostName = ID(9), 0, At(6)+1, 5, "renamed"
+	put(next)
+	covered("new incarnation", At(8))
+	late := Header(1, 5)
+	late.Open = 99
+	put(late)
+	h := host()
+	if h.Incarnation != ID(9) || h.LastOpen != 5 || h.Name != "renamed" || h.CoveredThrough != At(8) {
+		t.Errorf("after a late bucket of the older incarnation: %+v", h)
+	}
+	if h.FirstStart != At(0) || h.LastEnd != At(8) {
+		t.Errorf("host from %d to %d, want %d to %d", h.FirstStart, h.LastEnd, At(0), At(8))
+	}
+	// The spool was full: ordinals 1 and 2 never come, and bucket 4 says so.
+	for i, o := range []int{10, 11} {
+		b := next
+		b.Start, b.Ordinal, b.ClosedThrough = At(o), uint64(3+i), At(o+1)
+		if i == 1 {
+			b.Unobserved = []bucket.Span{{From: At(8), To: At(10)}}
+		}
+		put(b)
+		covered("dropped by a full spool", []int64{At(8), At(12)}[i])
+	}
+	s.Close()
+}
+
+// testConcurrent has readers and writers at once.
+func testConcurrent(t *testing.T, open func() store.Store) {
+	s := open()
+	defer s.Close()
+	const intervals = 20
+	var wg sync.WaitGroup
+	for host := 1; host <= 4; host++ {
+		wg.Go(func() {
+			for i := range intervals {
+				items := []store.Item{Item(t, Bucket(Header(host, i), hits(1)))}
+				if _, err := s.Append(context.Background(), items); err != nil {
+					t.Errorf("Append: %v", err)
+				}
+				a, err := s.Query(context.Background(), store.Plan{From: At(0), To: At(intervals), Hosts: []bucket.ID{ID(host)}})
+				if err != nil || len(a.Damaged) > 0 || len(a.Slices) != 1 || a.Slices[0].Buckets != i+1 {
+					t.Errorf("own appends are not seen: %+v, %v, want %d buckets", a, err, i+1)
+				}
+			}
+		})
+	}
+	wins := make([]int, 4)
+	for w := range wins {
+		wg.Go(func() {
+			for wins[w] < 10 {
+				_, v, err := s.Get(context.Background(), "shared")
+				if err != nil {
+					t.Errorf("Get: %v", err)
+					return
+				}
+				_, err = s.CompareAndSwap(context.Background(), "shared", v, fmt.Append(nil, w))
+				if err == nil {
+					wins[w]++
+				} else if !errors.Is(err, store.ErrConflict) {
+					t.Errorf("CompareAndSwap: %v", err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if got, want := requests(t, s, 0, intervals), uint64(4*intervals); got != want {
+		t.Errorf("requests = %d, want %d", got, want)
+	}
+	if _, v, _ := s.Get(context.Background(), "shared"); v != 40 {
+		t.Errorf("version = %d, want 40 for 40 swaps", v)
+	}
+}
+
+// testRandom replays random operations against the model.
+func testRandom(t *testing.T, open func() store.Store) {
+	rng := rand.New(rand.NewPCG(7, 7))
+	s, m := open(), newModel()
+	const hosts, span = 4, 40
+	ctx := context.Background()
+	random := func() store.Item {
+		host, i := 1+rng.IntN(hosts), rng.IntN(span)
+		h := Header(host, i)
+		if rng.IntN(10) == 0 {
+			h.Part, h.Ordinal = 1, uint64(span+i)
+		}
+		n := int64(1 + (host*31+i*7)%50) // the same name mostly has the same bytes
+		if rng.IntN(20) == 0 {
+			n++
+		}
+		return Item(t, Bucket(h, func(tb *bucket.Table) uint64 {
+			for k := range n % 5 {
+				tb.Add([]string{fmt.Sprint(k % 2), "server", []string{"GET", "POST"}[k%2], fmt.Sprint(200 + 100*k)}, []int64{n + k, n, At(i) + k, n})
+			}
+			return uint64(n)
+		}))
+	}
+	for op := range 400 {
+		switch r := rng.IntN(100); {
+		case r < 60:
+			var batch []store.Item
+			var want []store.Result
+			for range 1 + rng.IntN(8) {
+				it := random()
+				batch = append(batch, it)
+				want = append(want, m.append(it))
+			}
+			if got, err := s.Append(ctx, batch); err != nil || !slices.Equal(got, want) {
+				t.Fatalf("op %d: Append = %v, %v, want %v", op, got, err, want)
+			}
+		case r < 95:
+			p := store.Plan{Table: "totals", From: At(rng.IntN(span)), PerHost: rng.IntN(2) == 0}
+			p.To = p.From + int64(rng.IntN(span))*int64(Width)
+			if rng.IntN(2) == 0 {
+				p.Step = time.Duration(1+rng.IntN(5)) * Width
+			}
+			if rng.IntN(2) == 0 {
+				p.Hosts = []bucket.ID{ID(1 + rng.IntN(hosts)), ID(1 + rng.IntN(hosts))}
+			}
+			if rng.IntN(2) == 0 {
+				p.Where = []store.Condition{{Column: "mirror", Values: []string{"0"}}}
+			}
+			if rng.IntN(2) == 0 {
+				p.By = []string{"status", "method"}[:rng.IntN(3)]
+			}
+			compare(t, op, p, mustQuery(t, s, p), m.query(p))
+		case r < 97:
+			at := At(rng.IntN(span / 8))
+			if n, err := s.Purge(ctx, at); err != nil || n != m.purge(at) {
+				t.Fatalf("op %d: Purge(%d) = %d, %v", op, at, n, err)
+			}
+		default:
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			s = open()
+		}
+	}
+	defer s.Close()
+	st := s.Stats()
+	if st.Buckets != uint64(len(m.buckets)) || st.Expired != m.expired || st.SealedThrough != m.sealed || st.ChecksumErrors != 0 {
+		t.Errorf("Stats = %+v, want %d buckets, %d expired, sealed %d", st, len(m.buckets), m.expired, m.sealed)
+	}
+	got, err := s.Hosts(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range got {
+		want := m.covered(h.ID, h.Incarnation)
+		// Below the sealed floor holes are forgiven, which the model does not know.
+		if h.CoveredThrough != want && m.sealed <= At(0) {
+			t.Errorf("host %s: CoveredThrough = %d, want %d", h.Name, h.CoveredThrough, want)
+		}
+		if h.CoveredThrough < want {
+			t.Errorf("host %s: CoveredThrough = %d, want at least %d", h.Name, h.CoveredThrough, want)
+		}
+	}
+}
+
+func compare(t *testing.T, op int, p store.Plan, got *store.Answer, want []modelSlice) {
+	t.Helper()
+	if len(got.Damaged) != 0 || len(got.Slices) != len(want) {
+		t.Fatalf("op %d: Query(%+v) = %d slices, damaged %v, want %d slices", op, p, len(got.Slices), got.Damaged, len(want))
+	}
+	for i, w := range want {
+		g := got.Slices[i]
+		covered := int64(0)
+		for _, c := range g.Covered {
+			covered += c.To - c.From
+		}
+		if g.Start != w.start || g.End != w.end || g.Host != w.host || g.Buckets != w.buckets ||
+			g.Counters != w.counters || !slices.Equal(g.Hosts, w.hosts) || covered != w.covered {
+			t.Fatalf("op %d: Query(%+v): slice %d = %+v, want %+v", op, p, i, g, w)
+		}
+		rows := map[string][]int64{}
+		if g.Table != nil {
+			for _, r := range g.Table.Rows {
+				rows[strings.Join(append(r.Keys, ""), "\x00")] = r.Values
+				if r.Err != 0 {
+					t.Fatalf("op %d: row %q of an exact table has error %d", op, r.Keys, r.Err)
+				}
+			}
+		}
+		if !maps.EqualFunc(rows, w.rows, slices.Equal[[]int64]) {
+			t.Fatalf("op %d: Query(%+v): slice %d has rows %v, want %v", op, p, i, rows, w.rows)
+		}
+	}
+}
