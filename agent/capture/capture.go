@@ -47,6 +47,8 @@ type Stats struct {
 	Packets, Bytes uint64
 	// Drops counts packets that the kernel had no room for.
 	Drops uint64
+	// Freezes counts the times that the kernel found no room at all and stopped.
+	Freezes uint64
 	// Truncated counts packets whose Data is shorter than Length.
 	Truncated uint64
 }

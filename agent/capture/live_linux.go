@@ -1,0 +1,443 @@
+package capture
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+// resolveEvery is how often the names of interfaces are looked up again.
+const resolveEvery = time.Second
+
+// Live captures with one AF_PACKET ring (TPACKET_V3). Its packets are borrowed
+// from memory shared with the kernel, which gets a block back once Next is called
+// after the block's last packet: a reader that stalls costs drops, never memory.
+//
+// The socket is bound to no interface. Its filter selects interfaces by index,
+// so that one that vanishes and returns needs no new socket and no capability; the names are
+// looked up once a second, and until then the packets of a returned interface are not seen.
+//
+// VLAN tags that the kernel took off are not put back: they are not part of a flow.
+type Live struct {
+	fd, wake  int
+	ring      []byte
+	blocks    int
+	timeout   time.Duration
+	namespace uint32
+	names     []string // nil: any
+	ports     []uint16
+	indexes   []int // what the filter selects
+	resolved  time.Time
+
+	block int    // the block in hand, or the next
+	held  bool   // the block in hand is ours
+	left  uint32 // packets in it
+	at    uint32 // offset of the next packet in the ring
+	stats Stats
+
+	closing  atomic.Bool
+	mu       sync.Mutex // guards what follows
+	released bool
+	missing  []string
+}
+
+var _ Source = (*Live)(nil)
+
+// OpenLive opens cfg.Rings rings that share the packets of cfg.Interfaces. No
+// packet is delivered before all of them stand. cfg must be valid. The error is an
+// *Error, with a hint when an interface doesn't exist or a privilege is missing.
+func OpenLive(cfg Config) (_ []*Live, err error) {
+	where := strings.Join(cfg.Interfaces, ",")
+	fail := func(err error, hint string) error {
+		return &Error{Op: "capture on", Path: where, Err: err, Hint: hint}
+	}
+	if len(cfg.Interfaces) == 0 {
+		return nil, &Error{Op: "capture on", Path: "nothing", Err: errors.New("no interface is given"), Hint: "choose from: " + interfaceNames()}
+	}
+	names := slices.Compact(slices.Sorted(slices.Values(cfg.Interfaces)))
+	if slices.Contains(names, Any) {
+		names = nil
+	}
+	for _, name := range names {
+		if _, err := net.InterfaceByName(name); err != nil {
+			where = name
+			return nil, fail(errors.New("no such interface"), "there are: "+interfaceNames())
+		}
+	}
+	var rings []*Live
+	defer func() {
+		if err != nil {
+			for _, l := range rings {
+				l.release()
+			}
+		}
+	}()
+	for range cfg.Rings {
+		l, err := newRing(cfg, names)
+		if err != nil {
+			switch {
+			case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+				return nil, fail(err, privilegeHint())
+			case errors.Is(err, unix.ENOMEM):
+				return nil, fail(err, "the ring does not fit into memory: lower ring_size or rings")
+			}
+			return nil, fail(err, "")
+		}
+		rings = append(rings, l)
+	}
+	if len(rings) > 1 {
+		if err := fanOut(rings); err != nil {
+			return nil, fail(err, "several rings need Linux 4.12 or newer; set rings to 1")
+		}
+	}
+	for _, l := range rings {
+		if err := l.resolve(true); err != nil {
+			return nil, fail(err, "")
+		}
+	}
+	return rings, nil
+}
+
+func privilegeHint() string {
+	program, err := os.Executable()
+	if err != nil {
+		program = os.Args[0]
+	}
+	return "it needs the capability CAP_NET_RAW: run it as root, or once: sudo setcap cap_net_raw+ep " + program
+}
+
+func interfaceNames() string {
+	all, err := net.Interfaces()
+	if err != nil {
+		return Any
+	}
+	names := []string{Any}
+	for _, i := range all {
+		names = append(names, i.Name)
+		if len(names) == 50 {
+			names = append(names, "...")
+			break
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// newRing makes a bound socket with a ring, whose filter still drops everything.
+func newRing(cfg Config, names []string) (_ *Live, err error) {
+	l := &Live{fd: -1, wake: -1, names: names, ports: cfg.Ports, timeout: cfg.PollTimeout, blocks: int(cfg.RingSize / blockSize)}
+	defer func() {
+		if err != nil {
+			l.release()
+		}
+	}()
+	// With protocol 0 nothing arrives until bind, by when the filter is there.
+	if l.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
+		return nil, fmt.Errorf("open packet socket: %w", err)
+	}
+	if l.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return nil, fmt.Errorf("open event: %w", err)
+	}
+	if err = l.attach([]int{}); err != nil {
+		return nil, err
+	}
+	if err = unix.SetsockoptInt(l.fd, unix.SOL_PACKET, unix.PACKET_VERSION, unix.TPACKET_V3); err != nil {
+		return nil, fmt.Errorf("choose TPACKET_V3: %w", err)
+	}
+	const frame = 2048 // only its division of a block matters for TPACKET_V3
+	req := unix.TpacketReq3{
+		Block_size: blockSize, Block_nr: uint32(l.blocks),
+		Frame_size: frame, Frame_nr: blockSize / frame * uint32(l.blocks),
+		Retire_blk_tov: uint32(l.timeout / time.Millisecond),
+	}
+	if err = unix.SetsockoptTpacketReq3(l.fd, unix.SOL_PACKET, unix.PACKET_RX_RING, &req); err != nil {
+		return nil, fmt.Errorf("make a ring of %d MiB: %w", l.blocks, err)
+	}
+	if l.ring, err = unix.Mmap(l.fd, 0, l.blocks*blockSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+		return nil, fmt.Errorf("map a ring of %d MiB: %w", l.blocks, err)
+	}
+	if err = unix.Bind(l.fd, &unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_ALL)}); err != nil {
+		return nil, fmt.Errorf("bind packet socket: %w", err)
+	}
+	var st unix.Stat_t
+	if unix.Stat("/proc/thread-self/ns/net", &st) == nil {
+		l.namespace = uint32(st.Ino)
+	}
+	return l, nil
+}
+
+func networkOrder(v uint16) uint16 {
+	var b [2]byte
+	binary.BigEndian.PutUint16(b[:], v)
+	return binary.NativeEndian.Uint16(b[:])
+}
+
+// fanOut has the kernel share packets among rings by a hash that is the same for both
+// directions of a flow. IPv4 fragments are put together first, since the later
+// ones have no ports.
+func fanOut(rings []*Live) error {
+	const mode = unix.PACKET_FANOUT_HASH | unix.PACKET_FANOUT_FLAG_DEFRAG
+	group := 0
+	for i, l := range rings {
+		arg := group | mode<<16
+		if i == 0 { // the kernel chooses a group that no one has
+			arg |= unix.PACKET_FANOUT_FLAG_UNIQUEID << 16
+		}
+		if err := unix.SetsockoptInt(l.fd, unix.SOL_PACKET, unix.PACKET_FANOUT, arg); err != nil {
+			return fmt.Errorf("join fanout group: %w", err)
+		}
+		if i == 0 {
+			v, err := unix.GetsockoptInt(l.fd, unix.SOL_PACKET, unix.PACKET_FANOUT)
+			if err != nil {
+				return fmt.Errorf("read fanout group: %w", err)
+			}
+			group = v & 0xffff
+		}
+	}
+	return nil
+}
+
+// resolve looks up the interfaces and changes the filter if their indexes did.
+func (l *Live) resolve(first bool) error {
+	l.resolved = time.Now()
+	if l.names == nil {
+		if first {
+			return l.attach(nil)
+		}
+		return nil
+	}
+	indexes := make([]int, 0, len(l.names))
+	var missing []string
+	for _, name := range l.names {
+		request, err := unix.NewIfreq(name)
+		if err == nil {
+			err = unix.IoctlIfreq(l.fd, unix.SIOCGIFINDEX, request)
+		}
+		if err != nil {
+			missing = append(missing, name)
+			continue
+		}
+		indexes = append(indexes, int(request.Uint32()))
+	}
+	l.mu.Lock()
+	l.missing = missing
+	l.mu.Unlock()
+	if !first && slices.Equal(indexes, l.indexes) {
+		return nil
+	}
+	if err := l.attach(indexes); err != nil {
+		return err
+	}
+	l.indexes = indexes
+	return nil
+}
+
+// Missing returns the interfaces that are not there now. It may be called by
+// any goroutine.
+func (l *Live) Missing() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.missing
+}
+
+// attach replaces the filter in one step.
+func (l *Live) attach(indexes []int) error {
+	raw, err := filterFor(indexes, l.ports)
+	if err != nil {
+		return err
+	}
+	return attachRaw(l.fd, raw)
+}
+
+func attachRaw(fd int, raw []bpf.RawInstruction) error {
+	filter := make([]unix.SockFilter, len(raw))
+	for i, r := range raw {
+		filter[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
+	}
+	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}); err != nil {
+		return fmt.Errorf("attach a filter of %d instructions: %w", len(filter), err)
+	}
+	return nil
+}
+
+// Offsets in a block (struct tpacket_block_desc, linux/if_packet.h).
+const (
+	blockStatus  = 8
+	blockPackets = 12
+	blockFirst   = 16
+)
+
+// Next fills p with the next packet of the ring.
+func (l *Live) Next(p *Packet) error {
+	for {
+		for l.left > 0 {
+			l.left--
+			if l.packet(p) {
+				return nil
+			}
+		}
+		if l.held {
+			l.held = false
+			atomic.StoreUint32(l.status(l.block), unix.TP_STATUS_KERNEL)
+			l.block = (l.block + 1) % l.blocks
+		}
+		if l.closing.Load() {
+			l.release()
+			return io.EOF
+		}
+		if time.Since(l.resolved) >= resolveEvery {
+			if err := l.resolve(false); err != nil {
+				return &Error{Op: "capture on", Path: strings.Join(l.names, ","), Err: err}
+			}
+		}
+		if atomic.LoadUint32(l.status(l.block))&unix.TP_STATUS_USER == 0 {
+			if err := l.wait(); err != nil {
+				return err
+			}
+			continue
+		}
+		start := l.block * blockSize
+		l.held = true
+		l.left = binary.NativeEndian.Uint32(l.ring[start+blockPackets:])
+		l.at = uint32(start) + binary.NativeEndian.Uint32(l.ring[start+blockFirst:])
+	}
+}
+
+func (l *Live) status(block int) *uint32 {
+	return (*uint32)(unsafe.Pointer(&l.ring[block*blockSize+blockStatus]))
+}
+
+// wait waits for a block, the timeout (ErrIdle), or Close.
+func (l *Live) wait() error {
+	fds := [2]unix.PollFd{{Fd: int32(l.fd), Events: unix.POLLIN | unix.POLLERR}, {Fd: int32(l.wake), Events: unix.POLLIN}}
+	n, err := unix.Poll(fds[:], int(l.timeout/time.Millisecond))
+	switch {
+	case errors.Is(err, unix.EINTR):
+		return nil
+	case err != nil:
+		return &Error{Op: "capture on", Path: strings.Join(l.names, ","), Err: fmt.Errorf("poll: %w", err)}
+	case n == 0:
+		return ErrIdle
+	}
+	if fds[0].Revents&unix.POLLERR != 0 {
+		errno, err := unix.GetsockoptInt(l.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+		if err == nil && errno != 0 && unix.Errno(errno) != unix.ENETDOWN {
+			return &Error{Op: "capture on", Path: strings.Join(l.names, ","), Err: unix.Errno(errno)}
+		}
+	}
+	return nil
+}
+
+// sizeofHeader is TPACKET_ALIGN(sizeof(struct tpacket3_hdr)): where the
+// sockaddr_ll of a packet is.
+const sizeofHeader = (unix.SizeofTpacket3Hdr + 15) &^ 15
+
+// packet fills p from the next packet of the block in hand. It returns false
+// for one that can't hold IP, such as a CAN frame.
+func (l *Live) packet(p *Packet) bool {
+	b := l.ring[l.at:]
+	h := (*unix.Tpacket3Hdr)(unsafe.Pointer(&b[0]))
+	address := (*unix.RawSockaddrLinklayer)(unsafe.Pointer(&b[sizeofHeader]))
+	l.at += h.Next_offset
+	start, end, length := uint32(h.Mac), uint32(h.Mac)+h.Snaplen, h.Len
+	switch address.Hatype {
+	case arphrdEther, arphrdLoopback:
+		p.Link = 1
+	case unix.ARPHRD_IEEE80211:
+		p.Link = 105
+	case unix.ARPHRD_IEEE80211_PRISM:
+		p.Link = 119
+	case unix.ARPHRD_IEEE80211_RADIOTAP:
+		p.Link = 127
+	default:
+		// PPP, tun, WireGuard, IP in IP, InfiniBand: what stands before the IP
+		// header differs, so it is left out.
+		if proto := networkOrder(address.Protocol); proto != unix.ETH_P_IP && proto != unix.ETH_P_IPV6 || uint32(h.Net) < start || uint32(h.Net) > end {
+			return false
+		}
+		length -= uint32(h.Net) - start
+		start = uint32(h.Net)
+		p.Link = 101
+	}
+	p.Data = b[start:end:end]
+	p.Length = int(length)
+	p.Time = int64(h.Sec)*1e9 + int64(h.Nsec)
+	p.Interface = int(address.Ifindex)
+	p.Namespace = l.namespace
+	l.stats.Packets++
+	l.stats.Bytes += uint64(length)
+	if p.Length > len(p.Data) {
+		l.stats.Truncated++
+	}
+	p.Number = l.stats.Packets
+	return true
+}
+
+// Stats returns the counts since the ring was opened.
+func (l *Live) Stats() Stats {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.released {
+		l.readDrops()
+	}
+	return l.stats
+}
+
+// readDrops adds the kernel's counts, which start again at 0 with each reading.
+func (l *Live) readDrops() {
+	if s, err := unix.GetsockoptTpacketStatsV3(l.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS); err == nil {
+		l.stats.Drops += uint64(s.Drops)
+		l.stats.Freezes += uint64(s.Freeze_q_cnt)
+	}
+}
+
+// Close makes Next return io.EOF once it has delivered the packets of the block in
+// hand, at once when it waits. That call of Next gives the ring back to the kernel:
+// the last packet is borrowed until then. It may be called by any goroutine, more than once.
+func (l *Live) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.released {
+		return nil
+	}
+	l.closing.Store(true)
+	one := [8]byte{}
+	binary.NativeEndian.PutUint64(one[:], 1)
+	if _, err := unix.Write(l.wake, one[:]); err != nil && !errors.Is(err, unix.EAGAIN) {
+		return fmt.Errorf("wake the reader: %w", err)
+	}
+	return nil
+}
+
+// release gives the ring and the socket back.
+func (l *Live) release() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.released {
+		return
+	}
+	l.released = true
+	l.closing.Store(true)
+	if l.ring != nil {
+		l.readDrops()
+		_ = unix.Munmap(l.ring)
+		l.ring = nil
+	}
+	if l.fd >= 0 {
+		_ = unix.Close(l.fd)
+	}
+	if l.wake >= 0 {
+		_ = unix.Close(l.wake)
+	}
+}

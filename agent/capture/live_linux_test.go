@@ -1,0 +1,355 @@
+package capture
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/httpctl/httpctl/pkg/config"
+	"golang.org/x/sys/unix"
+)
+
+// openLive opens rings, or skips the test where that is not allowed.
+func openLive(t *testing.T, cfg Config) []*Live {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0)
+	if err != nil {
+		t.Skipf("needs the capability CAP_NET_RAW: %v", err)
+	}
+	unix.Close(fd)
+	cfg.PollTimeout = 20 * time.Millisecond
+	cfg.RingSize = 4 * config.MiB
+	if err := cfg.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	rings, err := OpenLive(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for _, l := range rings {
+			l.Close()
+			for err := error(nil); err != io.EOF; err = l.Next(new(Packet)) {
+			}
+		}
+	})
+	return rings
+}
+
+// until reads packets until done says so or nothing has come for idle timeouts in a row.
+func until(t *testing.T, l *Live, idle int, done func(p *Packet) bool) {
+	t.Helper()
+	var p Packet
+	for n := 0; n < idle; {
+		switch err := l.Next(&p); {
+		case errors.Is(err, ErrIdle):
+			n++
+		case err != nil:
+			t.Fatal(err)
+		default:
+			if done(&p) {
+				return
+			}
+		}
+	}
+}
+
+// send sends n datagrams to address, each with mark and its number.
+func send(t *testing.T, address, mark string, n int) {
+	t.Helper()
+	c, err := net.Dial("udp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for i := range n {
+		if _, err := fmt.Fprintf(c, "%s%06d", mark, i); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// sink returns the address of a socket that no one reads: what is sent there
+// is not refused.
+func sink(t *testing.T) string {
+	t.Helper()
+	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c.LocalAddr().String()
+}
+
+// countOnce checks that each of n datagrams came exactly once.
+func countOnce(t *testing.T, seen map[string]int, mark string, n int) {
+	t.Helper()
+	for i := range n {
+		if got := seen[fmt.Sprintf("%s%06d", mark, i)]; got != 1 {
+			t.Fatalf("datagram %d was captured %d times, want once", i, got)
+		}
+	}
+}
+
+func collect(mark string, n int, seen map[string]int) func(p *Packet) bool {
+	total := 0
+	return func(p *Packet) bool {
+		if i := bytes.LastIndex(p.Data, []byte(mark)); i >= 0 && len(p.Data) == 14+20+8+len(mark)+6 {
+			seen[string(p.Data[i:])]++
+			total++
+		}
+		return total > n // never: what comes twice has to show
+	}
+}
+
+func TestLiveLoopback(t *testing.T) {
+	for _, name := range []string{"lo", Any} {
+		cfg := DefaultConfig()
+		cfg.Interfaces = []string{name}
+		l := openLive(t, cfg)[0]
+		const n = 500
+		before := time.Now()
+		send(t, sink(t), "loop", n)
+		seen := map[string]int{}
+		collected := collect("loop", n, seen)
+		until(t, l, 10, func(p *Packet) bool {
+			if at := time.Unix(0, p.Time); at.Before(before.Add(-time.Second)) || at.After(time.Now().Add(time.Second)) {
+				t.Fatalf("captured at %v, sent at %v", at, before)
+			}
+			if p.Link != 1 || p.Length < len(p.Data) {
+				t.Fatalf("packet %d has link %d, length %d of %d bytes", p.Number, p.Link, p.Length, len(p.Data))
+			}
+			return collected(p)
+		})
+		countOnce(t, seen, "loop", n)
+		if s := l.Stats(); s.Drops != 0 || s.Packets < n {
+			t.Errorf("%s: Stats() = %+v, want %d packets or more and no drops", name, s, n)
+		}
+	}
+}
+
+// TCP over loopback: every byte of the stream once, with the port filter in the kernel.
+func TestLivePorts(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	cfg := DefaultConfig()
+	cfg.Interfaces = []string{"lo"}
+	cfg.Ports = []uint16{uint16(ln.Addr().(*net.TCPAddr).Port)}
+	l := openLive(t, cfg)[0]
+	send(t, sink(t), "other", 50)
+	sent := bytes.Repeat([]byte("0123456789"), 30000)
+	go func() {
+		c, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			return
+		}
+		c.Write(sent)
+		c.Close()
+	}()
+	c, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.Copy(io.Discard, c)
+	c.Close()
+	payload := 0
+	until(t, l, 10, func(p *Packet) bool {
+		if p.Data[23] != 6 {
+			t.Errorf("a packet of IP protocol %d passed the filter", p.Data[23])
+		}
+		payload += p.Length - 14 - 20 - int(p.Data[14+20+12]>>4)*4
+		return false
+	})
+	if payload != len(sent) {
+		t.Errorf("captured %d bytes of TCP payload, %d were sent", payload, len(sent))
+	}
+}
+
+func TestLiveRings(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Interfaces = []string{"lo"}
+	cfg.Rings = 2
+	rings := openLive(t, cfg)
+	const n, flows = 20, 30
+	for i := range flows {
+		send(t, sink(t), fmt.Sprintf("f%03d-", i), n)
+	}
+	seen := map[string]int{}
+	for i, l := range rings {
+		mine := map[string]int{}
+		until(t, l, 10, func(p *Packet) bool {
+			if j := bytes.LastIndex(p.Data, []byte("-000")); j >= 4 && len(p.Data) == 14+20+8+11 {
+				seen[string(p.Data[j-4:])]++
+				mine[string(p.Data[j-4:j])]++
+			}
+			return false
+		})
+		for flow, k := range mine {
+			if k != n {
+				t.Errorf("ring %d has %d of the %d packets of flow %s, want all or none", i, k, n, flow)
+			}
+		}
+		if len(mine) == 0 {
+			t.Errorf("ring %d has nothing", i)
+		}
+	}
+	for i := range flows {
+		countOnce(t, seen, fmt.Sprintf("f%03d-", i), n)
+	}
+}
+
+// A reader that stalls loses packets and knows how many.
+func TestLiveDrops(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Interfaces = []string{"lo"}
+	l := openLive(t, cfg)[0]
+	const n = 600
+	send(t, sink(t), strings.Repeat("x", 16000)+"drop", n) // 9.6 MB into a ring of 4 MiB
+	got := 0
+	until(t, l, 10, func(p *Packet) bool {
+		if p.Length > 16000 && p.Data[23] == 17 {
+			got++
+		}
+		return false
+	})
+	s := l.Stats()
+	if got == n || s.Drops < uint64(n-got) || s.Freezes == 0 {
+		t.Errorf("%d of %d large packets captured, Stats() = %+v: want some to be missing and all of these in Drops", got, n, s)
+	}
+}
+
+func TestLiveClose(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Interfaces = []string{"lo"}
+	cfg.Ports = []uint16{1} // nothing comes
+	l := openLive(t, cfg)[0]
+	l.timeout = time.Minute
+	ended := make(chan error)
+	go func() {
+		for {
+			if err := l.Next(new(Packet)); err != nil && err != ErrIdle {
+				ended <- err
+				return
+			}
+		}
+	}()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		if err != io.EOF {
+			t.Errorf("Next after Close = %v, want EOF", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("Close did not wake Next")
+	}
+	if err := l.Close(); err != nil {
+		t.Errorf("second Close = %v", err)
+	}
+	if err := l.Next(new(Packet)); err != io.EOF {
+		t.Errorf("Next after the end = %v, want EOF", err)
+	}
+}
+
+func TestLiveNoSuchInterface(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Interfaces = []string{"nosuch0"}
+	_, err := OpenLive(cfg)
+	var e *Error
+	if !errors.As(err, &e) || e.Path != "nosuch0" || !strings.Contains(e.Hint, "lo") {
+		t.Errorf("OpenLive(nosuch0) = %v, want an *Error that names the interface and lists those there are", err)
+	}
+}
+
+// inNamespace runs the test on a thread in a network namespace of its own,
+// which ends with the thread.
+func inNamespace(t *testing.T) (ip func(args ...string)) {
+	t.Helper()
+	if _, err := exec.LookPath("ip"); err != nil {
+		t.Skip("needs the program ip (iproute2)")
+	}
+	runtime.LockOSThread() // never unlocked: the runtime ends the thread with the goroutine
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Skipf("needs the capability CAP_SYS_ADMIN to make a network namespace: %v", err)
+	}
+	// A command runs in the namespace of the thread that starts it.
+	return func(args ...string) {
+		t.Helper()
+		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+			if bytes.Contains(out, []byte("not permitted")) || bytes.Contains(out, []byte("Unknown device type")) {
+				t.Skipf("ip %s: %s", strings.Join(args, " "), out)
+			}
+			t.Fatalf("ip %s: %v: %s", strings.Join(args, " "), err, out)
+		}
+	}
+}
+
+// An interface that vanishes and returns with another index is captured on again.
+func TestLiveInterfaceReturns(t *testing.T) {
+	ip := inNamespace(t)
+	create := func() {
+		ip("link", "add", "veth0", "type", "veth", "peer", "name", "veth1")
+		ip("addr", "add", "192.0.2.1/24", "dev", "veth0")
+		ip("link", "set", "veth0", "up")
+		ip("link", "set", "veth1", "up")
+		ip("neigh", "add", "192.0.2.9", "lladdr", "02:00:00:00:00:09", "dev", "veth0")
+	}
+	create()
+	ip("link", "add", "other", "type", "veth", "peer", "name", "other1") // takes indexes
+	cfg := DefaultConfig()
+	cfg.Interfaces = []string{"veth0"}
+	l := openLive(t, cfg)[0]
+	if l.namespace == 0 {
+		t.Error("the namespace is not known")
+	}
+	check := func(mark string) {
+		t.Helper()
+		send(t, "192.0.2.9:9", mark, 100)
+		seen := map[string]int{}
+		until(t, l, 10, collect(mark, 100, seen))
+		countOnce(t, seen, mark, 100)
+	}
+	check("first")
+	ip("link", "del", "veth0")
+	waitFor(t, l, func() bool { return len(l.Missing()) == 1 })
+	create()
+	waitFor(t, l, func() bool { return len(l.Missing()) == 0 })
+	check("again")
+}
+
+// waitFor reads on until ok.
+func waitFor(t *testing.T, l *Live, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatal("the interfaces were not looked up again")
+		}
+		if err := l.Next(new(Packet)); err != nil && !errors.Is(err, ErrIdle) {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestPrivilegeHint(t *testing.T) {
+	program, err := os.Executable()
+	if err != nil {
+		t.Skip(err)
+	}
+	hint := privilegeHint()
+	if !strings.Contains(hint, "CAP_NET_RAW") || !strings.Contains(hint, "setcap cap_net_raw+ep "+program) {
+		t.Errorf("privilegeHint() = %q, want the capability and the command that grants it", hint)
+	}
+}

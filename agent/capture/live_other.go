@@ -1,0 +1,21 @@
+//go:build !linux
+
+package capture
+
+import (
+	"errors"
+	"runtime"
+	"strings"
+)
+
+// Live is a live source. There are none on this system.
+type Live struct{ Source }
+
+// OpenLive fails: live capture needs Linux.
+func OpenLive(cfg Config) ([]*Live, error) {
+	return nil, &Error{Op: "capture on", Path: strings.Join(cfg.Interfaces, ","),
+		Err: errors.New("live capture is not supported on " + runtime.GOOS), Hint: "capture files can be read"}
+}
+
+// Missing returns nil.
+func (*Live) Missing() []string { return nil }
