@@ -1,0 +1,271 @@
+// Package client asks an aggregator and turns its answers into the plain
+// structs of package view. Generated types stop here.
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/httpctl/httpctl/cmd/httpctl/view"
+	"github.com/httpctl/httpctl/pkg/security"
+	pb "github.com/httpctl/httpctl/proto/httpctl/v1"
+)
+
+// UnreachableError says that no aggregator answered.
+type UnreachableError struct {
+	// Address is what was dialled.
+	Address string
+	// Reason is the last step that failed.
+	Reason string
+}
+
+// Error implements error. It says what was tried, why it failed and what to do.
+func (e *UnreachableError) Error() string {
+	return fmt.Sprintf("cannot reach the aggregator at %s: %s\n"+
+		"Start one (httpctl-aggregator, or sudo httpctl up -i IFACE), or name another with --aggregator ADDR or HTTPCTL_AGGREGATOR.",
+		e.Address, e.Reason)
+}
+
+// ErrRefused is wrapped by errors about a question that the aggregator
+// understood and will not answer, such as an unknown dimension or a filter that a list does not have.
+var ErrRefused = errors.New("refused")
+
+type refused struct{ message string }
+
+func (r refused) Error() string        { return r.message }
+func (r refused) Is(target error) bool { return target == ErrRefused }
+
+// Options say how to reach an aggregator.
+type Options struct {
+	// Address is host:port or unix:path.
+	Address string
+	// TLS names the files of mutual TLS, for host:port. Without it, addresses
+	// that are not local are refused.
+	TLS security.TLS
+	// Timeout bounds each call; 0 is 10 s.
+	Timeout time.Duration
+	// Dial replaces the network, for tests; nil is the network.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
+}
+
+// Client asks one aggregator. It is safe for concurrent use.
+type Client struct {
+	address string
+	timeout time.Duration
+	conn    *grpc.ClientConn
+	query   pb.QueryServiceClient
+}
+
+// New checks the address and returns a client, which connects at its first
+// call, and again after the aggregator was away.
+func New(o Options) (*Client, error) {
+	network, address, err := security.SplitAddress(o.Address)
+	if err != nil {
+		return nil, fmt.Errorf("--aggregator: %w", err)
+	}
+	target := "dns:///" + address
+	if network == "unix" {
+		path, err := filepath.Abs(address)
+		if err != nil {
+			return nil, fmt.Errorf("--aggregator %s: %w", o.Address, err)
+		}
+		target = "unix://" + path
+		o.TLS = security.TLS{}
+	} else if o.TLS.IsZero() && !security.IsLocal(o.Address) {
+		return nil, fmt.Errorf("--aggregator %s: plain text is for loopback addresses and Unix sockets only: give --tls-ca, --tls-cert and --tls-key", o.Address)
+	}
+	creds, err := security.ClientCredentials(o.TLS)
+	if err != nil {
+		return nil, err
+	}
+	options := []grpc.DialOption{
+		grpc.WithTransportCredentials(creds),
+		grpc.WithNoProxy(),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64 << 20)),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second},
+			MinConnectTimeout: 5 * time.Second,
+		}),
+	}
+	if o.Dial != nil {
+		target = "passthrough:" + o.Address
+		options = append(options, grpc.WithContextDialer(o.Dial))
+	}
+	conn, err := grpc.NewClient(target, options...)
+	if err != nil {
+		return nil, fmt.Errorf("--aggregator %s: %w", o.Address, err)
+	}
+	timeout := o.Timeout
+	if timeout == 0 {
+		timeout = 10 * time.Second
+	}
+	return &Client{o.Address, timeout, conn, pb.NewQueryServiceClient(conn)}, nil
+}
+
+// Close drops the connection.
+func (c *Client) Close() error { return c.conn.Close() }
+
+// Address returns the address that the client dials.
+func (c *Client) Address() string { return c.address }
+
+// call runs one call with the client's timeout and turns its error around.
+func call[Q, A any](ctx context.Context, c *Client, f func(context.Context, *Q, ...grpc.CallOption) (*A, error), q *Q) (*A, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	answer, err := f(ctx, q)
+	if err == nil {
+		return answer, nil
+	}
+	s := status.Convert(err)
+	switch s.Code() {
+	case codes.Unavailable:
+		return nil, &UnreachableError{c.address, reason(s.Message())}
+	case codes.DeadlineExceeded:
+		return nil, &UnreachableError{c.address, fmt.Sprintf("no answer within %s", c.timeout)}
+	case codes.Canceled:
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	case codes.InvalidArgument, codes.NotFound:
+		return nil, refused{s.Message()}
+	case codes.Unimplemented:
+		return nil, fmt.Errorf("the aggregator at %s is older than this httpctl: %s", c.address, s.Message())
+	}
+	return nil, fmt.Errorf("the aggregator at %s failed: %s", c.address, s.Message())
+}
+
+// reason takes gRPC's packing off a connection error.
+func reason(message string) string {
+	const dialing = "Error while dialing: "
+	if i := strings.Index(message, dialing); i >= 0 {
+		message = strings.TrimSuffix(message[i+len(dialing):], `"`)
+	}
+	return strings.TrimPrefix(message, `connection error: desc = `)
+}
+
+// Question is what a reading command asks for.
+type Question struct {
+	Since, Until time.Time // zero is open
+	Filters      []Filter
+	// Limit is the number of rows; 0 is max_top_hits.
+	Limit uint32
+	// Live adds the interval under way.
+	Live bool
+}
+
+// Filter keeps what has one of the values in the column.
+type Filter struct {
+	Column string
+	Values []string
+}
+
+func (q *Question) span() *pb.Range {
+	r := &pb.Range{}
+	if !q.Since.IsZero() {
+		r.SinceUnixNs = q.Since.UnixNano()
+	}
+	if !q.Until.IsZero() {
+		r.UntilUnixNs = q.Until.UnixNano()
+	}
+	return r
+}
+
+func (q *Question) filters() []*pb.Filter {
+	var out []*pb.Filter
+	for _, f := range q.Filters {
+		out = append(out, &pb.Filter{Column: f.Column, Values: f.Values})
+	}
+	return out
+}
+
+// Dashboard asks for all of the dashboard.
+func (c *Client) Dashboard(ctx context.Context, q Question) (*view.Dashboard, error) {
+	a, err := call(ctx, c, c.query.GetDashboard, &pb.GetDashboardRequest{Range: q.span(), Filters: q.filters(), Limit: q.Limit, Live: q.Live})
+	if err != nil {
+		return nil, err
+	}
+	return Dashboard(a), nil
+}
+
+// Top asks for one top list.
+func (c *Client) Top(ctx context.Context, dimension string, q Question) (*view.Top, error) {
+	a, err := call(ctx, c, c.query.GetTop, &pb.GetTopRequest{Dimension: dimension, Range: q.span(), Filters: q.filters(), Limit: q.Limit, Live: q.Live})
+	if err != nil {
+		return nil, err
+	}
+	t := top(a)
+	return &t, nil
+}
+
+// Alerts asks for the episodes that overlap the range.
+func (c *Client) Alerts(ctx context.Context, q Question) (*view.Alerts, error) {
+	a, err := call(ctx, c, c.query.ListAlerts, &pb.ListAlertsRequest{Range: q.span()})
+	if err != nil {
+		return nil, err
+	}
+	alerts := alerts(a)
+	return &alerts, nil
+}
+
+// Hosts asks for the hosts.
+func (c *Client) Hosts(ctx context.Context, q Question) ([]view.Host, error) {
+	a, err := call(ctx, c, c.query.ListHosts, &pb.ListHostsRequest{Range: q.span()})
+	if err != nil {
+		return nil, err
+	}
+	return hosts(a.GetHosts()), nil
+}
+
+// Dimensions asks for the top lists that there are.
+func (c *Client) Dimensions(ctx context.Context) ([]view.Dimension, error) {
+	a, err := call(ctx, c, c.query.ListDimensions, &pb.ListDimensionsRequest{})
+	if err != nil {
+		return nil, err
+	}
+	var out []view.Dimension
+	for _, d := range a.GetDimensions() {
+		out = append(out, dimension(d))
+	}
+	return out, nil
+}
+
+// Status asks for the header of the dashboard.
+func (c *Client) Status(ctx context.Context) (*view.Status, error) {
+	a, err := call(ctx, c, c.query.GetStatus, &pb.GetStatusRequest{})
+	if err != nil {
+		return nil, err
+	}
+	s := fleetStatus(a)
+	return &s, nil
+}
+
+// Baseline asks for what was learned.
+func (c *Client) Baseline(ctx context.Context) (*view.Baseline, error) {
+	a, err := call(ctx, c, c.query.GetBaseline, &pb.GetBaselineRequest{})
+	if err != nil {
+		return nil, err
+	}
+	return &view.Baseline{
+		Alert: alertStatus(a.GetAlert()), From: moment(a.GetLearnedFromUnixNs()), Until: moment(a.GetLearnedUntilUnixNs()),
+		Requests: a.GetLearnedRequests(), CoveredSeconds: a.GetCoveredSeconds(), Hosts: a.GetLearnedHosts(), Restarts: a.GetRestarts(),
+	}, nil
+}
+
+// Relearn forgets the baseline and returns when the new one will be learned.
+func (c *Client) Relearn(ctx context.Context) (time.Time, error) {
+	a, err := call(ctx, c, c.query.Relearn, &pb.RelearnRequest{})
+	if err != nil {
+		return time.Time{}, err
+	}
+	return moment(a.GetLearningEndUnixNs()), nil
+}

@@ -1,0 +1,155 @@
+package client
+
+import (
+	"time"
+
+	"github.com/httpctl/httpctl/cmd/httpctl/view"
+	pb "github.com/httpctl/httpctl/proto/httpctl/v1"
+)
+
+// moment is the time of Unix nanoseconds; 0 is no time.
+func moment(ns int64) time.Time {
+	if ns == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, ns)
+}
+
+// Dashboard turns an answer around, for whoever asks a QueryServer without a connection.
+func Dashboard(a *pb.GetDashboardResponse) *view.Dashboard {
+	d := &view.Dashboard{
+		Status: fleetStatus(a.GetStatus()), Alerts: alerts(a.GetAlerts()), Hosts: hosts(a.GetHosts()),
+		RateHistory: a.GetRateHistory(), Notes: a.GetNotes(),
+	}
+	for _, t := range a.GetTops() {
+		d.Tops = append(d.Tops, top(t))
+	}
+	return d
+}
+
+func fleetStatus(a *pb.GetStatusResponse) view.Status {
+	return view.Status{
+		Time: moment(a.GetTimeUnixNs()), Version: a.GetVersion(),
+		Interval: time.Duration(a.GetIntervalWidthNs()), Window: time.Duration(a.GetWindowWidthNs()),
+		Alert: alertStatus(a.GetAlert()), RateNow: a.GetRateNow(), RateAverage: a.GetRateAverage(),
+		IntervalRequests: a.GetIntervalRequests(), IntervalStart: moment(a.GetIntervalStartUnixNs()),
+		Fleet: view.Fleet{Reporting: a.GetFleet().GetReporting(), Late: a.GetFleet().GetLate(), Gone: a.GetFleet().GetGone()},
+		Loss:  counts(a.GetLoss()), Refresh: time.Duration(a.GetRefreshNs()), Requests: a.GetRequests(),
+		Since: moment(a.GetRangeSinceUnixNs()), Until: moment(a.GetRangeUntilUnixNs()), Warnings: a.GetWarnings(),
+	}
+}
+
+var states = map[pb.AlertState]view.State{
+	pb.AlertState_ALERT_STATE_LEARNING: view.Learning, pb.AlertState_ALERT_STATE_NORMAL: view.Normal,
+	pb.AlertState_ALERT_STATE_ALERT: view.Alerting, pb.AlertState_ALERT_STATE_DISMISSED: view.Dismissed,
+}
+
+func state(s pb.AlertState) view.State {
+	if v, ok := states[s]; ok {
+		return v
+	}
+	return view.Unknown
+}
+
+func alertStatus(a *pb.AlertStatus) view.AlertStatus {
+	if a == nil {
+		a = &pb.AlertStatus{}
+	}
+	return view.AlertStatus{
+		Scope: a.Scope, State: state(a.State), Since: moment(a.SinceUnixNs),
+		Baseline: a.Baseline, ThresholdPercent: a.ThresholdPercent, ThresholdRequests: a.ThresholdRequests,
+		WindowStart: moment(a.WindowStartUnixNs), WindowEnd: moment(a.WindowEndUnixNs), WindowRequests: a.WindowRequests,
+		LearningStart: moment(a.LearningStartUnixNs), LearningEnd: moment(a.LearningEndUnixNs), EstimatedBaseline: a.EstimatedBaseline,
+		LastRequests: a.LastRequests, LastWindowEnd: moment(a.LastWindowEndUnixNs), LastIncomplete: a.LastIncomplete,
+		JoinedHosts: a.JoinedHosts,
+	}
+}
+
+func counts(list []*pb.Count) []view.Count {
+	var out []view.Count
+	for _, c := range list {
+		out = append(out, view.Count{Name: c.GetName(), Value: c.GetValue()})
+	}
+	return out
+}
+
+func dimension(d *pb.Dimension) view.Dimension {
+	out := view.Dimension{Name: d.GetName(), Title: d.GetTitle(), Keys: d.GetKeys(), Filters: d.GetFilters()}
+	for _, c := range d.GetColumns() {
+		m := view.Measure{Name: c.GetName(), Unit: c.GetUnit()}
+		switch c.GetKind() {
+		case pb.ColumnKind_COLUMN_KIND_MAX:
+			m.Kind = view.Max
+		case pb.ColumnKind_COLUMN_KIND_LATENCY:
+			m.Kind = view.LatencyColumn
+		}
+		out.Columns = append(out.Columns, m)
+	}
+	return out
+}
+
+func topRow(r *pb.TopRow) view.TopRow {
+	out := view.TopRow{Keys: r.GetKeys(), Error: r.GetError()}
+	for _, c := range r.GetCells() {
+		v := view.Value{Number: c.GetNumber()}
+		if l := c.GetLatency(); l != nil {
+			v.Latency = &view.Latency{Count: l.Count, Average: time.Duration(l.AverageNs), P50: time.Duration(l.P50Ns),
+				P95: time.Duration(l.P95Ns), P99: time.Duration(l.P99Ns), Peak: time.Duration(l.MaxNs)}
+		}
+		out.Values = append(out.Values, v)
+	}
+	return out
+}
+
+func top(a *pb.GetTopResponse) view.Top {
+	t := view.Top{
+		Dimension: dimension(a.GetDimension()), Total: a.GetTotal(), Floor: a.GetFloor(),
+		Since: moment(a.GetRange().GetSinceUnixNs()), Until: moment(a.GetRange().GetUntilUnixNs()), DamagedIntervals: a.GetDamagedIntervals(),
+	}
+	for _, r := range a.GetRows() {
+		t.Rows = append(t.Rows, topRow(r))
+	}
+	if other := a.GetOther(); other != nil {
+		for _, c := range other.GetCells() { // an empty rest is no rest
+			if c.GetNumber() != 0 || c.GetLatency().GetCount() != 0 {
+				r := topRow(other)
+				t.Other = &r
+				break
+			}
+		}
+	}
+	return t
+}
+
+func alerts(a *pb.ListAlertsResponse) view.Alerts {
+	out := view.Alerts{MaxDuration: time.Duration(a.GetMaxDurationNs()), AverageDuration: time.Duration(a.GetAverageDurationNs())}
+	for _, e := range a.GetAlerts() {
+		v := view.Alert{Scope: e.GetScope(), State: state(e.GetState()), Start: moment(e.GetStartUnixNs()), End: moment(e.GetEndUnixNs()),
+			Baseline: e.GetBaseline(), ThresholdPercent: e.GetThresholdPercent(), JoinedHosts: e.GetJoinedHosts()}
+		for _, x := range e.GetEntries() {
+			v.Entries = append(v.Entries, view.AlertEntry{Time: moment(x.GetTimeUnixNs()), Hits: x.GetHits(), Incomplete: x.GetIncomplete(), LateHits: x.GetLateHits()})
+		}
+		out.Alerts = append(out.Alerts, v)
+	}
+	return out
+}
+
+var healths = map[pb.HostHealth]view.Health{
+	pb.HostHealth_HOST_HEALTH_REPORTING: view.Reporting, pb.HostHealth_HOST_HEALTH_LATE: view.Late, pb.HostHealth_HOST_HEALTH_GONE: view.Gone,
+}
+
+func hosts(list []*pb.Host) []view.Host {
+	var out []view.Host
+	for _, h := range list {
+		health, ok := healths[h.GetHealth()]
+		if !ok {
+			health = view.HealthUnknown
+		}
+		out = append(out, view.Host{
+			ID: h.GetId(), Name: h.GetName(), Health: health, CoveredThrough: moment(h.GetCoveredThroughUnixNs()),
+			FirstSeen: moment(h.GetFirstSeenUnixNs()), Version: h.GetVersion(), Connected: h.GetConnected(), Backlog: h.GetBacklog(),
+			Requests: h.GetRequests(), Rate: h.GetRate(), Counters: counts(h.GetCounters()), Open: h.GetOpen(),
+		})
+	}
+	return out
+}

@@ -1,0 +1,58 @@
+package command
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/httpctl/httpctl/cmd/httpctl/view"
+)
+
+func newDashboardCommand(w *world) *cobra.Command {
+	r := &reading{w: w}
+	var once bool
+	cmd := &cobra.Command{
+		Use:   "dashboard",
+		Short: "Watch rate, alert, health of the fleet, and the top lists",
+		Long: `Watch the fleet. On a terminal the picture is redrawn in place every timeout
+seconds of the aggregator's settings, until Ctrl-C; on a pipe one dashboard is
+printed each dashboard_bucket_size. If the aggregator goes away, the last
+picture stays, with since when and why, until it is back.` + readingLong,
+		Example: `  httpctl dashboard
+  httpctl dashboard --host web-1 --status 5xx
+  httpctl dashboard --once -o json | jq .status.alert.state`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			format, err := r.format()
+			if err != nil {
+				return err
+			}
+			if _, err := r.question(); err != nil {
+				return err
+			}
+			c, err := r.connect()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			return RunDashboard(cmd.Context(), w.live(format, once), func(ctx context.Context) (*view.Dashboard, error) {
+				q, err := r.question() // again: --since 1h moves on
+				if err != nil {
+					return nil, err
+				}
+				q.Live = true
+				d, err := c.Dashboard(ctx, q)
+				if err == nil {
+					d.Filter = filterText(q)
+				}
+				return d, err
+			})
+		},
+	}
+	r.addConnection(cmd)
+	r.addOutput(cmd)
+	r.addRange(cmd)
+	r.addFilters(cmd)
+	cmd.Flags().BoolVar(&once, "once", false, "print one dashboard and exit")
+	return cmd
+}

@@ -1,0 +1,227 @@
+package command
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/httpctl/httpctl/cmd/httpctl/client"
+	"github.com/httpctl/httpctl/cmd/httpctl/view"
+	"github.com/httpctl/httpctl/pkg/config"
+)
+
+func newAlertsCommand(w *world) *cobra.Command {
+	r := &reading{w: w}
+	cmd := &cobra.Command{
+		Use:   "alerts",
+		Short: "List alerts: hits, start, end, duration",
+		Long: `List the alerts that overlap the range, the newest first: each with the hits of
+its windows above the threshold, and the maximum and average duration of those
+that were dismissed.`,
+		Example: `  httpctl alerts --since 24h
+  httpctl alerts --since 2026-01-02T03:00:00Z --until 2026-01-02T04:00:00Z
+  httpctl alerts -o json | jq '.alerts[] | select(.end == null)'`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return r.list(func(c *client.Client, q client.Question, f view.Format) error {
+				a, err := c.Alerts(cmd.Context(), q)
+				if err != nil {
+					return err
+				}
+				return view.WriteAlerts(w.out, f, w.style(), a)
+			})
+		},
+	}
+	r.addConnection(cmd)
+	r.addOutput(cmd)
+	r.addRange(cmd)
+	return cmd
+}
+
+// list checks the flags, connects, and calls f.
+func (r *reading) list(f func(*client.Client, client.Question, view.Format) error) error {
+	format, err := r.format()
+	if err != nil {
+		return err
+	}
+	q, err := r.question()
+	if err != nil {
+		return err
+	}
+	c, err := r.connect()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return f(c, q, format)
+}
+
+func newTopCommand(w *world) *cobra.Command {
+	r := &reading{w: w}
+	var limit uint32
+	cmd := &cobra.Command{
+		Use:   "top [DIMENSION]",
+		Short: "Print one top list; without a dimension, list those there are",
+		Long: describe(`Print one top list over the range, with hits, how much more they may be, share,
+measures and last seen. Without a dimension, the lists that there are are named,
+and the filters that each has.`),
+		Example: `  httpctl top
+  httpctl top section --since 1h
+  httpctl top domain --status 5xx --host web-1,web-2
+  httpctl top user_agent -n 100 -o csv`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return r.list(func(c *client.Client, q client.Question, f view.Format) error {
+				dimensions, err := c.Dimensions(cmd.Context())
+				if err != nil {
+					return err
+				}
+				if len(args) == 0 {
+					return view.WriteDimensions(w.out, f, w.style(), dimensions)
+				}
+				if err := knownDimension(args[0], dimensions); err != nil {
+					return err
+				}
+				q.Limit = limit
+				q.Live = q.Until.IsZero()
+				t, err := c.Top(cmd.Context(), args[0], q)
+				if err != nil {
+					return err
+				}
+				return view.WriteTop(w.out, f, w.style(), t)
+			})
+		},
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			c, err := r.connect()
+			if err != nil || len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			defer c.Close()
+			dimensions, _ := c.Dimensions(cmd.Context()) // without an answer there is nothing to propose
+			return dimensionNames(dimensions), cobra.ShellCompDirectiveNoFileComp
+		},
+	}
+	r.addConnection(cmd)
+	r.addOutput(cmd)
+	r.addRange(cmd)
+	r.addFilters(cmd)
+	cmd.Flags().Uint32VarP(&limit, "limit", "n", 0, "`N` rows at most (default: the aggregator's max_top_hits)")
+	return cmd
+}
+
+func dimensionNames(list []view.Dimension) []string {
+	names := make([]string, len(list))
+	for i, d := range list {
+		names[i] = d.Name
+	}
+	return names
+}
+
+// knownDimension returns a usage error with a proposal unless name is one.
+func knownDimension(name string, list []view.Dimension) error {
+	names := dimensionNames(list)
+	for _, n := range names {
+		if n == name {
+			return nil
+		}
+	}
+	if near := config.Nearest(name, names); near != "" {
+		return usagef("there is no dimension %q; did you mean %q?", name, near)
+	}
+	return usagef("there is no dimension %q; there are: %s", name, strings.Join(names, ", "))
+}
+
+func newHostsCommand(w *world) *cobra.Command {
+	r := &reading{w: w}
+	cmd := &cobra.Command{
+		Use:   "hosts",
+		Short: "List monitored hosts: health, rate, and what was not seen",
+		Long: `List the hosts with their health: reporting, late (three intervals without
+progress) or gone (host_gone_after), how far their buckets have come, and what
+their agents could not see over the range.`,
+		Example: `  httpctl hosts
+  httpctl hosts --since 1h -o wide
+  httpctl hosts -o json | jq -r '.hosts[] | select(.health != "reporting") | .name'`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return r.list(func(c *client.Client, q client.Question, f view.Format) error {
+				hosts, err := c.Hosts(cmd.Context(), q)
+				if err != nil {
+					return err
+				}
+				return view.WriteHosts(w.out, f, w.style(), hosts)
+			})
+		},
+	}
+	r.addConnection(cmd)
+	r.addOutput(cmd)
+	r.addRange(cmd)
+	return cmd
+}
+
+func newBaselineCommand(w *world) *cobra.Command {
+	r := &reading{w: w}
+	show := func(cmd *cobra.Command, _ []string) error {
+		return r.list(func(c *client.Client, _ client.Question, f view.Format) error {
+			b, err := c.Baseline(cmd.Context())
+			if err != nil {
+				return err
+			}
+			s, err := c.Status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return view.WriteBaseline(w.out, f, w.style(), b, s.Window)
+		})
+	}
+	cmd := &cobra.Command{
+		Use:   "baseline [show]",
+		Short: "Show what the aggregator learned as the normal rate, or learn anew",
+		Long: `Show the baseline: the learned number of requests per window, when and from which
+hosts it was learned, and above how many requests the rule alerts.`,
+		Example: `  httpctl baseline
+  httpctl baseline relearn`,
+		Args: cobra.NoArgs,
+		RunE: show,
+	}
+	cmd.AddCommand(
+		r.withFlags(&cobra.Command{Use: "show", Short: "Show the baseline", Args: cobra.NoArgs, RunE: show}, true),
+		newRelearnCommand(w),
+	)
+	return r.withFlags(cmd, true)
+}
+
+func (r *reading) withFlags(cmd *cobra.Command, output bool) *cobra.Command {
+	r.addConnection(cmd)
+	if output {
+		r.addOutput(cmd)
+	}
+	return cmd
+}
+
+func newRelearnCommand(w *world) *cobra.Command {
+	r := &reading{w: w}
+	return r.withFlags(&cobra.Command{
+		Use:   "relearn",
+		Short: "Forget the baseline and learn a new one from now on",
+		Long: `Forget the baseline and learn a new one from now on. Until it is learned nothing
+alerts; an open alert ends.`,
+		Example: `  httpctl baseline relearn`,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := r.connect()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			end, err := c.Relearn(cmd.Context())
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(w.out, "Learning a new baseline until %s.\n", end.In(w.location).Format(time.DateTime))
+			return err
+		},
+	}, false)
+}

@@ -1,0 +1,199 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/httpctl/httpctl/cmd/httpctl/client"
+	"github.com/httpctl/httpctl/cmd/httpctl/view"
+)
+
+// Live says how RunDashboard shows dashboards.
+type Live struct {
+	Out io.Writer
+	// Err is told, on a pipe, when the aggregator goes away and comes back.
+	Err    io.Writer
+	Format view.Format
+	// Once shows one dashboard.
+	Once bool
+	// Terminal redraws in place. It applies to the form table only.
+	Terminal bool
+	// Style is asked before each picture, as a terminal may change its size.
+	Style func() view.Style
+	// Resized receives when it has; nil never does.
+	Resized <-chan os.Signal
+	// Now is the wall clock, for how long the aggregator has been away.
+	Now func() time.Time
+}
+
+// live is how this process shows dashboards.
+func (w *world) live(format view.Format, once bool) Live {
+	_, _, terminal := w.size()
+	dumb := w.getenv("TERM") == "dumb"
+	return Live{
+		Out: w.out, Err: w.err, Format: format, Once: once, Now: w.now, Resized: w.resized,
+		Terminal: terminal && !dumb && !once && format == view.FormatTable,
+		Style: func() view.Style {
+			s := w.style()
+			if !terminal {
+				s.Width = pipeWidth
+			}
+			return s
+		},
+	}
+}
+
+const (
+	// pipeWidth is the width of a dashboard on a pipe: one list below the other,
+	// in the width of a mail.
+	pipeWidth = 100
+	// leastRefresh bounds how often an aggregator can make a reader ask.
+	leastRefresh = 100 * time.Millisecond
+)
+
+// Escape codes (xterm's control sequences). Lines are cut, so wrapping is off
+// while the alternate screen is shown.
+const (
+	enterScreen = "\x1b[?1049h\x1b[?25l\x1b[?7l"
+	leaveScreen = "\x1b[?7h\x1b[?25h\x1b[?1049l"
+	home        = "\x1b[H"
+	endOfLine   = "\x1b[K"
+	clearBelow  = "\x1b[J"
+)
+
+// RunDashboard shows what fetch returns until ctx is done, which is no error.
+// A first fetch that fails is returned; later ones leave the last picture with
+// a line that says since when and why, and are tried again. Whatever ends it,
+// a panic too, the terminal is restored.
+func RunDashboard(ctx context.Context, o Live, fetch func(context.Context) (*view.Dashboard, error)) (err error) {
+	d, err := fetch(ctx)
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if o.Once {
+		return view.WriteDashboard(o.Out, o.Format, o.Style(), d)
+	}
+	l := &loop{Live: o, last: d, at: o.Now()}
+	if o.Terminal {
+		if _, err := io.WriteString(o.Out, enterScreen); err != nil {
+			return err
+		}
+		defer func() {
+			if _, e := io.WriteString(o.Out, leaveScreen); err == nil {
+				err = e
+			}
+		}()
+	}
+	if err := l.show(); err != nil {
+		return err
+	}
+	timer := time.NewTimer(l.wait())
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-o.Resized:
+			if o.Terminal {
+				if err := l.show(); err != nil {
+					return err
+				}
+			}
+		case <-timer.C:
+			d, err := fetch(ctx)
+			if ctx.Err() != nil {
+				return nil
+			}
+			if err := l.update(d, err); err != nil {
+				return err
+			}
+			timer.Reset(l.wait())
+		}
+	}
+}
+
+// loop is the state of a live dashboard.
+type loop struct {
+	Live
+	last *view.Dashboard
+	at   time.Time // when last came
+	lost time.Time // since when there is no answer; zero: there is
+	why  string
+}
+
+// update takes the outcome of a fetch and shows it.
+func (l *loop) update(d *view.Dashboard, err error) error {
+	switch {
+	case err == nil:
+		if !l.lost.IsZero() && !l.Terminal {
+			fmt.Fprintf(l.Err, "httpctl: the aggregator answers again after %s\n", l.Now().Sub(l.lost).Round(time.Second))
+		}
+		l.last, l.at, l.lost = d, l.Now(), time.Time{}
+	case l.lost.IsZero():
+		l.lost, l.why = l.Now(), why(err)
+		if !l.Terminal {
+			fmt.Fprintf(l.Err, "httpctl: %s\n", errorText(errors.New(l.trouble())))
+		}
+	default:
+		l.why = why(err)
+	}
+	if l.Terminal || err == nil {
+		return l.show()
+	}
+	return nil
+}
+
+func why(err error) string {
+	var away *client.UnreachableError
+	if errors.As(err, &away) {
+		return away.Address + ": " + away.Reason
+	}
+	return strings.ReplaceAll(err.Error(), "\n", " ")
+}
+
+// trouble says that, since when and why there is no answer, "" if there is.
+func (l *loop) trouble() string {
+	if l.lost.IsZero() {
+		return ""
+	}
+	location := l.Style().Location
+	if location == nil {
+		location = time.UTC
+	}
+	return fmt.Sprintf("NO ANSWER since %s (%s), picture of %s: %s", l.lost.In(location).Format("15:04:05"),
+		l.Now().Sub(l.lost).Round(time.Second), l.at.In(location).Format("15:04:05"), l.why)
+}
+
+// show draws the last dashboard: in place on a terminal, else below the one before.
+func (l *loop) show() error {
+	if !l.Terminal {
+		if err := view.WriteDashboard(l.Out, l.Format, l.Style(), l.last); err != nil {
+			return err
+		}
+		if l.Format == view.FormatTable || l.Format == view.FormatWide {
+			_, err := io.WriteString(l.Out, "\n")
+			return err
+		}
+		return nil
+	}
+	lines := view.Frame(l.last, l.Style(), l.trouble())
+	// One write, over the old picture: nothing is cleared before it is drawn anew.
+	_, err := io.WriteString(l.Out, home+strings.Join(lines, endOfLine+"\r\n")+endOfLine+clearBelow)
+	return err
+}
+
+// wait is how long until the next question.
+func (l *loop) wait() time.Duration {
+	if l.Terminal {
+		return max(l.last.Status.Refresh, leastRefresh)
+	}
+	return max(l.last.Status.Interval, leastRefresh)
+}

@@ -1,0 +1,169 @@
+package command
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/httpctl/httpctl/cmd/httpctl/client"
+	"github.com/httpctl/httpctl/cmd/httpctl/view"
+	"github.com/httpctl/httpctl/pkg/config"
+	"github.com/httpctl/httpctl/pkg/security"
+)
+
+// reading holds the flags that the reading commands share.
+type reading struct {
+	w            *world
+	address      string
+	tls          security.TLS
+	output       string
+	since, until string
+	filters      map[string]*[]string
+}
+
+// filterColumns are the filters, in the order in which help and titles name them.
+var filterColumns = []struct{ name, help string }{
+	{"host", "only these monitored `HOST`s, by name or id"},
+	{"domain", "only these `DOMAIN`s"},
+	{"section", "only these `SECTION`s, such as example.org/cart"},
+	{"method", "only these request `METHOD`s"},
+	{"status", "only these `STATUS` codes: 503, or 5xx"},
+	{"role", "only exchanges in which the host is `ROLE`: server, client or transit"},
+}
+
+// addConnection adds the flags that say where the aggregator is.
+func (r *reading) addConnection(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&r.address, "aggregator", "", "`ADDR` of the aggregator: HOST:PORT or unix:PATH (default: $HTTPCTL_AGGREGATOR, else a socket in the data directories, else "+config.DefaultAddress+")")
+	f.StringVar(&r.tls.CAFile, "tls-ca", "", "`FILE` with the authorities that sign the aggregator's certificate, PEM")
+	f.StringVar(&r.tls.CertFile, "tls-cert", "", "`FILE` with this client's certificate, PEM")
+	f.StringVar(&r.tls.KeyFile, "tls-key", "", "`FILE` with the certificate's private key, PEM")
+	f.StringVar(&r.tls.ServerName, "tls-server-name", "", "`NAME` that the aggregator's certificate carries (default: the host of its address)")
+}
+
+func (r *reading) addOutput(cmd *cobra.Command) {
+	cmd.Flags().StringVarP(&r.output, "output", "o", "table", "`FORM`: "+strings.Join(view.Formats, ", "))
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(view.Formats, cobra.ShellCompDirectiveNoFileComp))
+}
+
+func (r *reading) addRange(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&r.since, "since", "", "begin of the range: how long ago (90m, 24h, 2d) or RFC 3339 `TIME` (default: all that is kept)")
+	cmd.Flags().StringVar(&r.until, "until", "", "end of the range, likewise a `TIME` (default: now)")
+}
+
+func (r *reading) addFilters(cmd *cobra.Command) {
+	r.filters = map[string]*[]string{}
+	for _, c := range filterColumns {
+		r.filters[c.name] = cmd.Flags().StringSlice(c.name, nil, c.help)
+	}
+	_ = cmd.RegisterFlagCompletionFunc("role", cobra.FixedCompletions([]string{"server", "client", "transit"}, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// connect returns a client of the aggregator that the flags name.
+func (r *reading) connect() (*client.Client, error) {
+	c, err := client.New(client.Options{
+		Address: config.FindAggregator(r.address, r.w.uid, r.w.getenv),
+		TLS:     r.tls, Dial: r.w.dial,
+	})
+	if err != nil {
+		return nil, usageError{err.Error()}
+	}
+	return c, nil
+}
+
+// format checks -o.
+func (r *reading) format() (view.Format, error) {
+	if !slices.Contains(view.Formats, r.output) {
+		return "", usagef("--output %s: want one of %s", r.output, strings.Join(view.Formats, ", "))
+	}
+	return view.Format(r.output), nil
+}
+
+var statusPattern = regexp.MustCompile(`^([1-9][0-9][0-9]|[1-9]xx|-)$`)
+
+// question checks range and filters.
+func (r *reading) question() (q client.Question, err error) {
+	now := r.w.now()
+	if q.Since, err = when("since", r.since, now); err != nil {
+		return q, err
+	}
+	if q.Until, err = when("until", r.until, now); err != nil {
+		return q, err
+	}
+	if !q.Since.IsZero() && !q.Since.Before(now) {
+		return q, usagef("--since %s: that is not in the past", r.since)
+	}
+	if !q.Since.IsZero() && !q.Until.IsZero() && !q.Since.Before(q.Until) {
+		return q, usagef("--since %s is not before --until %s", r.since, r.until)
+	}
+	for _, c := range filterColumns {
+		if r.filters == nil || len(*r.filters[c.name]) == 0 {
+			continue
+		}
+		values := *r.filters[c.name]
+		for i, v := range values {
+			switch c.name {
+			case "status":
+				if v = strings.ToLower(v); !statusPattern.MatchString(v) {
+					return q, usagef("--status %s: want a code such as 503, a class such as 5xx, or - for none", v)
+				}
+			case "role":
+				if v = strings.ToLower(v); v != "server" && v != "client" && v != "transit" {
+					return q, usagef("--role %s: want server, client or transit", v)
+				}
+			case "domain":
+				v = strings.ToLower(v)
+			}
+			if v == "" {
+				return q, usagef("--%s: an empty value", c.name)
+			}
+			values[i] = v
+		}
+		q.Filters = append(q.Filters, client.Filter{Column: c.name, Values: values})
+	}
+	return q, nil
+}
+
+// when reads a time of the command line: a duration before now, or RFC 3339.
+func when(flag, text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if d, err := config.ParseDuration(text); err == nil && d >= 0 {
+		return now.Add(-d), nil
+	}
+	if t, err := time.Parse(time.RFC3339Nano, text); err == nil {
+		return t, nil
+	}
+	return time.Time{}, usagef("--%s %s: want how long ago, such as 90m, 24h or 2d, or a time such as %s", flag, text, now.UTC().Format(time.RFC3339))
+}
+
+// filterText says the filters in words for a title.
+func filterText(q client.Question) string {
+	var parts []string
+	for _, f := range q.Filters {
+		parts = append(parts, f.Column+"="+strings.Join(f.Values, ","))
+	}
+	return strings.Join(parts, " ")
+}
+
+// style is how lists are drawn on the output.
+func (w *world) style() view.Style {
+	width, height, terminal := w.size()
+	s := view.Style{
+		Color: view.Colors(w.getenv, terminal), ASCII: view.ASCIIOnly(w.getenv), Location: w.location, Now: w.now(),
+	}
+	if terminal {
+		s.Width, s.Height = width, height
+	}
+	return s
+}
+
+// readingLong ends the help of commands with range and filters.
+const readingLong = "\n\nFilters may be given several times or with commas between: any of the values matches."
+
+func describe(format string, args ...any) string { return fmt.Sprintf(format, args...) + readingLong }

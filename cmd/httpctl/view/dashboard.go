@@ -1,0 +1,453 @@
+package view
+
+import (
+	"encoding/csv"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+)
+
+// stateWord returns the symbol and word of a state, and its tone.
+func stateWord(st State, s Style) (string, Tone) {
+	switch st {
+	case Learning:
+		return s.pick("◌ ", "~ ") + "LEARNING", Warn
+	case Normal:
+		return s.pick("● ", "= ") + "NORMAL", Good
+	case Alerting:
+		return s.pick("▲ ", "! ") + "ALERT", Bad
+	case Dismissed:
+		return s.pick("✔ ", "+ ") + "DISMISSED", Good
+	}
+	return "? " + strings.ToUpper(Clean(string(st))), Warn
+}
+
+// twoColumns is the width from which lists stand side by side: two of 54
+// columns, in which a section, hits, share and last seen fit, and a gutter.
+const (
+	twoColumns = 110
+	gutter     = 3
+)
+
+// WriteDashboard writes one dashboard of any height, as long as it needs.
+func WriteDashboard(w io.Writer, f Format, s Style, d *Dashboard) error {
+	s.Now, s.Height = d.Status.Time, 0
+	switch f {
+	case FormatJSON:
+		return writeJSON(w, dashboardObject(d))
+	case FormatCSV:
+		return dashboardCSV(w, d)
+	case FormatWide:
+		s.Width = 0
+	}
+	return writeLines(w, frame(d, s, f == FormatWide))
+}
+
+func writeLines(w io.Writer, lines []string) error {
+	_, err := io.WriteString(w, strings.Join(lines, "\n")+"\n")
+	return err
+}
+
+// Frame draws the dashboard into at most s.Height lines of at most s.Width columns.
+// trouble, when not empty, is a line about why the picture is old.
+func Frame(d *Dashboard, s Style, trouble string) []string {
+	s.Now = d.Status.Time
+	height := s.Height
+	if trouble != "" && height > 1 {
+		s.Height--
+	}
+	lines := frame(d, s, false)
+	if trouble != "" {
+		line := s.line(Bad, s.pick("✖ ", "X ")+Clean(trouble))
+		lines = append([]string{line}, lines...)
+	}
+	if height > 0 && len(lines) > height {
+		lines = lines[:height]
+	}
+	return lines
+}
+
+// line cuts text to the width and paints it. text must be clean and uncoloured.
+func (s Style) line(t Tone, text string) string {
+	if s.Width > 0 {
+		text = cut(text, s.Width, s.ellipsis())
+	}
+	return s.Paint(t, text)
+}
+
+// frame draws the header, and as many lists as fit.
+func frame(d *Dashboard, s Style, wide bool) []string {
+	lines := header(d, s)
+	var panels []*panel
+	for i := range d.Tops {
+		panels = append(panels, topPanel(&d.Tops[i]))
+	}
+	if alerts := alertPanel(d, s); len(d.Alerts.Alerts) > 0 {
+		panels = slices.Insert(panels, 0, alerts)
+	} else {
+		panels = append(panels, alerts)
+	}
+	columns := 1
+	if s.Width >= twoColumns {
+		columns = 2
+	}
+	room := 0
+	if s.Height > 0 {
+		room = s.Height - len(lines)
+	}
+	shown := allot(panels, columns, room, s.Height > 0)
+	inner := s
+	if columns == 2 {
+		inner.Width = (s.Width - gutter) / 2
+	}
+	for i := 0; i < shown; i += columns {
+		left := panels[i].draw(inner, wide)
+		lines = append(lines, "")
+		if columns == 1 || i+1 >= shown {
+			lines = append(lines, left...)
+			continue
+		}
+		lines = append(lines, beside(left, panels[i+1].draw(inner, wide), inner.Width)...)
+	}
+	if shown < len(panels) {
+		var names []string
+		for _, p := range panels[shown:] {
+			names = append(names, p.name)
+		}
+		lines = append(lines, s.line(Faint, "More in a taller terminal: "+strings.Join(names, ", ")))
+	}
+	return lines
+}
+
+// header draws what stands above the lists.
+func header(d *Dashboard, s Style) []string {
+	st, a := &d.Status, &d.Status.Alert
+	var lines []string
+	add := func(t Tone, label, text string) {
+		if label != "" {
+			text = pad(label, 10) + text
+		}
+		lines = append(lines, s.line(t, text))
+	}
+	sep := "   "
+	title := "httpctl  " + Clean(a.Scope)
+	if d.Filter != "" {
+		title += "  " + Clean(d.Filter)
+	}
+	title += "  " + st.Time.In(s.location()).Format("2006-01-02 15:04:05 MST")
+	if st.Refresh > 0 {
+		title += "  every " + window(st.Refresh)
+	}
+	add(Strong, "", title)
+	word, tone := stateWord(a.State, s)
+	add(tone, "", word+stateText(d, s))
+
+	text := fmt.Sprintf("now %s%saverage %s%s%s since %s", rate(st.RateNow), sep, rate(st.RateAverage), sep, number(st.Requests), s.clock(st.Since))
+	if spark := sparkline(d.RateHistory, s); spark != "" {
+		text += sep + spark
+	}
+	add(Plain, "rate", text)
+
+	text = fmt.Sprintf("%s to %s", s.clock(a.WindowStart), s.clock(a.WindowEnd)) + sep + plural(a.WindowRequests, "request")
+	if a.ThresholdRequests != nil {
+		text += " of " + number(*a.ThresholdRequests)
+	}
+	if !a.WindowEnd.IsZero() {
+		text += sep + "next check in " + span(max(a.WindowEnd.Sub(st.Time), 0))
+	}
+	add(Plain, "window", text)
+
+	if a.Baseline != nil {
+		text = fmt.Sprintf("%s per %s%sthreshold +%d%%", number(*a.Baseline), window(st.Window), sep, a.ThresholdPercent)
+		if a.ThresholdRequests != nil {
+			text += ", alerts above " + number(*a.ThresholdRequests)
+		}
+		if a.LastRequests != nil {
+			text += sep + "last " + number(*a.LastRequests)
+			if a.LastIncomplete {
+				text += " (incomplete)"
+			}
+		}
+	} else {
+		text = fmt.Sprintf("being learned%sestimated average %s per %s%sthreshold +%d%%", sep, number(a.EstimatedBaseline), window(st.Window), sep, a.ThresholdPercent)
+	}
+	add(Plain, "baseline", text)
+
+	tone, text = fleetText(d, sep)
+	add(tone, "hosts", text)
+	tone, text = Plain, countsText(Loss(st.Loss))
+	if text != "nothing" {
+		tone, text = Warn, s.pick("⚠ ", "! ")+text
+	}
+	add(tone, "not seen", text)
+	if len(a.JoinedHosts) > 0 {
+		add(Warn, "joined", Clean(strings.Join(a.JoinedHosts, ", "))+" since the baseline was learned")
+	}
+	for _, w := range st.Warnings {
+		add(Warn, "warning", Clean(w))
+	}
+	for _, n := range d.Notes {
+		add(Faint, "note", Clean(n))
+	}
+	return lines
+}
+
+// stateText says in words what the state means.
+func stateText(d *Dashboard, s Style) string {
+	st, a := &d.Status, &d.Status.Alert
+	since := " since " + s.clock(a.Since) + " (" + span(max(st.Time.Sub(a.Since), 0)) + ")"
+	if a.Since.IsZero() {
+		since = ""
+	}
+	switch a.State {
+	case Learning:
+		return fmt.Sprintf("  %s left, until %s", span(max(a.LearningEnd.Sub(st.Time), 0)), s.clock(a.LearningEnd))
+	case Alerting:
+		text := since
+		if a.LastRequests != nil && a.Baseline != nil && *a.Baseline > 0 {
+			above := float64(*a.LastRequests-*a.Baseline) / float64(*a.Baseline)
+			text += fmt.Sprintf(": %s in the last window, %s above baseline", number(*a.LastRequests), percent(above))
+		}
+		return text
+	case Dismissed:
+		return since + ": requests are back within the threshold"
+	}
+	return since
+}
+
+// fleetText counts hosts by health and names those late or gone.
+func fleetText(d *Dashboard, sep string) (Tone, string) {
+	f := d.Status.Fleet
+	text := fmt.Sprintf("%d reporting%s%d late%s%d gone", f.Reporting, sep, f.Late, sep, f.Gone)
+	var names []string
+	for _, h := range d.Hosts {
+		if h.Health == Late || h.Health == Gone {
+			names = append(names, Clean(h.Name)+" is "+string(h.Health))
+		}
+	}
+	if len(names) > 0 {
+		text += sep + strings.Join(names, ", ")
+	}
+	switch {
+	case f.Gone > 0:
+		return Bad, text
+	case f.Late > 0 || f.Reporting == 0:
+		return Warn, text
+	}
+	return Plain, text
+}
+
+// sparkline draws the newest values as bars of eighths, the largest one full.
+func sparkline(values []uint64, s Style) string {
+	const most = 30
+	values = values[max(0, len(values)-most):]
+	var top uint64
+	for _, v := range values {
+		top = max(top, v)
+	}
+	if s.ASCII || top == 0 {
+		return ""
+	}
+	bars := []rune("▁▂▃▄▅▆▇█")
+	var b strings.Builder
+	for _, v := range values {
+		b.WriteRune(bars[int(float64(v)/float64(top)*float64(len(bars)-1)+0.5)])
+	}
+	return b.String()
+}
+
+// panel is one list of the dashboard.
+type panel struct {
+	name  string
+	grid  *Grid
+	empty string   // instead of rows
+	foot  []string // below the rows
+	rows  int      // how many may be drawn
+}
+
+func topPanel(t *Top) *panel {
+	g := TopGrid(t)
+	g.Other = nil
+	if len(t.Keys) > 0 && t.Title != "" { // the title heads the key, which saves a line
+		g.Columns[1].Head = strings.ToUpper(Clean(t.Title))
+	}
+	p := &panel{name: Clean(t.Name), grid: g, empty: "nothing yet", rows: len(g.Rows)}
+	if t.DamagedIntervals > 0 {
+		p.foot = []string{plural(t.DamagedIntervals, "damaged interval") + " left out"}
+	}
+	return p
+}
+
+func alertPanel(d *Dashboard, s Style) *panel {
+	g := AlertsGrid(&d.Alerts, s)
+	g.Columns[0].Head = "ALERTS"
+	g.Columns[1].Wide = true // the scope
+	for i := range g.Columns {
+		if n := g.Columns[i].Name; n == "baseline" || n == "threshold_percent" {
+			g.Columns[i].Wide = true
+		}
+	}
+	p := &panel{name: "alerts", grid: g, empty: "none", rows: len(g.Rows)}
+	if len(g.Rows) > 0 {
+		p.foot = []string{alertSummary(&d.Alerts)}
+	}
+	return p
+}
+
+// height is the panel's lines, without the empty line above it.
+func (p *panel) height() int { return 1 + max(p.rows, 1) + len(p.foot) }
+
+func (p *panel) draw(s Style, wide bool) []string {
+	g := *p.grid
+	g.Rows = g.Rows[:p.rows]
+	lines := g.lines(s, wide, false)
+	if p.rows == 0 {
+		lines = append(lines, s.line(Faint, p.empty))
+	}
+	for _, f := range p.foot {
+		lines = append(lines, s.line(Faint, f))
+	}
+	return lines
+}
+
+// allot decides how many panels are shown and how many rows each has, so that
+// they need at most room lines. It gives each a few rows first, then more to
+// all in turn.
+func allot(panels []*panel, columns, room int, limited bool) int {
+	if !limited {
+		return len(panels)
+	}
+	const few = 3
+	want := make([]int, len(panels))
+	for i, p := range panels {
+		want[i] = p.rows
+		p.rows = min(p.rows, few)
+	}
+	need := func(shown int) int {
+		total := 0
+		for i := 0; i < shown; i += columns {
+			tallest := 0
+			for _, p := range panels[i:min(i+columns, shown)] {
+				tallest = max(tallest, p.height())
+			}
+			total += 1 + tallest
+		}
+		if shown < len(panels) {
+			total++ // the line that names the rest
+		}
+		return total
+	}
+	shown := len(panels)
+	for shown > 0 && need(shown) > room {
+		shown--
+	}
+	for grew := true; grew; {
+		grew = false
+		for i := 0; i < shown; i += columns {
+			group := panels[i:min(i+columns, shown)]
+			before := make([]int, len(group))
+			for j, p := range group {
+				before[j] = p.rows
+				p.rows = min(p.rows+1, want[i+j])
+			}
+			if need(shown) > room {
+				for j, p := range group {
+					p.rows = before[j]
+				}
+				continue
+			}
+			for j, p := range group {
+				grew = grew || p.rows > before[j]
+			}
+		}
+	}
+	return shown
+}
+
+// beside joins two blocks of lines, the left of which is n columns wide.
+func beside(left, right []string, n int) []string {
+	out := make([]string, max(len(left), len(right)))
+	for i := range out {
+		var l, r string
+		if i < len(left) {
+			l = left[i]
+		}
+		if i < len(right) {
+			r = right[i]
+		}
+		if r == "" {
+			out[i] = l
+			continue
+		}
+		out[i] = l + strings.Repeat(" ", max(n-visible(l), 0)+gutter) + r
+	}
+	return out
+}
+
+// visible is the width of a line that Paint may have coloured.
+func visible(line string) int {
+	for {
+		i := strings.Index(line, "\x1b[")
+		if i < 0 {
+			return width(line)
+		}
+		j := strings.IndexByte(line[i:], 'm')
+		line = line[:i] + line[i+j+1:]
+	}
+}
+
+// dashboardCSV writes every value of the dashboard on a line of its own:
+// list, row, key, column, value.
+func dashboardCSV(w io.Writer, d *Dashboard) error {
+	c := csv.NewWriter(w)
+	put := func(record ...string) { _ = c.Write(record) } // kept by c.Error
+	put("list", "row", "key", "column", "value")
+	var members func(prefix string, o object)
+	members = func(prefix string, o object) {
+		for _, m := range o {
+			if inner, ok := m.value.(object); ok {
+				members(prefix+m.key+".", inner)
+				continue
+			}
+			put("status", "", "", prefix+m.key, csvText(m.value))
+		}
+	}
+	members("", statusObject(&d.Status))
+	grid := func(list string, keys int, g *Grid) {
+		for i, row := range g.all() {
+			rank := fmt.Sprint(i + 1)
+			if i >= len(g.Rows) {
+				rank = "other"
+			}
+			var key []string
+			first := 0
+			if g.Columns[0].Name == "rank" {
+				first = 1
+			}
+			for _, cell := range row.Cells[first : first+keys] {
+				key = append(key, csvText(cell))
+			}
+			for j := first + keys; j < len(row.Cells); j++ {
+				put(list, rank, strings.Join(key, " "), g.Columns[j].Name, csvText(row.Cells[j]))
+			}
+		}
+	}
+	for i := range d.Tops {
+		grid(d.Tops[i].Name, len(d.Tops[i].Keys), TopGrid(&d.Tops[i]))
+	}
+	grid("alerts", 0, AlertsGrid(&d.Alerts, Style{}))
+	put("alerts", "", "", "max_duration_seconds", csvText(d.Alerts.MaxDuration))
+	put("alerts", "", "", "average_duration_seconds", csvText(d.Alerts.AverageDuration))
+	grid("hosts", 1, HostsGrid(d.Hosts))
+	step := d.Status.Interval
+	for i, n := range d.RateHistory {
+		put("rate_history", fmt.Sprint(i+1), window(time.Duration(len(d.RateHistory)-1-i)*step)+" ago", "requests", fmt.Sprint(n))
+	}
+	for i, n := range d.Notes {
+		put("notes", fmt.Sprint(i+1), "", "note", csvText(n))
+	}
+	c.Flush()
+	return c.Error()
+}

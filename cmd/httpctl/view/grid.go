@@ -1,0 +1,379 @@
+package view
+
+import (
+	"bytes"
+	"encoding/csv"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/olekukonko/tablewriter"
+	"github.com/olekukonko/tablewriter/renderer"
+	"github.com/olekukonko/tablewriter/tw"
+)
+
+// Kind says what the cells of a column hold, and so how they are written.
+type Kind uint8
+
+// The kinds of cells, with the Go type that a cell of the kind holds. A nil
+// cell of any kind is absent: "-" in tables, null in JSON, empty in CSV.
+const (
+	Text     Kind = iota // string
+	Number               // int64: 1,234
+	Bytes                // int64: 1.2 KiB
+	Rate                 // float64, per second: 12.3/s
+	Share                // float64, 1 is all: 12.3%
+	Duration             // time.Duration: seconds in JSON and CSV
+	Span                 // the same, of minutes and hours
+	Moment               // time.Time: RFC 3339 in JSON and CSV
+	Flag                 // bool: yes, no
+	List                 // []string, []Count or []AlertEntry
+)
+
+// Column is one column of a Grid.
+type Column struct {
+	// Name is the key in JSON and the heading in CSV; it is stable.
+	Name string
+	// Head is the heading in tables.
+	Head string
+	Kind Kind
+	// Wide columns are not in the form table.
+	Wide bool
+	// Drop orders the columns that go first when the terminal is too narrow:
+	// the highest first; 0 never goes.
+	Drop int
+}
+
+// flexible reports whether the column's texts may be cut.
+func (c Column) flexible() bool { return c.Kind == Text || c.Kind == List }
+
+// Row is one row of a Grid: a cell for each column.
+type Row struct {
+	Cells []any
+	Tone  Tone
+}
+
+// Grid is rows of values, ready for any form of output: all forms write these
+// same cells.
+type Grid struct {
+	Title   string
+	Columns []Column
+	Rows    []Row
+	// Other, if there is one, is the row below the others that adds up the rest.
+	Other *Row
+	// Notes are lines below the table, and only there: JSON says the same otherwise.
+	Notes []string
+}
+
+// human writes a cell for people.
+func (s Style) human(k Kind, cell any) string {
+	switch v := cell.(type) {
+	case nil:
+		return "-"
+	case string:
+		return Clean(v)
+	case int64:
+		if k == Bytes {
+			return byteSize(v)
+		}
+		return number(v)
+	case float64:
+		if k == Rate {
+			return rate(v)
+		}
+		return percent(v)
+	case time.Duration:
+		if k == Span {
+			return span(v)
+		}
+		return latency(v)
+	case time.Time:
+		return s.clock(v)
+	case bool:
+		if v {
+			return "yes"
+		}
+		return "no"
+	case []string:
+		return Clean(strings.Join(v, " "))
+	case []Count:
+		return countsText(v)
+	case []AlertEntry:
+		return entriesText(v)
+	}
+	panic(fmt.Sprintf("view: a cell of type %T", cell))
+}
+
+// machine returns a cell as JSON carries it: nil, string, number, bool, list or object.
+func machine(cell any) any {
+	switch v := cell.(type) {
+	case string:
+		return strings.ToValidUTF8(v, "\uFFFD")
+	case time.Duration:
+		return v.Seconds()
+	case time.Time:
+		if v.IsZero() {
+			return nil
+		}
+		return v.UTC().Format(time.RFC3339Nano)
+	case []string:
+		return valid(v)
+	case []Count:
+		return counts(v)
+	case []AlertEntry:
+		return entries(v)
+	}
+	return cell
+}
+
+// csvText writes a cell for CSV: as in JSON, without quotes; absent is empty.
+// Lists are separated by spaces, and their pairs written name=value.
+func csvText(cell any) string {
+	var parts []string
+	switch v := cell.(type) {
+	case []string:
+		return strings.Join(valid(v), " ")
+	case []Count:
+		for _, c := range v {
+			parts = append(parts, fmt.Sprintf("%s=%d", machine(c.Name), c.Value))
+		}
+		return strings.Join(parts, " ")
+	case []AlertEntry:
+		for _, e := range v {
+			parts = append(parts, fmt.Sprintf("%s=%d", machine(e.Time), e.Hits))
+		}
+		return strings.Join(parts, " ")
+	}
+	switch v := machine(cell).(type) {
+	case nil:
+		return ""
+	case string:
+		return v
+	case float64:
+		return strconv.FormatFloat(v, 'f', -1, 64)
+	default:
+		return fmt.Sprint(v)
+	}
+}
+
+// CSV writes the grid as RFC 4180 with a heading. The row of the rest comes
+// last. Strings are as in JSON; whoever opens the file in a spreadsheet should import
+// columns as text.
+func (g *Grid) CSV(w io.Writer) error {
+	c := csv.NewWriter(w)
+	record := make([]string, len(g.Columns))
+	for i, col := range g.Columns {
+		record[i] = col.Name
+	}
+	_ = c.Write(record) // kept by c.Error
+	for _, row := range g.all() {
+		for i, cell := range row.Cells {
+			record[i] = csvText(cell)
+		}
+		_ = c.Write(record)
+	}
+	c.Flush()
+	return c.Error()
+}
+
+func (g *Grid) all() []Row {
+	if g.Other == nil {
+		return g.Rows
+	}
+	return append(g.Rows[:len(g.Rows):len(g.Rows)], *g.Other)
+}
+
+// objects returns the rows as JSON objects.
+func (g *Grid) objects(rows []Row) []object {
+	out := make([]object, len(rows))
+	for i, row := range rows {
+		o := make(object, len(row.Cells))
+		for j, cell := range row.Cells {
+			o[j] = member{g.Columns[j].Name, machine(cell)}
+		}
+		out[i] = o
+	}
+	return out
+}
+
+// Table writes the grid as a table of the style's width. wide writes every
+// column, nothing cut.
+func (g *Grid) Table(w io.Writer, s Style, wide bool) error {
+	var b strings.Builder
+	if g.Title != "" {
+		b.WriteString(s.Paint(Strong, Clean(g.Title)) + "\n")
+	}
+	if wide {
+		s.Width = 0
+	}
+	for _, line := range g.lines(s, wide, true) {
+		b.WriteString(line + "\n")
+	}
+	for _, n := range g.Notes {
+		b.WriteString(cutNote(Clean(n), s) + "\n")
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func cutNote(n string, s Style) string {
+	if s.Width == 0 {
+		return n
+	}
+	return cut(n, s.Width, s.ellipsis())
+}
+
+// gap is the space between columns.
+const gap = 2
+
+// lines draws the heading, a rule if wanted, and the rows, each line at most
+// s.Width columns.
+func (g *Grid) lines(s Style, wide, rule bool) []string {
+	var cols []int
+	for i, c := range g.Columns {
+		if wide || !c.Wide {
+			cols = append(cols, i)
+		}
+	}
+	rows := g.all()
+	texts := make([][]string, len(rows))
+	for i, row := range rows {
+		texts[i] = make([]string, len(row.Cells))
+		for _, j := range cols {
+			texts[i][j] = s.human(g.Columns[j].Kind, row.Cells[j])
+		}
+	}
+	natural := func(j int) int {
+		w := width(g.Columns[j].Head)
+		for i := range texts {
+			w = max(w, width(texts[i][j]))
+		}
+		return w
+	}
+	heads := make([]string, len(g.Columns))
+	for j, c := range g.Columns {
+		heads[j] = c.Head
+	}
+	cols = g.fit(s, cols, heads, texts, natural)
+
+	var out bytes.Buffer
+	symbols := tw.NewSymbols(tw.StyleLight)
+	if s.ASCII {
+		symbols = tw.NewSymbols(tw.StyleASCII)
+	}
+	align := make(tw.Alignment, len(cols))
+	padding := make([]tw.Padding, len(cols))
+	head := make([]string, len(cols))
+	for i, j := range cols {
+		align[i] = tw.AlignRight
+		if k := g.Columns[j].Kind; k == Text || k == Flag || k == List {
+			align[i] = tw.AlignLeft
+		}
+		padding[i] = tw.Padding{Right: strings.Repeat(" ", gap), Overwrite: true}
+		head[i] = heads[j]
+	}
+	lines := tw.Off
+	if rule {
+		lines = tw.On
+	}
+	cell := tw.CellConfig{
+		Formatting: tw.CellFormatting{AutoWrap: tw.WrapNone, AutoFormat: tw.Off},
+		Alignment:  tw.CellAlignment{PerColumn: align},
+		Padding:    tw.CellPadding{PerColumn: padding},
+	}
+	table := tablewriter.NewTable(&out,
+		tablewriter.WithRenderer(renderer.NewBlueprint(tw.Rendition{
+			Borders: tw.BorderNone,
+			Symbols: symbols,
+			Settings: tw.Settings{
+				Separators: tw.Separators{BetweenColumns: tw.Off, BetweenRows: tw.Off},
+				Lines:      tw.Lines{ShowHeaderLine: lines, ShowTop: tw.Off, ShowBottom: tw.Off, ShowFooterLine: tw.Off},
+			},
+		})),
+		tablewriter.WithConfig(tablewriter.Config{Header: cell, Row: cell, Behavior: tw.Behavior{TrimSpace: tw.Off, TrimLine: tw.Off}}),
+	)
+	table.Header(head)
+	for i := range rows {
+		record := make([]string, len(cols))
+		for k, j := range cols {
+			record[k] = texts[i][j]
+		}
+		_ = table.Append(record) // strings always append
+	}
+	if err := table.Render(); err != nil {
+		panic("view: " + err.Error()) // only a writer that fails makes it fail
+	}
+	result := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
+	first := len(result) - len(rows) // of the rows
+	for i := range result {
+		result[i] = strings.TrimRight(result[i], " ")
+		switch {
+		case i == 0:
+			result[i] = s.Paint(Strong, result[i])
+		case i >= first:
+			result[i] = s.Paint(rows[i-first].Tone, result[i])
+		}
+	}
+	return result
+}
+
+// fit drops columns and cuts heads and texts until a line is at most s.Width wide.
+func (g *Grid) fit(s Style, cols []int, heads []string, texts [][]string, natural func(int) int) []int {
+	if s.Width == 0 {
+		return cols
+	}
+	const least = 12 // columns a text keeps before others are dropped for it
+	for {
+		need, flexible := -gap, 0 // with the texts cut to the least
+		for _, j := range cols {
+			w := natural(j)
+			if g.Columns[j].flexible() {
+				flexible++
+				w = min(w, least)
+			}
+			need += w + gap
+		}
+		worst := -1
+		for i, j := range cols {
+			if g.Columns[j].Drop > 0 && (worst < 0 || g.Columns[j].Drop >= g.Columns[cols[worst]].Drop) {
+				worst = i
+			}
+		}
+		if need > s.Width && worst >= 0 {
+			cols = append(cols[:worst:worst], cols[worst+1:]...)
+			continue
+		}
+		// Cut the widest text until all fits.
+		limits := map[int]int{}
+		total := -gap
+		for _, j := range cols {
+			limits[j] = natural(j)
+			total += limits[j] + gap
+		}
+		for total > s.Width && flexible > 0 {
+			widest := -1
+			for _, j := range cols {
+				if g.Columns[j].flexible() && limits[j] > 1 && (widest < 0 || limits[j] > limits[widest]) {
+					widest = j
+				}
+			}
+			if widest < 0 {
+				break
+			}
+			limits[widest]--
+			total--
+		}
+		for _, j := range cols {
+			if !g.Columns[j].flexible() {
+				continue
+			}
+			heads[j] = cut(heads[j], limits[j], s.ellipsis())
+			for i := range texts {
+				texts[i][j] = cut(texts[i][j], limits[j], s.ellipsis())
+			}
+		}
+		return cols
+	}
+}

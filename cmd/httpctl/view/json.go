@@ -1,0 +1,214 @@
+package view
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"strings"
+	"time"
+)
+
+// object is a JSON object whose members keep their order.
+type object []member
+
+type member struct {
+	key   string
+	value any
+}
+
+// MarshalJSON implements json.Marshaler.
+func (o object) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	b.WriteByte('{')
+	for i, m := range o {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		for j, part := range []any{m.key, m.value} {
+			if j > 0 {
+				b.WriteByte(':')
+			}
+			e := json.NewEncoder(&b)
+			e.SetEscapeHTML(false)
+			if err := e.Encode(part); err != nil {
+				return nil, err
+			}
+			b.Truncate(b.Len() - 1) // the encoder's newline
+		}
+	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
+}
+
+// writeJSON writes v indented, with a newline at its end.
+func writeJSON(w io.Writer, v any) error {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+func valid(list []string) []string {
+	out := make([]string, len(list))
+	for i, s := range list {
+		out[i] = strings.ToValidUTF8(s, "\uFFFD")
+	}
+	return out
+}
+
+func counts(list []Count) object {
+	o := object{}
+	for _, c := range list {
+		o = append(o, member{strings.ToValidUTF8(c.Name, "\uFFFD"), c.Value})
+	}
+	return o
+}
+
+func optional(n *int64) any {
+	if n == nil {
+		return nil
+	}
+	return *n
+}
+
+// topObject is the JSON of a top list.
+func topObject(t *Top) object {
+	g := TopGrid(t)
+	var other any
+	if g.Other != nil {
+		other = g.objects([]Row{*g.Other})[0]
+	}
+	return object{
+		{"dimension", machine(t.Name)},
+		{"title", machine(t.Title)},
+		{"since", machine(t.Since)},
+		{"until", machine(t.Until)},
+		{"total", t.Total},
+		{"floor", t.Floor},
+		{"damaged_intervals", t.DamagedIntervals},
+		{"rows", g.objects(g.Rows)},
+		{"other", other},
+	}
+}
+
+func entries(list []AlertEntry) []object {
+	out := []object{}
+	for _, e := range list {
+		out = append(out, object{{"time", machine(e.Time)}, {"hits", e.Hits}})
+	}
+	return out
+}
+
+// alertsObject is the JSON of the alert history.
+func alertsObject(a *Alerts) object {
+	list := []object{}
+	for i := range a.Alerts {
+		e := &a.Alerts[i]
+		list = append(list, object{
+			{"scope", machine(e.Scope)},
+			{"state", string(e.State)},
+			{"start", machine(e.Start)},
+			{"end", machine(e.End)},
+			{"duration_seconds", e.Duration().Seconds()},
+			{"baseline", e.Baseline},
+			{"threshold_percent", e.ThresholdPercent},
+			{"entries", entries(e.Entries)},
+		})
+	}
+	return object{
+		{"alerts", list},
+		{"max_duration_seconds", a.MaxDuration.Seconds()},
+		{"average_duration_seconds", a.AverageDuration.Seconds()},
+	}
+}
+
+// hostObjects is the JSON of hosts.
+func hostObjects(hosts []Host) []object {
+	g := HostsGrid(hosts)
+	return g.objects(g.Rows)
+}
+
+// alertStatusObject is the JSON of where the rule stands.
+func alertStatusObject(a *AlertStatus) object {
+	return object{
+		{"scope", machine(a.Scope)},
+		{"state", string(a.State)},
+		{"since", machine(a.Since)},
+		{"baseline", optional(a.Baseline)},
+		{"threshold_percent", a.ThresholdPercent},
+		{"threshold_requests", optional(a.ThresholdRequests)},
+		{"window_start", machine(a.WindowStart)},
+		{"window_end", machine(a.WindowEnd)},
+		{"window_requests", a.WindowRequests},
+		{"learning_start", machine(a.LearningStart)},
+		{"learning_end", machine(a.LearningEnd)},
+		{"estimated_baseline", a.EstimatedBaseline},
+		{"last_requests", optional(a.LastRequests)},
+		{"last_window_end", machine(a.LastWindowEnd)},
+		{"last_incomplete", a.LastIncomplete},
+		{"joined_hosts", valid(a.JoinedHosts)},
+	}
+}
+
+// statusObject is the JSON of the dashboard's header.
+func statusObject(s *Status) object {
+	return object{
+		{"time", machine(s.Time)},
+		{"version", machine(s.Version)},
+		{"interval_seconds", s.Interval.Seconds()},
+		{"window_seconds", s.Window.Seconds()},
+		{"refresh_seconds", s.Refresh.Seconds()},
+		{"rate_now", s.RateNow},
+		{"rate_average", s.RateAverage},
+		{"interval_requests", s.IntervalRequests},
+		{"interval_start", machine(s.IntervalStart)},
+		{"requests", s.Requests},
+		{"since", machine(s.Since)},
+		{"until", machine(s.Until)},
+		{"hosts_reporting", s.Fleet.Reporting},
+		{"hosts_late", s.Fleet.Late},
+		{"hosts_gone", s.Fleet.Gone},
+		{"loss", counts(s.Loss)},
+		{"alert", alertStatusObject(&s.Alert)},
+		{"warnings", valid(s.Warnings)},
+	}
+}
+
+// dashboardObject is the JSON of the dashboard.
+func dashboardObject(d *Dashboard) object {
+	tops := []object{}
+	for i := range d.Tops {
+		tops = append(tops, topObject(&d.Tops[i]))
+	}
+	history := d.RateHistory
+	if history == nil {
+		history = []uint64{}
+	}
+	return object{
+		{"status", statusObject(&d.Status)},
+		{"tops", tops},
+		{"alerts", alertsObject(&d.Alerts)},
+		{"hosts", hostObjects(d.Hosts)},
+		{"rate_history", history},
+		{"notes", valid(d.Notes)},
+	}
+}
+
+// baselineObject is the JSON of the baseline.
+func baselineObject(b *Baseline, window time.Duration) object {
+	return object{
+		{"alert", alertStatusObject(&b.Alert)},
+		{"window_seconds", window.Seconds()},
+		{"learned_from", machine(b.From)},
+		{"learned_until", machine(b.Until)},
+		{"learned_requests", b.Requests},
+		{"covered_seconds", b.CoveredSeconds},
+		{"learned_hosts", valid(b.Hosts)},
+		{"restarts", b.Restarts},
+	}
+}

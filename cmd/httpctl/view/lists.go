@@ -1,0 +1,351 @@
+package view
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/httpctl/httpctl/pkg/exchange"
+)
+
+// Format is a form of output.
+type Format string
+
+// The forms of output. All show the same values; Table leaves columns out and
+// cuts text where the terminal is narrow.
+const (
+	FormatTable Format = "table"
+	FormatWide  Format = "wide"
+	FormatJSON  Format = "json"
+	FormatCSV   Format = "csv"
+)
+
+// Formats lists the forms.
+var Formats = []string{string(FormatTable), string(FormatWide), string(FormatJSON), string(FormatCSV)}
+
+// write writes a grid, or object for JSON.
+func write(w io.Writer, f Format, s Style, g *Grid, object func() any) error {
+	switch f {
+	case FormatJSON:
+		return writeJSON(w, object())
+	case FormatCSV:
+		return g.CSV(w)
+	}
+	return g.Table(w, s, f == FormatWide)
+}
+
+// WriteTop writes a top list.
+func WriteTop(w io.Writer, f Format, s Style, t *Top) error {
+	g := TopGrid(t)
+	g.Title = fmt.Sprintf("%s, %s to %s", t.Title, s.clock(t.Since), s.clock(t.Until))
+	if len(t.Rows) == 0 {
+		g.Notes = append(g.Notes, "Nothing was seen.")
+	}
+	if t.Floor > 0 {
+		g.Notes = append(g.Notes, fmt.Sprintf("Hits may be larger by the error bound; a key not shown has at most %s.", number(t.Floor)))
+	}
+	if t.DamagedIntervals > 0 {
+		g.Notes = append(g.Notes, plural(t.DamagedIntervals, "interval")+" failed their checksum and are left out.")
+	}
+	return write(w, f, s, g, func() any { return topObject(t) })
+}
+
+// WriteAlerts writes the alert history.
+func WriteAlerts(w io.Writer, f Format, s Style, a *Alerts) error {
+	g := AlertsGrid(a, s)
+	if len(a.Alerts) == 0 {
+		g.Notes = []string{"No alert in this range."}
+	} else {
+		g.Notes = []string{alertSummary(a)}
+	}
+	return write(w, f, s, g, func() any { return alertsObject(a) })
+}
+
+func alertSummary(a *Alerts) string {
+	return fmt.Sprintf("Dismissed alerts lasted %s at most, %s on average.", span(a.MaxDuration), span(a.AverageDuration))
+}
+
+// WriteHosts writes the hosts.
+func WriteHosts(w io.Writer, f Format, s Style, hosts []Host) error {
+	g := HostsGrid(hosts)
+	if len(hosts) == 0 {
+		g.Notes = []string{"No agent has reported yet."}
+	}
+	return write(w, f, s, g, func() any { return object{{"hosts", hostObjects(hosts)}} })
+}
+
+// WriteDimensions writes the top lists that there are.
+func WriteDimensions(w io.Writer, f Format, s Style, dims []Dimension) error {
+	g := &Grid{Columns: []Column{
+		{Name: "dimension", Head: "DIMENSION"}, {Name: "title", Head: "TITLE"}, {Name: "keys", Head: "KEYS", Kind: List, Drop: 2},
+		{Name: "columns", Head: "COLUMNS", Kind: List, Wide: true}, {Name: "filters", Head: "FILTERS", Kind: List, Drop: 1},
+	}}
+	for _, d := range dims {
+		var columns []string
+		for _, c := range d.Columns {
+			columns = append(columns, c.Name)
+		}
+		filters := append([]string{"host"}, d.Filters...)
+		g.Rows = append(g.Rows, Row{Cells: []any{d.Name, d.Title, d.Keys, columns, filters}})
+	}
+	return write(w, f, s, g, func() any { return object{{"dimensions", g.objects(g.Rows)}} })
+}
+
+// WriteBaseline writes what was learned. window is average_bucket_size.
+func WriteBaseline(w io.Writer, f Format, s Style, b *Baseline, width time.Duration) error {
+	state, tone := stateWord(b.Alert.State, s)
+	row := func(name, head string, kind Kind, cell any) (Column, any) {
+		return Column{Name: name, Head: head, Kind: kind}, cell
+	}
+	g := &Grid{}
+	var cells []any
+	add := func(c Column, cell any) {
+		g.Columns = append(g.Columns, c)
+		cells = append(cells, cell)
+	}
+	add(row("state", "state", Text, string(b.Alert.State)))
+	add(row("window_seconds", "window", Span, width))
+	add(row("baseline", "baseline (requests per window)", Number, optional(b.Alert.Baseline)))
+	add(row("threshold_percent", "threshold (percent above)", Number, b.Alert.ThresholdPercent))
+	add(row("threshold_requests", "alerts above (requests per window)", Number, optional(b.Alert.ThresholdRequests)))
+	if b.Alert.State == Learning {
+		add(row("learning_end", "learning ends", Moment, moment(b.Alert.LearningEnd)))
+		add(row("estimated_baseline", "estimated baseline", Number, b.Alert.EstimatedBaseline))
+	}
+	add(row("learned_from", "learned from", Moment, moment(b.From)))
+	add(row("learned_until", "learned until", Moment, moment(b.Until)))
+	add(row("learned_requests", "requests learned from", Number, b.Requests))
+	add(row("covered_seconds", "covered", Span, time.Duration(b.CoveredSeconds)*time.Second))
+	add(row("learned_hosts", "hosts learned from", List, b.Hosts))
+	add(row("restarts", "times learning began again", Number, int64(b.Restarts)))
+	g.Rows = []Row{{Cells: cells}}
+	switch f {
+	case FormatJSON:
+		return writeJSON(w, baselineObject(b, width))
+	case FormatCSV:
+		return g.CSV(w)
+	}
+	vertical := &Grid{Columns: []Column{{Head: "BASELINE"}, {Head: s.Paint(Plain, "")}}}
+	for i, c := range g.Columns {
+		text := s.human(c.Kind, cells[i])
+		r := Row{Cells: []any{c.Head, text}}
+		if c.Name == "state" {
+			r = Row{Cells: []any{c.Head, state}, Tone: tone}
+		}
+		vertical.Rows = append(vertical.Rows, r)
+	}
+	return vertical.Table(w, s, f == FormatWide)
+}
+
+// moment is the cell of a time: nil when zero.
+func moment(t time.Time) any {
+	if t.IsZero() {
+		return nil
+	}
+	return t
+}
+
+// TopGrid lays a top list out: rank, keys, hits, error bound, share, measures, last seen.
+func TopGrid(t *Top) *Grid {
+	g := &Grid{Title: t.Title, Columns: []Column{{Name: "rank", Head: "#", Kind: Number, Wide: true}}}
+	for _, k := range t.Keys {
+		name := k
+		if len(t.Keys) == 1 {
+			name = "key"
+		}
+		g.Columns = append(g.Columns, Column{Name: name, Head: heading(k)})
+	}
+	bounded := t.Floor > 0
+	for _, r := range t.Rows {
+		bounded = bounded || r.Error > 0
+	}
+	for i, m := range t.Columns {
+		seen := m.Kind == Max && strings.HasSuffix(m.Name, "_seen")
+		c := Column{Name: m.Name, Head: heading(m.Name), Kind: Number, Drop: 2}
+		switch {
+		case m.Kind == LatencyColumn:
+			for j, q := range [...]string{"average", "p50", "p95", "p99", "max"} {
+				g.Columns = append(g.Columns, Column{Name: m.Name + "_" + q + "_seconds", Head: strings.ToUpper(strings.Replace(q, "average", "avg", 1)),
+					Kind: Duration, Drop: [...]int{0, 5, 3, 4, 0}[j], Wide: q == "max"})
+			}
+			g.Columns = append(g.Columns, Column{Name: m.Name + "_count", Head: "MEASURED", Kind: Number, Wide: true})
+			continue
+		case seen:
+			c.Kind, c.Drop = Moment, 8
+		case m.Unit == "By":
+			c.Kind = Bytes
+		case m.Unit == "ns":
+			c.Kind, c.Name = Duration, m.Name+"_seconds"
+		}
+		if i == 0 {
+			c.Drop = 0
+		}
+		g.Columns = append(g.Columns, c)
+		if i == 0 {
+			g.Columns = append(g.Columns,
+				Column{Name: "error", Head: "ERROR", Kind: c.Kind, Drop: 9, Wide: !bounded},
+				Column{Name: "share", Head: "SHARE", Kind: Share, Drop: 7})
+		}
+	}
+	for i, r := range t.Rows {
+		g.Rows = append(g.Rows, Row{Cells: topCells(t, int64(i+1), r)})
+	}
+	if t.Other != nil {
+		o := *t.Other
+		o.Keys = make([]string, len(t.Keys))
+		if len(o.Keys) > 0 {
+			o.Keys[0] = "(other)"
+		}
+		row := Row{Cells: topCells(t, nil, o), Tone: Faint}
+		g.Other = &row
+	}
+	return g
+}
+
+func topCells(t *Top, rank any, r TopRow) []any {
+	cells := []any{rank}
+	for i := range t.Keys {
+		if i < len(r.Keys) {
+			cells = append(cells, r.Keys[i])
+		} else {
+			cells = append(cells, nil)
+		}
+	}
+	for i, m := range t.Columns {
+		var v Value
+		if i < len(r.Values) {
+			v = r.Values[i]
+		}
+		switch {
+		case m.Kind == LatencyColumn && (v.Latency == nil || v.Latency.Count == 0):
+			cells = append(cells, nil, nil, nil, nil, nil, int64(0))
+		case m.Kind == LatencyColumn:
+			l := v.Latency
+			cells = append(cells, l.Average, l.P50, l.P95, l.P99, l.Peak, int64(l.Count))
+		case m.Kind == Max && strings.HasSuffix(m.Name, "_seen"):
+			if v.Number == 0 {
+				cells = append(cells, nil)
+			} else {
+				cells = append(cells, time.Unix(0, v.Number))
+			}
+		case m.Unit == "ns":
+			cells = append(cells, time.Duration(v.Number))
+		default:
+			cells = append(cells, v.Number)
+		}
+		if i == 0 {
+			var share any
+			if t.Total > 0 {
+				share = float64(v.Number) / float64(t.Total)
+			}
+			var bound any = r.Error
+			if m.Unit == "ns" {
+				bound = time.Duration(r.Error)
+			}
+			cells = append(cells, bound, share)
+		}
+	}
+	return cells
+}
+
+// heading makes "last_seen" into "LAST SEEN".
+func heading(name string) string {
+	return strings.ToUpper(strings.ReplaceAll(Clean(name), "_", " "))
+}
+
+// AlertsGrid lays the alert history out, a row for each episode.
+func AlertsGrid(a *Alerts, s Style) *Grid {
+	g := &Grid{Columns: []Column{
+		{Name: "state", Head: "STATE"}, {Name: "scope", Head: "SCOPE", Drop: 7},
+		{Name: "start", Head: "START", Kind: Moment}, {Name: "end", Head: "END", Kind: Moment},
+		{Name: "duration_seconds", Head: "DURATION", Kind: Span},
+		{Name: "baseline", Head: "BASELINE", Kind: Number, Drop: 5}, {Name: "threshold_percent", Head: "THRESHOLD %", Kind: Number, Drop: 6},
+		{Name: "entries", Head: "HITS", Kind: List}, {Name: "joined_hosts", Head: "JOINED HOSTS", Kind: List, Wide: true},
+	}}
+	for i := range a.Alerts {
+		e := &a.Alerts[i]
+		_, tone := stateWord(e.State, s)
+		g.Rows = append(g.Rows, Row{Tone: tone, Cells: []any{
+			string(e.State), e.Scope, moment(e.Start), moment(e.End), e.Duration(), e.Baseline, e.ThresholdPercent,
+			e.Entries, e.JoinedHosts,
+		}})
+	}
+	return g
+}
+
+// HostsGrid lays hosts out.
+func HostsGrid(hosts []Host) *Grid {
+	g := &Grid{Columns: []Column{
+		{Name: "name", Head: "HOST"}, {Name: "id", Head: "ID", Wide: true}, {Name: "health", Head: "HEALTH"},
+		{Name: "connected", Head: "CONNECTED", Kind: Flag, Drop: 3}, {Name: "covered_through", Head: "COVERED THROUGH", Kind: Moment, Drop: 2},
+		{Name: "rate", Head: "RATE", Kind: Rate}, {Name: "requests", Head: "REQUESTS", Kind: Number},
+		{Name: "open", Head: "OPEN", Kind: Number, Drop: 6}, {Name: "backlog", Head: "BACKLOG", Kind: Number, Drop: 4},
+		{Name: "loss", Head: "NOT SEEN", Kind: List},
+		{Name: "first_seen", Head: "FIRST SEEN", Kind: Moment, Wide: true}, {Name: "version", Head: "VERSION", Wide: true},
+	}}
+	for _, h := range hosts {
+		tone := Plain
+		switch h.Health {
+		case Late:
+			tone = Warn
+		case Gone:
+			tone = Bad
+		}
+		g.Rows = append(g.Rows, Row{Tone: tone, Cells: []any{
+			h.Name, h.ID, string(h.Health), h.Connected, moment(h.CoveredThrough), h.Rate, int64(h.Requests),
+			int64(h.Open), int64(h.Backlog), Loss(h.Counters), moment(h.FirstSeen), h.Version,
+		}})
+	}
+	return g
+}
+
+// lossNames are the names of the counters of what was not seen.
+var lossNames = func() map[string]bool {
+	names := map[string]bool{}
+	for c := range exchange.NumCounters {
+		names[c.String()] = c.Loss()
+	}
+	return names
+}()
+
+// Loss keeps the counters of what was not seen, and those that this program
+// does not know, as long as they are not zero.
+func Loss(list []Count) []Count {
+	out := []Count{}
+	for _, c := range list {
+		if loss, known := lossNames[c.Name]; c.Value > 0 && (loss || !known) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// countsText lists counters: "12 gap bytes, 1 resyncs".
+func countsText(list []Count) string {
+	parts := make([]string, len(list))
+	for i, c := range list {
+		parts[i] = number(c.Value) + " " + strings.ReplaceAll(Clean(c.Name), "_", " ")
+	}
+	if len(parts) == 0 {
+		return "nothing"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// entriesText lists the hits of the windows of an episode, newest first, as
+// that is what counts when it is cut.
+func entriesText(list []AlertEntry) string {
+	parts := make([]string, len(list))
+	for i, e := range list {
+		text := number(e.Hits)
+		if e.LateHits > 0 {
+			text += " +" + number(e.LateHits) + " late"
+		}
+		if e.Incomplete {
+			text += " incomplete"
+		}
+		parts[len(list)-1-i] = text
+	}
+	return strings.Join(parts, ", ")
+}

@@ -1,0 +1,387 @@
+package view
+
+import (
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+)
+
+var update = flag.Bool("update", false, "write testdata/*.golden anew")
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name+".golden")
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s:\n%s\nwant\n%s", name, got, want)
+	}
+}
+
+var noon = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
+
+func at(d time.Duration) time.Time { return noon.Add(d) }
+
+func ptr(n int64) *int64 { return &n }
+
+// sample is a dashboard of a fleet of four in the given state.
+func sample(state State) *Dashboard {
+	d := &Dashboard{
+		Status: Status{
+			Time: noon, Version: "v1", Interval: 10 * time.Second, Window: 2 * time.Minute, Refresh: 2 * time.Second,
+			RateNow: 123.4, RateAverage: 98.76, IntervalRequests: 1234, IntervalStart: at(-10 * time.Second),
+			Requests: 8_532_864, Since: at(-24 * time.Hour), Until: noon,
+			Fleet: Fleet{Reporting: 2, Late: 1, Gone: 1},
+			Loss:  []Count{{"kernel_drops", 12}, {"gap_bytes", 34567}, {"resyncs", 0}},
+			Alert: AlertStatus{Scope: "fleet", State: state, Since: at(-6*time.Minute - 5*time.Second),
+				Baseline: ptr(12000), ThresholdPercent: 10, ThresholdRequests: ptr(13200),
+				WindowStart: at(-22 * time.Second), WindowEnd: at(98 * time.Second), WindowRequests: 2715,
+				LastRequests: ptr(15234), LastWindowEnd: at(-22 * time.Second)},
+		},
+		Hosts: []Host{
+			{Name: "web-1", ID: "0a", Health: Reporting, Connected: true, CoveredThrough: noon, Requests: 4000000, Rate: 60, Version: "v1", FirstSeen: at(-48 * time.Hour)},
+			{Name: "web-2", ID: "0b", Health: Late, Connected: true, CoveredThrough: at(-time.Minute), Requests: 4000000, Rate: 40.25, Backlog: 6, Counters: []Count{{"packets", 10}, {"kernel_drops", 12}}},
+			{Name: "web-3\x1b[31m", ID: "0c", Health: Gone, CoveredThrough: at(-time.Hour)},
+		},
+		RateHistory: []uint64{1000, 1100, 900, 1200, 0, 1500, 2000, 1234},
+		Alerts: Alerts{MaxDuration: 10 * time.Minute, AverageDuration: 7 * time.Minute, Alerts: []Alert{
+			{Scope: "fleet", State: Dismissed, Start: at(-3 * time.Hour), End: at(-3*time.Hour + 4*time.Minute), Baseline: 12000, ThresholdPercent: 10,
+				Entries: []AlertEntry{{Time: at(-3 * time.Hour), Hits: 13900}, {Time: at(-3*time.Hour + 2*time.Minute), Hits: 14001, LateHits: 5}}},
+			{Scope: "fleet", State: Dismissed, Start: at(-26 * time.Hour), End: at(-26*time.Hour + 10*time.Minute), Baseline: 12000, ThresholdPercent: 10,
+				Entries: []AlertEntry{{Time: at(-26 * time.Hour), Hits: 20000, Incomplete: true}}, JoinedHosts: []string{"web-9"}},
+		}},
+	}
+	a := &d.Status.Alert
+	switch state {
+	case Learning:
+		a.Baseline, a.ThresholdRequests, a.LastRequests = nil, nil, nil
+		a.LearningStart, a.LearningEnd, a.EstimatedBaseline = at(-time.Minute), at(time.Minute), 11876
+		d.Alerts = Alerts{}
+	case Alerting:
+		d.Alerts.Alerts = append([]Alert{{Scope: "fleet", State: Alerting, Start: at(-6 * time.Minute), Baseline: 12000, ThresholdPercent: 10,
+			Entries: []AlertEntry{{Time: at(-6 * time.Minute), Hits: 13201}, {Time: at(-4 * time.Minute), Hits: 14500}, {Time: at(-2 * time.Minute), Hits: 15234}}}}, d.Alerts.Alerts...)
+		a.JoinedHosts = []string{"web-4"}
+	case Normal:
+		a.LastRequests = ptr(11800)
+		d.Status.Loss = nil
+		d.Status.Fleet = Fleet{Reporting: 4}
+		d.Hosts = d.Hosts[:1]
+	}
+	hits := Measure{Name: "hits", Unit: "{request}"}
+	seen := Measure{Name: "last_seen", Unit: "ns", Kind: Max}
+	top := func(name, title string, measures []Measure, rows ...TopRow) {
+		t := Top{Dimension: Dimension{Name: name, Title: title, Keys: []string{name}, Columns: append([]Measure{hits}, measures...)}, Rows: rows,
+			Since: at(-24 * time.Hour), Until: noon}
+		for _, r := range rows {
+			t.Total += r.Values[0].Number
+		}
+		d.Tops = append(d.Tops, t)
+	}
+	n := func(v int64) Value { return Value{Number: v} }
+	ago := func(d time.Duration) Value { return n(at(-d).UnixNano()) }
+	var sections []TopRow
+	for i := range 10 {
+		sections = append(sections, TopRow{Keys: []string{fmt.Sprintf("shop.example.org/section-%d", i)}, Values: []Value{n(int64(50000 / (i + 1))), ago(time.Duration(i) * time.Second)}})
+	}
+	top("section", "Sections", []Measure{seen}, sections...)
+	top("domain", "Domains", []Measure{seen},
+		TopRow{Keys: []string{"shop.example.org"}, Values: []Value{n(6_000_000), ago(0)}},
+		TopRow{Keys: []string{"evil.example.org\x1b]0;owned\a\u202e"}, Values: []Value{n(2_000_000), ago(26 * time.Hour)}, Error: 17},
+		TopRow{Keys: []string{"日本語.example.org"}, Values: []Value{n(532_864), ago(time.Minute)}})
+	top("user_agent", "User agents", []Measure{seen},
+		TopRow{Keys: []string{"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0 and more of it still"}, Values: []Value{n(100), ago(time.Second)}},
+		TopRow{Keys: []string{"bad utf8 \xff\xfe"}, Values: []Value{n(3), ago(time.Second)}})
+	top("status", "Status", []Measure{seen},
+		TopRow{Keys: []string{"200"}, Values: []Value{n(8_000_000), ago(0)}}, TopRow{Keys: []string{"503"}, Values: []Value{n(1200), ago(time.Second)}})
+	top("upload", "Upload", []Measure{{Name: "upload", Unit: "By"}, seen},
+		TopRow{Keys: []string{"shop.example.org"}, Values: []Value{n(6_000_000), n(7 << 30), ago(0)}})
+	top("server", "Response time", []Measure{{Name: "ttfb", Unit: "ns", Kind: LatencyColumn}, seen},
+		TopRow{Keys: []string{"192.0.2.10:80"}, Values: []Value{n(4000), {Latency: &Latency{Count: 3990, Average: 12345678, P50: 8 * time.Millisecond, P95: 45 * time.Millisecond, P99: 1200 * time.Millisecond, Peak: 3 * time.Second}}, ago(0)}},
+		TopRow{Keys: []string{"[2001:db8::10]:8080"}, Values: []Value{n(1), {}, ago(time.Second)}})
+	d.Tops[1].Floor = 17
+	d.Tops[1].Other = &TopRow{Values: []Value{n(77), ago(time.Hour)}}
+	return d
+}
+
+func TestFrame(t *testing.T) {
+	for _, state := range []State{Learning, Normal, Alerting, Dismissed} {
+		for _, s := range []Style{{Width: 80, Height: 24}, {Width: 120, Height: 40}, {Width: 120, Height: 40, Color: true}, {Width: 80, Height: 24, ASCII: true}} {
+			lines := Frame(sample(state), s, "")
+			checkLines(t, s, lines)
+			name := fmt.Sprintf("dashboard-%s-%dx%d", state, s.Width, s.Height)
+			if s.Color {
+				name += "-color"
+			}
+			if s.ASCII {
+				name += "-ascii"
+				if state != Alerting {
+					continue
+				}
+			}
+			golden(t, name, strings.ReplaceAll(strings.Join(lines, "\n"), "\x1b", "␛")+"\n")
+		}
+	}
+}
+
+// checkLines fails when a line is too wide, or holds a control code that Paint did not write.
+func checkLines(t *testing.T, s Style, lines []string) {
+	t.Helper()
+	if s.Height > 0 && len(lines) > s.Height {
+		t.Errorf("%+v: %d lines", s, len(lines))
+	}
+	for _, l := range lines {
+		if s.Width > 0 && visible(l) > s.Width {
+			t.Errorf("%+v: a line of %d columns: %q", s, visible(l), l)
+		}
+		for _, code := range []string{"\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[32m", "\x1b[33m", "\x1b[1;31m"} {
+			if s.Color {
+				l = strings.ReplaceAll(l, code, "")
+			}
+		}
+		if i := strings.IndexFunc(l, func(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 }); i >= 0 || !utf8.ValidString(l) {
+			t.Errorf("%+v: a control code in %q", s, l)
+		}
+	}
+}
+
+func TestFrameFitsEveryTerminal(t *testing.T) {
+	for _, state := range []State{Learning, Alerting, Unknown} {
+		for w := 1; w < 200; w += 7 {
+			for h := 1; h < 60; h += 5 {
+				for _, trouble := range []string{"", "no answer\x1b since"} {
+					s := Style{Width: w, Height: h, Color: w%2 == 0}
+					checkHeight(t, s, Frame(sample(state), s, trouble))
+				}
+			}
+		}
+	}
+	checkHeight(t, Style{Width: 80, Height: 24}, Frame(&Dashboard{}, Style{Width: 80, Height: 24}, ""))
+}
+
+func checkHeight(t *testing.T, s Style, lines []string) {
+	t.Helper()
+	if len(lines) > s.Height {
+		t.Errorf("%dx%d: %d lines", s.Width, s.Height, len(lines))
+	}
+	if s.Width >= 60 { // below, the numbers alone are wider; the terminal clips
+		checkLines(t, s, lines)
+	}
+}
+
+func TestTroubleIsFirstLine(t *testing.T) {
+	lines := Frame(sample(Normal), Style{Width: 80, Height: 24}, "NO ANSWER since 12:00:00")
+	if got, want := lines[0], "✖ NO ANSWER since 12:00:00"; got != want {
+		t.Errorf("first line = %q, want %q", got, want)
+	}
+}
+
+func TestDashboardForms(t *testing.T) {
+	for _, f := range []Format{FormatTable, FormatWide, FormatJSON, FormatCSV} {
+		var b bytes.Buffer
+		if err := WriteDashboard(&b, f, Style{Width: 100}, sample(Alerting)); err != nil {
+			t.Fatal(err)
+		}
+		golden(t, "dashboard-"+string(f), b.String())
+	}
+}
+
+func TestLists(t *testing.T) {
+	d := sample(Alerting)
+	s := Style{Now: noon}
+	for name, write := range map[string]func(*bytes.Buffer, Format, Style) error{
+		"alerts":   func(b *bytes.Buffer, f Format, s Style) error { return WriteAlerts(b, f, s, &d.Alerts) },
+		"noalerts": func(b *bytes.Buffer, f Format, s Style) error { return WriteAlerts(b, f, s, &Alerts{}) },
+		"hosts":    func(b *bytes.Buffer, f Format, s Style) error { return WriteHosts(b, f, s, d.Hosts) },
+		"domain":   func(b *bytes.Buffer, f Format, s Style) error { return WriteTop(b, f, s, &d.Tops[1]) },
+		"server":   func(b *bytes.Buffer, f Format, s Style) error { return WriteTop(b, f, s, &d.Tops[5]) },
+		"dimensions": func(b *bytes.Buffer, f Format, s Style) error {
+			return WriteDimensions(b, f, s, []Dimension{d.Tops[0].Dimension, {Name: "routes", Title: "Routes", Keys: []string{"domain", "status"}, Filters: []string{"status"}}})
+		},
+		"baseline": func(b *bytes.Buffer, f Format, s Style) error {
+			return WriteBaseline(b, f, s, &Baseline{Alert: d.Status.Alert, From: at(-time.Hour), Until: at(-58 * time.Minute), Requests: 12000, CoveredSeconds: 120, Hosts: []string{"web-1", "web-2"}}, 2*time.Minute)
+		},
+	} {
+		for _, f := range []Format{FormatTable, FormatWide, FormatJSON, FormatCSV} {
+			var b bytes.Buffer
+			if err := write(&b, f, s); err != nil {
+				t.Fatal(err)
+			}
+			golden(t, name+"-"+string(f), b.String())
+		}
+	}
+}
+
+// TestFormsShowTheSameValues writes random lists in all forms and compares
+// each cell: CSV with JSON exactly, wide with what the value looks like.
+func TestFormsShowTheSameValues(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 300 {
+		top := randomTop(r)
+		g := TopGrid(top)
+		s := Style{Now: noon}
+		var c, j, w bytes.Buffer
+		if err := WriteTop(&c, FormatCSV, s, top); err != nil {
+			t.Fatal(err)
+		}
+		if err := WriteTop(&j, FormatJSON, s, top); err != nil {
+			t.Fatal(err)
+		}
+		if err := WriteTop(&w, FormatWide, s, top); err != nil {
+			t.Fatal(err)
+		}
+		records, err := csv.NewReader(&c).ReadAll()
+		if err != nil {
+			t.Fatalf("CSV: %v", err)
+		}
+		var answer struct {
+			Rows  []map[string]json.RawMessage
+			Other map[string]json.RawMessage
+		}
+		if err := json.Unmarshal(j.Bytes(), &answer); err != nil {
+			t.Fatalf("JSON: %v\n%s", err, &j)
+		}
+		objects := answer.Rows
+		if answer.Other != nil {
+			objects = append(objects, answer.Other)
+		}
+		lines := strings.Split(w.String(), "\n")[3:] // title, heading, rule
+		if len(records) != len(objects)+1 || len(records) != len(g.all())+1 {
+			t.Fatalf("%d CSV records, %d JSON objects, %d rows", len(records), len(objects), len(g.all()))
+		}
+		for i, o := range objects {
+			if len(o) != len(g.Columns) {
+				t.Errorf("JSON row %d has %d members, want %d: %v", i, len(o), len(g.Columns), o)
+			}
+			for k, col := range g.Columns {
+				if got, want := records[i+1][k], plainJSON(t, o[col.Name]); strings.ReplaceAll(got, "\r\n", "\n") != strings.ReplaceAll(want, "\r\n", "\n") {
+					t.Errorf("row %d, %s: CSV %q, JSON %q", i, records[0][k], got, want)
+				}
+				text := s.human(col.Kind, g.all()[i].Cells[k])
+				if rest, ok := strings.CutPrefix(strings.TrimLeft(lines[i], " "), strings.TrimSpace(text)); !ok {
+					t.Errorf("row %d, %s: wide has %q, want %q next", i, col.Name, lines[i], text)
+				} else {
+					lines[i] = rest
+				}
+			}
+		}
+	}
+}
+
+// plainJSON is what CSV writes for a JSON value.
+func plainJSON(t *testing.T, raw json.RawMessage) string {
+	var v any
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber()
+	if err := d.Decode(&v); err != nil {
+		t.Fatal(err)
+	}
+	switch v := v.(type) {
+	case nil:
+		return ""
+	case json.Number:
+		if f, err := v.Float64(); err == nil && strings.ContainsAny(v.String(), "eE") {
+			return csvText(f)
+		}
+		return v.String()
+	case string:
+		return v
+	}
+	return fmt.Sprint(v)
+}
+
+func randomTop(r *rand.Rand) *Top {
+	words := []string{"a", "", "x y", "1,234", "\"quoted\"", "é\x1b[2J", "\xff", "日本", "<&>", "\u202e", "a\nb", "-"}
+	word := func() string { return words[r.IntN(len(words))] + words[r.IntN(len(words))] }
+	t := &Top{Dimension: Dimension{Name: "d", Title: "T", Keys: []string{"domain", "status"}[:1+r.IntN(2)],
+		Columns: []Measure{{"hits", "{request}", Sum}, {"volume", "By", Sum}, {"busy", "ns", Sum}, {"last_seen", "ns", Max}, {"ttfb", "ns", LatencyColumn}}[:1+r.IntN(5)]},
+		Total: r.Int64N(3), Since: noon, Until: noon}
+	row := func() TopRow {
+		x := TopRow{Error: r.Int64N(3) * r.Int64N(1e15)}
+		for range t.Keys {
+			x.Keys = append(x.Keys, word())
+		}
+		for _, m := range t.Columns {
+			v := Value{Number: r.Int64N(2) * r.Int64() >> r.IntN(63)}
+			if m.Kind == LatencyColumn && r.IntN(2) > 0 {
+				v.Latency = &Latency{Count: uint64(r.IntN(3)), Average: time.Duration(r.Int64() >> r.IntN(63)), P99: time.Duration(r.IntN(1e9))}
+			}
+			x.Values = append(x.Values, v)
+		}
+		return x
+	}
+	for range r.IntN(4) {
+		t.Rows = append(t.Rows, row())
+	}
+	if r.IntN(2) > 0 {
+		other := row()
+		t.Other = &other
+	}
+	return t
+}
+
+func TestColors(t *testing.T) {
+	for _, c := range []struct {
+		env      string
+		terminal bool
+		want     bool
+	}{
+		{"", true, true}, {"", false, false}, {"NO_COLOR=1", true, false}, {"NO_COLOR=", true, true}, {"TERM=dumb", true, false},
+		{"FORCE_COLOR=1", false, true}, {"FORCE_COLOR=1 NO_COLOR=1", false, true}, {"FORCE_COLOR=0", true, false}, {"FORCE_COLOR=3 TERM=dumb", true, true},
+	} {
+		env := func(name string) string {
+			for _, v := range strings.Fields(c.env) {
+				if k, value, _ := strings.Cut(v, "="); k == name {
+					return value
+				}
+			}
+			return ""
+		}
+		if got := Colors(env, c.terminal); got != c.want {
+			t.Errorf("Colors(%q, terminal %v) = %v, want %v", c.env, c.terminal, got, c.want)
+		}
+	}
+	for value, want := range map[string]bool{"": false, "C": true, "en_US.UTF-8": false, "de_DE.utf8": false, "POSIX": true} {
+		if got := ASCIIOnly(func(name string) string {
+			if name == "LANG" {
+				return value
+			}
+			return ""
+		}); got != want {
+			t.Errorf("ASCIIOnly(LANG=%s) = %v, want %v", value, got, want)
+		}
+	}
+}
+
+func TestText(t *testing.T) {
+	for _, c := range []struct{ got, want string }{
+		{number(int64(0)), "0"}, {number(int64(999)), "999"}, {number(int64(1000)), "1,000"}, {number(int64(-1234567)), "-1,234,567"},
+		{number(uint64(1 << 63)), "9,223,372,036,854,775,808"},
+		{byteSize(0), "0 B"}, {byteSize(1023), "1023 B"}, {byteSize(1024), "1.00 KiB"}, {byteSize(1048575), "1.00 MiB"}, {byteSize(15 << 20), "15.0 MiB"}, {byteSize(999 << 20), "999 MiB"},
+		{latency(0), "0ns"}, {latency(1500), "1.50µs"}, {latency(12345678), "12.3ms"}, {latency(1200 * time.Millisecond), "1.20s"}, {latency(90 * time.Second), "1m30s"}, {latency(-5), "-5ns"},
+		{span(59 * time.Second), "59s"}, {span(65 * time.Second), "1m05s"}, {span(3 * time.Hour), "3h00m"}, {span(76 * time.Hour), "3d4h"},
+		{window(2 * time.Minute), "2m"}, {window(time.Hour), "1h"}, {window(2 * time.Second), "2s"},
+		{rate(0), "0/s"}, {rate(1.234), "1.23/s"}, {rate(1234.5), "1,235/s"}, {percent(0.1234), "12.3%"},
+		{cut("日本語", 5, "…"), "日本…"}, {cut("日本語", 6, "…"), "日本語"}, {cut("abc", 0, "…"), ""}, {cut("abc", 1, "…"), "…"},
+	} {
+		if c.got != c.want {
+			t.Errorf("got %q, want %q", c.got, c.want)
+		}
+	}
+}
