@@ -1,0 +1,123 @@
+package accumulate
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/httpctl/httpctl/pkg/bucket"
+	"github.com/httpctl/httpctl/pkg/exchange"
+	"github.com/httpctl/httpctl/pkg/stat"
+)
+
+// Collector shows observations to statistics and keeps their tables, without
+// intervals: one table from the first observation to the last. It is an
+// exchange.Sink and not safe for concurrent use.
+type Collector struct {
+	modules []module
+	maxKeys int
+	current *tables
+}
+
+// module is one statistic; its tables are first to last among all.
+type module struct {
+	stat.Module
+	schemas     []bucket.Schema
+	first, last int
+}
+
+// tables is what the modules add to: an interval's, or everything's.
+type tables struct {
+	list   []*bucket.Table
+	panics uint64
+}
+
+var _ exchange.Sink = (*Collector)(nil)
+
+// NewCollector returns a Collector of the named statistics (none: the
+// built-in ones) with at most maxKeys rows a table. It fails for an unknown statistic, one that is named
+// twice, a schema that is not valid, and two tables or two views of one name.
+func NewCollector(statistics []string, maxKeys int) (*Collector, error) {
+	if maxKeys < 1 {
+		return nil, fmt.Errorf("max_keys is %d: want at least 1", maxKeys)
+	}
+	if len(statistics) == 0 {
+		statistics = stat.Builtin
+	}
+	c := &Collector{maxKeys: maxKeys}
+	var faults []error
+	named, owner, viewed, n := map[string]bool{}, map[string]string{}, map[string]string{}, 0
+	for _, name := range statistics {
+		if named[name] {
+			faults = append(faults, fmt.Errorf("statistics: %q is listed twice", name))
+			continue
+		}
+		named[name] = true
+		m, err := stat.New(name)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("statistics: %w", err))
+			continue
+		}
+		schemas := m.Tables()
+		for i := range schemas {
+			s := &schemas[i]
+			if err := s.Validate(); err != nil {
+				faults = append(faults, fmt.Errorf("statistic %q: %w", name, err))
+			}
+			if other, taken := owner[s.Name]; taken {
+				faults = append(faults, fmt.Errorf("statistics %q and %q both have a table %q", other, name, s.Name))
+			}
+			owner[s.Name] = name
+			for _, v := range s.Views {
+				if other, taken := viewed[v.Name]; taken {
+					faults = append(faults, fmt.Errorf("statistics %q and %q both have a view %q", other, name, v.Name))
+				}
+				viewed[v.Name] = name
+			}
+		}
+		c.modules = append(c.modules, module{m, schemas, n, n + len(schemas)})
+		n += len(schemas)
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
+	}
+	c.current = c.fresh()
+	return c, nil
+}
+
+// fresh returns empty tables.
+func (c *Collector) fresh() *tables {
+	t := &tables{}
+	for _, m := range c.modules {
+		for _, s := range m.schemas {
+			t.list = append(t.list, bucket.NewTable(s, c.maxKeys))
+		}
+	}
+	return t
+}
+
+// Observe shows o to every statistic. One that panics loses this observation
+// and nothing else; see Panics.
+func (c *Collector) Observe(o *exchange.Observation) { c.observe(o, c.current) }
+
+func (c *Collector) observe(o *exchange.Observation, t *tables) {
+	for i := range c.modules {
+		c.modules[i].guarded(o, t)
+	}
+}
+
+// guarded keeps a fault of a statistic to itself.
+func (m *module) guarded(o *exchange.Observation, t *tables) {
+	defer func() {
+		if recover() != nil {
+			t.panics++
+		}
+	}()
+	m.Observe(o, t.list[m.first:m.last:m.last])
+}
+
+// Tables returns the tables, in the order of the statistics. They are the
+// Collector's own: read them when nothing is observed.
+func (c *Collector) Tables() []*bucket.Table { return c.current.list }
+
+// Panics counts the observations that a statistic lost to its own fault.
+func (c *Collector) Panics() uint64 { return c.current.panics }

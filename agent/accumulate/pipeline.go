@@ -1,0 +1,148 @@
+package accumulate
+
+import (
+	"math"
+	"sync"
+
+	"github.com/httpctl/httpctl/pkg/bucket"
+	"github.com/httpctl/httpctl/pkg/exchange"
+)
+
+// part is what was seen of one interval and is not closed yet.
+type part struct {
+	interval
+	*tables
+	counters exchange.Counters
+	// open is the gauge at the end, summed over the pipelines that were here.
+	open      uint64
+	pipelines int
+}
+
+// interval is [start, end).
+type interval struct{ start, end int64 }
+
+// Pipeline takes the events of one pipeline. Observe and Advance are called
+// by the pipeline's goroutine; what Observe does in steady state allocates
+// nothing and takes an uncontended lock.
+type Pipeline struct {
+	owner    *Accumulator
+	counters *exchange.Counters
+	open     func() uint64
+	// known is what of counters is in a part already. Only the pipeline's
+	// goroutine reads counters.
+	known exchange.Counters
+
+	mu        sync.Mutex // taken after owner.mu
+	collector *Collector // its own tables are not used
+	current   *part      // nil until the clock has begun
+	clock     int64
+	began     int64  // the first time of the clock in this incarnation
+	synced    int64  // clock at the last sync
+	gauge     uint64 // what open said then
+}
+
+var _ exchange.Sink = (*Pipeline)(nil)
+
+// syncEvery is how old, by the clock, the counters of a provisional bucket
+// may be. Final buckets have them exact.
+const syncEvery = 100_000_000 // 100 ms
+
+// Observe adds an event to its interval: that of o.Time. An event later than
+// the clock advances it; one for an interval that is closed goes into a
+// further part of that interval.
+func (p *Pipeline) Observe(o *exchange.Observation) {
+	for {
+		p.mu.Lock()
+		c := p.current
+		if c != nil && o.Time >= c.start && o.Time < c.end {
+			p.collector.observe(o, c.tables)
+			p.mu.Unlock()
+			return
+		}
+		p.mu.Unlock()
+		if c != nil && o.Time < c.start {
+			p.owner.late(p, o)
+			return
+		}
+		p.Advance(o.Time)
+	}
+}
+
+// Advance tells the pipeline's clock: nanoseconds since the epoch, of the
+// newest packet, or of the wall on an idle poll. A time before the clock is
+// ignored. Call it before the packet of that time is handled: then counters
+// and tables of a bucket speak of the same packets. When every pipeline's
+// clock has passed the end of an interval, its bucket is emitted from here.
+func (p *Pipeline) Advance(now int64) {
+	p.mu.Lock()
+	if c := p.current; c != nil && now < c.end {
+		p.clock = max(p.clock, now)
+		if p.clock-p.synced >= syncEvery {
+			p.sync()
+		}
+		p.mu.Unlock()
+		return
+	}
+	p.mu.Unlock()
+
+	a := p.owner
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	p.mu.Lock()
+	if p.current != nil {
+		p.sync()
+		a.add(p.current)
+	}
+	if p.began == math.MinInt64 {
+		p.began = now
+	}
+	p.clock = max(p.clock, now)
+	p.current = &part{interval: a.intervalOf(p.clock), tables: p.collector.fresh(), pipelines: 1}
+	p.sync()
+	p.mu.Unlock()
+	a.closePassed()
+}
+
+// sync brings the counters and the gauge of the current part up to date.
+func (p *Pipeline) sync() {
+	if p.counters != nil {
+		d := p.counters.Sub(&p.known)
+		p.current.counters.Add(&d)
+		p.known = *p.counters
+	}
+	if p.open != nil {
+		p.gauge = p.open()
+		p.current.open = p.gauge
+	}
+	p.synced = p.clock
+}
+
+// absorb adds o to t. Tables that do not fit, because a statistic gives other
+// schemas to each pipeline, are lost as a fault of the statistic.
+func (t *part) absorb(o *part) {
+	for i, table := range o.list {
+		if err := t.list[i].Merge(table); err != nil {
+			t.panics++
+		}
+	}
+	t.panics += o.panics
+	t.counters.Add(&o.counters)
+	t.open += o.open
+	t.pipelines += o.pipelines
+}
+
+// bucket returns t as a bucket, with the counters that come of its tables.
+func (t *part) bucket() *bucket.Bucket {
+	b := &bucket.Bucket{}
+	b.Start = t.start
+	b.Counters = t.counters
+	b.Counters[exchange.StatisticPanics] += t.panics
+	for _, table := range t.list {
+		b.Counters[exchange.EvictedKeys] += table.Folded
+		if len(table.Rows) > 0 || table.Folded > 0 {
+			b.Tables = append(b.Tables, table)
+		}
+	}
+	b.Open = t.open
+	return b
+}
