@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/httpctl/httpctl/pkg/bucket"
+	"github.com/httpctl/httpctl/pkg/exchange"
 	"github.com/httpctl/httpctl/pkg/sketch"
 )
 
@@ -23,18 +24,23 @@ const maxSumRows = 1 << 17
 // The bounds of bucket.Table hold for the result, in any order of adding: a
 // row's first value is a lower bound and Err says how much more it may be,
 // Floor bounds an absent key, and without conditions rows + Other = total.
-// When a projection drops columns, a row may hide anything that was folded, so
-// errors are then bounded by Other. It is not safe for concurrent use.
+// When a projection drops columns, a row may hide what was folded of several
+// rows, and errors say so. With conditions nobody knows which folded rows match,
+// and what was folded is left out of Other; but for a condition on "mirror"
+// only, which all rows of a table satisfy, it is taken that those folded did
+// too, as most hosts never see mirrored traffic. It is not safe for concurrent use.
 type Accumulator struct {
 	where []Condition
 	by    []string
 
-	schema    bucket.Schema // of the tables; the newest version seen
-	out       bucket.Schema // of the result
-	columns   []int         // of by
-	filters   []filter
-	whole     bool // by is all key columns in order
-	latencies int  // measures of that kind
+	schema     bucket.Schema // of the tables; the newest version seen
+	out        bucket.Schema // of the result
+	columns    []int         // of by
+	filters    []filter
+	whole      bool // by is all key columns in order
+	spread     int  // rows of a table that can make one of the result; 0 is no bound
+	mirrorOnly bool // every condition is on the column mirror
+	latencies  int  // measures of that kind
 
 	limit   int // of rows; maxSumRows but in tests
 	rows    map[string]*sumRow
@@ -89,22 +95,29 @@ func (a *Accumulator) Add(t *bucket.Table) error {
 	}
 	a.added++
 	folded := firstValue(&t.Other)
-	floor := folded
+	// floor bounds what a row of the result may miss of this table. With only
+	// columns of few values dropped it is the floors of as many rows; present
+	// ones know better.
+	floor, known := folded, false
 	if a.whole {
-		floor = min(floor, t.Floor)
+		floor, known = min(folded, t.Floor), true
+	} else if f := t.Floor * int64(a.spread); a.spread > 0 && f/int64(a.spread) == t.Floor && f <= folded {
+		floor, known = f, true
 	}
 	a.floor = add(a.floor, floor)
+	excluded := false
 	for _, r := range t.Rows {
 		if !a.match(r.Keys) {
+			excluded = true
 			continue
 		}
 		sum := a.row(r.Keys)
 		a.addValues(&sum.Row, r)
-		if a.whole {
-			sum.err += min(r.Err, folded) - floor
+		if known {
+			sum.err += min(r.Err, folded) - min(t.Floor, folded)
 		} // Otherwise all that a row may miss is in Other, so floor says it.
 	}
-	if len(a.filters) == 0 {
+	if len(a.filters) == 0 || a.mirrorOnly && !excluded {
 		a.addValues(&a.other, &t.Other)
 	}
 	a.folded += t.Folded
@@ -188,6 +201,15 @@ func (a *Accumulator) bind(s *bucket.Schema) error {
 	a.out.Keys = by
 	a.columns, a.filters = columns, filters
 	a.whole = slices.Equal(by, s.Keys)
+	a.spread, a.mirrorOnly = 1, true
+	for _, c := range a.where {
+		a.mirrorOnly = a.mirrorOnly && c.Column == "mirror"
+	}
+	for _, k := range s.Keys {
+		if !slices.Contains(by, k) {
+			a.spread *= matching(k, a.where)
+		}
+	}
 	a.latencies = 0
 	for _, m := range s.Measures {
 		if m.Kind == bucket.Latency {
@@ -201,6 +223,31 @@ func (a *Accumulator) bind(s *bucket.Schema) error {
 		}
 	}
 	return nil
+}
+
+// fewValues are the values of the columns that have few by their definition.
+var fewValues = map[string][]string{
+	"mirror": {"0", "1"},
+	"role":   {exchange.Server.String(), exchange.Client.String(), exchange.Transit.String()},
+}
+
+// matching counts the values of a column that satisfy the conditions on it; 0
+// is no bound.
+func matching(column string, where []Condition) int {
+	n := 0
+values:
+	for _, v := range fewValues[column] {
+		for _, c := range where {
+			if c.Column == column && !c.Matches(v) {
+				continue values
+			}
+		}
+		n++
+	}
+	if n == 0 && fewValues[column] != nil {
+		return 1 // nothing matches, so nothing is missed
+	}
+	return n
 }
 
 func (a *Accumulator) match(keys []string) bool {

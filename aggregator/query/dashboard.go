@@ -1,0 +1,85 @@
+package query
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	httpctlv1 "github.com/httpctl/httpctl/proto/httpctl/v1"
+)
+
+// GetDashboard implements QueryService. The judge's status and the alert
+// history are of the whole fleet, whatever the filters; rates, losses and hosts
+// are of the hosts asked for; the top lists follow all filters that they can.
+func (s *Service) GetDashboard(ctx context.Context, r *httpctlv1.GetDashboardRequest) (*httpctlv1.GetDashboardResponse, error) {
+	leave, err := s.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	rng, err := s.rangeOf(r.GetRange(), DefaultRange)
+	if err != nil {
+		return nil, err
+	}
+	history := rng
+	if r.GetRange().GetSinceUnixNs() == 0 {
+		if history, err = s.rangeOf(r.GetRange(), s.Settings().MaxRetentionLength); err != nil {
+			return nil, err
+		}
+	}
+	limit, err := s.limitOf(r.GetLimit())
+	if err != nil {
+		return nil, err
+	}
+	sel, err := s.selectionOf(ctx, r.GetFilters())
+	if err != nil {
+		return nil, err
+	}
+	dims, err := s.dimensions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if r.GetLive() {
+		s.watch(limit)
+	}
+	f, err := s.survey(ctx, rng, &sel)
+	if err != nil {
+		return nil, err
+	}
+	out := &httpctlv1.GetDashboardResponse{Hosts: f.messages()}
+	if out.Status, out.RateHistory, err = s.status(ctx, f, rng, &sel, r.GetLive()); err != nil {
+		return nil, err
+	}
+	if len(sel.where) > 0 {
+		out.Notes = append(out.Notes, "rates, baseline, alerts and losses are not filtered by "+strings.Join(columns(&sel), ", "))
+	}
+	if sel.hosts != nil {
+		out.Notes = append(out.Notes, "baseline and alerts are those of the whole fleet")
+	}
+	for i := range dims {
+		d := &dims[i]
+		if column := d.refuses(&sel); column != "" {
+			stand := standIn(dims, d, &sel)
+			if stand == nil {
+				out.Notes = append(out.Notes, fmt.Sprintf("%s: cannot be filtered by %s", d.name, column))
+				continue
+			}
+			out.Notes = append(out.Notes, fmt.Sprintf("%s: from %s, which counts ended exchanges", d.name, drillDown))
+			d = stand
+		}
+		top, err := s.top(ctx, d, rng, &sel, limit, r.GetLive())
+		if err != nil {
+			return nil, err
+		}
+		out.Tops = append(out.Tops, top)
+	}
+	out.Alerts = s.alerts(history)
+	return out, nil
+}
+
+func columns(sel *selection) (out []string) {
+	for _, c := range sel.where {
+		out = append(out, c.Column)
+	}
+	return out
+}

@@ -1,0 +1,215 @@
+package query
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/httpctl/httpctl/pkg/bucket"
+	httpctlv1 "github.com/httpctl/httpctl/proto/httpctl/v1"
+)
+
+// builtinOrder is the order of the built-in top lists; others follow by name.
+var builtinOrder = []string{"section", "domain", "user_agent", "method", "status", "volume", "server", "client_ip", "routes"}
+
+// drillDown is the table that has every column by which the dashboard is
+// filtered, and may stand in for a dimension's own.
+const drillDown = "routes"
+
+// schemaTTL is how long found schemas are used: a new statistic shows within
+// it, and a dashboard that redraws every 2 s looks rarely.
+const schemaTTL = 10 * time.Second
+
+// dimension is a view of a table.
+type dimension struct {
+	name   string
+	schema bucket.Schema
+	view   bucket.View
+	hits   int   // measure
+	show   []int // measures
+}
+
+// newDimension returns false for a view that its schema cannot serve.
+func newDimension(name string, schema bucket.Schema, view bucket.View) (d dimension, ok bool) {
+	d = dimension{name: name, schema: schema, view: view, hits: schema.Measure(view.Hits)}
+	if d.hits < 0 {
+		return d, false
+	}
+	for _, k := range view.By {
+		if schema.Key(k) < 0 {
+			return d, false
+		}
+	}
+	for _, m := range view.Show {
+		if i := schema.Measure(m); i >= 0 && i != d.hits {
+			d.show = append(d.show, i)
+		}
+	}
+	return d, true
+}
+
+func (d *dimension) message() *httpctlv1.Dimension {
+	out := &httpctlv1.Dimension{Name: d.name, Title: cmp.Or(d.view.Title, d.name), Keys: d.view.By, Filters: d.filters()}
+	kinds := [...]httpctlv1.ColumnKind{
+		bucket.Sum:     httpctlv1.ColumnKind_COLUMN_KIND_SUM,
+		bucket.Max:     httpctlv1.ColumnKind_COLUMN_KIND_MAX,
+		bucket.Latency: httpctlv1.ColumnKind_COLUMN_KIND_LATENCY,
+	}
+	for _, i := range append([]int{d.hits}, d.show...) {
+		m := d.schema.Measures[i]
+		out.Columns = append(out.Columns, &httpctlv1.Column{Name: m.Name, Unit: m.Unit, Kind: kinds[min(m.Kind, bucket.Latency)]})
+	}
+	return out
+}
+
+// filters lists the columns that the dimension can be filtered by.
+func (d *dimension) filters() []string {
+	out := slices.Clone(d.schema.Keys)
+	if d.requestsOnly() {
+		out = slices.DeleteFunc(out, func(k string) bool { return k == "status" })
+	}
+	return out
+}
+
+// requestsOnly: the table totals counts a request before its status is known,
+// so a status says nothing about requests.
+func (d *dimension) requestsOnly() bool {
+	return d.schema.Name == "totals" && d.view.Hits == "requests"
+}
+
+// refuses returns the first column of the selection that the dimension has not.
+func (d *dimension) refuses(sel *selection) string {
+	have := d.filters()
+	for _, c := range sel.where {
+		if !slices.Contains(have, c.Column) {
+			return c.Column
+		}
+	}
+	return ""
+}
+
+// dimensions finds the top lists that the stored and provisional buckets offer,
+// in order of display.
+func (s *Service) dimensions(ctx context.Context) ([]dimension, error) {
+	schemas, err := s.knownSchemas(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []dimension
+	for _, schema := range schemas {
+		for _, view := range schema.Views {
+			name := view.Name
+			if slices.ContainsFunc(out, func(d dimension) bool { return d.name == name }) {
+				name = schema.Name + "_" + view.Name // two tables offer a view of one name
+			}
+			if d, ok := newDimension(name, schema, view); ok {
+				out = append(out, d)
+			}
+		}
+	}
+	rank := func(d dimension) int {
+		if i := slices.Index(builtinOrder, d.name); i >= 0 {
+			return i
+		}
+		return len(builtinOrder)
+	}
+	slices.SortStableFunc(out, func(x, y dimension) int {
+		return cmp.Or(cmp.Compare(rank(x), rank(y)), cmp.Compare(x.name, y.name))
+	})
+	return out, nil
+}
+
+// knownSchemas returns the schemas of the tables that there are, sorted by
+// name, the built-in statistics' first.
+func (s *Service) knownSchemas(ctx context.Context) ([]bucket.Schema, error) {
+	s.mu.Lock()
+	schemas, at := s.schemas, s.schemaAt
+	s.mu.Unlock()
+	now := s.Now()
+	if age := now.Sub(at); schemas == nil || age < 0 || age >= schemaTTL {
+		var err error
+		if schemas, err = s.Store.Schemas(ctx, 0, now.Add(maxSkew).UnixNano()); err != nil {
+			return nil, failed("read schemas", err)
+		}
+		s.mu.Lock()
+		s.schemas, s.schemaAt = schemas, now
+		s.mu.Unlock()
+	}
+	found := map[string]bucket.Schema{}
+	for _, schema := range schemas {
+		found[schema.Name] = schema
+	}
+	for _, p := range s.Live.Provisional() {
+		for _, t := range p.Tables {
+			if old, ok := found[t.Schema.Name]; !ok || old.Version < t.Schema.Version {
+				found[t.Schema.Name] = t.Schema
+			}
+		}
+	}
+	out := make([]bucket.Schema, 0, len(found))
+	for _, schema := range found {
+		out = append(out, schema)
+	}
+	own := func(x bucket.Schema) int {
+		if slices.ContainsFunc(x.Views, func(v bucket.View) bool { return v.Name == x.Name && slices.Contains(builtinOrder, v.Name) }) ||
+			x.Name == "totals" || x.Name == "domain_bytes" {
+			return 0
+		}
+		return 1
+	}
+	slices.SortFunc(out, func(x, y bucket.Schema) int {
+		return cmp.Or(cmp.Compare(own(x), own(y)), strings.Compare(x.Name, y.Name))
+	})
+	return out, nil
+}
+
+// find returns the dimension of a name.
+func find(dims []dimension, name string) (*dimension, error) {
+	names := make([]string, len(dims))
+	for i := range dims {
+		if dims[i].name == name {
+			return &dims[i], nil
+		}
+		names[i] = dims[i].name
+	}
+	if len(names) == 0 {
+		return nil, invalid("no top list %q: there are none before the first bucket has arrived", name)
+	}
+	return nil, invalid("no top list %q; there are: %s", name, strings.Join(names, ", "))
+}
+
+// standIn returns the dimension as the drill-down table answers it, if it can.
+func standIn(dims []dimension, d *dimension, sel *selection) *dimension {
+	i := slices.IndexFunc(dims, func(x dimension) bool { return x.schema.Name == drillDown })
+	if i < 0 || d.schema.Name == drillDown {
+		return nil
+	}
+	schema := dims[i].schema
+	view := d.view
+	if schema.Measure(view.Hits) < 0 {
+		if view.Hits != "requests" && view.Hits != "responses" {
+			return nil
+		}
+		view.Hits = dims[i].view.Hits
+	}
+	out, ok := newDimension(d.name, schema, view)
+	if !ok || out.refuses(sel) != "" {
+		return nil
+	}
+	return &out
+}
+
+// ListDimensions implements QueryService.
+func (s *Service) ListDimensions(ctx context.Context, _ *httpctlv1.ListDimensionsRequest) (*httpctlv1.ListDimensionsResponse, error) {
+	dims, err := s.dimensions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := &httpctlv1.ListDimensionsResponse{}
+	for i := range dims {
+		out.Dimensions = append(out.Dimensions, dims[i].message())
+	}
+	return out, nil
+}

@@ -1,0 +1,338 @@
+package query
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/httpctl/httpctl/aggregator/store"
+	"github.com/httpctl/httpctl/pkg/bucket"
+	"github.com/httpctl/httpctl/pkg/exchange"
+	httpctlv1 "github.com/httpctl/httpctl/proto/httpctl/v1"
+)
+
+// totals is the table that says how many requests there were; where the
+// statistic is not kept, the counter of request heads stands in.
+const totals = "totals"
+
+// unobservedSeconds is the name under which declared unobserved time is counted
+// among the losses, rounded up to seconds.
+const unobservedSeconds = "unobserved_seconds"
+
+// fleet is what the store, the agents and the judge say of the hosts over a
+// range.
+type fleet struct {
+	hosts   []hostState // by name
+	damaged int
+}
+
+type hostState struct {
+	store.Host
+	health    Health
+	agent     *Agent // nil when not connected
+	requests  uint64 // over the range, mirrored ones too
+	own       uint64 // without those that another host counts, too
+	counters  exchange.Counters
+	lost      []bucket.Span
+	covered   []bucket.Span
+	hasStored bool
+}
+
+// survey asks the store about the hosts of the selection over a range.
+func (s *Service) survey(ctx context.Context, rng span, sel *selection) (*fleet, error) {
+	known, err := s.Store.Hosts(ctx)
+	if err != nil {
+		return nil, failed("read hosts", err)
+	}
+	agents := map[bucket.ID]*Agent{}
+	for _, a := range s.Live.Agents() {
+		agents[a.Host] = &a
+		if !slices.ContainsFunc(known, func(h store.Host) bool { return h.ID == a.Host }) {
+			known = append(known, store.Host{ID: a.Host, Name: a.Name}) // nothing closed yet
+		}
+	}
+	if sel.hosts != nil {
+		known = slices.DeleteFunc(known, func(h store.Host) bool { return !slices.Contains(sel.hosts, h.ID) })
+	}
+	answer, err := s.Store.Query(ctx, store.Plan{Table: totals, From: rng.from, To: rng.to, Hosts: sel.hosts,
+		By: []string{"mirror"}, PerHost: true})
+	if err != nil {
+		return nil, failed("read totals", err)
+	}
+	f := &fleet{damaged: len(answer.Damaged)}
+	for i, health := range s.Judge.Health(known) {
+		h := hostState{Host: known[i], health: health, agent: agents[known[i].ID], hasStored: known[i].LastEnd > 0}
+		for j := range answer.Slices {
+			if sl := &answer.Slices[j]; sl.Host == h.ID {
+				h.requests, h.own = requestsOf(sl.Table, &sl.Counters)
+				h.counters, h.lost, h.covered = sl.Counters, sl.Unobserved, sl.Covered
+			}
+		}
+		f.hosts = append(f.hosts, h)
+	}
+	slices.SortFunc(f.hosts, func(x, y hostState) int {
+		return cmp.Or(cmp.Compare(x.Name, y.Name), store.CompareID(x.ID, y.ID))
+	})
+	return f, nil
+}
+
+// requestsOf counts the requests of a totals table, and those of them that no
+// other monitored host counts.
+func requestsOf(t *bucket.Table, c *exchange.Counters) (all, own uint64) {
+	if t == nil {
+		return c[exchange.Requests], c[exchange.Requests]
+	}
+	m := t.Schema.Measure("requests")
+	mirror := t.Schema.Key("mirror")
+	if m < 0 {
+		return c[exchange.Requests], c[exchange.Requests]
+	}
+	for _, r := range t.Rows {
+		n := uint64(max(r.Values[m], 0))
+		all += n
+		if mirror < 0 || r.Keys[mirror] != "1" {
+			own += n
+		}
+	}
+	n := uint64(max(t.Other.Values[m], 0))
+	return all + n, own + n
+}
+
+// counted is the number of requests that the selection takes from the host.
+func (h *hostState) counted(sel *selection) uint64 {
+	if sel.fleetWide() {
+		return h.own
+	}
+	return h.requests
+}
+
+// counts returns the non-zero loss counters and the declared unobserved time.
+func counts(c *exchange.Counters, lost time.Duration, keep func(exchange.Counter) bool) (out []*httpctlv1.Count) {
+	for i := range exchange.NumCounters {
+		if c[i] > 0 && keep(i) {
+			out = append(out, &httpctlv1.Count{Name: i.String(), Value: c[i]})
+		}
+	}
+	if lost > 0 {
+		out = append(out, &httpctlv1.Count{Name: unobservedSeconds, Value: uint64((lost + time.Second - 1) / time.Second)})
+	}
+	return out
+}
+
+func length(spans []bucket.Span) (d time.Duration) {
+	for _, s := range spans {
+		d += time.Duration(s.To - s.From)
+	}
+	return d
+}
+
+// GetStatus implements QueryService, over the last DefaultRange.
+func (s *Service) GetStatus(ctx context.Context, _ *httpctlv1.GetStatusRequest) (*httpctlv1.GetStatusResponse, error) {
+	leave, err := s.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	rng, err := s.rangeOf(nil, DefaultRange)
+	if err != nil {
+		return nil, err
+	}
+	f, err := s.survey(ctx, rng, &selection{})
+	if err != nil {
+		return nil, err
+	}
+	out, _, err := s.status(ctx, f, rng, &selection{}, true)
+	return out, err
+}
+
+// status fills in the dashboard's header and its rate history.
+func (s *Service) status(ctx context.Context, f *fleet, rng span, sel *selection, live bool) (*httpctlv1.GetStatusResponse, []uint64, error) {
+	set := s.Settings()
+	out := &httpctlv1.GetStatusResponse{
+		TimeUnixNs: s.Now().UnixNano(), Version: s.Version,
+		IntervalWidthNs: int64(set.DashboardBucketSize), WindowWidthNs: int64(set.AverageBucketSize), RefreshNs: int64(set.Timeout),
+		Alert: s.alertStatus(), Fleet: &httpctlv1.FleetHealth{},
+		RangeSinceUnixNs: rng.from, RangeUntilUnixNs: rng.until,
+	}
+	if s.Warnings != nil {
+		out.Warnings = s.Warnings()
+	}
+	if f.damaged > 0 {
+		out.Warnings = append(out.Warnings, fmt.Sprintf("stored data of %d intervals of the range failed its checksum and is left out", f.damaged))
+	}
+	var counters exchange.Counters
+	var lost time.Duration
+	var covered []bucket.Span
+	for i := range f.hosts {
+		h := &f.hosts[i]
+		switch h.health {
+		case Reporting:
+			out.Fleet.Reporting++
+		case Late:
+			out.Fleet.Late++
+		default:
+			out.Fleet.Gone++
+		}
+		counters.Add(&h.counters)
+		lost += length(h.lost)
+		covered = append(covered, h.covered...)
+		out.Requests += h.counted(sel)
+	}
+	out.Loss = counts(&counters, lost, exchange.Counter.Loss)
+	if d := length(store.MergeSpans(covered)); d > 0 {
+		out.RateAverage = float64(out.Requests) / d.Seconds()
+	}
+	history, err := s.rates(ctx, f, sel, live, out)
+	return out, history, err
+}
+
+// rates fills in the rate of now, and returns the requests of each of the last
+// intervals that are complete.
+func (s *Service) rates(ctx context.Context, f *fleet, sel *selection, live bool, out *httpctlv1.GetStatusResponse) ([]uint64, error) {
+	width := out.IntervalWidthNs
+	if width <= 0 {
+		return nil, nil
+	}
+	// The last interval of which every reporting host has sent all; if none
+	// reports, the last that there is.
+	end, newest := int64(0), int64(0)
+	for i := range f.hosts {
+		h := &f.hosts[i]
+		if !h.hasStored {
+			continue
+		}
+		newest = max(newest, h.CoveredThrough)
+		if h.health == Reporting && h.CoveredThrough > 0 && (end == 0 || h.CoveredThrough < end) {
+			end = h.CoveredThrough
+		}
+	}
+	if end == 0 {
+		end = newest
+	}
+	end -= end % width
+	var history []uint64
+	if end > 0 {
+		from := max(0, end-HistoryIntervals*width)
+		answer, err := s.Store.Query(ctx, store.Plan{Table: totals, From: from, To: end, Hosts: sel.hosts,
+			By: []string{"mirror"}, Step: time.Duration(width)})
+		if err != nil {
+			return nil, failed("read rates", err)
+		}
+		history = make([]uint64, (end-from)/width)
+		first := int64(-1)
+		for i := range answer.Slices {
+			sl := &answer.Slices[i]
+			n := (sl.Start - from) / width
+			if first < 0 {
+				first = n
+			}
+			all, own := requestsOf(sl.Table, &sl.Counters)
+			history[n] = all
+			if sel.fleetWide() {
+				history[n] = own
+			}
+		}
+		if first > 0 { // before the first bucket there was no zero, but nobody who counted
+			history = history[first:]
+		}
+		if first >= 0 {
+			out.IntervalRequests = history[len(history)-1]
+			out.IntervalStartUnixNs = end - width
+			out.RateNow = float64(out.IntervalRequests) / time.Duration(width).Seconds()
+		} else {
+			history = nil
+		}
+	}
+	if live {
+		s.liveRate(f, sel, out)
+	}
+	return history, nil
+}
+
+// liveRate replaces the rate of now by that of the interval under way, if every
+// reporting host has sent a fresh provisional bucket of it that has seen enough
+// of it.
+func (s *Service) liveRate(f *fleet, sel *selection, out *httpctlv1.GetStatusResponse) {
+	now := s.Now()
+	width := time.Duration(out.IntervalWidthNs)
+	start := now.UnixNano() - now.UnixNano()%out.IntervalWidthNs
+	// A quarter of the interval, at most 2 s: less than that, and a single
+	// request makes the rate jump.
+	enough := min(width/4, 2*time.Second)
+	stale := 3 * time.Duration(out.RefreshNs)
+	type progress struct {
+		requests uint64
+		elapsed  time.Duration
+	}
+	byHost := map[bucket.ID]progress{}
+	for _, p := range s.Live.Provisional() {
+		elapsed := min(p.Received.Sub(time.Unix(0, start)), width)
+		if p.Start != start || now.Sub(p.Received) > stale {
+			continue
+		}
+		all, own := requestsOf(p.Table(totals), &p.Counters)
+		if sel.fleetWide() {
+			all = own
+		}
+		h := byHost[p.Host]
+		byHost[p.Host] = progress{h.requests + all, max(h.elapsed, elapsed)}
+	}
+	sum, rate, any := uint64(0), 0.0, false
+	for i := range f.hosts {
+		h := &f.hosts[i]
+		p, ok := byHost[h.ID]
+		if h.health != Reporting && !ok {
+			continue
+		}
+		if !ok || p.elapsed < enough {
+			return
+		}
+		any = true
+		sum += p.requests
+		rate += float64(p.requests) / p.elapsed.Seconds()
+	}
+	if any {
+		out.RateNow, out.IntervalRequests, out.IntervalStartUnixNs = rate, sum, start
+	}
+}
+
+// ListHosts implements QueryService.
+func (s *Service) ListHosts(ctx context.Context, r *httpctlv1.ListHostsRequest) (*httpctlv1.ListHostsResponse, error) {
+	leave, err := s.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	rng, err := s.rangeOf(r.GetRange(), DefaultRange)
+	if err != nil {
+		return nil, err
+	}
+	f, err := s.survey(ctx, rng, &selection{})
+	if err != nil {
+		return nil, err
+	}
+	return &httpctlv1.ListHostsResponse{Hosts: f.messages()}, nil
+}
+
+func (f *fleet) messages() []*httpctlv1.Host {
+	var out []*httpctlv1.Host
+	for i := range f.hosts {
+		h := &f.hosts[i]
+		p := &httpctlv1.Host{
+			Id: h.ID.String(), Name: h.Name, Health: healths[min(h.health, Gone)],
+			CoveredThroughUnixNs: h.CoveredThrough, FirstSeenUnixNs: h.FirstStart, Open: h.LastOpen,
+			Requests: h.requests,
+			Counters: counts(&h.counters, length(h.lost), func(exchange.Counter) bool { return true }),
+		}
+		if d := length(h.covered); d > 0 {
+			p.Rate = float64(h.requests) / d.Seconds()
+		}
+		if h.agent != nil {
+			p.Connected, p.Version, p.Backlog = true, h.agent.Version, h.agent.Backlog
+		}
+		out = append(out, p)
+	}
+	return out
+}

@@ -1,0 +1,217 @@
+package query
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/httpctl/httpctl/aggregator/store"
+	"github.com/httpctl/httpctl/pkg/bucket"
+	"github.com/httpctl/httpctl/pkg/sketch"
+	httpctlv1 "github.com/httpctl/httpctl/proto/httpctl/v1"
+)
+
+// watchFactor times `timeout` is how long agents go on sending provisional
+// buckets after the last question of a live view.
+const watchFactor = 5
+
+// GetTop implements QueryService.
+func (s *Service) GetTop(ctx context.Context, r *httpctlv1.GetTopRequest) (*httpctlv1.GetTopResponse, error) {
+	leave, err := s.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	rng, err := s.rangeOf(r.GetRange(), DefaultRange)
+	if err != nil {
+		return nil, err
+	}
+	limit, err := s.limitOf(r.GetLimit())
+	if err != nil {
+		return nil, err
+	}
+	dims, err := s.dimensions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	d, err := find(dims, r.GetDimension())
+	if err != nil {
+		return nil, err
+	}
+	sel, err := s.selectionOf(ctx, r.GetFilters())
+	if err != nil {
+		return nil, err
+	}
+	if column := d.refuses(&sel); column != "" {
+		msg := fmt.Sprintf("top list %s cannot be filtered by %s; it takes: host, %s", d.name, column, strings.Join(d.filters(), ", "))
+		if d.name != drillDown && slices.ContainsFunc(dims, func(x dimension) bool { return x.name == drillDown && x.refuses(&sel) == "" }) {
+			msg += "; the top list " + drillDown + " takes all of these filters"
+		}
+		return nil, invalid("%s", msg)
+	}
+	if r.GetLive() {
+		s.watch(limit)
+	}
+	return s.top(ctx, d, rng, &sel, limit, r.GetLive())
+}
+
+func (s *Service) watch(rows int) {
+	set := s.Settings()
+	s.Live.Watch(max(watchFactor*set.Timeout, time.Second), max(rows, set.MaxTopHits))
+}
+
+// rowsWhere returns the conditions on rows of a table: those asked for, and
+// without mirrored traffic when every host is asked, as another host counts it.
+func rowsWhere(schema *bucket.Schema, sel *selection) []bucket.Condition {
+	where := slices.Clip(sel.where)
+	if sel.fleetWide() && !sel.has("mirror") && schema.Key("mirror") >= 0 {
+		where = append(where, bucket.Condition{Column: "mirror", Values: []string{"0"}})
+	}
+	return where
+}
+
+// top answers one top list.
+func (s *Service) top(ctx context.Context, d *dimension, rng span, sel *selection, limit int, live bool) (*httpctlv1.GetTopResponse, error) {
+	where := rowsWhere(&d.schema, sel)
+	var pending []Provisional
+	if live {
+		pending = s.provisional(rng, sel)
+	}
+	answer, err := s.Store.Query(ctx, store.Plan{
+		Table: d.schema.Name, From: rng.from, To: rng.to, Hosts: sel.hosts, Where: where, By: d.view.By,
+	})
+	if err != nil {
+		return nil, failed("top list "+d.name, err)
+	}
+	var sum *bucket.Table
+	if len(answer.Slices) > 0 {
+		sum = answer.Slices[0].Table
+	}
+	for _, p := range s.still(pending) {
+		t := p.Table(d.schema.Name)
+		if t == nil {
+			continue
+		}
+		a := store.NewAccumulator(where, d.view.By)
+		if err := a.Add(t); err != nil {
+			return nil, failed("top list "+d.name, err)
+		}
+		part := a.Table(0)
+		switch {
+		case part == nil || sum != nil && part.Schema.Version < sum.Schema.Version:
+		case sum == nil:
+			sum = part
+		default:
+			// Of a newer version, it will be the only one once it is final.
+			_ = sum.Merge(part)
+		}
+	}
+	out := &httpctlv1.GetTopResponse{Dimension: d.message(), Range: rng.message(), DamagedIntervals: uint32(len(answer.Damaged))}
+	fill(out, sum, d, limit)
+	return out, nil
+}
+
+// fill puts the table's rows into a response.
+func fill(out *httpctlv1.GetTopResponse, sum *bucket.Table, d *dimension, limit int) {
+	if sum == nil {
+		out.Other = &httpctlv1.TopRow{Cells: d.cells(&bucket.Row{})}
+		return
+	}
+	hits := sum.Schema.Measure(d.view.Hits)
+	if hits < 0 || len(sum.Schema.Measures) != len(d.schema.Measures) {
+		// Only a version that the schemas found a moment ago do not have.
+		out.Other = &httpctlv1.TopRow{Cells: d.cells(&bucket.Row{})}
+		return
+	}
+	ranked := sum.Top(limit, hits)
+	shown := make(map[*bucket.Row]bool, len(ranked))
+	// Err and Floor speak of the first measure. Of another, a row may miss
+	// whatever of it was folded.
+	hidden := int64(0)
+	if sum.Floor > 0 {
+		hidden = sum.Other.Values[hits]
+	}
+	for _, r := range ranked {
+		shown[r] = true
+		row := &httpctlv1.TopRow{Keys: r.Keys, Cells: d.cells(r), Error: r.Err}
+		if hits != 0 {
+			row.Error = hidden
+		}
+		out.Rows = append(out.Rows, row)
+	}
+	other := bucket.NewTable(sum.Schema, 1)
+	rest := &bucket.Table{Schema: sum.Schema, Max: 1, Other: sum.Other}
+	for _, r := range sum.Rows {
+		if !shown[r] {
+			rest.Rows = append(rest.Rows, r)
+		}
+	}
+	rest.Max = max(1, len(rest.Rows))
+	addAll(&other.Other, rest)
+	out.Other = &httpctlv1.TopRow{Cells: d.cells(&other.Other)}
+	out.Total = sum.Total(hits)
+	out.Floor = sum.Floor
+	if hits != 0 {
+		out.Floor = hidden
+	}
+}
+
+// addAll adds every row of t, and its Other, to r, which is empty.
+func addAll(r *bucket.Row, t *bucket.Table) {
+	for i := range t.Schema.Measures {
+		if l := t.Schema.LatencyIndex(i); l >= 0 {
+			all := new(sketch.Latency)
+			for _, row := range append([]*bucket.Row{&t.Other}, t.Rows...) {
+				if l < len(row.Latency) && row.Latency[l] != nil {
+					all.Merge(row.Latency[l])
+				}
+			}
+			r.Latency[l] = all
+		} else {
+			r.Values[i] = t.Total(i)
+		}
+	}
+}
+
+// cells are the values that the dimension shows of a row; an empty row has zeros.
+func (d *dimension) cells(r *bucket.Row) []*httpctlv1.Cell {
+	var out []*httpctlv1.Cell
+	for _, i := range append([]int{d.hits}, d.show...) {
+		cell := &httpctlv1.Cell{}
+		if l := d.schema.LatencyIndex(i); l >= 0 {
+			cell.Latency = &httpctlv1.LatencySummary{}
+			if l < len(r.Latency) && r.Latency[l] != nil && r.Latency[l].Count > 0 {
+				k := r.Latency[l]
+				cell.Latency = &httpctlv1.LatencySummary{Count: k.Count, AverageNs: k.Mean(),
+					P50Ns: k.Quantile(0.5), P95Ns: k.Quantile(0.95), P99Ns: k.Quantile(0.99), MaxNs: k.Max}
+			}
+		} else if i < len(r.Values) {
+			cell.Number = r.Values[i]
+		}
+		out = append(out, cell)
+	}
+	return out
+}
+
+// provisional returns the provisional buckets of the range and hosts. Call it
+// before the store is asked, and still after.
+func (s *Service) provisional(rng span, sel *selection) []Provisional {
+	return slices.DeleteFunc(slices.Clone(s.Live.Provisional()), func(p Provisional) bool {
+		return p.Start < rng.from || p.Start >= rng.to || sel.hosts != nil && !slices.Contains(sel.hosts, p.Host)
+	})
+}
+
+// still keeps those of pending that are provisional yet: the others may have
+// been final, and counted, when the store was asked.
+func (s *Service) still(pending []Provisional) []Provisional {
+	if len(pending) == 0 {
+		return nil
+	}
+	now := map[bucket.Name]bool{}
+	for _, p := range s.Live.Provisional() {
+		now[p.Name] = true
+	}
+	return slices.DeleteFunc(pending, func(p Provisional) bool { return !now[p.Name] })
+}
