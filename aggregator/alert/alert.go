@@ -54,6 +54,8 @@ type State struct {
 type Episode struct {
 	Start int64
 	End   int64 // 0 while open
+	// Baseline and Threshold (percent) that raised it.
+	Baseline, Threshold int64
 	// Entries are the windows that raised and continued it, oldest first, as
 	// far as history reaches.
 	Entries []Entry
@@ -67,8 +69,6 @@ type Entry struct {
 	LateHits int64
 	// Incomplete: judged without a host that was waited for.
 	Incomplete bool
-	// Baseline and Threshold (percent) that it was judged by.
-	Baseline, Threshold int64
 	// Joined are the hosts that contributed and that the baseline was not learned from.
 	Joined []bucket.ID
 }
@@ -210,7 +210,9 @@ func Trim(s State, t int64) State {
 	s.Closed = slices.DeleteFunc(s.Closed, func(e Episode) bool { return e.End <= t })
 	trim := func(e *Episode) {
 		n, _ := slices.BinarySearchFunc(e.Entries, t+1, func(x Entry, t int64) int { return compare(x.Time, t) })
-		e.Entries = slices.Clone(e.Entries[n:])
+		if e.Entries = slices.Clone(e.Entries[n:]); len(e.Entries) == 0 {
+			e.Entries = nil
+		}
 	}
 	for i := range s.Closed {
 		trim(&s.Closed[i])

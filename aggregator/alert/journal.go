@@ -51,8 +51,9 @@ type Record struct {
 type Snapshot struct {
 	Status       Status
 	Since, Until int64
-	// EpisodeStart is when the alert that is open, or that this step closed, began; else 0.
-	EpisodeStart int64
+	// EpisodeStart is when the alert that is open, or that this step closed,
+	// began; else 0. EpisodeBaseline and EpisodeThreshold raised it.
+	EpisodeStart, EpisodeBaseline, EpisodeThreshold int64
 }
 
 // Replay makes a State from the records of a scope in order. Where the
@@ -79,16 +80,21 @@ func (s *State) replay(r *Record) {
 	s.Status, s.Since, s.Until, s.Through = r.After.Status, r.After.Since, r.After.Until, r.To
 	switch s.Status {
 	case Alert:
-		s.Open.Start = r.After.EpisodeStart
+		s.resume(r.After)
 		if r.Kind == KindVerdict {
 			s.Open.Entries = append(s.Open.Entries, r.entry())
 		}
 	case Dismissed, Learning:
 		if r.After.EpisodeStart != 0 && (r.Kind == KindVerdict || r.Kind == KindRelearn) {
-			s.Open.Start = r.After.EpisodeStart
+			s.resume(r.After)
 			s.close(r.To)
 		}
 	}
+}
+
+// resume takes the open episode from a snapshot, but for the entries it has.
+func (s *State) resume(p Snapshot) {
+	s.Open.Start, s.Open.Baseline, s.Open.Threshold = p.EpisodeStart, p.EpisodeBaseline, p.EpisodeThreshold
 }
 
 // apply takes s over a record in place. It decides by r.Above and never by r.After.
@@ -119,7 +125,7 @@ func (s *State) judge(r *Record) {
 		s.Open.Entries = append(s.Open.Entries, r.entry())
 	case r.Above: // learning, normal, dismissed -> alert
 		s.Status, s.Since, s.Until = Alert, r.To, 0
-		s.Open = Episode{Start: r.To, Entries: []Entry{r.entry()}}
+		s.Open = Episode{Start: r.To, Baseline: r.Baseline, Threshold: r.Threshold, Entries: []Entry{r.entry()}}
 	case s.Status == Alert: // -> dismissed
 		s.close(r.To)
 		s.Status, s.Since, s.Until = Dismissed, r.To, NextBoundary(r.To, r.Interval)
@@ -142,8 +148,7 @@ func (s *State) close(t int64) {
 }
 
 func (r *Record) entry() Entry {
-	return Entry{Time: r.To, Hits: r.Count, LateHits: r.LateHits, Incomplete: r.Incomplete(),
-		Baseline: r.Baseline, Threshold: r.Threshold, Joined: r.Joined}
+	return Entry{Time: r.To, Hits: r.Count, LateHits: r.LateHits, Incomplete: r.Incomplete(), Joined: r.Joined}
 }
 
 // NextBoundary returns the first multiple of the interval's width after t.
@@ -155,12 +160,12 @@ func NextBoundary(t int64, interval time.Duration) int64 {
 }
 
 func (s *State) snapshot() Snapshot {
-	p := Snapshot{Status: s.Status, Since: s.Since, Until: s.Until, EpisodeStart: s.Open.Start}
-	if n := len(s.Closed); p.EpisodeStart == 0 && n > 0 && s.Closed[n-1].End == s.Through &&
+	e := s.Open
+	if n := len(s.Closed); e.Start == 0 && n > 0 && s.Closed[n-1].End == s.Through &&
 		(s.Status == Dismissed || s.Status == Learning) {
-		p.EpisodeStart = s.Closed[n-1].Start
+		e = s.Closed[n-1]
 	}
-	return p
+	return Snapshot{s.Status, s.Since, s.Until, e.Start, e.Baseline, e.Threshold}
 }
 
 // clone copies what the functions that follow change in place.
@@ -199,13 +204,15 @@ type stored struct {
 	Since      int64          `json:"since"`
 	Until      int64          `json:"until,omitempty"`
 	Episode    int64          `json:"episode,omitempty"`
+	EpBaseline int64          `json:"episode_baseline,omitempty"`
+	EpPercent  int64          `json:"episode_threshold,omitempty"`
 }
 
 // Encode returns the durable form of r.
 func Encode(r Record) []byte {
 	data, err := json.Marshal(stored{version, r.Kind, r.Scope, r.From, r.To, r.Count, r.Baseline, r.Threshold,
 		int64(r.Interval), r.Above, r.Damaged, join(r.Hosts), join(r.Missing), join(r.Joined), r.LateHits, join(r.LateHosts),
-		r.After.Status, r.After.Since, r.After.Until, r.After.EpisodeStart})
+		r.After.Status, r.After.Since, r.After.Until, r.After.EpisodeStart, r.After.EpisodeBaseline, r.After.EpisodeThreshold})
 	if err != nil { // the type has nothing that JSON cannot hold
 		panic(err)
 	}
@@ -228,7 +235,7 @@ func Decode(data []byte) (Record, error) {
 	r := Record{Kind: d.Kind, Scope: d.Scope, Above: d.Above, LateHits: d.LateHits,
 		Window: Window{From: d.From, To: d.To, Count: d.Count, Baseline: d.Baseline, Threshold: d.Threshold,
 			Interval: time.Duration(d.IntervalNS), Damaged: d.Damaged},
-		After: Snapshot{d.Status, d.Since, d.Until, d.Episode}}
+		After: Snapshot{d.Status, d.Since, d.Until, d.Episode, d.EpBaseline, d.EpPercent}}
 	for _, f := range []struct {
 		from []byte
 		to   *[]bucket.ID

@@ -148,7 +148,7 @@ func TestLife(t *testing.T) {
 		}
 		a := alerts[0]
 		if a.Start != s.at(end(2)) || a.End != s.at(end(4)) || len(a.Entries) != 2 || a.Entries[0].Hits != 69 ||
-			a.Entries[1].Hits != 72 || a.Baseline != 60 || a.Status != alert.Dismissed {
+			a.Entries[1].Hits != 72 || a.Baseline != 60 || a.Threshold != 10 || a.Status != alert.Dismissed {
 			t.Errorf("episode = %+v", a)
 		}
 		if b := s.j.Baseline(); !reflect.DeepEqual(b.Hosts, []string{"a"}) || b.Result.Covered != 2*time.Minute || b.Result.Requests != 120 {

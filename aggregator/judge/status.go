@@ -51,8 +51,6 @@ type Alert struct {
 	Scope baseline.Scope
 	// Status is Alert while open, Dismissed when closed.
 	Status alert.Status
-	// Baseline and ThresholdPercent that its first entry was judged by.
-	Baseline, ThresholdPercent int64
 	// JoinedHosts names the hosts of Episode.Joined.
 	JoinedHosts []string
 }
@@ -194,9 +192,6 @@ func (j *Judge) History(from, to int64) (alerts []Alert, longest, average time.D
 		a := Alert{Episode: e, Scope: j.scope, Status: alert.Alert, JoinedHosts: v.nameAll(e.Joined())}
 		if e.End != 0 {
 			a.Status = alert.Dismissed
-		}
-		if len(e.Entries) > 0 {
-			a.Baseline, a.ThresholdPercent = e.Entries[0].Baseline, e.Entries[0].Threshold
 		}
 		alerts = append(alerts, a)
 	}

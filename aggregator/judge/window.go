@@ -192,11 +192,13 @@ func (j *Judge) judgeBatch(ctx context.Context, f fleet) (bool, error) {
 // leap returns the end of a long gap that reached to: the start of the window
 // with the next coverage, or the end of the last window that is due.
 func (j *Judge) leap(ctx context.Context, f *fleet, to int64) int64 {
-	now := f.now.UnixNano()
-	if now < j.started.UnixNano()+j.grace() {
-		return to
+	limit := to
+	if now := f.now.UnixNano(); now >= j.started.UnixNano()+j.grace() {
+		limit = now - j.grace()
 	}
-	limit := now - j.grace()
+	if missing, some := f.waiting(f.newest); some && len(missing) == 0 {
+		limit = max(limit, f.newest)
+	}
 	if first, ok := j.firstCovered(ctx, *f, to); ok {
 		limit = min(limit, first)
 	} else if f.held(limit) {
