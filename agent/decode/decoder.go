@@ -8,7 +8,7 @@ import (
 )
 
 // maxDepth bounds the headers around a segment: link layers, tags, tunnels, IP
-// headers. The deepest stack met in practice (VXLAN in QinQ over MPLS) has 11.
+// headers. VXLAN over VLAN over MPLS counts 6; a frame has room for over a thousand.
 const maxDepth = 24
 
 // A Decoder finds the TCP segment in packets. It keeps incomplete IP datagrams
