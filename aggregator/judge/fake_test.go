@@ -24,7 +24,7 @@ type fake struct {
 	keys    map[string]versioned
 	clock   uint64
 	damaged []int64
-	// failWrite is returned by CompareAndSwap once it was called so many times; after it, nothing is written.
+	// After failAfter writes every further one fails; -1 is never.
 	failAfter int
 	writes    int
 	queries   int
@@ -176,3 +176,17 @@ func (s *fake) List(_ context.Context, from, to string, f func(string, []byte, u
 }
 
 var _ store.Store = (*fake)(nil)
+
+// state returns the keys that are there and how many queries there were.
+func (s *fake) state() (keys []string, queries int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.keys)), s.queries
+}
+
+// fail lets no write succeed after n, -1 for all.
+func (s *fake) fail(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failAfter = n
+}

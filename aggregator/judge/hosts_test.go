@@ -188,7 +188,7 @@ func TestLongGap(t *testing.T) {
 		s.stop()
 		time.Sleep(30 * 24 * time.Hour)
 		s.start()
-		queries := s.st.queries
+		_, queries := s.st.state()
 		back := time.Since(s.begin).Truncate(width)
 		s.run(back + 10*time.Minute)
 		if got := s.j.Status(); got.Status != alert.Alert || got.Last.Requests != 180 {
@@ -202,10 +202,11 @@ func TestLongGap(t *testing.T) {
 		if st := s.j.Stats(); st.Gaps > 3 {
 			t.Errorf("Stats = %+v, want the gap journalled as one", st)
 		}
-		if n := s.st.queries - queries; n > 1000 {
+		keys, now := s.st.state()
+		if n := now - queries; n > 1000 {
 			t.Errorf("%d queries to catch up with 43,200 windows", n)
 		}
-		for k := range s.st.keys {
+		for _, k := range keys {
 			if strings.Contains(k, "learned") {
 				t.Errorf("the journal still holds %q", k)
 			}
@@ -220,11 +221,11 @@ func TestSilence(t *testing.T) {
 		s.want(t1, alert.Normal)
 		s.rates["a"] = 60
 		s.want(end(1), alert.Alert)
-		keys := len(s.st.keys)
+		keys, _ := s.st.state()
 		delete(s.rates, "a")
 		s.want(time.Hour, alert.Alert)
-		if n := len(s.st.keys); n != keys+1 {
-			t.Errorf("%d keys, want %d: one gap", n, keys+1)
+		if now, _ := s.st.state(); len(now) != len(keys)+1 {
+			t.Errorf("%d keys, want %d: one gap", len(now), len(keys)+1)
 		}
 		if got := s.j.Status(); got.WindowEnd < s.at(time.Hour-window) {
 			t.Errorf("window under way ends at %v", time.Unix(0, got.WindowEnd).Sub(s.begin))
@@ -262,7 +263,9 @@ func TestDamage(t *testing.T) {
 		s.rates["a"] = 30
 		s.want(end(1), alert.Alert)
 		s.rates["a"] = 10
+		s.st.mu.Lock()
 		s.st.damaged = []int64{s.at(end(1) + width)}
+		s.st.mu.Unlock()
 		got := s.want(end(2), alert.Alert)
 		if !got.Last.Incomplete {
 			t.Errorf("damaged window: %+v, want incomplete", got.Last)
@@ -286,8 +289,8 @@ func TestRetention(t *testing.T) {
 			}
 			s.run(end(n))
 		}
-		if n := len(s.st.keys); n > 13 {
-			t.Errorf("%d keys, want 10 minutes of verdicts", n)
+		if keys, _ := s.st.state(); len(keys) > 13 {
+			t.Errorf("%d keys, want 10 minutes of verdicts", len(keys))
 		}
 		before, longest, average := s.j.History(0, 0)
 		if len(before) != 3 || longest != 2*time.Minute || average != 2*time.Minute {
@@ -415,16 +418,12 @@ func TestStoreFails(t *testing.T) {
 	inBubble(t, func(s *sim) {
 		s.rates["a"] = 10
 		s.want(t1, alert.Normal)
-		s.st.mu.Lock()
-		s.st.failAfter = 0
-		s.st.mu.Unlock()
+		s.st.fail(0)
 		got := s.want(end(2), alert.Normal)
 		if got.Judged || !errors.Is(s.j.Err(), errKilled) || s.j.Stats().Errors == 0 {
 			t.Errorf("a verdict that is not durable is shown: %+v, err %v", got, s.j.Err())
 		}
-		s.st.mu.Lock()
-		s.st.failAfter = -1
-		s.st.mu.Unlock()
+		s.st.fail(-1)
 		got = s.want(end(3), alert.Normal)
 		if got.Last.To != s.at(end(3)) || s.j.Err() != nil {
 			t.Errorf("the store is back: %+v, err %v", got, s.j.Err())

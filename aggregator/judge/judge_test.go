@@ -192,13 +192,13 @@ func TestKillAtEachWrite(t *testing.T) {
 	scenario := func(t *testing.T, killAt int) (history []Alert, keys []string, died bool) {
 		synctest.Test(t, func(t *testing.T) {
 			s := newSim(t)
-			s.st.failAfter = killAt
+			s.st.fail(killAt)
 			s.rates["a"] = 0
 			step := func(at time.Duration) {
 				s.run(at)
 				if s.j.Err() != nil { // it shows nothing that is not durable, and is killed
 					died = true
-					s.st.failAfter = -1
+					s.st.fail(-1)
 					s.restart()
 				}
 			}
@@ -211,7 +211,7 @@ func TestKillAtEachWrite(t *testing.T) {
 			}
 			if _, err := s.j.Relearn(t.Context()); err != nil {
 				died = true
-				s.st.failAfter = -1
+				s.st.fail(-1)
 				s.restart()
 				if _, err := s.j.Relearn(t.Context()); err != nil {
 					t.Fatal(err)
@@ -219,9 +219,7 @@ func TestKillAtEachWrite(t *testing.T) {
 			}
 			step(20 * time.Minute)
 			history, _, _ = s.j.History(0, 0)
-			for k := range s.st.keys {
-				keys = append(keys, k)
-			}
+			keys, _ = s.st.state()
 			s.stop()
 			if s.j.Status().Baseline != 60 {
 				t.Errorf("kill at write %d: %+v", killAt, s.j.Status())
