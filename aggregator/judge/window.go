@@ -13,6 +13,7 @@ import (
 	"github.com/httpctl/httpctl/aggregator/store"
 	"github.com/httpctl/httpctl/pkg/bucket"
 	"github.com/httpctl/httpctl/pkg/exchange"
+	"github.com/httpctl/httpctl/pkg/stat"
 )
 
 // tally is what the fleet saw from from to to.
@@ -42,7 +43,7 @@ func (j *Judge) read(ctx context.Context, f *fleet, from int64, step time.Durati
 	}
 	answer, err := j.st.Query(ctx, store.Plan{
 		Table: "totals", From: from, To: out[n-1].to, Step: step, PerHost: true, Hosts: f.plan,
-		Where: []store.Condition{{Column: "mirror", Values: []string{"0"}}}, By: []string{"mirror"},
+		Where: []store.Condition{{Column: stat.KeyMirror, Values: []string{"0"}}}, By: []string{stat.KeyMirror},
 	})
 	if errors.Is(err, store.ErrColumn) { // a plug-in's table of that name: heads are counted all the same
 		answer, err = j.st.Query(ctx, store.Plan{From: from, To: out[n-1].to, Step: step, PerHost: true, Hosts: f.plan})
@@ -83,7 +84,7 @@ func (j *Judge) requests(s *store.Slice) int64 {
 	}
 	if s.Table != nil && s.Skipped == 0 {
 		for m, measure := range s.Table.Schema.Measures {
-			if measure.Name == "requests" {
+			if measure.Name == stat.TotalRequests {
 				sum := int64(0)
 				for _, row := range s.Table.Rows {
 					sum = add(sum, row.Values[m])
