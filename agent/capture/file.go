@@ -59,8 +59,9 @@ type Files struct {
 	format  interface{ next(*window, *Packet) error }
 	stats   Stats
 
+	closed atomic.Bool
+
 	mu       sync.Mutex // guards file against Close, and what follows
-	closed   bool
 	warnings []string
 	warned   map[string]bool
 }
@@ -146,7 +147,7 @@ func (f *Files) open(path string) error {
 	}
 	f.mu.Lock()
 	f.file = file
-	if f.closed {
+	if f.closed.Load() {
 		file.Close()
 	}
 	f.mu.Unlock()
@@ -266,7 +267,7 @@ func (w *window) ReadByte() (byte, error) {
 // Next fills p with the next packet of the files. At the end of the last it
 // returns io.EOF; an *Error is a failure to open or to read a file, not damage in it.
 func (f *Files) Next(p *Packet) error {
-	for f.format != nil {
+	for f.format != nil && !f.closed.Load() {
 		offset := f.window.offset
 		err := f.format.next(&f.window, p)
 		if err == nil {
@@ -280,7 +281,7 @@ func (f *Files) Next(p *Packet) error {
 			return nil
 		}
 		path := f.paths[f.current-1]
-		if f.isClosed() {
+		if f.closed.Load() {
 			break
 		}
 		switch {
@@ -318,12 +319,6 @@ func (f *Files) advance() error {
 	return f.open(f.paths[f.current-1])
 }
 
-func (f *Files) isClosed() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.closed
-}
-
 // Stats returns the counts so far. Drops is 0: files do not say.
 func (f *Files) Stats() Stats { return f.stats }
 
@@ -332,7 +327,8 @@ func (f *Files) Stats() Stats { return f.stats }
 func (f *Files) Progress() (read, total int64) { return f.read.Load(), f.total }
 
 // Warnings returns what was wrong with the files so far, one sentence each,
-// without repetition, at most 100. It may be called by any goroutine.
+// without repetition, at most 100. A byte's place is that in the unpacked
+// file. It may be called by any goroutine.
 func (f *Files) Warnings() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -350,14 +346,13 @@ func (f *Files) warn(format string, args ...any) {
 }
 
 // Close makes Next return io.EOF, at once when it waits for a pipe that was
-// opened by name. It may be called by any goroutine, more than once.
+// opened by name; a read from standard input that waits ends with its next bytes. It may be called by any goroutine, more than once.
 func (f *Files) Close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.closed {
+	if f.closed.Swap(true) {
 		return nil
 	}
-	f.closed = true
 	if f.file != nil && f.file != os.Stdin {
 		f.file.Close()
 	}
