@@ -1,0 +1,83 @@
+package bolt
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/httpctl/httpctl/aggregator/store"
+	"github.com/httpctl/httpctl/aggregator/store/storetest"
+	"github.com/httpctl/httpctl/pkg/bucket"
+)
+
+// wide is a bucket of 200 rows with latency sketches, as a busy host sends.
+func wide(b testing.TB, host, interval int) store.Item {
+	schema := bucket.Schema{Name: "routes", Version: 1, Keys: []string{"mirror", "role", "section", "status"},
+		Measures: []bucket.Measure{{Name: "hits", Kind: bucket.Sum}, {Name: "bytes", Kind: bucket.Sum}, {Name: "ttfb", Kind: bucket.Latency}}}
+	t := bucket.NewTable(schema, 1000)
+	for i := range 1000 {
+		t.Add([]string{"0", "server", fmt.Sprintf("www.example.org/section-%d", i%100), []string{"200", "404"}[i%2]},
+			[]int64{1, int64(i), int64(1+i%37) * 1e5})
+	}
+	bk := &bucket.Bucket{Header: storetest.Header(host, interval), Tables: []*bucket.Table{t}}
+	return storetest.Item(b, bk)
+}
+
+func BenchmarkAppend(b *testing.B) {
+	for _, size := range []int{1, 50} {
+		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) {
+			s := open(b, b.TempDir())
+			defer s.Close()
+			var pool []store.Item
+			for i := range size {
+				pool = append(pool, wide(b, i, 0))
+			}
+			n := 0
+			start := time.Now()
+			for b.Loop() {
+				// New names for the same bytes: encoding is not what is measured.
+				batch := make([]store.Item, size)
+				for i := range batch {
+					h := *pool[i].Header
+					h.Start, h.Ordinal = storetest.At(n), uint64(n)
+					h.ClosedThrough = storetest.At(n + 1)
+					batch[i] = store.Item{Header: &h, Data: pool[i].Data}
+				}
+				n++
+				if _, err := s.Append(ctx, batch); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(n*size)/time.Since(start).Seconds(), "buckets/s")
+		})
+	}
+}
+
+func BenchmarkQuery(b *testing.B) {
+	s := open(b, b.TempDir())
+	defer s.Close()
+	const hosts, intervals = 10, 360
+	for i := range intervals {
+		var batch []store.Item
+		for host := range hosts {
+			batch = append(batch, wide(b, host, i))
+		}
+		if _, err := s.Append(ctx, batch); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for name, plan := range map[string]store.Plan{
+		"headers": {},
+		"top":     {Table: "routes", By: []string{"section"}, Where: []store.Condition{{Column: "mirror", Values: []string{"0"}}}},
+	} {
+		b.Run("1h/hosts=10/"+name, func(b *testing.B) {
+			plan.From, plan.To = storetest.At(0), storetest.At(intervals)
+			for b.Loop() {
+				a, err := s.Query(ctx, plan)
+				if err != nil || a.Slices[0].Buckets != hosts*intervals {
+					b.Fatal(err, len(a.Slices))
+				}
+			}
+		})
+	}
+}
