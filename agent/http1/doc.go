@@ -1,0 +1,26 @@
+// Package http1 frames HTTP/1.x messages: it finds where each message of one
+// direction of a connection starts and ends, reads the few header fields that
+// framing and statistics need, and counts the rest (RFC 9112).
+//
+// It is pure: it reads no clock and does no I/O. A [Parser] is fed with
+// stretches of bytes, split anywhere, and with gaps. Body bytes are counted and
+// never kept. A head that lies in one stretch is read in place; one that is
+// split is copied into a buffer, and the buffers of all parsers together are
+// bounded by their [Env].
+//
+// # Losing and finding the place
+//
+// A gap inside a body of known length costs nothing but its bytes. A gap
+// anywhere else, or framing that is not HTTP, loses the parser's place. It then
+// looks for the next message start, and because body text can look like one,
+// it looks only at the start of a stretch for which [Parser.Stretch] was told
+// that a message may start there, and takes only a head that is valid to its
+// last line. Who calls Stretch knows both directions and therefore whose turn
+// it is.
+//
+// # Ambiguous requests
+//
+// Where two servers could frame a request differently (request smuggling) the
+// reading of RFC 9112 is followed, and the reasons are given in Head.Suspect
+// and counted once a request.
+package http1

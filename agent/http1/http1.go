@@ -1,0 +1,212 @@
+package http1
+
+import (
+	"github.com/httpctl/httpctl/pkg/exchange"
+)
+
+// Event is what Next, Gap and Finish found.
+type Event uint8
+
+const (
+	// Nothing: all of the input was read.
+	Nothing Event = iota
+	// Head: a head is complete and is in Env.Message. For a response, Answer
+	// must be called before the next call of Next.
+	Head
+	// End: the message whose head was read last has ended as its framing says.
+	End
+	// Cut: the message whose head was read last has lost its framing, by a gap or
+	// because it is wrong; how much followed is not known.
+	Cut
+	// Missed: one or more messages were lost before their heads were read.
+	Missed
+	// Other: the direction speaks another protocol; see Parser.Protocol.
+	Other
+)
+
+// At is where bytes come from: the time (nanoseconds since the Unix epoch) and
+// the number of the packet that brought them.
+type At struct {
+	Time   int64
+	Packet uint64
+}
+
+// Env is what the parsers of one pipeline share. It is not safe for concurrent use.
+type Env struct {
+	// Message is the head found last.
+	Message Message
+
+	maxHead   int
+	maxMemory int
+	count     *exchange.Counters
+
+	held           int     // capacity of all buffers in use
+	oldest, newest *Parser // the parsers that hold one, in order of taking it
+	free           [][]byte
+}
+
+// NewEnv makes the shared part of a pipeline's parsers. Malformed,
+// OversizedHeads, EvictedBytes, Resyncs and SmugglingSuspects are added to count.
+func NewEnv(cfg Config, count *exchange.Counters) *Env {
+	return &Env{maxHead: int(cfg.MaxHeaderBytes), maxMemory: int(cfg.MaxHeadMemory), count: count}
+}
+
+type state uint8
+
+const (
+	atStart state = iota
+	atAnswer
+	inBody
+	inRest // until the direction ends
+	atSize
+	inSize
+	inExtension
+	atSizeLF
+	inChunk
+	afterChunk
+	afterChunkLF
+	atTrailer
+	inTrailer
+	atTrailerLF
+	atEnd
+	atCut
+	inPrefix
+)
+
+// Parser frames the messages of one direction. Make one with [Env.Init].
+type Parser struct {
+	env   *Env
+	state state
+	kind  Kind // of all messages here; None until one was read
+
+	// fresh: nothing was recognised yet. first: no byte was read yet.
+	fresh, first bool
+	// whole says that the direction's first byte is the connection's.
+	whole bool
+	// lost: out of place; found out by a gap or by bytes that are no message.
+	lost bool
+	// edge: at the start of a stretch. may: a message may start there though lost.
+	edge, may bool
+	lined     bool // buf's first line is a start line
+	simple    bool // a response without head is due (HTTP/0.9)
+	suspected bool // the current request was counted as suspect
+	stale     bool // buf was read and is to be freed
+	proto     Protocol
+	misses    uint16
+
+	rem     uint64 // bytes left in the body, chunk or prefix
+	skipped uint64
+
+	// Of the current message, from its first byte.
+	start At
+	wire  uint64
+	body  uint64
+
+	buf        []byte
+	scan       int
+	prev, next *Parser
+}
+
+// Init prepares p for the first byte of a direction. whole says that this is
+// the first byte of the connection, so that a message starts there.
+func (e *Env) Init(p *Parser, whole bool) {
+	p.drop()
+	*p = Parser{env: e, fresh: true, first: true, whole: whole}
+}
+
+// Expect fixes the kind of the direction's messages.
+func (p *Parser) Expect(k Kind) { p.kind = k }
+
+// Kind is the kind of the direction's messages, None while unknown.
+func (p *Parser) Kind() Kind { return p.kind }
+
+// ExpectSimple says that the response to a HTTP/0.9 request is due: everything
+// to the end of the direction, unless it begins with a status line.
+func (p *Parser) ExpectSimple() { p.simple = true }
+
+// Stretch announces that the next bytes begin a stretch (a chunk). may says
+// whether a message may start there even though the parser is lost.
+func (p *Parser) Stretch(may bool) { p.edge, p.may = true, may }
+
+// Lost reports whether the parser has lost its place.
+func (p *Parser) Lost() bool { return p.lost }
+
+// Fresh reports whether no message was recognised in this direction yet.
+func (p *Parser) Fresh() bool { return p.fresh }
+
+// Misses is how many possible starts were no message since the last one that was.
+func (p *Parser) Misses() int { return int(p.misses) }
+
+// Protocol is the protocol that an Other event has found.
+func (p *Parser) Protocol() Protocol { return p.proto }
+
+// Start is where the current message began.
+func (p *Parser) Start() At { return p.start }
+
+// Wire and Content are the octets of the current message so far: all, and
+// those of its content.
+func (p *Parser) Wire() uint64    { return p.wire }
+func (p *Parser) Content() uint64 { return p.body }
+
+// Skipped returns the number of bytes passed over since it was last called.
+func (p *Parser) Skipped() uint64 {
+	n := p.skipped
+	p.skipped = 0
+	return n
+}
+
+// PeekSkipped is Skipped without taking them.
+func (p *Parser) PeekSkipped() uint64 { return p.skipped }
+
+// Release gives back what p holds. Call it when the direction is given up.
+func (p *Parser) Release() { p.drop() }
+
+// Next reads data up to the next event and returns how many bytes it took.
+// After any event but Nothing it must be called again, even with no bytes
+// left. data is borrowed.
+func (p *Parser) Next(data []byte, at At) (int, Event) {
+	if p.stale {
+		p.drop()
+	}
+	switch p.state {
+	case atStart:
+		return p.begin(data, at)
+	case atAnswer:
+		p.Answer("")
+		return p.Next(data, at)
+	case atCut:
+		p.state, p.lost, p.edge = atStart, true, false
+		return 0, Cut
+	case atEnd:
+		p.state = atStart
+		return 0, End
+	case inBody:
+		n := uint64(len(data))
+		if n < p.rem {
+			p.rem -= n
+			p.take(n)
+			return len(data), Nothing
+		}
+		n = p.rem
+		p.take(n)
+		p.state = atStart
+		return int(n), End
+	case inRest:
+		p.take(uint64(len(data)))
+		return len(data), Nothing
+	case inPrefix:
+		n := min(uint64(len(data)), p.rem)
+		if p.rem -= n; p.rem == 0 {
+			p.state = atStart
+		}
+		m, ev := 0, Nothing
+		if int(n) < len(data) {
+			p.edge = false
+			m, ev = p.try(data[n:], 0, at)
+		}
+		return int(n) + m, ev
+	}
+	return p.chunked(data)
+}
+
+func (p *Parser) take(n uint64) { p.wire += n; p.body += n }

@@ -1,0 +1,271 @@
+package http1
+
+import "bytes"
+
+// Protocol is what the first bytes of a direction show.
+type Protocol uint8
+
+// The protocols that are told apart. Unknown is anything else.
+const (
+	Unknown Protocol = iota
+	TLS
+	HTTP2
+	SSH
+	RTSP
+	SIP
+	// Foreign is a known protocol without a name of its own here (ICAP).
+	OtherKnown
+)
+
+// A verdict says what a stretch of bytes at a possible message start is.
+type verdict uint8
+
+const (
+	isMore     verdict = iota // a start so far; the line is not complete
+	isRequest                 // a request line
+	isSimple                  // a HTTP/0.9 request line
+	isResponse                // a status line
+	isForeign                 // another protocol
+	isPrefix                  // a PROXY protocol header, to be passed over
+	isNot                     // none of these
+)
+
+// maxMethod bounds the method of a request line. The longest registered one,
+// UPDATEREDIRECTREF, has 17 bytes.
+const maxMethod = 32
+
+// http2Preface opens an HTTP/2 connection (RFC 9113 section 3.4).
+const http2Preface = "PRI * HTTP/2.0\r\n"
+
+// proxyV2 opens a binary PROXY protocol header.
+const proxyV2 = "\r\n\r\n\x00\r\nQUIT\n"
+
+// matches reports whether b begins with lit; partly, whether b is a proper
+// prefix of lit.
+func matches(b []byte, lit string) (whole, partly bool) {
+	if len(b) >= len(lit) {
+		return string(b[:len(lit)]) == lit, false
+	}
+	return false, string(b) == lit[:len(b)]
+}
+
+// sniff looks at the first bytes of a direction for protocols other than
+// HTTP/1. It returns isMore when b is too short to tell, isNot when it is
+// none of them, and for isPrefix the length of what to pass over.
+func sniff(b []byte) (v verdict, proto Protocol, skip int) {
+	switch c := b[0]; {
+	case c >= 0x14 && c <= 0x17:
+		// A TLS record: type 20 to 23, version 3.0 to 3.4 (RFC 8446 section 5.1).
+		if len(b) < 3 {
+			if len(b) == 2 && b[1] != 3 {
+				return isNot, Unknown, 0
+			}
+			return isMore, Unknown, 0
+		}
+		if b[1] == 3 && b[2] <= 4 {
+			return isForeign, TLS, 0
+		}
+		return isNot, Unknown, 0
+	case c == '\r':
+		whole, partly := matches(b, proxyV2)
+		switch {
+		case partly:
+			return isMore, Unknown, 0
+		case !whole:
+			return isNot, Unknown, 0
+		case len(b) < 16:
+			return isMore, Unknown, 0
+		}
+		return isPrefix, Unknown, 16 + int(b[14])<<8 + int(b[15])
+	case c == 'P':
+		if whole, partly := matches(b, http2Preface); whole {
+			return isForeign, HTTP2, 0
+		} else if partly {
+			return isMore, Unknown, 0
+		}
+		whole, partly := matches(b, "PROXY ")
+		if partly {
+			return isMore, Unknown, 0
+		}
+		if whole {
+			// A PROXY protocol header of version 1 has at most 107 bytes.
+			rest := b[:min(len(b), 107)]
+			if i := bytes.IndexByte(rest, '\n'); i >= 0 {
+				if !bytes.Contains(rest[:i], []byte(" HTTP/")) {
+					return isPrefix, Unknown, i + 1
+				}
+			} else if len(b) < 107 {
+				return isMore, Unknown, 0
+			}
+		}
+	case c == 'S':
+		whole, partly := matches(b, "SSH-")
+		if whole {
+			return isForeign, SSH, 0
+		}
+		if partly {
+			return isMore, Unknown, 0
+		}
+	}
+	return isNot, Unknown, 0
+}
+
+// startLine judges the line at the start of b. It sets h's kind and start-line
+// fields when the line is a request or status line, and returns the length of
+// the line with its end. With strict, only what RFC 9112 allows is taken.
+func startLine(b []byte, h *Message, strict bool) (v verdict, proto Protocol, n int) {
+	if whole, partly := matches(b, "HTTP/"); whole || partly {
+		return statusLine(b, h, strict)
+	}
+	// method SP request-target SP HTTP-version (RFC 9112 section 3)
+	m := 0
+	for m < len(b) && m <= maxMethod && isToken[b[m]] {
+		m++
+	}
+	if m > maxMethod {
+		return isNot, Unknown, 0
+	}
+	if m == len(b) {
+		return isMore, Unknown, 0
+	}
+	if m == 0 {
+		return isNot, Unknown, 0
+	}
+	if b[m] == '/' {
+		// RTSP/1.0 200 OK, SIP/2.0 200 OK, ICAP/1.0 200 OK
+		if p := otherVersion(b); p != Unknown {
+			return isForeign, p, 0
+		}
+	}
+	if b[m] != ' ' {
+		return isNot, Unknown, 0
+	}
+	eol := bytes.IndexByte(b[m:], '\n')
+	if eol < 0 {
+		if bytes.IndexByte(b[m:min(len(b), 256)], 0) >= 0 {
+			return isNot, Unknown, 0
+		}
+		return isMore, Unknown, 0
+	}
+	eol += m
+	line := b[:eol]
+	lf := true
+	if line[len(line)-1] == '\r' {
+		line, lf = line[:len(line)-1], false
+	}
+	if !strict {
+		line = bytes.TrimRight(line, " \t\r")
+	}
+	i := bytes.LastIndexByte(line, ' ')
+	if i < m || bytes.IndexByte(line, 0) >= 0 {
+		return isNot, Unknown, 0
+	}
+	version := line[i+1:]
+	if i == m {
+		if string(line[:m]) == "GET" && isSimpleTarget(version) {
+			*h = Message{Kind: Request, Method: line[:m], Target: version, Version: 9, bareLF: lf}
+			return isSimple, Unknown, eol + 1
+		}
+		return isNot, Unknown, 0
+	}
+	if !isVersion(version) {
+		if p := otherVersion(version); p != Unknown {
+			return isForeign, p, 0
+		}
+		return isNot, Unknown, 0
+	}
+	target := bytes.Trim(line[m+1:i], " ")
+	if len(target) == 0 || strict && !isStrictTarget(target) {
+		return isNot, Unknown, 0
+	}
+	*h = Message{Kind: Request, Method: line[:m], Target: target, Version: 10 + version[7] - '0', bareLF: lf, crlf: !lf}
+	return isRequest, Unknown, eol + 1
+}
+
+// statusLine judges a line that begins like a status line: HTTP-version SP
+// 3DIGIT [ SP reason ] (RFC 9112 section 4). The reason is not looked at.
+func statusLine(b []byte, h *Message, strict bool) (v verdict, proto Protocol, n int) {
+	const form = "HTTP/1.d ddd"
+	for i := 0; i < len(form) && i < len(b); i++ {
+		if form[i] == 'd' {
+			if b[i] < '0' || b[i] > '9' {
+				return isNot, Unknown, 0
+			}
+		} else if form[i] != b[i] {
+			return isNot, Unknown, 0
+		}
+	}
+	if len(b) <= len(form) {
+		return isMore, Unknown, 0
+	}
+	if c := b[len(form)]; c != ' ' && c != '\r' && c != '\n' && (strict || c != '\t') || b[9] < '1' {
+		return isNot, Unknown, 0
+	}
+	eol := bytes.IndexByte(b, '\n')
+	if eol < 0 {
+		return isMore, Unknown, 0
+	}
+	lf := b[eol-1] != '\r'
+	*h = Message{
+		Kind: Response, Version: 10 + b[7] - '0',
+		Status: int(b[9]-'0')*100 + int(b[10]-'0')*10 + int(b[11]-'0'),
+		bareLF: lf, crlf: !lf,
+	}
+	return isResponse, Unknown, eol + 1
+}
+
+// isVersion reports whether b is HTTP/1. and a digit.
+func isVersion(b []byte) bool {
+	return len(b) == 8 && string(b[:7]) == "HTTP/1." && b[7] >= '0' && b[7] <= '9'
+}
+
+// otherVersion names the protocol whose version begins b.
+func otherVersion(b []byte) Protocol {
+	switch {
+	case bytes.HasPrefix(b, []byte("RTSP/")):
+		return RTSP
+	case bytes.HasPrefix(b, []byte("SIP/")):
+		return SIP
+	case bytes.HasPrefix(b, []byte("ICAP/")):
+		return OtherKnown
+	}
+	return Unknown
+}
+
+// isStrictTarget reports whether b is a request-target by its octets:
+// visible ASCII, or octets above it, which clients send unencoded.
+func isStrictTarget(b []byte) bool {
+	for _, c := range b {
+		if c <= ' ' || c == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// isSimpleTarget is the form a HTTP/0.9 target must have to be believed.
+func isSimpleTarget(b []byte) bool {
+	if len(b) == 0 || b[0] != '/' {
+		return false
+	}
+	for _, c := range b {
+		if c <= ' ' || c >= 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// isToken is tchar of RFC 9110 section 5.6.2.
+var isToken = func() (t [256]bool) {
+	for c := '0'; c <= '9'; c++ {
+		t[c] = true
+	}
+	for c := 'a'; c <= 'z'; c++ {
+		t[c], t[c-'a'+'A'] = true, true
+	}
+	for _, c := range "!#$%&'*+-.^_`|~" {
+		t[c] = true
+	}
+	return t
+}()

@@ -1,0 +1,61 @@
+package pairing
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/httpctl/httpctl/agent/http1"
+	"github.com/httpctl/httpctl/pkg/config"
+)
+
+// Config bounds what a pipeline's HTTP connections keep.
+type Config struct {
+	http1.Config `yaml:",inline"`
+	// MaxPipelined is how many requests of one connection may wait for their
+	// responses. A request beyond it is counted at once as one without a
+	// response, and in pipeline_overflows; its response is passed over when it
+	// comes. Default 128: no common client sends more than 100 ahead. Each costs about
+	// 500 bytes and its strings while it waits.
+	MaxPipelined int `yaml:"max_pipelined"`
+	// SniffBytes is how much of a direction is looked through for the first
+	// message, on a connection whose opening was seen, before the connection is
+	// counted as of an unknown protocol and left alone. On one that was joined in the middle, where a long
+	// body may come first, it is 256 times as much. Default 64KiB.
+	SniffBytes config.Size `yaml:"sniff_bytes"`
+	// SniffStarts is how many possible starts in a direction may turn out not to be a
+	// message before the connection is left alone. Default 16: a SOCKS
+	// handshake with password takes 4.
+	SniffStarts int `yaml:"sniff_starts"`
+	// MaxStrLength bounds every stored string, in bytes; the wiring sets it to the
+	// fleet's max_str_length.
+	MaxStrLength int `yaml:"-"`
+}
+
+// DefaultConfig returns the defaults named in the fields' comments.
+func DefaultConfig() Config {
+	return Config{
+		Config:       http1.DefaultConfig(),
+		MaxPipelined: 128,
+		SniffBytes:   64 * config.KiB,
+		SniffStarts:  16,
+		MaxStrLength: config.DefaultSettings().MaxStrLength,
+	}
+}
+
+// Validate reports every setting that is out of range.
+func (c Config) Validate() error {
+	errs := []error{c.Config.Validate()}
+	if c.MaxPipelined < 1 || c.MaxPipelined > 1<<16 {
+		errs = append(errs, fmt.Errorf("max_pipelined: %d is outside 1 to 65536", c.MaxPipelined))
+	}
+	if c.SniffBytes < 1*config.KiB || c.SniffBytes > 64*config.MiB {
+		errs = append(errs, fmt.Errorf("sniff_bytes: %d is outside 1KiB to 64MiB", c.SniffBytes))
+	}
+	if c.SniffStarts < 1 || c.SniffStarts > 1<<14 {
+		errs = append(errs, fmt.Errorf("sniff_starts: %d is outside 1 to 16384", c.SniffStarts))
+	}
+	if c.MaxStrLength < 16 {
+		errs = append(errs, fmt.Errorf("max_str_length: %d is less than 16", c.MaxStrLength))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,26 @@
+// Package pairing turns the bytes of connections into exchanges: it frames both
+// directions with agent/http1, tells each response parser which request its
+// response answers, and hands the events of each exchange to a sink (DESIGN
+// sections 2 and 5).
+//
+// # Which response answers which request
+//
+// Responses come in the order of their requests (RFC 9112 section 9.3.2). That
+// holds until something is not seen. A request that was lost leaves a
+// placeholder in the queue, so that its response does not take a later
+// request's place. A response that was lost is known by what follows it: on a
+// connection that does not pipeline, the next request is only sent when the
+// response before it has arrived, so a response after a gap answers the first
+// request that was sent after that gap, and the requests before it stay
+// unmatched. On a connection that pipelines, one response is taken to be lost
+// for each gap between responses.
+//
+// # Whose turn it is
+//
+// A parser that has lost its place may find the next message only where one can
+// begin: in the first bytes of a direction after the other direction has
+// spoken. Chunks come in causal order (see stream.Handler), so a body that goes
+// on after a gap is never preceded by bytes of the other side. Only when the
+// connection is known to pipeline, or the other direction is not captured at
+// all, is the start of any chunk looked at.
+package pairing

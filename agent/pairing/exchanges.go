@@ -1,0 +1,337 @@
+package pairing
+
+import (
+	"github.com/httpctl/httpctl/agent/http1"
+	"github.com/httpctl/httpctl/agent/stream"
+	"github.com/httpctl/httpctl/pkg/exchange"
+)
+
+// longOpen is the age from which the bytes of an open exchange are reported in
+// each bucket, in nanoseconds (DESIGN section 5).
+const longOpen = 60e9
+
+// request begins the exchange of the request head in env.Message.
+func (p *Pairer) request(c *conn, d stream.Direction, at http1.At) {
+	h := &p.env.Message
+	q := &c.parsers[d]
+	if c.answering != nil || c.waiting() {
+		c.pipelined = true
+	}
+	if h.Resynced && !c.pipelined {
+		// The client has sent this one after the answers to those that were lost.
+		c.dropLost()
+	}
+	e := p.begin(c, at.Time)
+	x := &e.x
+	x.HasRequest = true
+	x.Protocol = protocol(h.Version)
+	x.Method = p.names.get(h.Method)
+	x.Target = p.names.target(h.Target)
+	x.Host = p.names.get(h.Host)
+	x.UserAgent = p.names.get(h.UserAgent)
+	x.Domain = p.names.domain(x.Method, x.Target, x.Host, c.server.Addr())
+	x.Section = p.names.section(x.Domain, x.Method, x.Target)
+	s := q.Start()
+	x.RequestStart, x.RequestHead, x.FirstPacket = s.Time, at.Time, s.Packet
+	x.RequestWireBytes = q.Wire()
+	c.asking = e
+	if h.IsSimple() {
+		c.parsers[1-d].ExpectSimple()
+	}
+	c.sent++
+	p.count[exchange.Requests]++
+	p.observe(exchange.RequestSeen, e, at.Time)
+	if c.overflow > 0 || len(c.queue) >= p.cfg.MaxPipelined {
+		c.overflow++
+		c.asking = nil
+		p.count[exchange.PipelineOverflows]++
+		p.finish(e, exchange.Evicted, at.Time)
+		return
+	}
+	c.queue = append(c.queue, slot{e, c.sent})
+}
+
+// waiting reports whether a request that was read waits for its response.
+func (c *conn) waiting() bool {
+	for _, s := range c.queue {
+		// One whose response was lost in a gap does not wait.
+		if s.pair != nil && (!c.gapped || s.n > c.missedAt) {
+			return true
+		}
+	}
+	return false
+}
+
+// dropLost takes the places of lost requests out of the queue.
+func (c *conn) dropLost() {
+	keep := c.queue[:0]
+	for _, s := range c.queue {
+		if s.pair != nil {
+			keep = append(keep, s)
+		}
+	}
+	c.queue = keep
+}
+
+// asked ends the request that is being read.
+func (p *Pairer) asked(c *conn, cut bool, time int64) {
+	e := c.asking
+	if e == nil {
+		return
+	}
+	c.sync(e)
+	c.asking = nil
+	e.asked = true
+	e.cut = e.cut || cut
+	e.x.RequestEnd = time
+	if e.answered {
+		p.finish(e, e.end(), time)
+	}
+}
+
+// response begins or completes, with the response head in env.Message, an
+// exchange.
+func (p *Pairer) response(c *conn, d stream.Direction, at http1.At) {
+	h := &p.env.Message
+	q := &c.parsers[d]
+	if h.Interim() {
+		p.count[exchange.InterimResponses]++
+		if len(c.queue) > 0 && c.queue[0].pair != nil && !c.gapped {
+			c.queue[0].pair.x.Interim++
+		}
+		q.Answer("")
+		return
+	}
+	e := p.match(c, at.Time)
+	if e == nil {
+		e = p.begin(c, at.Time)
+		e.asked = true
+		e.x.Protocol = protocol(h.Version)
+		e.x.FirstPacket = q.Start().Packet
+		p.count[exchange.UnmatchedResponses]++
+	}
+	x := &e.x
+	x.HasResponse = true
+	x.Status = h.Status
+	x.ResponseStart, x.ResponseHead = q.Start().Time, at.Time
+	x.ResponseWireBytes = q.Wire()
+	if !h.IsSimple() {
+		p.count[exchange.Responses]++
+	}
+	if x.HasRequest && (!e.asked || x.ResponseStart < x.RequestEnd) {
+		p.count[exchange.EarlyResponses]++
+	}
+	c.answering = e
+	q.Answer(x.Method)
+	connect := x.Method == "CONNECT" && h.Status >= 200 && h.Status < 300
+	if h.Status != 101 && !connect {
+		return
+	}
+	c.sync(e)
+	x.ResponseEnd = at.Time
+	if c.asking == e {
+		c.asking = nil
+	}
+	c.answering = nil
+	p.count[exchange.Upgrades]++
+	p.finish(e, exchange.Upgraded, at.Time)
+	if !connect {
+		p.count[exchange.OtherUpgraded]++
+		p.turnOff(c)
+		return
+	}
+	c.tunnel = true
+	c.missed, c.gapped, c.overflow = 0, false, 0
+	c.dropLost()
+	if len(c.queue) == 0 && c.asking == nil {
+		p.restart(c, true)
+		return
+	}
+	// Requests were sent into the tunnel before it was there.
+	p.env.Init(q, true)
+	q.Expect(http1.Response)
+}
+
+// match takes the request that the response just read answers out of the
+// queue, or returns nil when it was not seen.
+func (p *Pairer) match(c *conn, time int64) *pair {
+	if c.gapped {
+		drop := 0
+		if c.pipelined {
+			drop = min(c.missed, len(c.queue)-1)
+		} else {
+			for i, s := range c.queue {
+				if s.n > c.missedAt {
+					drop = i
+					break
+				}
+			}
+		}
+		for ; drop > 0; drop-- {
+			if e := c.pop(); e != nil {
+				p.unanswered(c, e, time)
+			}
+		}
+		c.missed, c.gapped = 0, false
+	}
+	if len(c.queue) == 0 {
+		if c.overflow > 0 {
+			c.overflow--
+		}
+		return nil
+	}
+	return c.pop()
+}
+
+// unanswered ends a request whose response was lost.
+func (p *Pairer) unanswered(c *conn, e *pair, time int64) {
+	if c.asking == e {
+		c.sync(e)
+		c.asking = nil
+	}
+	p.finish(e, exchange.Lost, time)
+}
+
+func (c *conn) pop() *pair {
+	e := c.queue[0].pair
+	n := copy(c.queue, c.queue[1:])
+	c.queue[n] = slot{}
+	c.queue = c.queue[:n]
+	return e
+}
+
+// answered ends the response that is being read: last is the time of its last
+// byte, time that of the event.
+func (p *Pairer) answered(c *conn, cut bool, last, time int64) {
+	e := c.answering
+	if e == nil {
+		return
+	}
+	c.sync(e)
+	c.answering = nil
+	e.answered = true
+	if e.cut = e.cut || cut; !cut {
+		e.x.ResponseEnd = last
+	}
+	if e.asked {
+		p.finish(e, e.end(), time)
+	}
+}
+
+func (e *pair) end() exchange.End {
+	if e.cut {
+		return exchange.Lost
+	}
+	return exchange.Complete
+}
+
+// begin makes an exchange.
+func (p *Pairer) begin(c *conn, time int64) *pair {
+	var e *pair
+	if n := len(p.pairs); n > 0 {
+		e, p.pairs = p.pairs[n-1], p.pairs[:n-1]
+		*e = pair{}
+	} else {
+		e = &pair{}
+	}
+	e.conn, e.begun = c, time
+	x := &e.x
+	x.Connection, x.Stream = c.id, c.seen
+	x.Client, x.Server, x.Role = c.client, c.server, c.role
+	x.Scheme = "http"
+	c.seen++
+	p.open++
+	if e.prev = p.newest; e.prev != nil {
+		e.prev.next = e
+	} else {
+		p.oldest = e
+	}
+	p.newest = e
+	return e
+}
+
+// sync brings the byte counts of e up to what its parsers have read.
+func (c *conn) sync(e *pair) {
+	if e == c.asking {
+		q := &c.parsers[c.req]
+		e.x.RequestBytes, e.x.RequestWireBytes = q.Content(), q.Wire()
+	}
+	if e == c.answering {
+		q := &c.parsers[1-c.req]
+		e.x.ResponseBytes, e.x.ResponseWireBytes = q.Content(), q.Wire()
+	}
+}
+
+// finish ends e, which must not be used afterwards.
+func (p *Pairer) finish(e *pair, end exchange.End, time int64) {
+	c := e.conn
+	c.sync(e)
+	if c.asking == e {
+		c.asking = nil
+	}
+	if c.answering == e {
+		c.answering = nil
+	}
+	e.x.End = end
+	if e.x.HasRequest && !e.x.HasResponse {
+		p.count[exchange.UnmatchedRequests]++
+	}
+	p.count[exchange.Outcomes]++
+	p.open--
+	if e.prev != nil {
+		e.prev.next = e.next
+	} else {
+		p.oldest = e.next
+	}
+	if e.next != nil {
+		e.next.prev = e.prev
+	} else {
+		p.newest = e.prev
+	}
+	p.observe(exchange.Outcome, e, time)
+	if len(p.pairs) < 1024 {
+		p.pairs = append(p.pairs, e)
+	}
+}
+
+// observe shows an event to the sink.
+func (p *Pairer) observe(ev exchange.Event, e *pair, time int64) {
+	o := &p.obs
+	*o = exchange.Observation{Event: ev, Time: time, Exchange: &e.x}
+	if ev != exchange.RequestSeen {
+		x := &e.x
+		o.NewRequestBytes, e.reqBytes = x.RequestBytes-e.reqBytes, x.RequestBytes
+		o.NewRequestWireBytes, e.reqWire = x.RequestWireBytes-e.reqWire, x.RequestWireBytes
+		o.NewResponseBytes, e.respBytes = x.ResponseBytes-e.respBytes, x.ResponseBytes
+		o.NewResponseWireBytes, e.respWire = x.ResponseWireBytes-e.respWire, x.ResponseWireBytes
+	}
+	p.sink.Observe(o)
+	o.Exchange = nil
+}
+
+// Progress reports the new bytes of every exchange that has been open for
+// longer than 60 s, with events of the time now (nanoseconds since the Unix
+// epoch). Call it when a bucket is about to close, with its last nanosecond.
+func (p *Pairer) Progress(now int64) {
+	for e := p.oldest; e != nil; e = e.next {
+		if e.begun > now-longOpen {
+			return
+		}
+		x := &e.x
+		e.conn.sync(e)
+		if x.RequestWireBytes != e.reqWire || x.ResponseWireBytes != e.respWire {
+			p.observe(exchange.Progress, e, now)
+		}
+	}
+}
+
+// protocol names a version as Exchange.Protocol does.
+func protocol(version uint8) string {
+	switch version {
+	case 9:
+		return "http/0.9"
+	case 10:
+		return "http/1.0"
+	}
+	return "http/1.1"
+}

@@ -1,0 +1,418 @@
+package pairing
+
+import (
+	"net/netip"
+
+	"github.com/httpctl/httpctl/agent/http1"
+	"github.com/httpctl/httpctl/agent/stream"
+	"github.com/httpctl/httpctl/pkg/exchange"
+)
+
+// Deps is what a Pairer works with.
+type Deps struct {
+	// Sink is shown every event. It is called from the Pairer's goroutine.
+	Sink exchange.Sink
+	// Counters is the pipeline's.
+	Counters *exchange.Counters
+	// Local reports whether an address is one of this host's; it decides the
+	// role of an exchange. nil means that none is.
+	Local func(netip.Addr) bool
+}
+
+// Pairer makes exchanges from the connections of one pipeline. It is not safe
+// for concurrent use: all calls come from the pipeline's goroutine.
+type Pairer struct {
+	cfg   Config
+	sink  exchange.Sink
+	count *exchange.Counters
+	local func(netip.Addr) bool
+
+	env   *http1.Env
+	names *names
+	obs   exchange.Observation
+
+	open           int
+	oldest, newest *pair // open exchanges, in the order in which they began
+	conns          []*conn
+	pairs          []*pair
+}
+
+var _ stream.Handler = (*Pairer)(nil)
+
+// New makes a Pairer. cfg must be valid.
+func New(cfg Config, deps Deps) *Pairer {
+	if deps.Local == nil {
+		deps.Local = func(netip.Addr) bool { return false }
+	}
+	return &Pairer{
+		cfg: cfg, sink: deps.Sink, count: deps.Counters, local: deps.Local,
+		env: http1.NewEnv(cfg.Config, deps.Counters), names: newNames(cfg.MaxStrLength),
+	}
+}
+
+// Open is the number of exchanges that have begun and not ended. At any time
+// Requests + UnmatchedResponses = Outcomes + Open.
+func (p *Pairer) Open() int { return p.open }
+
+// A conn is what the Pairer keeps of one connection.
+type conn struct {
+	id             uint64
+	client, server netip.AddrPort // as of req, or as stream guessed
+	role           exchange.Role
+	handshake      bool
+
+	parsers [2]http1.Parser
+	turns   [2]turn
+	last    [2]int64 // time of the newest bytes of each direction
+
+	// req is the direction that carries requests; sided says that it is known,
+	// which is as soon as one message was recognised.
+	req   stream.Direction
+	sided bool
+	// off: nothing more is of interest. tunnel: HTTP has ended in a CONNECT,
+	// and no message has been recognised since.
+	off, tunnel bool
+	// pipelined: a request was sent while another waited for its response.
+	pipelined bool
+
+	// queue holds the requests whose responses have not begun, oldest first.
+	queue []slot
+	// sent counts requests, and those known to be lost; seen counts exchanges.
+	sent, seen uint64
+	// overflow counts requests beyond the queue, which follow it in order.
+	overflow int
+
+	// asking and answering are the exchanges whose messages are being read.
+	asking, answering *pair
+
+	// Since the last response: missed counts those whose beginning was certainly
+	// lost; gapped says that some may have been, missedAt is the value of sent
+	// at the latest such time.
+	missed   int
+	gapped   bool
+	missedAt uint64
+}
+
+// A slot is a place in the queue; pair is nil for a request that was lost.
+type slot struct {
+	pair *pair
+	n    uint64 // the value of sent
+}
+
+// turn is what has happened since a direction's last bytes.
+type turn struct{ seen, ownGap, otherData, otherGap bool }
+
+// mine reports whether the other end has spoken since: whether a new message may
+// begin here. A gap of this direction may hold the beginning of the message,
+// unless the other direction has a gap too, whose order is not known.
+func (t *turn) mine() bool {
+	if t.ownGap {
+		return t.otherGap
+	}
+	return t.otherData || t.otherGap
+}
+
+// A pair is an exchange that has not ended.
+type pair struct {
+	x    exchange.Exchange
+	conn *conn
+	// asked and answered say that the messages have ended or were given up;
+	// cut, that one of them was given up. begun is the time of the first head.
+	asked, answered, cut bool
+	begun                int64 // time of the first head
+	// What Progress events have carried.
+	reqBytes, reqWire, respBytes, respWire uint64
+	prev, next                             *pair
+}
+
+// Opened implements stream.Handler.
+func (p *Pairer) Opened(sc *stream.Conn, _ int64) {
+	var c *conn
+	if n := len(p.conns); n > 0 {
+		c, p.conns = p.conns[n-1], p.conns[:n-1]
+		*c = conn{queue: c.queue[:0]}
+	} else {
+		c = &conn{}
+	}
+	c.id, c.client, c.server, c.handshake = sc.ID, sc.Client, sc.Server, sc.Handshake
+	c.role = p.roleOf(c.client, c.server)
+	p.restart(c, sc.Handshake)
+	sc.User = c
+}
+
+// restart makes both directions ready for the first bytes of a connection, or
+// of a tunnel.
+func (p *Pairer) restart(c *conn, whole bool) {
+	for i := range c.parsers {
+		p.env.Init(&c.parsers[i], whole)
+		c.turns[i].otherData = true
+	}
+	c.sided = false
+}
+
+// Data implements stream.Handler.
+func (p *Pairer) Data(sc *stream.Conn, ch *stream.Chunk) bool {
+	c, ok := sc.User.(*conn)
+	if !ok || c.off {
+		return false
+	}
+	d := ch.Dir
+	at := http1.At{Time: ch.Time, Packet: ch.Packet}
+	own, other := &c.turns[d], &c.turns[1-d]
+	if ch.Data == nil {
+		own.ownGap, own.seen = true, true
+		other.otherGap = true
+		p.gap(c, d, ch.Gap, at)
+	} else {
+		c.parsers[d].Stretch(p.mayStart(c, d))
+		*own = turn{seen: true}
+		other.otherData, other.ownGap = true, false
+		c.last[d] = ch.Time
+		p.bytes(c, d, ch.Data, at)
+	}
+	p.settle(c)
+	return !c.off
+}
+
+// mayStart reports whether the bytes of d that come now may begin a message
+// although d's parser has lost its place.
+func (p *Pairer) mayStart(c *conn, d stream.Direction) bool {
+	if c.turns[d].mine() || !c.turns[1-d].seen {
+		return true
+	}
+	if !c.sided {
+		// A handshake of another protocol before the first message.
+		return c.handshake && c.parsers[d].PeekSkipped() < 1024
+	}
+	if !c.pipelined {
+		return false
+	}
+	if d == c.req {
+		return true
+	}
+	waiting := len(c.queue)
+	if c.missed > 0 {
+		waiting--
+	}
+	return waiting > 0
+}
+
+func (p *Pairer) bytes(c *conn, d stream.Direction, data []byte, at http1.At) {
+	for {
+		n, ev := c.parsers[d].Next(data, at)
+		data = data[n:]
+		if ev == http1.Nothing {
+			return
+		}
+		p.on(c, d, ev, at)
+		if c.off {
+			return
+		}
+	}
+}
+
+func (p *Pairer) gap(c *conn, d stream.Direction, n uint64, at http1.At) {
+	for {
+		wasLost := c.parsers[d].Lost()
+		took, ev := c.parsers[d].Gap(n, at)
+		n -= took
+		switch {
+		case ev == http1.Nothing:
+			return
+		case ev == http1.Missed && wasLost:
+			// Perhaps only more of a message that was lost before.
+			p.missedHead(c, d, false)
+		default:
+			p.on(c, d, ev, at)
+		}
+		if c.off {
+			return
+		}
+	}
+}
+
+// on handles one event of the parser of direction d.
+func (p *Pairer) on(c *conn, d stream.Direction, ev http1.Event, at http1.At) {
+	switch ev {
+	case http1.Head:
+		if !c.sided {
+			p.side(c, d)
+		}
+		if d == c.req {
+			p.request(c, d, at)
+		} else {
+			p.response(c, d, at)
+		}
+	case http1.End, http1.Cut:
+		if d == c.req {
+			p.asked(c, ev == http1.Cut, at.Time)
+		} else {
+			p.answered(c, ev == http1.Cut, at.Time, at.Time)
+		}
+	case http1.Missed:
+		p.missedHead(c, d, true)
+	case http1.Other:
+		if c.tunnel || !c.sided {
+			p.leave(c, otherCounter[c.parsers[d].Protocol()])
+		}
+	}
+}
+
+var otherCounter = [...]exchange.Counter{
+	http1.Unknown: exchange.OtherUnknown, http1.TLS: exchange.OtherTLS, http1.HTTP2: exchange.OtherHTTP2,
+	http1.SSH: exchange.OtherSSH, http1.RTSP: exchange.OtherRTSP, http1.SIP: exchange.OtherSIP,
+	http1.OtherKnown: exchange.OtherUnknown,
+}
+
+// leave gives up a connection that speaks something else.
+func (p *Pairer) leave(c *conn, why exchange.Counter) {
+	if c.tunnel {
+		why = exchange.OtherUpgraded
+	}
+	p.count[why]++
+	p.turnOff(c)
+}
+
+func (p *Pairer) turnOff(c *conn) {
+	c.off = true
+	for i := range c.parsers {
+		c.parsers[i].Release()
+	}
+}
+
+// side fixes which direction carries requests, from the first message.
+func (p *Pairer) side(c *conn, d stream.Direction) {
+	c.sided, c.tunnel = true, false
+	req := d
+	if p.env.Message.Kind == http1.Response {
+		req = 1 - d
+	}
+	if req != c.req {
+		c.req = req
+		c.client, c.server = c.server, c.client
+		c.role = p.roleOf(c.client, c.server)
+	}
+	c.parsers[req].Expect(http1.Request)
+	c.parsers[1-req].Expect(http1.Response)
+}
+
+func (p *Pairer) roleOf(client, server netip.AddrPort) exchange.Role {
+	switch {
+	case p.local(server.Addr().Unmap()):
+		return exchange.Server
+	case p.local(client.Addr().Unmap()):
+		return exchange.Client
+	}
+	return exchange.Transit
+}
+
+// missedHead notes that messages of direction d were lost before their heads
+// were read; certain says that there was at least one.
+func (p *Pairer) missedHead(c *conn, d stream.Direction, certain bool) {
+	if !c.sided {
+		return
+	}
+	if d != c.req {
+		if certain {
+			c.missed++
+		}
+		c.gapped, c.missedAt = true, c.sent
+		return
+	}
+	if !certain && c.pipelined {
+		return
+	}
+	n := len(c.queue)
+	if c.overflow == 0 && n < p.cfg.MaxPipelined && (n == 0 || c.queue[n-1].pair != nil) {
+		c.sent++
+		c.queue = append(c.queue, slot{n: c.sent})
+	}
+}
+
+// settle counts what was passed over, and gives up what is not HTTP.
+func (p *Pairer) settle(c *conn) {
+	if c.off {
+		return
+	}
+	if c.sided {
+		for i := range c.parsers {
+			p.count[exchange.SkippedBytes] += c.parsers[i].Skipped()
+		}
+	}
+	limit, starts := uint64(p.cfg.SniffBytes), p.cfg.SniffStarts
+	if !c.handshake {
+		limit *= 256
+	}
+	for i := range c.parsers {
+		q := &c.parsers[i]
+		if !c.sided && (q.Misses() > starts || q.PeekSkipped() > limit) || q.Misses() > 16*starts {
+			p.leave(c, exchange.OtherUnknown)
+			return
+		}
+	}
+}
+
+// Finished implements stream.Handler.
+func (p *Pairer) Finished(sc *stream.Conn, d stream.Direction, time int64) {
+	c, ok := sc.User.(*conn)
+	if !ok || c.off {
+		return
+	}
+	ev := c.parsers[d].Finish()
+	if !c.sided {
+		return
+	}
+	switch {
+	case ev == http1.Missed:
+		p.missedHead(c, d, true)
+	case ev == http1.Nothing:
+	case d == c.req:
+		if ev == http1.End {
+			p.asked(c, false, c.last[d])
+		}
+	case ev == http1.End:
+		p.answered(c, false, c.last[d], time)
+	}
+	p.settle(c)
+}
+
+// Closed implements stream.Handler.
+func (p *Pairer) Closed(sc *stream.Conn, reason stream.CloseReason, time int64) {
+	c, ok := sc.User.(*conn)
+	if !ok {
+		return
+	}
+	sc.User = nil
+	end := closeEnds[reason]
+	if e := c.answering; e != nil {
+		p.finish(e, end, time)
+	}
+	for _, s := range c.queue {
+		if s.pair != nil {
+			p.finish(s.pair, end, time)
+		}
+	}
+	if e := c.asking; e != nil {
+		p.finish(e, end, time)
+	}
+	if !c.off {
+		if !c.sided && (c.turns[0].seen || c.turns[1].seen) {
+			p.leave(c, exchange.OtherUnknown)
+		} else {
+			p.settle(c)
+			p.turnOff(c)
+		}
+	}
+	if cap(c.queue) > 16 {
+		c.queue = nil
+	}
+	if len(p.conns) < 256 {
+		clear(c.queue[:cap(c.queue)])
+		p.conns = append(p.conns, c)
+	}
+}
+
+var closeEnds = [...]exchange.End{
+	stream.ByFIN: exchange.Closed, stream.ByRST: exchange.Closed, stream.ByReuse: exchange.Closed,
+	stream.ByTimeout: exchange.TimedOut, stream.ByEviction: exchange.Evicted, stream.ByDrain: exchange.Drained,
+}
