@@ -187,7 +187,7 @@ hosts it was learned, and above how many requests the rule alerts.`,
 		RunE: show,
 	}
 	cmd.AddCommand(
-		r.withFlags(&cobra.Command{Use: "show", Short: "Show the baseline", Args: cobra.NoArgs, RunE: show}, true),
+		r.withFlags(&cobra.Command{Use: "show", Short: "Show the baseline", Example: "  httpctl baseline show -o json", Args: cobra.NoArgs, RunE: show}, true),
 		newRelearnCommand(w),
 	)
 	return r.withFlags(cmd, true)

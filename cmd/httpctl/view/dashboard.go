@@ -80,43 +80,47 @@ func (s Style) line(t Tone, text string) string {
 // frame draws the header, and as many lists as fit.
 func frame(d *Dashboard, s Style, wide bool) []string {
 	lines := header(d, s)
-	var panels []*panel
-	for i := range d.Tops {
-		panels = append(panels, topPanel(&d.Tops[i]))
-	}
-	if alerts := alertPanel(d, s); len(d.Alerts.Alerts) > 0 {
-		panels = slices.Insert(panels, 0, alerts)
-	} else {
-		panels = append(panels, alerts)
-	}
-	columns := 1
+	// The alerts take the whole width; lists stand in pairs if there is room.
+	inner, each := s, 1
 	if s.Width >= twoColumns {
-		columns = 2
+		inner.Width, each = (s.Width-gutter)/2, 2
 	}
-	room := 0
+	var groups [][]*panel
+	for i := range d.Tops {
+		if i%each == 0 {
+			groups = append(groups, nil)
+		}
+		last := &groups[len(groups)-1]
+		*last = append(*last, topPanel(&d.Tops[i]))
+	}
+	if alerts := []*panel{alertPanel(d, s)}; len(d.Alerts.Alerts) > 0 {
+		groups = slices.Insert(groups, 0, alerts)
+	} else {
+		groups = append(groups, alerts)
+	}
+	shown := len(groups)
 	if s.Height > 0 {
-		room = s.Height - len(lines)
+		shown = allot(groups, s.Height-len(lines))
 	}
-	shown := allot(panels, columns, room, s.Height > 0)
-	inner := s
-	if columns == 2 {
-		inner.Width = (s.Width - gutter) / 2
-	}
-	for i := 0; i < shown; i += columns {
-		left := panels[i].draw(inner, wide)
+	for _, group := range groups[:shown] {
 		lines = append(lines, "")
-		if columns == 1 || i+1 >= shown {
-			lines = append(lines, left...)
-			continue
+		switch {
+		case len(group) == 2:
+			lines = append(lines, beside(group[0].draw(inner, wide), group[1].draw(inner, wide), inner.Width)...)
+		case group[0].name == alertsName:
+			lines = append(lines, group[0].draw(s, wide)...)
+		default:
+			lines = append(lines, group[0].draw(inner, wide)...)
 		}
-		lines = append(lines, beside(left, panels[i+1].draw(inner, wide), inner.Width)...)
 	}
-	if shown < len(panels) {
-		var names []string
-		for _, p := range panels[shown:] {
-			names = append(names, p.name)
+	var rest []string
+	for _, group := range groups[shown:] {
+		for _, p := range group {
+			rest = append(rest, p.name)
 		}
-		lines = append(lines, s.line(Faint, "More in a taller terminal: "+strings.Join(names, ", ")))
+	}
+	if len(rest) > 0 {
+		lines = append(lines, s.line(Faint, "More in a taller terminal: "+strings.Join(rest, ", ")))
 	}
 	return lines
 }
@@ -267,6 +271,9 @@ type panel struct {
 	rows  int      // how many may be drawn
 }
 
+// alertsName is the name of the panel of alerts.
+const alertsName = "alerts"
+
 func topPanel(t *Top) *panel {
 	g := TopGrid(t)
 	g.Other = nil
@@ -289,7 +296,7 @@ func alertPanel(d *Dashboard, s Style) *panel {
 			g.Columns[i].Wide = true
 		}
 	}
-	p := &panel{name: "alerts", grid: g, empty: "none", rows: len(g.Rows)}
+	p := &panel{name: alertsName, grid: g, empty: "none", rows: len(g.Rows)}
 	if len(g.Rows) > 0 {
 		p.foot = []string{alertSummary(&d.Alerts)}
 	}
@@ -312,55 +319,53 @@ func (p *panel) draw(s Style, wide bool) []string {
 	return lines
 }
 
-// allot decides how many panels are shown and how many rows each has, so that
-// they need at most room lines. It gives each a few rows first, then more to
-// all in turn.
-func allot(panels []*panel, columns, room int, limited bool) int {
-	if !limited {
-		return len(panels)
-	}
+// allot decides how many groups of panels are shown and how many rows each
+// panel has, so that they need at most room lines. It gives each a few rows
+// first, then one more to all in turn.
+func allot(groups [][]*panel, room int) (shown int) {
 	const few = 3
-	want := make([]int, len(panels))
-	for i, p := range panels {
-		want[i] = p.rows
-		p.rows = min(p.rows, few)
+	want := map[*panel]int{}
+	for _, group := range groups {
+		for _, p := range group {
+			want[p] = p.rows
+			p.rows = min(p.rows, few)
+		}
 	}
-	need := func(shown int) int {
+	need := func() int {
 		total := 0
-		for i := 0; i < shown; i += columns {
+		for _, group := range groups[:shown] {
 			tallest := 0
-			for _, p := range panels[i:min(i+columns, shown)] {
+			for _, p := range group {
 				tallest = max(tallest, p.height())
 			}
 			total += 1 + tallest
 		}
-		if shown < len(panels) {
+		if shown < len(groups) {
 			total++ // the line that names the rest
 		}
 		return total
 	}
-	shown := len(panels)
-	for shown > 0 && need(shown) > room {
+	shown = len(groups)
+	for shown > 0 && need() > room {
 		shown--
 	}
 	for grew := true; grew; {
 		grew = false
-		for i := 0; i < shown; i += columns {
-			group := panels[i:min(i+columns, shown)]
-			before := make([]int, len(group))
-			for j, p := range group {
-				before[j] = p.rows
-				p.rows = min(p.rows+1, want[i+j])
+		for _, group := range groups[:shown] {
+			var grown []*panel
+			for _, p := range group {
+				if p.rows < want[p] {
+					p.rows++
+					grown = append(grown, p)
+				}
 			}
-			if need(shown) > room {
-				for j, p := range group {
-					p.rows = before[j]
+			if need() > room {
+				for _, p := range grown {
+					p.rows--
 				}
 				continue
 			}
-			for j, p := range group {
-				grew = grew || p.rows > before[j]
-			}
+			grew = grew || len(grown) > 0
 		}
 	}
 	return shown

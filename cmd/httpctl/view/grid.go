@@ -20,7 +20,8 @@ type Kind uint8
 // The kinds of cells, with the Go type that a cell of the kind holds. A nil
 // cell of any kind is absent: "-" in tables, null in JSON, empty in CSV.
 const (
-	Text     Kind = iota // string
+	Text     Kind = iota // string, cut where the width is short
+	Word                 // string of few letters, never cut
 	Number               // int64: 1,234
 	Bytes                // int64: 1.2 KiB
 	Rate                 // float64, per second: 12.3/s
@@ -128,16 +129,16 @@ func machine(cell any) any {
 	return cell
 }
 
-// csvText writes a cell for CSV: as in JSON, without quotes; absent is empty.
-// Lists are separated by spaces, and their pairs written name=value.
+// csvText writes a cell for CSV: as in JSON, but cleaned, as CSV has no
+// escapes and may be read on a terminal; absent is empty. Lists are separated by spaces, and their pairs written name=value.
 func csvText(cell any) string {
 	var parts []string
 	switch v := cell.(type) {
 	case []string:
-		return strings.Join(valid(v), " ")
+		return Clean(strings.Join(v, " "))
 	case []Count:
 		for _, c := range v {
-			parts = append(parts, fmt.Sprintf("%s=%d", machine(c.Name), c.Value))
+			parts = append(parts, fmt.Sprintf("%s=%d", Clean(c.Name), c.Value))
 		}
 		return strings.Join(parts, " ")
 	case []AlertEntry:
@@ -146,11 +147,12 @@ func csvText(cell any) string {
 		}
 		return strings.Join(parts, " ")
 	}
+	if s, ok := cell.(string); ok {
+		return Clean(s)
+	}
 	switch v := machine(cell).(type) {
 	case nil:
 		return ""
-	case string:
-		return v
 	case float64:
 		return strconv.FormatFloat(v, 'f', -1, 64)
 	default:
@@ -159,8 +161,8 @@ func csvText(cell any) string {
 }
 
 // CSV writes the grid as RFC 4180 with a heading. The row of the rest comes
-// last. Strings are as in JSON; whoever opens the file in a spreadsheet should import
-// columns as text.
+// last. Whoever opens the file in a spreadsheet should import columns as text,
+// as a string from the network may look like a formula.
 func (g *Grid) CSV(w io.Writer) error {
 	c := csv.NewWriter(w)
 	record := make([]string, len(g.Columns))
@@ -268,7 +270,7 @@ func (g *Grid) lines(s Style, wide, rule bool) []string {
 	head := make([]string, len(cols))
 	for i, j := range cols {
 		align[i] = tw.AlignRight
-		if k := g.Columns[j].Kind; k == Text || k == Flag || k == List {
+		if k := g.Columns[j].Kind; k == Text || k == Word || k == Flag || k == List {
 			align[i] = tw.AlignLeft
 		}
 		padding[i] = tw.Padding{Right: strings.Repeat(" ", gap), Overwrite: true}
@@ -324,7 +326,7 @@ func (g *Grid) fit(s Style, cols []int, heads []string, texts [][]string, natura
 	if s.Width == 0 {
 		return cols
 	}
-	const least = 12 // columns a text keeps before others are dropped for it
+	const least = 20 // columns a text keeps before others are dropped for it
 	for {
 		need, flexible := -gap, 0 // with the texts cut to the least
 		for _, j := range cols {

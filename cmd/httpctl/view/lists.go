@@ -126,7 +126,7 @@ func WriteBaseline(w io.Writer, f Format, s Style, b *Baseline, width time.Durat
 	case FormatCSV:
 		return g.CSV(w)
 	}
-	vertical := &Grid{Columns: []Column{{Head: "BASELINE"}, {Head: s.Paint(Plain, "")}}}
+	vertical := &Grid{Columns: []Column{{Head: "BASELINE"}, {Head: ""}}}
 	for i, c := range g.Columns {
 		text := s.human(c.Kind, cells[i])
 		r := Row{Cells: []any{c.Head, text}}
@@ -257,7 +257,7 @@ func heading(name string) string {
 // AlertsGrid lays the alert history out, a row for each episode.
 func AlertsGrid(a *Alerts, s Style) *Grid {
 	g := &Grid{Columns: []Column{
-		{Name: "state", Head: "STATE"}, {Name: "scope", Head: "SCOPE", Drop: 7},
+		{Name: "state", Head: "STATE", Kind: Word}, {Name: "scope", Head: "SCOPE", Drop: 7},
 		{Name: "start", Head: "START", Kind: Moment}, {Name: "end", Head: "END", Kind: Moment},
 		{Name: "duration_seconds", Head: "DURATION", Kind: Span},
 		{Name: "baseline", Head: "BASELINE", Kind: Number, Drop: 5}, {Name: "threshold_percent", Head: "THRESHOLD %", Kind: Number, Drop: 6},
@@ -277,7 +277,7 @@ func AlertsGrid(a *Alerts, s Style) *Grid {
 // HostsGrid lays hosts out.
 func HostsGrid(hosts []Host) *Grid {
 	g := &Grid{Columns: []Column{
-		{Name: "name", Head: "HOST"}, {Name: "id", Head: "ID", Wide: true}, {Name: "health", Head: "HEALTH"},
+		{Name: "name", Head: "HOST"}, {Name: "id", Head: "ID", Wide: true}, {Name: "health", Head: "HEALTH", Kind: Word},
 		{Name: "connected", Head: "CONNECTED", Kind: Flag, Drop: 3}, {Name: "covered_through", Head: "COVERED THROUGH", Kind: Moment, Drop: 2},
 		{Name: "rate", Head: "RATE", Kind: Rate}, {Name: "requests", Head: "REQUESTS", Kind: Number},
 		{Name: "open", Head: "OPEN", Kind: Number, Drop: 6}, {Name: "backlog", Head: "BACKLOG", Kind: Number, Drop: 4},

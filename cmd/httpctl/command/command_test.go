@@ -1,0 +1,251 @@
+package command
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+func TestGoldens(t *testing.T) {
+	b := newBench(t)
+	for name, args := range map[string]string{
+		"dashboard-once":      "dashboard --once",
+		"dashboard-once-json": "dashboard --once -o json",
+		"dashboard-filtered":  "dashboard --once --host web-1 --status 5XX,404",
+		"alerts":              "alerts --since 24h",
+		"alerts-json":         "alerts -o json",
+		"alerts-csv":          "alerts -o csv",
+		"top-dimensions":      "top",
+		"top-section":         "top section",
+		"top-section-wide":    "top section -o wide",
+		"top-section-json":    "top section -o json",
+		"hosts":               "hosts",
+		"hosts-json":          "hosts -o json",
+		"baseline":            "baseline",
+		"baseline-json":       "baseline show -o json",
+		"relearn":             "baseline relearn",
+		"help":                "--help",
+		"help-top":            "top --help",
+	} {
+		stdout, stderr, code := b.run(t, strings.Fields(args)...)
+		if code != 0 || stderr != "" {
+			t.Errorf("httpctl %s: exit %d, stderr %q", args, code, stderr)
+		}
+		if strings.Contains(stdout, "\x1b") {
+			t.Errorf("httpctl %s writes escapes: %q", args, stdout)
+		}
+		golden(t, name, stdout)
+	}
+	if b.fake.relearned != 1 {
+		t.Errorf("relearned %d times, want 1", b.fake.relearned)
+	}
+}
+
+// TestAlertsJSONKeys pins the shape that scripts rely on.
+func TestAlertsJSONKeys(t *testing.T) {
+	stdout, _, _ := newBench(t).run(t, "alerts", "-o", "json")
+	var answer map[string]any
+	if err := json.Unmarshal([]byte(stdout), &answer); err != nil {
+		t.Fatal(err)
+	}
+	keys := func(v any) []string {
+		var out []string
+		for k := range v.(map[string]any) {
+			out = append(out, k)
+		}
+		slices.Sort(out)
+		return out
+	}
+	if got, want := keys(answer), []string{"alerts", "average_duration_seconds", "max_duration_seconds"}; !slices.Equal(got, want) {
+		t.Errorf("keys = %v, want %v", got, want)
+	}
+	first := answer["alerts"].([]any)[0]
+	if got, want := keys(first), []string{"baseline", "duration_seconds", "end", "entries", "scope", "start", "state", "threshold_percent"}; !slices.Equal(got, want) {
+		t.Errorf("keys of an alert = %v, want %v", got, want)
+	}
+	entry := first.(map[string]any)["entries"].([]any)[0]
+	if got, want := entry, map[string]any{"time": "2026-03-04T11:57:00.000000005Z", "hits": 111.0}; !reflect.DeepEqual(got, want) {
+		t.Errorf("first entry = %v, want %v", got, want)
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	b := newBench(t)
+	bad := filepath.Join(t.TempDir(), "bad.yaml")
+	if err := os.WriteFile(bad, []byte("timeot: 1s\nmax_keys: 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args string
+		code int
+		text string // in stderr
+	}{
+		{"nonsense", 2, `unknown command "nonsense"`},
+		{"dashbord", 2, "dashboard"},
+		{"alerts --nonsense", 2, "unknown flag: --nonsense"},
+		{"alerts extra", 2, `unknown command "extra"`},
+		{"alerts -o xml", 2, "--output xml: want one of table, wide, json, csv"},
+		{"alerts --since yesterday", 2, "--since yesterday: want how long ago, such as 90m, 24h or 2d"},
+		{"alerts --since 1h --until 2h", 2, "--since 1h is not before --until 2h"},
+		{"alerts --since 2030-01-01T00:00:00Z", 2, "not in the past"},
+		{"top a b", 2, "accepts at most 1 arg"},
+		{"top sektion", 2, `there is no dimension "sektion"; did you mean "section"?`},
+		{"top zzzzzzzzz", 2, "there are: section, server"},
+		{"top section --method GET", 2, "section has no filter method; it has: host, section"},
+		{"top section --status 5yx", 2, "--status 5yx: want a code"},
+		{"top section --role router", 2, "--role router: want server, client or transit"},
+		{"top section --host=", 0, ""},
+		{"config", 2, "config needs a command: check or dump"},
+		{"config check", 2, "accepts 1 arg"},
+		{"config check " + bad, 1, bad + `:1: timeot: there is no such key; did you mean "timeout"?`},
+		{"config check /nonexistent.yaml", 1, "no such file"},
+		{"hosts --aggregator 192.0.2.1:7420", 2, "plain text is for loopback"},
+		{"hosts --aggregator nonsense", 2, "want host:port or unix:/path"},
+		{"hosts --tls-ca x --aggregator 192.0.2.1:7420", 2, "cert_file is missing"},
+		{"version", 0, ""},
+	} {
+		_, stderr, code := b.run(t, strings.Fields(c.args)...)
+		if code != c.code || !strings.Contains(stderr, c.text) {
+			t.Errorf("httpctl %s: exit %d, stderr %q; want exit %d and %q", c.args, code, stderr, c.code, c.text)
+		}
+	}
+}
+
+func TestUnreachable(t *testing.T) {
+	b := newBench(t)
+	b.world.dial = func(context.Context, string) (net.Conn, error) {
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+	}
+	for _, args := range []string{"hosts", "dashboard", "dashboard --once", "top", "alerts", "baseline", "baseline relearn"} {
+		_, stderr, code := b.run(t, strings.Fields(args)...)
+		want := "httpctl: cannot reach the aggregator at 127.0.0.1:7420: dial tcp: connect: connection refused\nStart one ("
+		if code != 3 || !strings.HasPrefix(stderr, want) {
+			t.Errorf("httpctl %s: exit %d, stderr\n%s\nwant exit 3 and\n%s", args, code, stderr, want)
+		}
+	}
+}
+
+func TestQuestions(t *testing.T) {
+	b := newBench(t)
+	b.run(t, "top", "section", "--since", "2h", "--until", "2026-03-04T11:00:00Z", "--section", "Example.org/A", "--domain", "EXAMPLE.org", "-n", "7")
+	q := b.fake.top
+	if q.Range.SinceUnixNs != ns(-2*time.Hour) || q.Range.UntilUnixNs != ns(-time.Hour) || q.Limit != 7 || q.Live {
+		t.Errorf("top asked %v", q)
+	}
+	if len(q.Filters) != 2 || q.Filters[0].Column != "domain" || q.Filters[0].Values[0] != "example.org" || q.Filters[1].Values[0] != "Example.org/A" {
+		t.Errorf("top filters %v", q.Filters)
+	}
+	b.run(t, "top", "section")
+	if q := b.fake.top; q.Range.SinceUnixNs != 0 || q.Range.UntilUnixNs != 0 || !q.Live || q.Limit != 0 {
+		t.Errorf("top asked %v, want an open range, live", q)
+	}
+	b.run(t, "alerts", "--since", "1d")
+	if got, want := b.fake.alerts.Range.SinceUnixNs, ns(-24*time.Hour); got != want {
+		t.Errorf("alerts asked since %d, want %d", got, want)
+	}
+}
+
+func TestColorsOfLists(t *testing.T) {
+	b := newBench(t)
+	b.env["FORCE_COLOR"] = "1"
+	stdout, _, _ := b.run(t, "alerts")
+	if !strings.Contains(stdout, "\x1b[1;31malert") {
+		t.Errorf("FORCE_COLOR: no red alert in %q", stdout)
+	}
+	b.env["FORCE_COLOR"] = ""
+	b.world.size = func() (int, int, bool) { return 40, 10, true }
+	stdout, _, _ = b.run(t, "top", "section")
+	if !strings.Contains(stdout, "\x1b[1m") {
+		t.Errorf("a terminal: no bold heading in %q", stdout)
+	}
+	b.env["NO_COLOR"] = "1"
+	stdout, _, _ = b.run(t, "top", "section")
+	if strings.Contains(stdout, "\x1b") {
+		t.Errorf("NO_COLOR: escapes in %q", stdout)
+	}
+}
+
+func TestConfigCommands(t *testing.T) {
+	b := newBench(t)
+	path := filepath.Join(t.TempDir(), "a.yaml")
+	if err := os.WriteFile(path, []byte("timeout: 5s\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if stdout, stderr, code := b.run(t, "config", "check", path); code != 0 || stdout != path+": no faults\n" {
+		t.Errorf("config check: exit %d, %q, %q", code, stdout, stderr)
+	}
+	b.world.environ = []string{"HTTPCTL_MAX_KEYS=50", "HTTPCTL_TIMEOT=1s"}
+	stdout, stderr, code := b.run(t, "config", "dump", path)
+	if code != 0 || !strings.Contains(stdout, "timeout: 5s # "+path+":1\n") || !strings.Contains(stdout, "max_keys: 50 # environment HTTPCTL_MAX_KEYS\n") {
+		t.Errorf("config dump: exit %d, %q", code, stdout)
+	}
+	if want := `httpctl: environment HTTPCTL_TIMEOT is no setting and was ignored; did you mean "HTTPCTL_TIMEOUT"?` + "\n"; stderr != want {
+		t.Errorf("config dump warns %q, want %q", stderr, want)
+	}
+	dump := filepath.Join(t.TempDir(), "dump.yaml")
+	if err := os.WriteFile(dump, []byte(stdout), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, stderr, code := b.run(t, "config", "check", dump); code != 0 {
+		t.Errorf("config check of a dump: exit %d, %s", code, stderr)
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	b := newBench(t)
+	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
+		if stdout, _, code := b.run(t, "completion", shell); code != 0 || !strings.Contains(stdout, "httpctl") {
+			t.Errorf("completion %s: exit %d, %d bytes", shell, code, len(stdout))
+		}
+	}
+	if stdout, _, _ := b.run(t, "__complete", "top", ""); !strings.HasPrefix(stdout, "section\nserver\n") {
+		t.Errorf("completion of top = %q", stdout)
+	}
+}
+
+func TestEveryCommandHelps(t *testing.T) {
+	var started bool
+	var walk func(*cobra.Command)
+	walk = func(c *cobra.Command) {
+		if c.Name() == "help" || c.Name() == "completion" {
+			return
+		}
+		if c.Short == "" || c.Example == "" {
+			t.Errorf("%s has no short help or example", c.CommandPath())
+		}
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+	}
+	b := newBench(t)
+	walk(newRootCommand(b.world, &started))
+}
+
+func TestVersionText(t *testing.T) {
+	info := &debug.BuildInfo{GoVersion: "go1.26", Main: debug.Module{Version: "v1.2.3"}, Settings: []debug.BuildSetting{
+		{Key: "vcs.revision", Value: "0123456789abcdef"}, {Key: "vcs.time", Value: "2026-01-02T03:04:05Z"}, {Key: "vcs.modified", Value: "true"}}}
+	if got, want := versionText(info), "v1.2.3 (revision 0123456789ab of 2026-01-02T03:04:05Z, modified) go1.26"; got != want {
+		t.Errorf("versionText = %q, want %q", got, want)
+	}
+	if got := versionText(nil); got != "(unknown)" {
+		t.Errorf("versionText(nil) = %q", got)
+	}
+}
+
+func TestErrorTextIsClean(t *testing.T) {
+	if got, want := errorText(errors.New("a\x1b[2J\n\tb\n")), `a\x1b[2J`+"\n  b"; got != want {
+		t.Errorf("errorText = %q, want %q", got, want)
+	}
+}

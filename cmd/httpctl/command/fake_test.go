@@ -1,0 +1,187 @@
+package command
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
+
+	pb "github.com/httpctl/httpctl/proto/httpctl/v1"
+)
+
+var update = flag.Bool("update", false, "write testdata/*.golden anew")
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name+".golden")
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s:\n%s\nwant\n%s", name, got, want)
+	}
+}
+
+var noon = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
+
+func ns(d time.Duration) int64 { return noon.Add(d).UnixNano() }
+
+// fake is an aggregator with fixed answers. It remembers the last questions.
+type fake struct {
+	pb.UnimplementedQueryServiceServer
+	mu        sync.Mutex
+	top       *pb.GetTopRequest
+	dashboard *pb.GetDashboardRequest
+	alerts    *pb.ListAlertsRequest
+	relearned int
+}
+
+func (f *fake) GetTop(_ context.Context, q *pb.GetTopRequest) (*pb.GetTopResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.top = q
+	for _, filter := range q.Filters {
+		if filter.Column == "method" {
+			return nil, status.Error(codes.InvalidArgument, "section has no filter method; it has: host, section")
+		}
+	}
+	return sectionTop(), nil
+}
+
+func sectionTop() *pb.GetTopResponse {
+	return &pb.GetTopResponse{
+		Dimension: sectionDimension(), Total: 30, Range: &pb.Range{SinceUnixNs: ns(-time.Hour), UntilUnixNs: ns(0)},
+		Rows: []*pb.TopRow{
+			{Keys: []string{"example.org/a"}, Cells: []*pb.Cell{{Number: 20}, {Number: ns(-time.Second)}}},
+			{Keys: []string{"example.org/\x1b[31m"}, Cells: []*pb.Cell{{Number: 10}, {Number: ns(-time.Minute)}}},
+		},
+		Other: &pb.TopRow{Cells: []*pb.Cell{{}, {}}},
+	}
+}
+
+func sectionDimension() *pb.Dimension {
+	return &pb.Dimension{Name: "section", Title: "Sections", Keys: []string{"section"}, Filters: []string{"section"}, Columns: []*pb.Column{
+		{Name: "hits", Unit: "{request}", Kind: pb.ColumnKind_COLUMN_KIND_SUM}, {Name: "last_seen", Unit: "ns", Kind: pb.ColumnKind_COLUMN_KIND_MAX}}}
+}
+
+func (f *fake) ListDimensions(context.Context, *pb.ListDimensionsRequest) (*pb.ListDimensionsResponse, error) {
+	return &pb.ListDimensionsResponse{Dimensions: []*pb.Dimension{sectionDimension(),
+		{Name: "server", Title: "Response time", Keys: []string{"server"}, Columns: []*pb.Column{{Name: "hits"}, {Name: "ttfb", Unit: "ns", Kind: pb.ColumnKind_COLUMN_KIND_LATENCY}}}}}, nil
+}
+
+func (f *fake) ListAlerts(_ context.Context, q *pb.ListAlertsRequest) (*pb.ListAlertsResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.alerts = q
+	return &pb.ListAlertsResponse{MaxDurationNs: int64(4 * time.Minute), AverageDurationNs: int64(4 * time.Minute), Alerts: []*pb.Alert{
+		{Scope: "fleet", State: pb.AlertState_ALERT_STATE_ALERT, StartUnixNs: ns(-3*time.Minute) + 5, Baseline: 100, ThresholdPercent: 10,
+			Entries: []*pb.AlertEntry{{TimeUnixNs: ns(-3*time.Minute) + 5, Hits: 111}, {TimeUnixNs: ns(-time.Minute) + 5, Hits: 150, Incomplete: true, LateHits: 3}}},
+		{Scope: "fleet", State: pb.AlertState_ALERT_STATE_DISMISSED, StartUnixNs: ns(-time.Hour), EndUnixNs: ns(-56 * time.Minute), Baseline: 100, ThresholdPercent: 10,
+			Entries: []*pb.AlertEntry{{TimeUnixNs: ns(-time.Hour), Hits: 200}}, JoinedHosts: []string{"web-9"}},
+	}}, nil
+}
+
+func fakeStatus() *pb.GetStatusResponse {
+	baseline, threshold, last := int64(100), int64(110), int64(90)
+	return &pb.GetStatusResponse{
+		TimeUnixNs: ns(0), Version: "v1", IntervalWidthNs: int64(10 * time.Second), WindowWidthNs: int64(2 * time.Minute), RefreshNs: int64(2 * time.Second),
+		RateNow: 1.5, RateAverage: 0.75, IntervalRequests: 15, IntervalStartUnixNs: ns(-10 * time.Second), Requests: 64800,
+		RangeSinceUnixNs: ns(-24 * time.Hour), RangeUntilUnixNs: ns(0), Fleet: &pb.FleetHealth{Reporting: 1},
+		Loss: []*pb.Count{{Name: "kernel_drops", Value: 3}},
+		Alert: &pb.AlertStatus{Scope: "fleet", State: pb.AlertState_ALERT_STATE_NORMAL, SinceUnixNs: ns(-time.Hour), Baseline: &baseline,
+			ThresholdPercent: 10, ThresholdRequests: &threshold, WindowStartUnixNs: ns(-time.Minute), WindowEndUnixNs: ns(time.Minute), WindowRequests: 44, LastRequests: &last},
+	}
+}
+
+func (f *fake) GetStatus(context.Context, *pb.GetStatusRequest) (*pb.GetStatusResponse, error) {
+	return fakeStatus(), nil
+}
+
+func (f *fake) GetDashboard(_ context.Context, q *pb.GetDashboardRequest) (*pb.GetDashboardResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.dashboard = q
+	alerts := &pb.ListAlertsResponse{}
+	return &pb.GetDashboardResponse{Status: fakeStatus(), Tops: []*pb.GetTopResponse{sectionTop()}, Alerts: alerts,
+		Hosts: fakeHosts(), RateHistory: []uint64{10, 20, 15}}, nil
+}
+
+func fakeHosts() []*pb.Host {
+	return []*pb.Host{{Id: "0a", Name: "web-1", Health: pb.HostHealth_HOST_HEALTH_REPORTING, CoveredThroughUnixNs: ns(0), FirstSeenUnixNs: ns(-48 * time.Hour),
+		Version: "v1", Connected: true, Requests: 64800, Rate: 0.75, Counters: []*pb.Count{{Name: "packets", Value: 9}, {Name: "kernel_drops", Value: 3}}}}
+}
+
+func (f *fake) ListHosts(context.Context, *pb.ListHostsRequest) (*pb.ListHostsResponse, error) {
+	return &pb.ListHostsResponse{Hosts: fakeHosts()}, nil
+}
+
+func (f *fake) GetBaseline(context.Context, *pb.GetBaselineRequest) (*pb.GetBaselineResponse, error) {
+	return &pb.GetBaselineResponse{Alert: fakeStatus().Alert, LearnedFromUnixNs: ns(-time.Hour), LearnedUntilUnixNs: ns(-58 * time.Minute),
+		LearnedRequests: 100, CoveredSeconds: 120, LearnedHosts: []string{"web-1"}}, nil
+}
+
+func (f *fake) Relearn(context.Context, *pb.RelearnRequest) (*pb.RelearnResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.relearned++
+	return &pb.RelearnResponse{LearningEndUnixNs: ns(2 * time.Minute)}, nil
+}
+
+// bench runs command lines against a fake aggregator.
+type bench struct {
+	fake  *fake
+	world *world
+	env   map[string]string
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	b := &bench{fake: &fake{}, env: map[string]string{"HTTPCTL_AGGREGATOR": "127.0.0.1:7420", "LANG": "C.UTF-8"}}
+	listener := bufconn.Listen(1 << 20)
+	server := grpc.NewServer()
+	pb.RegisterQueryServiceServer(server, b.fake)
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(listener) }()
+	t.Cleanup(func() {
+		server.Stop()
+		if err := <-done; err != nil && !errors.Is(err, grpc.ErrServerStopped) { // stopped before it began
+			t.Errorf("Serve: %v", err)
+		}
+	})
+	b.world = &world{
+		in: strings.NewReader(""), getenv: func(k string) string { return b.env[k] }, uid: 1000,
+		now: func() time.Time { return noon }, location: time.UTC,
+		size: func() (int, int, bool) { return 0, 0, false },
+		dial: func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) },
+	}
+	return b
+}
+
+// run runs one command line.
+func (b *bench) run(t *testing.T, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	var out, err bytes.Buffer
+	w := *b.world
+	w.out, w.err = &out, &err
+	code = run(t.Context(), args, &w)
+	return out.String(), err.String(), code
+}

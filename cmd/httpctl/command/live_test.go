@@ -1,0 +1,166 @@
+package command
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/httpctl/httpctl/cmd/httpctl/view"
+)
+
+// screen runs RunDashboard in a bubble.
+type screen struct {
+	out, err      bytes.Buffer
+	resized       chan os.Signal
+	width, height int
+	answers       int
+	away          error
+}
+
+func (s *screen) live(terminal bool) Live {
+	return Live{Out: &s.out, Err: &s.err, Format: view.FormatTable, Terminal: terminal, Resized: s.resized, Now: time.Now,
+		Style: func() view.Style { return view.Style{Width: s.width, Height: s.height} }}
+}
+
+func (s *screen) fetch(context.Context) (*view.Dashboard, error) {
+	if s.away != nil {
+		return nil, s.away
+	}
+	s.answers++
+	return &view.Dashboard{Status: view.Status{Time: time.Now(), Interval: 10 * time.Second, Refresh: 2 * time.Second, RateNow: float64(s.answers)}}, nil
+}
+
+// take returns what was written since the last call.
+func take(b *bytes.Buffer) string {
+	defer b.Reset()
+	return b.String()
+}
+
+func TestDashboardRedrawsInPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &screen{width: 80, height: 24, resized: make(chan os.Signal)}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- RunDashboard(ctx, s.live(true), s.fetch) }()
+		synctest.Wait()
+		if got := take(&s.out); !strings.HasPrefix(got, enterScreen+home+"httpctl") || !strings.Contains(got, "now 1.00/s") || !strings.HasSuffix(got, endOfLine+clearBelow) {
+			t.Errorf("first picture = %q", got)
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		got := take(&s.out)
+		if !strings.HasPrefix(got, home+"httpctl") || !strings.Contains(got, "now 2.00/s") || strings.Contains(got, "\x1b[2J") {
+			t.Errorf("second picture = %q", got)
+		}
+		if rows := strings.Count(got, "\n"); rows >= 24 {
+			t.Errorf("%d line ends scroll a terminal of 24", rows)
+		}
+		s.width, s.height = 40, 5
+		s.resized <- syscall.SIGWINCH
+		synctest.Wait()
+		if got := take(&s.out); strings.Count(got, "\r\n") != 4 || s.answers != 2 {
+			t.Errorf("picture after resizing = %q, %d answers", got, s.answers)
+		}
+		s.width, s.height = 200, 24
+		s.away = errors.New("connection\x1b refused\nand more")
+		time.Sleep(6 * time.Second)
+		synctest.Wait()
+		if got := take(&s.out); !strings.Contains(got, "✖ NO ANSWER since 00:00:04 (4s), picture of 00:00:02: connection\\x1b refused and more") || !strings.Contains(got, "now 2.00/s") {
+			t.Errorf("picture while away = %q", got)
+		}
+		s.away = nil
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if got := take(&s.out); strings.Contains(got, "NO ANSWER") || !strings.Contains(got, "now 3.00/s") {
+			t.Errorf("picture after recovery = %q", got)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("RunDashboard = %v, want nil after Ctrl-C", err)
+		}
+		if got := take(&s.out); got != leaveScreen {
+			t.Errorf("last = %q, want the terminal restored", got)
+		}
+	})
+}
+
+func TestDashboardRestoresTheTerminalOnPanic(t *testing.T) {
+	s := &screen{width: 80, height: 24}
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("no panic came through")
+			}
+		}()
+		live := s.live(true)
+		live.Style = func() view.Style { panic("drawing") }
+		_ = RunDashboard(t.Context(), live, s.fetch)
+	}()
+	if got := s.out.String(); !strings.HasSuffix(got, leaveScreen) {
+		t.Errorf("after a panic the screen has %q", got)
+	}
+}
+
+func TestDashboardOnAPipe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &screen{width: 80}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- RunDashboard(ctx, s.live(false), s.fetch) }()
+		time.Sleep(25 * time.Second)
+		synctest.Wait()
+		got := take(&s.out)
+		if strings.Count(got, "httpctl  ") != 3 || strings.Contains(got, "\x1b") {
+			t.Errorf("25 s at 10 s = %q, want three plain dashboards", got)
+		}
+		s.away = errors.New("gone")
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		if got := take(&s.out); got != "" {
+			t.Errorf("while away stdout has %q", got)
+		}
+		s.away = nil
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if got, want := take(&s.err), "httpctl: NO ANSWER since 00:00:30 (0s), picture of 00:00:20: gone\nhttpctl: the aggregator answers again after 20s\n"; got != want {
+			t.Errorf("stderr = %q, want %q", got, want)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("RunDashboard = %v", err)
+		}
+	})
+}
+
+func TestDashboardFirstErrorIsReturned(t *testing.T) {
+	s := &screen{away: errors.New("gone")}
+	if err := RunDashboard(t.Context(), s.live(true), s.fetch); err != s.away || s.out.Len() != 0 {
+		t.Errorf("RunDashboard = %v with %q, want the error and nothing drawn", err, s.out.String())
+	}
+}
+
+func TestLiveOfAWorld(t *testing.T) {
+	b := newBench(t)
+	for _, c := range []struct {
+		terminal bool
+		term     string
+		format   view.Format
+		once     bool
+		want     bool
+	}{
+		{true, "xterm", view.FormatTable, false, true}, {false, "xterm", view.FormatTable, false, false},
+		{true, "dumb", view.FormatTable, false, false}, {true, "xterm", view.FormatJSON, false, false}, {true, "xterm", view.FormatTable, true, false},
+	} {
+		b.world.size = func() (int, int, bool) { return 80, 24, c.terminal }
+		b.env["TERM"] = c.term
+		if got := b.world.live(c.format, c.once).Terminal; got != c.want {
+			t.Errorf("live(%+v).Terminal = %v, want %v", c, got, c.want)
+		}
+	}
+}
