@@ -32,6 +32,14 @@ type TLS struct {
 // IsZero reports whether no file is set: plain text.
 func (t TLS) IsZero() bool { return t.CertFile == "" && t.KeyFile == "" && t.CAFile == "" }
 
+// At returns the settings in force at an address: none on a Unix socket, which the kernel guards.
+func (t TLS) At(address string) TLS {
+	if network, _, err := SplitAddress(address); err == nil && network == "unix" {
+		return TLS{}
+	}
+	return t
+}
+
 // Validate reports settings that contradict each other; it does not open the files.
 func (t TLS) Validate() error {
 	if t.IsZero() {

@@ -1,0 +1,375 @@
+package uplink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/httpctl/httpctl/pkg/bucket"
+	"github.com/httpctl/httpctl/pkg/lifecycle"
+	"github.com/httpctl/httpctl/pkg/security"
+	httpctlv1 "github.com/httpctl/httpctl/proto/httpctl/v1"
+)
+
+type clientStream = grpc.BidiStreamingClient[httpctlv1.DeliverRequest, httpctlv1.DeliverResponse]
+
+// session is one stream. Its state belongs to the goroutine of Uplink.run; a receiver hands it
+// what comes in, and a sender takes from it what goes out, since a stream that the aggregator does not read makes
+// sending wait, and answers must be taken all the same.
+type session struct {
+	u        *Uplink
+	sequence uint64 // of the stream
+	cursor   uint64 // the spool's entries up to here were looked at
+	flight   map[uint64]flying
+	seqs     map[uint64]bool // of the spool, under way
+	bytes    int
+	retryAt  time.Time // no final bucket goes out before
+	retries  int
+
+	provisionalEvery time.Duration // 0: nobody watches
+	provisionalRows  int
+}
+
+// flying is a final bucket under way.
+type flying struct {
+	seq  uint64
+	size int
+	sent time.Time
+}
+
+// session connects and delivers until the stream ends, and returns why.
+func (u *Uplink) session(parent context.Context) error {
+	conn, err := u.dial()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }() // the stream's own end tells more
+	group := lifecycle.NewGroup(parent)
+	defer func() {
+		_ = group.Stop(context.Background()) // cancels the stream, so both goroutines end
+	}()
+	ctx := group.Context()
+	stream, first, err := hello(ctx, conn, u.deps.Identity(), u.deps.Queue.Len())
+	if err != nil {
+		return explain(err)
+	}
+	s := &session{u: u, flight: map[uint64]flying{}, seqs: map[uint64]bool{}}
+	defer u.metrics.inFlight.Set(0)
+	u.back(first.GetVersion())
+	s.settings(first.GetSettings())
+
+	in, out := make(chan *httpctlv1.DeliverResponse), make(chan *httpctlv1.DeliverRequest)
+	ended := make(chan error, 2)
+	group.Go("uplink: receive", func(ctx context.Context) error {
+		for {
+			m, err := stream.Recv()
+			if err != nil {
+				ended <- err
+				return nil
+			}
+			select {
+			case in <- m:
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	})
+	group.Go("uplink: send", func(ctx context.Context) error {
+		for {
+			select {
+			case m := <-out:
+				if err := stream.Send(m); err != nil && !errors.Is(err, io.EOF) { // EOF: Recv knows the reason
+					ended <- err
+					return nil
+				}
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	})
+	err = s.deliver(ctx, in, out, ended)
+	if tooLarge(err) {
+		s.suspect()
+	} else if len(s.flight) == 0 {
+		u.single = false
+	}
+	return explain(err)
+}
+
+// hello opens the stream and returns it with the aggregator's welcome.
+func hello(ctx context.Context, conn *grpc.ClientConn, id Identity, backlog int) (clientStream, *httpctlv1.Welcome, error) {
+	type opened struct {
+		stream  clientStream
+		welcome *httpctlv1.Welcome
+		err     error
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	timer := time.AfterFunc(welcomeWait, func() {
+		cancel(fmt.Errorf("no welcome from the aggregator within %s", welcomeWait))
+	})
+	defer timer.Stop()
+	o := func() (o opened) {
+		if o.stream, o.err = httpctlv1.NewIngestServiceClient(conn).Deliver(ctx); o.err != nil {
+			return o
+		}
+		m := &httpctlv1.Hello{HostId: id.Host[:], Incarnation: id.Incarnation[:], HostName: id.HostName, Version: id.Version, Backlog: uint64(backlog)}
+		o.err = o.stream.Send(&httpctlv1.DeliverRequest{Message: &httpctlv1.DeliverRequest_Hello{Hello: m}})
+		if o.err != nil && !errors.Is(o.err, io.EOF) {
+			return o
+		}
+		answer, err := o.stream.Recv()
+		if o.err = err; err != nil {
+			return o
+		}
+		if o.welcome = answer.GetWelcome(); o.welcome == nil {
+			o.err = errors.New("its first message is not a welcome")
+		}
+		return o
+	}()
+	if o.err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			o.err = cause
+		}
+		cancel(nil)
+	}
+	return o.stream, o.welcome, o.err // ctx ends with its parent
+}
+
+// deliver runs the session: it offers the next message to the sender while it takes what comes in.
+func (s *session) deliver(ctx context.Context, in <-chan *httpctlv1.DeliverResponse, out chan<- *httpctlv1.DeliverRequest, ended <-chan error) error {
+	var (
+		next      *httpctlv1.DeliverRequest // offered to the sender
+		nextProv  time.Time
+		spoolFail time.Time // the spool is not asked before
+	)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		now := time.Now()
+		if next == nil && s.provisionalEvery > 0 && !now.Before(nextProv) {
+			next = s.provisional()
+			nextProv = now.Add(s.provisionalEvery)
+		}
+		if next == nil && !now.Before(s.retryAt) && !now.Before(spoolFail) {
+			var err error
+			if next, err = s.final(now); err != nil {
+				s.u.metrics.spoolErrors.Inc()
+				spoolFail = now.Add(spoolWait)
+			}
+		}
+		// Sleep until something may have to be done.
+		wake := now.Add(answerWait)
+		for _, t := range []time.Time{s.retryAt, spoolFail} {
+			if t.After(now) && t.Before(wake) {
+				wake = t
+			}
+		}
+		if s.provisionalEvery > 0 && nextProv.Before(wake) && next == nil {
+			wake = nextProv
+		}
+		if oldest, ok := s.oldest(); ok {
+			if now.Sub(oldest) >= answerWait {
+				return fmt.Errorf("a bucket is unanswered for %s", answerWait)
+			}
+			if t := oldest.Add(answerWait); t.Before(wake) {
+				wake = t
+			}
+		}
+		timer.Reset(time.Until(wake))
+		var offer chan<- *httpctlv1.DeliverRequest
+		if next != nil {
+			offer = out
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case err := <-ended:
+			return err
+		case offer <- next:
+			next = nil
+		case m := <-in:
+			s.message(m)
+		case <-s.u.deps.Queue.Ready():
+		case <-timer.C:
+		}
+	}
+}
+
+func (s *session) oldest() (t time.Time, ok bool) {
+	for _, f := range s.flight {
+		if !ok || f.sent.Before(t) {
+			t, ok = f.sent, true
+		}
+	}
+	return t, ok
+}
+
+// final takes the next final bucket from the spool into the window, or returns nil if the window is full or nothing waits.
+func (s *session) final(now time.Time) (*httpctlv1.DeliverRequest, error) {
+	limit := window
+	if s.u.single {
+		limit = 1
+	}
+	if len(s.flight) >= limit || s.bytes >= windowBytes {
+		return nil, nil
+	}
+	for {
+		seq, data, err := s.u.deps.Queue.Next(s.cursor)
+		if seq == 0 {
+			if err == nil && len(s.flight) == 0 && s.cursor != 0 && s.u.deps.Queue.Len() > 0 {
+				s.cursor = 0 // the spool was out of service for a while, and has older ones again
+				continue
+			}
+			return nil, err
+		}
+		s.cursor = seq
+		if s.seqs[seq] {
+			continue
+		}
+		if len(data) > int(s.u.cfg.MaxMessageSize) {
+			s.u.metrics.answers.WithLabelValues("too_large").Inc()
+			s.u.log.Error("a bucket is larger than uplink.max_message_size; it is given up and its interval declared unobserved",
+				"size_bytes", len(data), "max_bytes", int64(s.u.cfg.MaxMessageSize))
+			s.settle(nil, nil, []uint64{seq})
+			continue
+		}
+		s.sequence++
+		s.flight[s.sequence] = flying{seq: seq, size: len(data), sent: now}
+		s.seqs[seq] = true
+		s.bytes += len(data)
+		s.u.metrics.sent.Inc()
+		s.u.metrics.sentBytes.Add(float64(len(data)))
+		s.u.metrics.inFlight.Set(float64(len(s.flight)))
+		return request(s.sequence, data), nil
+	}
+}
+
+func request(sequence uint64, data []byte) *httpctlv1.DeliverRequest {
+	return &httpctlv1.DeliverRequest{Message: &httpctlv1.DeliverRequest_Bucket{Bucket: &httpctlv1.Bucket{Sequence: sequence, Data: data}}}
+}
+
+// provisional returns the provisional bucket of now, or nil.
+func (s *session) provisional() *httpctlv1.DeliverRequest {
+	if s.u.deps.Provisional == nil || s.u.single {
+		return nil
+	}
+	b := s.u.deps.Provisional(s.provisionalRows)
+	if b == nil || b.Final {
+		return nil
+	}
+	data, err := bucket.Encode(nil, b)
+	if err != nil || len(data) > maxProvisional {
+		return nil // an error: its final bucket will meet the same one, where it counts
+	}
+	s.sequence++
+	s.u.metrics.provisional.Inc()
+	s.u.metrics.sentBytes.Add(float64(len(data)))
+	return request(s.sequence, data)
+}
+
+// message takes what the aggregator sent. What a newer one may send besides is passed over.
+func (s *session) message(m *httpctlv1.DeliverResponse) {
+	switch m := m.GetMessage().(type) {
+	case *httpctlv1.DeliverResponse_Ack:
+		s.ack(m.Ack)
+	case *httpctlv1.DeliverResponse_Settings:
+		s.settings(m.Settings)
+	}
+}
+
+func (s *session) ack(m *httpctlv1.Ack) {
+	var stored, expired, refused []uint64
+	retry := false
+	for _, r := range m.GetResults() {
+		f, ok := s.flight[r.GetSequence()]
+		if !ok {
+			continue // of a provisional bucket, or not ours
+		}
+		delete(s.flight, r.GetSequence())
+		delete(s.seqs, f.seq)
+		s.bytes -= f.size
+		result := "retry"
+		switch r.GetStatus() {
+		case httpctlv1.BucketStatus_BUCKET_STATUS_STORED:
+			stored, result = append(stored, f.seq), "stored"
+		case httpctlv1.BucketStatus_BUCKET_STATUS_DUPLICATE:
+			stored, result = append(stored, f.seq), "duplicate"
+		case httpctlv1.BucketStatus_BUCKET_STATUS_EXPIRED:
+			expired, result = append(expired, f.seq), "expired"
+		case httpctlv1.BucketStatus_BUCKET_STATUS_REFUSED:
+			refused, result = append(refused, f.seq), "refused"
+			s.u.log.Error("the aggregator refused a bucket; its interval is declared unobserved", "reason", security.CleanText(r.GetReason()))
+		default: // RETRY, and what this agent does not know: keeping the bucket is always right
+			retry = true
+			s.cursor = min(s.cursor, f.seq-1)
+		}
+		s.u.metrics.answers.WithLabelValues(result).Inc()
+	}
+	if len(stored)+len(expired)+len(refused) > 0 {
+		s.settle(stored, expired, refused)
+		s.u.single = false
+		s.retries = 0
+	}
+	if retry {
+		s.retryAt = time.Now().Add(s.u.pause(s.retries))
+		s.retries++
+	}
+	s.u.metrics.inFlight.Set(float64(len(s.flight)))
+}
+
+// settle tells the spool. If it cannot note it now, it does later, and does not offer these buckets again until the agent restarts.
+func (s *session) settle(stored, expired, refused []uint64) {
+	if err := s.u.deps.Queue.Settle(stored, expired, refused); err != nil {
+		s.u.metrics.spoolErrors.Inc()
+	}
+}
+
+// suspect is called when the aggregator ended the stream over a bucket that is larger than it takes. If just one was under
+// way it is that one, and it is given up; else the next session sends one at a time to find it.
+func (s *session) suspect() {
+	if s.u.single && len(s.flight) == 1 {
+		for _, f := range s.flight {
+			s.u.metrics.answers.WithLabelValues("too_large").Inc()
+			s.u.log.Error("a bucket is larger than the aggregator takes (its ingest.max_message_size); it is given up and its interval declared unobserved",
+				"size_bytes", f.size)
+			s.settle(nil, nil, []uint64{f.seq})
+		}
+		s.u.single = false
+		return
+	}
+	s.u.single = true
+}
+
+func (s *session) settings(m *httpctlv1.Settings) {
+	if m == nil {
+		return
+	}
+	s.provisionalEvery = 0
+	if m.GetWatched() {
+		// At least so far apart, whatever the aggregator asks for.
+		s.provisionalEvery = max(200*time.Millisecond, time.Duration(m.GetProvisionalEveryNs()))
+		s.provisionalRows = int(min(m.GetProvisionalRows(), 10_000))
+	}
+	if s.u.deps.OnSettings == nil {
+		return
+	}
+	settings := Settings{
+		IntervalWidth: time.Duration(m.GetIntervalWidthNs()),
+		NextWidth:     time.Duration(m.GetNextIntervalWidthNs()),
+		NextFrom:      m.GetNextFromUnixNs(),
+	}
+	for _, a := range m.GetFleetAddresses() {
+		if addr, ok := netip.AddrFromSlice(a); ok {
+			settings.FleetAddresses = append(settings.FleetAddresses, addr)
+		}
+	}
+	s.u.deps.OnSettings(settings)
+}
+
+func containsFold(s, part string) bool { return strings.Contains(strings.ToLower(s), part) }

@@ -1,0 +1,388 @@
+package ingest
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/httpctl/httpctl/aggregator/store"
+	"github.com/httpctl/httpctl/pkg/bucket"
+	"github.com/httpctl/httpctl/pkg/lifecycle"
+	httpctlv1 "github.com/httpctl/httpctl/proto/httpctl/v1"
+)
+
+// Appender is what the service needs of a store.Store.
+type Appender interface {
+	Append(ctx context.Context, batch []store.Item) ([]store.Result, error)
+}
+
+// Deps are what the service needs from outside. Only Store is required.
+type Deps struct {
+	Store    Appender
+	Log      *slog.Logger
+	Registry prometheus.Registerer
+	// Version of the aggregator, told to agents.
+	Version string
+	// OnStored is called with the headers of buckets that were just stored. It is called by one
+	// goroutine at a time, which stores nothing more until it returns.
+	OnStored func([]*bucket.Header)
+}
+
+// Service implements the gRPC IngestService. New is inert; Start runs it.
+type Service struct {
+	httpctlv1.UnimplementedIngestServiceServer
+
+	cfg     Config
+	deps    Deps
+	log     *slog.Logger
+	metrics *metrics
+	queue   chan *delivery
+	budget  *budget
+	changed chan struct{} // settings or watchers have changed
+
+	mu       sync.Mutex
+	group    *lifecycle.Group // nil before Start
+	agents   map[bucket.ID]*agent
+	settings Settings
+	watch    time.Time // someone watches until then
+	rows     int
+	current  *httpctlv1.Settings // what the agents were told
+	replaced time.Time           // when a replaced stream was last logged
+}
+
+// New checks the settings and returns a service that is not running.
+func New(cfg Config, settings Settings, deps Deps) (*Service, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if deps.Store == nil {
+		return nil, errors.New("ingest needs a store")
+	}
+	s := &Service{
+		cfg: cfg, deps: deps, log: deps.Log, metrics: newMetrics(deps.Registry),
+		queue: make(chan *delivery, batchItems), changed: make(chan struct{}, 1),
+		agents: map[bucket.ID]*agent{}, settings: settings,
+	}
+	s.budget = newBudget(int64(cfg.MaxPending), s.metrics.pending)
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	s.current = s.effective(time.Now())
+	return s, nil
+}
+
+// ServerOptions returns what the gRPC server must be made with for this service: the message bound, and
+// the finding of dead connections.
+func (s *Service) ServerOptions() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.MaxRecvMsgSize(int(s.cfg.MaxMessageSize) + 64), // the envelope around a bucket
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 20 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+	}
+}
+
+// Register adds the service to a gRPC server.
+func (s *Service) Register(r grpc.ServiceRegistrar) { httpctlv1.RegisterIngestServiceServer(r, s) }
+
+// Start begins to take buckets.
+func (s *Service) Start(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.group != nil {
+		return errors.New("ingest is running")
+	}
+	s.group = lifecycle.NewGroup(context.WithoutCancel(ctx)) // ended by Stop
+	s.group.Go("ingest: store buckets", s.commit)
+	s.group.Go("ingest: tell settings", s.tell)
+	return nil
+}
+
+// Stop ends every agent's stream and returns when the service's goroutines are gone. What was not acknowledged
+// stays with the agents. Call it before stopping the gRPC server.
+func (s *Service) Stop(ctx context.Context) error {
+	s.mu.Lock()
+	group := s.group
+	s.mu.Unlock()
+	return group.Stop(ctx)
+}
+
+// Failed gives the error by which the service died, after which it takes no more buckets. It is nil before Start.
+func (s *Service) Failed() <-chan error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.group == nil {
+		return nil
+	}
+	return s.group.Failed()
+}
+
+// SetSettings changes what agents are told, at once.
+func (s *Service) SetSettings(settings Settings) {
+	s.mu.Lock()
+	settings.FleetAddresses = slices.Clone(settings.FleetAddresses)
+	s.settings = settings
+	s.mu.Unlock()
+	s.wake()
+}
+
+// Watch asks agents for provisional buckets of so many rows a table, for that long from now. Calls add up: the
+// longest time and, while it lasts, the most rows count.
+func (s *Service) Watch(ttl time.Duration, rows int) {
+	now := time.Now()
+	s.mu.Lock()
+	if now.After(s.watch) {
+		s.rows = 0
+	}
+	s.rows = max(s.rows, rows)
+	if until := now.Add(ttl); until.After(s.watch) {
+		s.watch = until
+	}
+	s.mu.Unlock()
+	s.wake()
+}
+
+func (s *Service) wake() {
+	select {
+	case s.changed <- struct{}{}:
+	default: // it is awake already
+	}
+}
+
+// effective returns the settings as agents are told them. The caller holds the lock, or nobody else has s.
+func (s *Service) effective(now time.Time) *httpctlv1.Settings {
+	m := &httpctlv1.Settings{
+		IntervalWidthNs:     int64(s.settings.IntervalWidth),
+		NextIntervalWidthNs: int64(s.settings.NextWidth),
+		NextFromUnixNs:      s.settings.NextFrom,
+		ProvisionalEveryNs:  int64(s.settings.ProvisionalEvery),
+	}
+	for _, a := range s.settings.FleetAddresses {
+		m.FleetAddresses = append(m.FleetAddresses, a.AsSlice())
+	}
+	if now.Before(s.watch) {
+		m.Watched, m.ProvisionalRows = true, uint32(max(0, s.rows))
+	}
+	return m
+}
+
+// tell sends settings to every agent when they change, or when nobody watches any more.
+func (s *Service) tell(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.changed:
+		case <-timer.C:
+		}
+		now := time.Now()
+		s.mu.Lock()
+		if m := s.effective(now); !proto.Equal(m, s.current) {
+			s.current = m
+			for _, a := range s.agents {
+				if a.stream != nil {
+					a.stream.setSettings(m)
+				}
+			}
+		}
+		if now.Before(s.watch) {
+			timer.Reset(s.watch.Sub(now))
+		}
+		s.mu.Unlock()
+	}
+}
+
+// Agent is what is known of an agent's connection.
+type Agent struct {
+	Host          bucket.ID
+	Name, Version string // as the agent says: clean them before showing
+	Peer          string // address it connects from
+	Identity      string // its certificate's; "" without TLS
+	Incarnation   bucket.ID
+	Connected     bool
+	Since         time.Time // of the connection, or of its end
+	LastMessage   time.Time
+	// Backlog is how many final buckets its spool held when it connected, less those answered since.
+	Backlog uint64
+}
+
+// Agents returns the agents that are connected, and those that were, by name, then id.
+func (s *Service) Agents() []Agent {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]Agent, 0, len(s.agents))
+	for _, a := range s.agents {
+		list = append(list, a.Agent)
+	}
+	slices.SortFunc(list, func(a, b Agent) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), slices.Compare(a.Host[:], b.Host[:]))
+	})
+	return list
+}
+
+// Provisional returns the newest provisional bucket of each host: of its open interval, not in the store. The buckets are
+// shared: do not change them. Ask the store first and then Provisional: so a bucket that becomes
+// final in between is missed for a moment, and never counted twice.
+func (s *Service) Provisional() []*bucket.Bucket {
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	stale := 3*s.settings.ProvisionalEvery + time.Second
+	var list []*bucket.Bucket
+	for _, a := range s.agents {
+		if a.provisional == nil {
+			continue
+		}
+		if now.Sub(a.provisionalAt) > stale {
+			a.provisional = nil // the agent is away, or nobody watched
+			continue
+		}
+		list = append(list, a.provisional)
+	}
+	slices.SortFunc(list, func(a, b *bucket.Bucket) int { return slices.Compare(a.Host[:], b.Host[:]) })
+	return list
+}
+
+// delivery is one final bucket on its way to the store.
+type delivery struct {
+	item     store.Item
+	sequence uint64
+	stream   *stream
+}
+
+// commit stores what has come in, as many buckets in one transaction as have queued up while the one before
+// was being written: alone a bucket is stored at once, under load the fsync is shared.
+func (s *Service) commit(ctx context.Context) error {
+	var (
+		batch    []*delivery
+		items    []store.Item
+		failures int
+	)
+	for {
+		batch, items = batch[:0], items[:0]
+		var first *delivery
+		select {
+		case <-ctx.Done():
+			return nil
+		case first = <-s.queue:
+		}
+		size := 0
+		for d := first; d != nil; {
+			batch, items = append(batch, d), append(items, d.item)
+			size += len(d.item.Data)
+			d = nil
+			if len(batch) < batchItems && size < batchBytes {
+				select {
+				case d = <-s.queue:
+				default:
+				}
+			}
+		}
+		s.replaceProvisional(items)
+		begin := time.Now()
+		// Not cancelled by Stop: a transaction under way is worth finishing.
+		results, err := s.deps.Store.Append(context.WithoutCancel(ctx), items)
+		s.metrics.appendSeconds.Observe(time.Since(begin).Seconds())
+		s.metrics.batch.Observe(float64(len(batch)))
+		if err == nil && len(results) != len(items) {
+			return fmt.Errorf("the store answered %d results for %d buckets", len(results), len(items))
+		}
+		for i, d := range batch {
+			r := &httpctlv1.BucketResult{Sequence: d.sequence, Status: httpctlv1.BucketStatus_BUCKET_STATUS_RETRY}
+			if err == nil {
+				r.Status, r.Reason = fate(results[i])
+			}
+			s.metrics.buckets.WithLabelValues(label(r.Status)).Inc()
+			s.budget.release(int64(len(d.item.Data)))
+			d.stream.answer(r)
+		}
+		if err == nil {
+			failures = 0
+			s.stored(items, results)
+		} else {
+			s.metrics.storeErrors.Inc()
+			if failures == 0 {
+				s.log.Error("the store failed; agents keep their buckets and send them again", "err", err)
+			}
+			// Meanwhile the queue fills, streams are not read, and agents keep what they have.
+			wait := min(storeWait, 100*time.Millisecond<<min(failures, 10))
+			failures++
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(wait):
+			}
+		}
+		clear(batch) // keep no data alive while idle
+		clear(items)
+	}
+}
+
+// stored tells whoever wants to know which buckets are new.
+func (s *Service) stored(items []store.Item, results []store.Result) {
+	if s.deps.OnStored == nil {
+		return
+	}
+	var headers []*bucket.Header
+	for i, r := range results {
+		if r == store.Stored {
+			headers = append(headers, items[i].Header)
+		}
+	}
+	if len(headers) > 0 {
+		s.deps.OnStored(headers)
+	}
+}
+
+// replaceProvisional drops provisional buckets whose final ones are about to be stored.
+func (s *Service) replaceProvisional(items []store.Item) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, it := range items {
+		a := s.agents[it.Header.Host]
+		if a == nil || a.provisional == nil {
+			continue
+		}
+		p := &a.provisional.Header
+		if p.Name == it.Header.Name || p.Incarnation == it.Header.Incarnation && p.Start < it.Header.Start {
+			a.provisional = nil
+		}
+	}
+}
+
+func fate(r store.Result) (httpctlv1.BucketStatus, string) {
+	switch r {
+	case store.Stored:
+		return httpctlv1.BucketStatus_BUCKET_STATUS_STORED, ""
+	case store.Duplicate:
+		return httpctlv1.BucketStatus_BUCKET_STATUS_DUPLICATE, ""
+	case store.Expired:
+		return httpctlv1.BucketStatus_BUCKET_STATUS_EXPIRED, "its interval is sealed"
+	}
+	return httpctlv1.BucketStatus_BUCKET_STATUS_REFUSED, "another bucket of the same name is stored: a final bucket never changes"
+}
+
+func label(s httpctlv1.BucketStatus) string {
+	switch s {
+	case httpctlv1.BucketStatus_BUCKET_STATUS_STORED:
+		return "stored"
+	case httpctlv1.BucketStatus_BUCKET_STATUS_DUPLICATE:
+		return "duplicate"
+	case httpctlv1.BucketStatus_BUCKET_STATUS_EXPIRED:
+		return "expired"
+	case httpctlv1.BucketStatus_BUCKET_STATUS_REFUSED:
+		return "refused"
+	}
+	return "retry"
+}

@@ -1,0 +1,45 @@
+package ingest
+
+import "github.com/prometheus/client_golang/prometheus"
+
+type metrics struct {
+	agents                          prometheus.Gauge
+	pending                         prometheus.Gauge
+	buckets, rejected               *prometheus.CounterVec
+	bytes, provisional, storeErrors prometheus.Counter
+	badProvisional                  prometheus.Counter
+	batch, appendSeconds            prometheus.Histogram
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	const ns, sub = "httpctl", "ingest"
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: name, Help: help})
+	}
+	m := &metrics{
+		agents:  prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "agents", Help: "Agents connected."}),
+		pending: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "pending_bytes", Help: "Size of the buckets that wait for the store."}),
+		buckets: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "buckets_total",
+			Help: "Final buckets answered, by what became of them."}, []string{"result"}),
+		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "rejected_streams_total",
+			Help: "Streams of agents that were ended by the aggregator, by reason."}, []string{"reason"}),
+		bytes:          counter("received_bytes_total", "Size of the buckets received."),
+		provisional:    counter("provisional_buckets_total", "Provisional buckets received."),
+		badProvisional: counter("bad_provisional_buckets_total", "Provisional buckets left out because they are too large."),
+		storeErrors:    counter("store_errors_total", "Transactions that the store failed; their buckets are sent again."),
+		batch: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: ns, Subsystem: sub, Name: "batch_buckets",
+			Help: "Buckets per transaction.", Buckets: prometheus.ExponentialBuckets(1, 2, 9)}),
+		appendSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: ns, Subsystem: sub, Name: "append_seconds",
+			Help: "Time a transaction took, with its fsync.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 14)}),
+	}
+	for _, result := range []string{"stored", "duplicate", "expired", "refused", "retry"} {
+		m.buckets.WithLabelValues(result) // shown from the start, as 0
+	}
+	for _, reason := range []string{"hello", "full", "identity", "replaced", "protocol"} {
+		m.rejected.WithLabelValues(reason)
+	}
+	if r != nil {
+		r.MustRegister(m.agents, m.pending, m.buckets, m.rejected, m.bytes, m.provisional, m.badProvisional, m.storeErrors, m.batch, m.appendSeconds)
+	}
+	return m
+}

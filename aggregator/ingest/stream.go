@@ -1,0 +1,364 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	"github.com/httpctl/httpctl/aggregator/store"
+	"github.com/httpctl/httpctl/pkg/bucket"
+	"github.com/httpctl/httpctl/pkg/security"
+	httpctlv1 "github.com/httpctl/httpctl/proto/httpctl/v1"
+)
+
+type serverStream = grpc.BidiStreamingServer[httpctlv1.DeliverRequest, httpctlv1.DeliverResponse]
+
+// agent is a host and the state of its connection; guarded by Service.mu.
+type agent struct {
+	Agent
+	stream        *stream // nil while it is away
+	provisional   *bucket.Bucket
+	provisionalAt time.Time
+}
+
+// stream is one agent's stream. A receiver reads and checks; the handler's own goroutine
+// sends, which alone may.
+type stream struct {
+	cancel context.CancelCauseFunc
+	// slots holds a token for each final bucket that was read and not yet answered.
+	slots chan struct{}
+	wake  chan struct{}
+
+	mu       sync.Mutex
+	welcome  *httpctlv1.Welcome
+	settings *httpctlv1.Settings // the newest not yet sent
+	results  []*httpctlv1.BucketResult
+}
+
+func (st *stream) answer(r *httpctlv1.BucketResult) {
+	st.mu.Lock()
+	st.results = append(st.results, r)
+	st.mu.Unlock()
+	st.notify()
+}
+
+func (st *stream) setSettings(m *httpctlv1.Settings) {
+	st.mu.Lock()
+	st.settings = m
+	st.mu.Unlock()
+	st.notify()
+}
+
+func (st *stream) notify() {
+	select {
+	case st.wake <- struct{}{}:
+	default: // the sender is awake already
+	}
+}
+
+// take returns what is to be sent, in order, and how many buckets it answers.
+func (st *stream) take() (out []*httpctlv1.DeliverResponse, answered int) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.welcome != nil {
+		out = append(out, &httpctlv1.DeliverResponse{Message: &httpctlv1.DeliverResponse_Welcome{Welcome: st.welcome}})
+		st.welcome = nil
+	}
+	if st.settings != nil {
+		out = append(out, &httpctlv1.DeliverResponse{Message: &httpctlv1.DeliverResponse_Settings{Settings: st.settings}})
+		st.settings = nil
+	}
+	if len(st.results) > 0 {
+		out = append(out, &httpctlv1.DeliverResponse{Message: &httpctlv1.DeliverResponse_Ack{Ack: &httpctlv1.Ack{Results: st.results}}})
+		answered = len(st.results)
+		st.results = nil
+	}
+	return out, answered
+}
+
+// Deliver implements the IngestService.
+func (s *Service) Deliver(g serverStream) error {
+	s.mu.Lock()
+	group := s.group
+	s.mu.Unlock()
+	if group == nil || group.Context().Err() != nil {
+		return status.Error(codes.Unavailable, "the aggregator is not ready")
+	}
+	ctx, cancel := context.WithCancelCause(g.Context())
+	defer cancel(nil)
+	st := &stream{cancel: cancel, slots: make(chan struct{}, unackedPerStream), wake: make(chan struct{}, 1)}
+	// The receiver ends when this handler returns, since that ends g.
+	group.Go("ingest: receive", func(context.Context) error {
+		cancel(s.receive(ctx, st, g))
+		return nil
+	})
+	for {
+		select {
+		case <-group.Context().Done():
+			return status.Error(codes.Unavailable, "the aggregator is stopping")
+		case <-ctx.Done():
+			if err := context.Cause(ctx); !errors.Is(err, io.EOF) {
+				return err
+			}
+			return nil // the agent said that it is done, and everything was answered
+		case <-st.wake:
+		}
+		out, answered := st.take()
+		for _, m := range out {
+			if err := g.Send(m); err != nil {
+				return err
+			}
+		}
+		for range answered {
+			<-st.slots
+		}
+	}
+}
+
+// receive reads an agent's messages until the stream ends, and returns why it did: io.EOF when the agent
+// closed it and has all its answers.
+func (s *Service) receive(ctx context.Context, st *stream, g serverStream) error {
+	timer := time.AfterFunc(helloWait, func() {
+		s.metrics.rejected.WithLabelValues("hello").Inc()
+		st.cancel(status.Errorf(codes.DeadlineExceeded, "no hello within %s", helloWait))
+	})
+	defer timer.Stop()
+	first, err := g.Recv()
+	if err != nil {
+		return err
+	}
+	timer.Stop()
+	hello := first.GetHello()
+	if hello == nil {
+		s.metrics.rejected.WithLabelValues("protocol").Inc()
+		return status.Error(codes.FailedPrecondition, "the first message must be hello")
+	}
+	a, err := s.admit(g.Context(), st, hello)
+	if err != nil {
+		return err
+	}
+	defer s.leave(a, st)
+	for {
+		m, err := g.Recv()
+		if errors.Is(err, io.EOF) {
+			for range cap(st.slots) { // all tokens: nothing is unanswered
+				select {
+				case st.slots <- struct{}{}:
+				case <-ctx.Done():
+					return context.Cause(ctx)
+				}
+			}
+			return io.EOF
+		}
+		if err != nil {
+			return err
+		}
+		switch m := m.GetMessage().(type) {
+		case *httpctlv1.DeliverRequest_Bucket:
+			err = s.take(ctx, a, st, m.Bucket)
+		case *httpctlv1.DeliverRequest_Hello:
+			s.metrics.rejected.WithLabelValues("protocol").Inc()
+			err = status.Error(codes.FailedPrecondition, "hello may only come first")
+		default: // of a newer agent: what this one must know comes in hello and bucket
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// admit checks who an agent is and makes st the stream of its host.
+func (s *Service) admit(ctx context.Context, st *stream, hello *httpctlv1.Hello) (*agent, error) {
+	reject := func(reason string, code codes.Code, format string, args ...any) (*agent, error) {
+		s.metrics.rejected.WithLabelValues(reason).Inc()
+		return nil, status.Errorf(code, format, args...)
+	}
+	var info Agent
+	if len(hello.GetHostId()) != len(info.Host) || len(hello.GetIncarnation()) != len(info.Incarnation) {
+		return reject("hello", codes.InvalidArgument, "host_id and incarnation must have 16 bytes")
+	}
+	copy(info.Host[:], hello.GetHostId())
+	copy(info.Incarnation[:], hello.GetIncarnation())
+	if info.Host.IsZero() || info.Incarnation.IsZero() {
+		return reject("hello", codes.InvalidArgument, "host_id and incarnation must not be zero")
+	}
+	info.Name, info.Version = hello.GetHostName(), hello.GetVersion()
+	if len(info.Name) > maxName || len(info.Version) > maxName || !utf8.ValidString(info.Name) || !utf8.ValidString(info.Version) {
+		return reject("hello", codes.InvalidArgument, "host_name and version must be UTF-8 of at most %d bytes", maxName)
+	}
+	info.Backlog = hello.GetBacklog()
+	if p, ok := peer.FromContext(ctx); ok {
+		info.Peer = p.Addr.String()
+		if t, ok := p.AuthInfo.(credentials.TLSInfo); ok && len(t.State.PeerCertificates) > 0 {
+			info.Identity = security.PeerIdentity(t.State.PeerCertificates[0])
+		}
+	}
+	now := time.Now()
+	info.Connected, info.Since, info.LastMessage = true, now, now
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := s.agents[info.Host]
+	if a == nil {
+		if !s.makeRoom() {
+			return reject("full", codes.Unavailable, "%d agents are connected, the most that ingest.max_agents allows", s.cfg.MaxAgents)
+		}
+		a = &agent{}
+		s.agents[info.Host] = a
+	} else if a.Identity != info.Identity {
+		return reject("identity", codes.PermissionDenied, "host %s belongs to the certificate of %q, not of %q; "+
+			"if that is meant, restart the aggregator, or remove the agent's host-id file to make it a new host", info.Host, a.Identity, info.Identity)
+	}
+	if old := a.stream; old != nil {
+		s.metrics.rejected.WithLabelValues("replaced").Inc()
+		if a.Incarnation != info.Incarnation && now.Sub(s.replaced) > time.Minute {
+			s.replaced = now
+			s.log.Warn("a second agent with the same host id takes the place of one that is connected: if this repeats, "+
+				"a host was cloned with its state directory; remove the file host-id there on one of them",
+				"host", info.Host, "name", security.CleanText(info.Name), "peer", info.Peer, "previous_peer", a.Peer)
+		}
+		old.cancel(status.Error(codes.Aborted, "a newer stream of this host has taken over"))
+	} else {
+		s.metrics.agents.Inc()
+	}
+	if a.Incarnation != info.Incarnation {
+		a.provisional = nil
+	}
+	a.Agent, a.stream = info, st
+	st.welcome = &httpctlv1.Welcome{Settings: s.current, Version: s.deps.Version}
+	st.notify()
+	return a, nil
+}
+
+// makeRoom sees to it that one more host can be remembered, by forgetting the one that has been away longest.
+// It reports false if all of them are connected.
+func (s *Service) makeRoom() bool {
+	if len(s.agents) < s.cfg.MaxAgents {
+		return true
+	}
+	var oldest *agent
+	for _, a := range s.agents {
+		if a.stream == nil && (oldest == nil || a.Since.Before(oldest.Since)) {
+			oldest = a
+		}
+	}
+	if oldest == nil {
+		return false
+	}
+	delete(s.agents, oldest.Host)
+	return true
+}
+
+// leave notes that a stream has ended, unless another has taken its place.
+func (s *Service) leave(a *agent, st *stream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a.stream != st {
+		return
+	}
+	a.stream, a.Connected, a.Since = nil, false, time.Now()
+	s.metrics.agents.Dec()
+}
+
+// decoders bounds how many buckets are decoded at a time, since one that is made to
+// can take some 100 MB of memory while it is.
+var decoders = make(chan struct{}, runtime.GOMAXPROCS(0))
+
+// take checks a bucket and hands it on. The error ends the stream; a bad bucket alone does not.
+func (s *Service) take(ctx context.Context, a *agent, st *stream, m *httpctlv1.Bucket) error {
+	data := m.GetData()
+	s.metrics.bytes.Add(float64(len(data)))
+	b, bad := decode(data, a.Host)
+	s.mu.Lock()
+	a.LastMessage = time.Now()
+	if bad == nil && b.Final && a.stream == st && a.Backlog > 0 {
+		a.Backlog--
+	}
+	s.mu.Unlock()
+	if bad == nil && !b.Final {
+		s.keepProvisional(a, st, b, len(data))
+		return nil
+	}
+	select {
+	case st.slots <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if bad != nil {
+		s.metrics.buckets.WithLabelValues("refused").Inc()
+		st.answer(&httpctlv1.BucketResult{Sequence: m.GetSequence(), Status: httpctlv1.BucketStatus_BUCKET_STATUS_REFUSED, Reason: bad.Error()})
+		return nil
+	}
+	if err := s.budget.acquire(ctx, int64(len(data))); err != nil {
+		return err
+	}
+	select {
+	case s.queue <- &delivery{item: store.Item{Header: &b.Header, Data: data}, sequence: m.GetSequence(), stream: st}:
+		return nil
+	case <-ctx.Done():
+		s.budget.release(int64(len(data)))
+		return context.Cause(ctx)
+	}
+}
+
+// decode verifies a bucket as a whole, and that it is one that this host may send.
+func decode(data []byte, host bucket.ID) (*bucket.Bucket, error) {
+	decoders <- struct{}{}
+	defer func() { <-decoders }()
+	b, err := bucket.Decode(data)
+	if err != nil {
+		return nil, err
+	}
+	h := &b.Header
+	switch {
+	case h.Host != host:
+		return nil, fmt.Errorf("it is of host %s, the stream of %s", h.Host, host)
+	case h.Incarnation.IsZero():
+		return nil, errors.New("its incarnation is zero")
+	case h.Width < minWidth || h.Width > maxWidth || maxWidth%h.Width != 0:
+		return nil, fmt.Errorf("its width %s does not divide one minute", h.Width)
+	case h.Start <= 0 || h.Start%int64(h.Width) != 0:
+		return nil, fmt.Errorf("its start %d is no multiple of its width %s", h.Start, h.Width)
+	case h.Final && len(h.HostName) > maxName:
+		return nil, fmt.Errorf("its host name has %d bytes, more than %d", len(h.HostName), maxName)
+	}
+	for _, u := range h.Unobserved {
+		if u.From >= u.To {
+			return nil, fmt.Errorf("it declares an empty span [%d, %d)", u.From, u.To)
+		}
+	}
+	if !h.Final {
+		return b, nil
+	}
+	b.Tables = nil // checked; the store keeps the bytes
+	return b, nil
+}
+
+// keepProvisional makes b the provisional bucket of its host, if it is newer than the one there.
+func (s *Service) keepProvisional(a *agent, st *stream, b *bucket.Bucket, size int) {
+	s.metrics.provisional.Inc()
+	if size > maxProvisional {
+		s.metrics.badProvisional.Inc()
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a.stream != st {
+		return // of a stream that was replaced
+	}
+	if p := a.provisional; p != nil && p.Name == b.Name && p.Revision > b.Revision {
+		return
+	}
+	a.provisional, a.provisionalAt = b, time.Now()
+}
