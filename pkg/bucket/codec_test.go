@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"flag"
 	"hash/crc32"
 	"math"
 	"math/rand/v2"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -327,4 +329,33 @@ func FuzzDecode(f *testing.F) {
 			}
 		}
 	})
+}
+
+var update = flag.Bool("update", false, "write testdata/v1.bucket anew")
+
+// TestReadsVersion1 decodes a bucket that an earlier build wrote: spools and
+// stores hold such bytes. It was made by this test with -update.
+func TestReadsVersion1(t *testing.T) {
+	const path = "testdata/v1.bucket"
+	want := randomBucket(6)
+	if *update {
+		data, err := Encode(nil, want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Decode(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Tables) == 0 || !reflect.DeepEqual(canonical(got), canonical(want)) {
+		t.Errorf("%s holds %d tables and %+v, want %d and %+v", path, len(got.Tables), got.Header, len(want.Tables), want.Header)
+	}
 }
