@@ -291,7 +291,7 @@ func (f *Files) Next(p *Packet) error {
 		default:
 			return &Error{Op: "read", Path: path, Err: err}
 		}
-		if err := f.advance(); err != nil {
+		if err := f.advance(); err != nil && !f.closed.Load() {
 			return err
 		}
 	}

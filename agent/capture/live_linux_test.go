@@ -343,6 +343,27 @@ func waitFor(t *testing.T, l *Live, ok func() bool) {
 	}
 }
 
+// Without the capability the error names it, and says how to grant it.
+func TestLiveNoPrivilege(t *testing.T) {
+	runtime.LockOSThread() // never unlocked: the thread is not to be used by others
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		t.Fatal(err)
+	}
+	data[0].Effective &^= 1 << unix.CAP_NET_RAW
+	if err := unix.Capset(&header, &data[0]); err != nil {
+		t.Fatal(err)
+	}
+	cfg := DefaultConfig()
+	cfg.Interfaces = []string{"lo"}
+	_, err := OpenLive(cfg)
+	var e *Error
+	if !errors.As(err, &e) || !errors.Is(err, unix.EPERM) || !strings.Contains(e.Hint, "CAP_NET_RAW") {
+		t.Errorf("OpenLive without the capability = %v, want EPERM and a hint that names CAP_NET_RAW", err)
+	}
+}
+
 func TestPrivilegeHint(t *testing.T) {
 	program, err := os.Executable()
 	if err != nil {

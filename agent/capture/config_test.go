@@ -1,0 +1,38 @@
+package capture
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/httpctl/httpctl/pkg/config"
+)
+
+func TestValidate(t *testing.T) {
+	good := DefaultConfig()
+	if err := good.Validate(); err != nil {
+		t.Errorf("DefaultConfig().Validate() = %v", err)
+	}
+	for _, c := range []struct {
+		key    string
+		change func(*Config)
+	}{
+		{"interfaces", func(c *Config) { c.Interfaces = []string{"a-name-that-is-too-long"} }},
+		{"ports", func(c *Config) { c.Ports = []uint16{0} }},
+		{"ports", func(c *Config) { c.Ports = make([]uint16, maxPorts+1) }},
+		{"ring_size", func(c *Config) { c.RingSize = 32*config.MiB + 1 }},
+		{"ring_size", func(c *Config) { c.RingSize = config.MiB }},
+		{"rings", func(c *Config) { c.Rings = 0 }},
+		{"poll_timeout", func(c *Config) { c.PollTimeout = time.Minute }},
+	} {
+		bad := DefaultConfig()
+		c.change(&bad)
+		if err := bad.Validate(); err == nil || !strings.Contains(err.Error(), c.key+": ") {
+			t.Errorf("Validate() with a bad %s = %v", c.key, err)
+		}
+	}
+	// All faults at once.
+	if err := (&Config{}).Validate(); err == nil || strings.Count(err.Error(), "\n") != 2 {
+		t.Errorf("Config{}.Validate() = %v, want three faults", err)
+	}
+}
