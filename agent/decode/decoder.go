@@ -72,17 +72,27 @@ func (d *Decoder) Decode(p *capture.Packet, s *Segment) bool {
 	return d.count(d.link(p.Link, p.Data, max(p.Length, len(p.Data))))
 }
 
-// count adds the fault, if there is no segment, to the counters.
+// count adds to the counters what was wrong with the packet. An IP header may
+// claim more than the frame has: then the frame was cut before it was captured.
 func (d *Decoder) count(found bool) bool {
-	if !found {
-		switch d.fault {
-		case malformed:
-			d.n[exchange.MalformedPackets]++
-		case undecoded:
-			d.n[exchange.UndecodedPackets]++
+	whole := d.p.Length <= len(d.p.Data)
+	if found {
+		if whole && d.s.Length > len(d.s.Payload) {
+			d.n[exchange.TruncatedPackets]++
 		}
+		return true
 	}
-	return found
+	switch d.fault {
+	case truncated:
+		if whole {
+			d.n[exchange.MalformedPackets]++
+		}
+	case malformed:
+		d.n[exchange.MalformedPackets]++
+	case undecoded:
+		d.n[exchange.UndecodedPackets]++
+	}
+	return false
 }
 
 // Drain gives up the incomplete datagrams, counting their fragments. Call it

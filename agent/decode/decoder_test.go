@@ -191,6 +191,18 @@ func TestTruncated(t *testing.T) {
 	}
 }
 
+// An IP header that claims more than its frame has: what is there is used, and the rest is missed.
+func TestLongerThanFrame(t *testing.T) {
+	frame := segment4().Ethernet()
+	s, ok, n := decodeOne(1, frame[:len(frame)-10])
+	if !ok || s.Length != len(payload) || len(s.Payload) != len(payload)-10 || n[exchange.TruncatedPackets] != 1 {
+		t.Errorf("segment %v: %d bytes of %d, truncated_packets %d, want %d of %d and 1", ok, len(s.Payload), s.Length, n[exchange.TruncatedPackets], len(payload)-10, len(payload))
+	}
+	if _, ok, n = decodeOne(1, frame[:14+20+10]); ok || n[exchange.MalformedPackets] != 1 {
+		t.Errorf("half a TCP header: segment %v, malformed_packets %d, want 1", ok, n[exchange.MalformedPackets])
+	}
+}
+
 func TestTunnelIDs(t *testing.T) {
 	vxlan := func(vni uint32, s testkit.TCP) Segment {
 		got, ok, _ := decodeOne(1, udp4(4789, join([]byte{8, 0, 0, 0}, be32(vni<<8), s.Ethernet())))
