@@ -112,6 +112,9 @@ func (p *Parser) try(b []byte, old int, at At) (int, Event) {
 		p.drop()
 		return 0, Head
 	}
+	if whole, partly := matches(b, "HTTP/"); p.kind == Response && !whole && !partly {
+		return all, p.miss(len(b))
+	}
 	switch {
 	case v == isMore:
 		return all, p.wait(b, old, at)

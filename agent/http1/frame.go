@@ -215,11 +215,11 @@ func (p *Parser) salvage() bool {
 	}
 	if strict && h.fields == 0 {
 		// The beginning of a field will do.
-		i := bytes.IndexByte(b[end:], ':')
-		if i <= 0 {
+		name, _, _ := bytes.Cut(b[end:], []byte{':'})
+		if len(name) == 0 {
 			return false
 		}
-		for _, c := range b[end : end+i] {
+		for _, c := range name {
 			if !isToken[c] {
 				return false
 			}

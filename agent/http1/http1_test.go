@@ -337,7 +337,7 @@ func TestGaps(t *testing.T) {
 		},
 			"GET / 11 host=a ua=\ncut\nmissed\n" + nextIs},
 		{"in a head after a loss", func(r *rig) {
-			r.gap(1).feed("GET / HTTP/1.1\r\nHo").gap(1).feed("GET / HTTP/1.1\r\nHost: a").gap(5).feed(next)
+			r.gap(1).feed("GET / HTTP/1.1\r\nno name").gap(1).feed("GET / HTTP/1.1\r\nHost: a").gap(5).feed(next)
 		},
 			"missed\nmissed\nGET / 11 host= ua=\ncut\nmissed\n" + nextIs},
 		{"between messages", func(r *rig) { r.feed(next).gap(31).feed(next) },

@@ -1,0 +1,321 @@
+package pairing
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/httpctl/httpctl/agent/stream"
+	"github.com/httpctl/httpctl/pkg/exchange"
+)
+
+var (
+	clientEnd = netip.MustParseAddrPort("192.0.2.1:40000")
+	serverEnd = netip.MustParseAddrPort("192.0.2.2:80")
+)
+
+const (
+	up   = stream.ToServer
+	down = stream.ToClient
+)
+
+// rig drives one connection and keeps what the sink was shown.
+type rig struct {
+	t     testing.TB
+	p     *Pairer
+	conn  *stream.Conn
+	count exchange.Counters
+	now   int64
+	seen  []exchange.Exchange // of RequestSeen
+	done  []exchange.Exchange // of Outcome
+	// Sums of the New fields over all events.
+	newReq, newReqWire, newResp, newRespWire uint64
+	progress                                 int
+	last                                     exchange.Observation
+	more                                     bool // what Data returned last
+}
+
+func (r *rig) Observe(o *exchange.Observation) {
+	r.last = *o
+	r.newReq += o.NewRequestBytes
+	r.newReqWire += o.NewRequestWireBytes
+	r.newResp += o.NewResponseBytes
+	r.newRespWire += o.NewResponseWireBytes
+	switch o.Event {
+	case exchange.RequestSeen:
+		r.seen = append(r.seen, *o.Exchange)
+	case exchange.Progress:
+		r.progress++
+	case exchange.Outcome:
+		r.done = append(r.done, *o.Exchange)
+	}
+}
+
+func newRig(t testing.TB) *rig {
+	r := &rig{t: t, now: 1e9}
+	r.p = New(DefaultConfig(), Deps{Sink: r, Counters: &r.count})
+	return r.open(true)
+}
+
+func (r *rig) open(handshake bool) *rig {
+	r.conn = &stream.Conn{ID: 1, Client: clientEnd, Server: serverEnd, Handshake: handshake}
+	r.p.Opened(r.conn, r.now)
+	r.more = true
+	return r
+}
+
+func (r *rig) chunk(d stream.Direction, data []byte, gap uint64) *rig {
+	if !r.more {
+		return r
+	}
+	r.now += 1e6
+	r.more = r.p.Data(r.conn, &stream.Chunk{Dir: d, Data: data, Gap: gap, Time: r.now, Packet: uint64(r.now / 1e6)})
+	r.balance()
+	return r
+}
+
+func (r *rig) up(s string) *rig     { return r.chunk(up, []byte(s), 0) }
+func (r *rig) down(s string) *rig   { return r.chunk(down, []byte(s), 0) }
+func (r *rig) gapUp(n int) *rig     { return r.chunk(up, nil, uint64(n)) }
+func (r *rig) gapDown(n int) *rig   { return r.chunk(down, nil, uint64(n)) }
+func (r *rig) get(path string) *rig { return r.up(getting(path)) }
+func (r *rig) ok(body string) *rig  { return r.down(okay(200, body)) }
+
+func getting(path string) string {
+	return "GET " + path + " HTTP/1.1\r\nHost: example.org\r\n\r\n"
+}
+
+func okay(status int, body string) string {
+	return fmt.Sprintf("HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%s", status, len(body), body)
+}
+
+func (r *rig) fin(d stream.Direction) *rig {
+	r.now += 1e6
+	r.p.Finished(r.conn, d, r.now)
+	r.balance()
+	return r
+}
+
+func (r *rig) close(why stream.CloseReason) *rig {
+	r.now += 1e6
+	r.p.Closed(r.conn, why, r.now)
+	r.more = false
+	r.balance()
+	if r.p.Open() != 0 {
+		r.t.Errorf("%d exchanges open after the connection has closed", r.p.Open())
+	}
+	return r
+}
+
+// balance checks DESIGN section 5's sum.
+func (r *rig) balance() {
+	r.t.Helper()
+	if a, b := r.count[exchange.Requests]+r.count[exchange.UnmatchedResponses], r.count[exchange.Outcomes]+uint64(r.p.Open()); a != b {
+		r.t.Fatalf("requests + responses without request = %d, outcomes + open = %d", a, b)
+	}
+	if got := uint64(len(r.done)); got != r.count[exchange.Outcomes] {
+		r.t.Fatalf("%d outcomes seen, %d counted", got, r.count[exchange.Outcomes])
+	}
+}
+
+// String is one line an exchange, in order of completion.
+func (r *rig) String() string {
+	var b strings.Builder
+	for _, x := range r.done {
+		req, resp := "-", "-"
+		if x.HasRequest {
+			req = x.Method + " " + x.Target
+		}
+		if x.HasResponse {
+			resp = exchange.StatusText(x.Status)
+			if x.Status == 0 {
+				resp = "body"
+			}
+		}
+		fmt.Fprintf(&b, "%s = %s %s\n", req, resp, x.End)
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+const connected = "HTTP/1.1 200 Connection established\r\n\r\n"
+
+// TestPairing: what answers what.
+func TestPairing(t *testing.T) {
+	chunked := "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+	tests := []struct {
+		name string
+		run  func(r *rig)
+		want string
+		// counters that are not zero, besides those of the sum
+		counts map[exchange.Counter]uint64
+	}{
+		{"keep-alive", func(r *rig) { r.get("/1").ok("a").get("/2").ok("b").close(stream.ByFIN) },
+			"GET /1 = 200 complete\nGET /2 = 200 complete", nil},
+		{"pipelined", func(r *rig) {
+			r.up(getting("/1") + getting("/2") + getting("/3")).down(okay(200, "a") + okay(404, "") + okay(500, "c")).close(stream.ByFIN)
+		}, "GET /1 = 200 complete\nGET /2 = 404 complete\nGET /3 = 500 complete", nil},
+		{"unanswered", func(r *rig) { r.get("/1").close(stream.ByRST) }, "GET /1 = - closed", nil},
+		{"timed out, evicted, drained", func(r *rig) {
+			r.get("/1").close(stream.ByTimeout).open(true).get("/2").close(stream.ByEviction).open(true).get("/3").close(stream.ByDrain)
+		}, "GET /1 = - timeout\nGET /2 = - evicted\nGET /3 = - drained", nil},
+		{"response only", func(r *rig) { r.ok("a").ok("b").close(stream.ByFIN) }, "- = 200 complete\n- = 200 complete", nil},
+		{"requests only", func(r *rig) { r.get("/1").get("/2").close(stream.ByFIN) }, "GET /1 = - closed\nGET /2 = - closed", nil},
+		{"HEAD, 204, 304", func(r *rig) {
+			r.up("HEAD /h HTTP/1.1\r\n\r\n").down("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n").
+				get("/n").down("HTTP/1.1 204 No\r\nContent-Length: 9\r\n\r\n").
+				get("/m").down("HTTP/1.1 304 Not\r\nContent-Length: 9\r\n\r\n").get("/x").ok("").close(stream.ByFIN)
+		}, "HEAD /h = 200 complete\nGET /n = 204 complete\nGET /m = 304 complete\nGET /x = 200 complete", nil},
+		{"interim", func(r *rig) {
+			r.up("POST /p HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n").down("HTTP/1.1 100 Continue\r\n\r\n").
+				up("ab").down("HTTP/1.1 102 P\r\n\r\nHTTP/1.1 103 E\r\n\r\n" + okay(201, "")).close(stream.ByFIN)
+		}, "POST /p = 201 complete", map[exchange.Counter]uint64{exchange.InterimResponses: 3}},
+		{"early", func(r *rig) {
+			r.up("POST /p HTTP/1.1\r\nContent-Length: 4\r\n\r\nab").down(okay(413, "no")).up("cd").get("/2").ok("").close(stream.ByFIN)
+		}, "POST /p = 413 complete\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.EarlyResponses: 1}},
+		{"early and never completed", func(r *rig) {
+			r.up("POST /p HTTP/1.1\r\nContent-Length: 4\r\n\r\nab").down(okay(413, "no")).close(stream.ByRST)
+		}, "POST /p = 413 closed", map[exchange.Counter]uint64{exchange.EarlyResponses: 1}},
+		{"until the end", func(r *rig) {
+			r.get("/1").down("HTTP/1.0 200 OK\r\n\r\nabc").down(okay(200, "")).fin(down).close(stream.ByFIN)
+		}, "GET /1 = 200 complete", nil},
+		{"until a reset", func(r *rig) { r.get("/1").down("HTTP/1.0 200 OK\r\n\r\nabc").close(stream.ByRST) }, "GET /1 = 200 closed", nil},
+		{"101", func(r *rig) {
+			r.up("GET /ws HTTP/1.1\r\nUpgrade: websocket\r\n\r\n").down("HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\n\r\n" + okay(200, "")).up("\x81\x01a").close(stream.ByFIN)
+		}, "GET /ws = 101 upgraded", map[exchange.Counter]uint64{exchange.Upgrades: 1, exchange.OtherUpgraded: 1}},
+		{"CONNECT with TLS", func(r *rig) {
+			r.up("CONNECT example.org:443 HTTP/1.1\r\n\r\n").down(connected).up("\x16\x03\x01\x00\x05hello").close(stream.ByFIN)
+		}, "CONNECT example.org:443 = 200 upgraded", map[exchange.Counter]uint64{exchange.Upgrades: 1, exchange.OtherUpgraded: 1}},
+		{"CONNECT with HTTP", func(r *rig) {
+			r.up("CONNECT example.org:80 HTTP/1.1\r\n\r\n").down(connected).get("/in").ok("").close(stream.ByFIN)
+		}, "CONNECT example.org:80 = 200 upgraded\nGET /in = 200 complete", map[exchange.Counter]uint64{exchange.Upgrades: 1}},
+		{"CONNECT refused", func(r *rig) {
+			r.up("CONNECT example.org:80 HTTP/1.1\r\n\r\n").down(okay(407, "no")).get("/2").ok("").close(stream.ByFIN)
+		}, "CONNECT example.org:80 = 407 complete\nGET /2 = 200 complete", nil},
+		{"CONNECT and nothing more", func(r *rig) { r.up("CONNECT a:1 HTTP/1.1\r\n\r\n").down(connected).close(stream.ByFIN) },
+			"CONNECT a:1 = 200 upgraded", map[exchange.Counter]uint64{exchange.Upgrades: 1, exchange.OtherUpgraded: 1}},
+		{"http/0.9", func(r *rig) { r.up("GET /old\r\n").down("<html>").down("HTTP/1.1 200 OK\r\n\r\n").fin(down).close(stream.ByFIN) },
+			"GET /old = body complete", nil},
+		{"http/0.9 asked, 1.1 answered", func(r *rig) { r.up("GET /old\r\n").down("HTT").down("P/1.1 400 Bad\r\nContent-Length: 0\r\n\r\n").close(stream.ByFIN) },
+			"GET /old = 400 complete", nil},
+		{"http/1.1 asked, 0.9 answered", func(r *rig) { r.get("/1").down("<html>no head</html>").fin(down).close(stream.ByFIN) },
+			"GET /1 = - closed", map[exchange.Counter]uint64{exchange.SkippedBytes: 20}},
+		{"SOCKS before it", func(r *rig) {
+			r.up("\x05\x01\x00").down("\x05\x00").up("\x05\x01\x00\x01\xc0\x00\x02\x01\x00\x50").down("\x05\x00\x00\x01\xc0\x00\x02\x01\x00\x50").get("/1").ok("").close(stream.ByFIN)
+		}, "GET /1 = 200 complete", map[exchange.Counter]uint64{exchange.SkippedBytes: 25}},
+		{"smuggling attempt", func(r *rig) {
+			r.up("POST /s HTTP/1.1\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + getting("/x")).down(okay(200, "") + okay(200, "")).close(stream.ByFIN)
+		}, "POST /s = 200 complete\nGET /x = 200 complete", map[exchange.Counter]uint64{exchange.SmugglingSuspects: 1}},
+		{"unframed request", func(r *rig) {
+			r.up("POST /s HTTP/1.1\r\nContent-Length: -6\r\n\r\n" + getting("/x")).down(okay(400, "")).close(stream.ByFIN)
+		}, "POST /s = 400 lost", map[exchange.Counter]uint64{exchange.SmugglingSuspects: 1, exchange.Malformed: 1, exchange.SkippedBytes: 38}},
+
+		// Loss.
+		{"gap in a body", func(r *rig) { r.get("/1").down("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n").gapDown(100).get("/2").ok("").close(stream.ByFIN) },
+			"GET /1 = 200 complete\nGET /2 = 200 complete", nil},
+		{"response lost", func(r *rig) { r.get("/1").gapDown(100).get("/2").ok("").get("/3").ok("").close(stream.ByFIN) },
+			"GET /1 = - lost\nGET /2 = 200 complete\nGET /3 = 200 complete", nil},
+		{"later response lost", func(r *rig) { r.get("/1").ok("").get("/2").gapDown(100).get("/3").ok("").close(stream.ByFIN) },
+			"GET /1 = 200 complete\nGET /2 = - lost\nGET /3 = 200 complete", map[exchange.Counter]uint64{exchange.Resyncs: 1}},
+		{"request lost", func(r *rig) { r.get("/1").ok("").gapUp(50).ok("two").get("/3").ok("").close(stream.ByFIN) },
+			"GET /1 = 200 complete\n- = 200 complete\nGET /3 = 200 complete", map[exchange.Counter]uint64{exchange.Resyncs: 1}},
+		{"request and response lost", func(r *rig) { r.get("/1").ok("").gapDown(50).gapUp(50).get("/3").ok("").close(stream.ByFIN) },
+			"GET /1 = 200 complete\nGET /3 = 200 complete", map[exchange.Counter]uint64{exchange.Resyncs: 2}},
+		{"request and response lost, the other order", func(r *rig) { r.get("/1").ok("").gapUp(50).gapDown(50).get("/3").ok("").close(stream.ByFIN) },
+			"GET /1 = 200 complete\nGET /3 = 200 complete", map[exchange.Counter]uint64{exchange.Resyncs: 2}},
+		{"pipelined response lost", func(r *rig) {
+			r.up(getting("/1") + getting("/2") + getting("/3")).gapDown(40).down(okay(202, "")).down(okay(203, "")).close(stream.ByFIN)
+		}, "GET /1 = - lost\nGET /2 = 202 complete\nGET /3 = 203 complete", nil},
+		{"pipelined request lost", func(r *rig) {
+			r.up(getting("/1") + getting("/2")).gapUp(40).get("/4").down(okay(201, "")).down(okay(202, "")).down(okay(203, "")).down(okay(204, "")).close(stream.ByFIN)
+		}, "GET /1 = 201 complete\nGET /2 = 202 complete\n- = 203 complete\nGET /4 = 204 complete", map[exchange.Counter]uint64{exchange.Resyncs: 1}},
+		{"chunked response cut", func(r *rig) {
+			r.get("/1").down(chunked + "5\r\nhe").gapDown(9).down("HTTP/1.1 200 not a head\r\nX: y\r\n\r\n").get("/2").ok("").close(stream.ByFIN)
+		}, "GET /1 = 200 lost\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.Resyncs: 1, exchange.SkippedBytes: 33}},
+		{"response head lost, its body looks like a head", func(r *rig) {
+			r.get("/1").gapDown(90).down(okay(200, "inner")).get("/2").ok("").close(stream.ByFIN)
+		}, "GET /1 = - lost\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.SkippedBytes: 42}},
+		{"request head lost, its body looks like a head", func(r *rig) {
+			r.get("/1").ok("").gapUp(90).get("/inner").ok("two").get("/3").ok("").close(stream.ByFIN)
+		}, "GET /1 = 200 complete\n- = 200 complete\nGET /3 = 200 complete", map[exchange.Counter]uint64{exchange.Resyncs: 1, exchange.SkippedBytes: 42}},
+		{"interim lost", func(r *rig) {
+			r.up("POST /p HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n").gapDown(25).up("ab").ok("").close(stream.ByFIN)
+		}, "POST /p = 200 complete", nil},
+		{"joined in a body", func(r *rig) {
+			r.close(stream.ByFIN).open(false).down("rest of a page\r\n").down(okay(200, "inner")).get("/1").ok("").close(stream.ByFIN)
+		}, "- = 200 complete\nGET /1 = 200 complete", map[exchange.Counter]uint64{exchange.SkippedBytes: 16}},
+		{"short snaplen", func(r *rig) {
+			for i := range 3 {
+				r.up(fmt.Sprintf("GET /%d HTTP/1.1\r\nHost: example.org\r\nUser-Ag", i)).gapUp(300).down("HTTP/1.1 200 OK\r\nServer").gapDown(2000).gapDown(3000)
+			}
+			r.close(stream.ByFIN)
+		}, "GET /0 = 200 lost\nGET /1 = 200 lost\nGET /2 = 200 lost", map[exchange.Counter]uint64{exchange.Resyncs: 4}},
+		{"garbage between requests", func(r *rig) { r.get("/1").ok("").up("garbage\r\n").down(okay(400, "")).get("/2").ok("").close(stream.ByFIN) },
+			"GET /1 = 200 complete\n- = 400 complete\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.Resyncs: 1, exchange.SkippedBytes: 9}},
+		{"body longer than its length", func(r *rig) {
+			r.get("/1").down(okay(200, "") + "surplus").down("more").get("/2").ok("").close(stream.ByFIN)
+		}, "GET /1 = 200 complete\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.Resyncs: 1, exchange.SkippedBytes: 11}},
+
+		// Other protocols.
+		{"tls", func(r *rig) { r.up("\x16\x03\x01\x00\x05hello").get("/1").close(stream.ByFIN) }, "", map[exchange.Counter]uint64{exchange.OtherTLS: 1}},
+		{"ssh on port 80", func(r *rig) { r.down("SSH-2.0-x\r\n").up("SSH-2.0-y\r\n").close(stream.ByFIN) }, "", map[exchange.Counter]uint64{exchange.OtherSSH: 1}},
+		{"http/2", func(r *rig) { r.up("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").close(stream.ByFIN) }, "", map[exchange.Counter]uint64{exchange.OtherHTTP2: 1}},
+		{"rtsp", func(r *rig) { r.up("DESCRIBE rtsp://a/ RTSP/1.0\r\n\r\n").close(stream.ByFIN) }, "", map[exchange.Counter]uint64{exchange.OtherRTSP: 1}},
+		{"sip", func(r *rig) { r.up("INVITE sip:a SIP/2.0\r\n\r\n").close(stream.ByFIN) }, "", map[exchange.Counter]uint64{exchange.OtherSIP: 1}},
+		{"smtp", func(r *rig) {
+			r.down("220 a ESMTP\r\n")
+			for range 30 {
+				r.up("NOOP\r\n").down("250 ok\r\n")
+			}
+			r.get("/late").close(stream.ByFIN)
+		}, "", map[exchange.Counter]uint64{exchange.OtherUnknown: 1}},
+		{"short and unknown", func(r *rig) { r.up("hello\r\n").close(stream.ByFIN) }, "", map[exchange.Counter]uint64{exchange.OtherUnknown: 1}},
+		{"long and unknown", func(r *rig) {
+			for range 80 {
+				r.up(strings.Repeat("\x01", 1000))
+			}
+			if r.more {
+				r.t.Error("an unknown protocol is still read after 80,000 bytes")
+			}
+			r.close(stream.ByFIN)
+		}, "", map[exchange.Counter]uint64{exchange.OtherUnknown: 1}},
+		{"nothing", func(r *rig) { r.close(stream.ByFIN) }, "", nil},
+	}
+	ignore := map[exchange.Counter]bool{exchange.Requests: true, exchange.Responses: true, exchange.Outcomes: true,
+		exchange.UnmatchedRequests: true, exchange.UnmatchedResponses: true}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRig(t)
+			tt.run(r)
+			if got := r.String(); got != tt.want {
+				t.Errorf("got\n%s\nwant\n%s", got, tt.want)
+			}
+			for c := range exchange.NumCounters {
+				if got := r.count[c]; !ignore[c] && got != tt.counts[c] {
+					t.Errorf("%s = %d, want %d", c, got, tt.counts[c])
+				}
+			}
+			var req, resp, noReq, noResp uint64
+			for _, x := range r.done {
+				if x.HasRequest {
+					req++
+				}
+				if x.HasResponse && x.Status != 0 {
+					resp++
+				}
+				switch x.Unmatched() {
+				case "request":
+					noResp++
+				case "response":
+					noReq++
+				}
+			}
+			for c, want := range map[exchange.Counter]uint64{exchange.Requests: req, exchange.Responses: resp,
+				exchange.UnmatchedRequests: noResp, exchange.UnmatchedResponses: noReq} {
+				if got := r.count[c]; got != want {
+					t.Errorf("%s = %d, want %d", c, got, want)
+				}
+			}
+		})
+	}
+}
