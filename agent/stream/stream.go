@@ -1,5 +1,40 @@
 // Package stream keeps the table of flows and turns their segments into
 // ordered bytes and gaps, in bounded memory.
+//
+// # Order
+//
+// Bytes of one direction come in sequence, each once; of bytes that were sent
+// twice the first delivered copy wins. Across directions they come in causal
+// order: a segment that acknowledges bytes of the other direction waits until
+// those were delivered. So packets that a capture shows out of order, or an
+// acknowledgement that it shows before its data, are not loss.
+//
+// # Waiting
+//
+// What cannot be delivered yet is copied and held. The wait for missing bytes,
+// a hole, ends in a gap when any of these is reached:
+//
+//   - hole_timeout of packet time since the packet that showed the hole (an
+//     eighth of it for a direction of which no packet was ever seen, and no wait
+//     at all after the first such disappointment: half of the traffic is not
+//     captured);
+//   - 256 further packets of the connection, if the receiver acknowledged
+//     bytes beyond the hole: it has them, no retransmission will come, and a
+//     capture that merely reorders does so by less. A hole that the receiver does
+//     not acknowledge is loss in the network, and waits for its retransmission;
+//   - max_flow_buffer bytes held for the connection, or max_buffer for all,
+//     where the hole whose time is up first gives way first.
+//
+// # Ends
+//
+// FIN is delivered in sequence like a byte, RST too if its sequence number is
+// the expected one or up to 1 MiB ahead; what was received is delivered before
+// Closed. An RST slightly behind is what a receiver ignores (RFC 5961 section
+// 3.2): it is believed if the connection is silent for some seconds afterwards. A
+// closed connection leaves a tombstone for some seconds, so that its late packets do
+// not look like a new one. A SYN with another initial sequence number on a live
+// connection ends it ByReuse when the other end answers it or its sender goes on
+// from it, so that a forged one ends nothing.
 package stream
 
 import "net/netip"
@@ -52,20 +87,34 @@ type CloseReason uint8
 const (
 	ByFIN      CloseReason = iota // both directions finished
 	ByRST                         // reset
-	ByReuse                       // a new SYN took its ports
+	ByReuse                       // a new connection took its ports
 	ByTimeout                     // nothing heard for flow_idle_timeout
-	ByEviction                    // flow limit or memory ceiling
+	ByEviction                    // flow limit, or a panic while it was handled
 	ByDrain                       // end of the source
 )
+
+var closeReasons = [...]string{"fin", "rst", "reuse", "timeout", "eviction", "drain"}
+
+// String returns a lower-case word.
+func (r CloseReason) String() string {
+	if int(r) < len(closeReasons) {
+		return closeReasons[r]
+	}
+	return "unknown"
+}
 
 // Handler reads the connections. All calls for one pipeline come from one
 // goroutine, in packet order. Bytes come in causal order: a chunk is delivered after every
 // byte of the other direction that its sender had acknowledged, or those are declared a gap.
+//
+// A handler must not call the table. A panic in a handler costs that
+// connection: it is counted, closed ByEviction and its later bytes are passed over.
 type Handler interface {
 	// Opened is called before the first chunk of a connection that carries bytes.
 	Opened(c *Conn, time int64)
 	// Data delivers the next chunk. Returning false says that the rest of the connection
-	// is of no interest: its bytes are then counted, not ordered nor delivered.
+	// is of no interest: its bytes are then counted, not ordered nor delivered, and only
+	// Closed follows.
 	Data(c *Conn, ch *Chunk) bool
 	// Finished is called when one direction has ended (FIN), after its last chunk.
 	Finished(c *Conn, dir Direction, time int64)

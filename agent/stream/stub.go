@@ -1,3 +1,0 @@
-package stream
-
-type conn struct{}
