@@ -99,8 +99,9 @@ type slot struct {
 	n    uint64 // the value of sent
 }
 
-// turn is what has happened since a direction's last bytes.
-type turn struct{ seen, ownGap, otherData, otherGap bool }
+// turn is what has happened since a direction's last bytes, and whether it
+// was seen at all (bytes or gaps) and has had a gap.
+type turn struct{ seen, holed, ownGap, otherData, otherGap bool }
 
 // mine reports whether the other end has spoken since: whether a new message may
 // begin here. A gap of this direction may hold the beginning of the message,
@@ -160,12 +161,12 @@ func (p *Pairer) Data(sc *stream.Conn, ch *stream.Chunk) bool {
 	at := http1.At{Time: ch.Time, Packet: ch.Packet}
 	own, other := &c.turns[d], &c.turns[1-d]
 	if ch.Data == nil {
-		own.ownGap, own.seen = true, true
+		own.ownGap, own.seen, own.holed = true, true, true
 		other.otherGap = true
 		p.gap(c, d, ch.Gap, at)
 	} else {
 		c.parsers[d].Stretch(p.mayStart(c, d))
-		*own = turn{seen: true}
+		*own = turn{seen: true, holed: own.holed}
 		other.otherData, other.ownGap = true, false
 		c.last[d] = ch.Time
 		p.bytes(c, d, ch.Data, at)
@@ -182,7 +183,7 @@ func (p *Pairer) mayStart(c *conn, d stream.Direction) bool {
 	}
 	if !c.sided {
 		// A handshake of another protocol before the first message.
-		return c.handshake && c.parsers[d].PeekSkipped() < 1024
+		return c.handshake && !c.turns[d].holed && c.parsers[d].PeekSkipped() < 1024
 	}
 	if !c.pipelined {
 		return false

@@ -194,9 +194,13 @@ func TestPairing(t *testing.T) {
 		}, "CONNECT example.org:80 = 407 complete\nGET /2 = 200 complete", nil},
 		{"CONNECT and nothing more", func(r *rig) { r.up("CONNECT a:1 HTTP/1.1\r\n\r\n").down(connected).close(stream.ByFIN) },
 			"CONNECT a:1 = 200 upgraded", map[exchange.Counter]uint64{exchange.Upgrades: 1, exchange.OtherUpgraded: 1}},
-		{"http/0.9", func(r *rig) { r.up("GET /old\r\n").down("<html>").down("HTTP/1.1 200 OK\r\n\r\n").fin(down).close(stream.ByFIN) },
+		{"http/0.9", func(r *rig) {
+			r.up("GET /old\r\n").down("<html>").down("HTTP/1.1 200 OK\r\n\r\n").fin(down).close(stream.ByFIN)
+		},
 			"GET /old = body complete", nil},
-		{"http/0.9 asked, 1.1 answered", func(r *rig) { r.up("GET /old\r\n").down("HTT").down("P/1.1 400 Bad\r\nContent-Length: 0\r\n\r\n").close(stream.ByFIN) },
+		{"http/0.9 asked, 1.1 answered", func(r *rig) {
+			r.up("GET /old\r\n").down("HTT").down("P/1.1 400 Bad\r\nContent-Length: 0\r\n\r\n").close(stream.ByFIN)
+		},
 			"GET /old = 400 complete", nil},
 		{"http/1.1 asked, 0.9 answered", func(r *rig) { r.get("/1").down("<html>no head</html>").fin(down).close(stream.ByFIN) },
 			"GET /1 = - closed", map[exchange.Counter]uint64{exchange.SkippedBytes: 20}},
@@ -211,7 +215,9 @@ func TestPairing(t *testing.T) {
 		}, "POST /s = 400 lost", map[exchange.Counter]uint64{exchange.SmugglingSuspects: 1, exchange.Malformed: 1, exchange.SkippedBytes: 38}},
 
 		// Loss.
-		{"gap in a body", func(r *rig) { r.get("/1").down("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n").gapDown(100).get("/2").ok("").close(stream.ByFIN) },
+		{"gap in a body", func(r *rig) {
+			r.get("/1").down("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n").gapDown(100).get("/2").ok("").close(stream.ByFIN)
+		},
 			"GET /1 = 200 complete\nGET /2 = 200 complete", nil},
 		{"response lost", func(r *rig) { r.get("/1").gapDown(100).get("/2").ok("").get("/3").ok("").close(stream.ByFIN) },
 			"GET /1 = - lost\nGET /2 = 200 complete\nGET /3 = 200 complete", nil},
@@ -250,7 +256,9 @@ func TestPairing(t *testing.T) {
 			}
 			r.close(stream.ByFIN)
 		}, "GET /0 = 200 lost\nGET /1 = 200 lost\nGET /2 = 200 lost", map[exchange.Counter]uint64{exchange.Resyncs: 4}},
-		{"garbage between requests", func(r *rig) { r.get("/1").ok("").up("garbage\r\n").down(okay(400, "")).get("/2").ok("").close(stream.ByFIN) },
+		{"garbage between requests", func(r *rig) {
+			r.get("/1").ok("").up("garbage\r\n").down(okay(400, "")).get("/2").ok("").close(stream.ByFIN)
+		},
 			"GET /1 = 200 complete\n- = 400 complete\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.Resyncs: 1, exchange.SkippedBytes: 9}},
 		{"body longer than its length", func(r *rig) {
 			r.get("/1").down(okay(200, "") + "surplus").down("more").get("/2").ok("").close(stream.ByFIN)
