@@ -65,7 +65,7 @@ type Header struct {
 	// intervals: once every ordinal up to this one has arrived, all that
 	// happened on this host before ClosedThrough is known, but for Unobserved.
 	ClosedThrough int64
-	// Observed is when this incarnation began to watch (nanoseconds): coverage
+	// ObservedFrom is when this incarnation began to watch (nanoseconds): coverage
 	// does not reach back before it.
 	ObservedFrom int64
 	// Unobserved lists spans that the agent declares it did not, or can no

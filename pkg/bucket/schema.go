@@ -33,7 +33,8 @@ type View struct {
 	// that differ in other key columns only are added up.
 	By []string
 	// Hits is the Sum measure by which the list is ranked unless the reader
-	// asks for another, and of which it shows the share.
+	// asks for another, and of which it shows the share. Rows in which it is
+	// 0 are not shown.
 	Hits string
 	// Show lists the further measures to display, in order.
 	Show []string
@@ -54,8 +55,8 @@ type Schema struct {
 	// when the table has too many.
 	Measures []Measure
 	Views    []View
-	// Exact says that the keys are few by construction, so max_keys does not
-	// apply and the table never folds rows. (It still has a hard bound, 16 times max_keys.)
+	// Exact says that the keys are few by construction, so the table folds
+	// rows only beyond 16 times max_keys.
 	Exact bool
 }
 
