@@ -231,15 +231,20 @@ func (s *Service) Agents() []Agent {
 	return list
 }
 
-// Provisional returns the newest provisional bucket of each host: of its open interval, not in the store. The buckets are
-// shared: do not change them. Ask the store first and then Provisional: so a bucket that becomes
+// Provisional is a provisional bucket, shared: do not change it.
+type Provisional struct {
+	Bucket   *bucket.Bucket
+	Received time.Time
+}
+
+// Provisional returns the newest provisional bucket of each host: of its open interval, not in the store. Ask the store first and then Provisional: so a bucket that becomes
 // final in between is missed for a moment, and never counted twice.
-func (s *Service) Provisional() []*bucket.Bucket {
+func (s *Service) Provisional() []Provisional {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	stale := 3*s.settings.ProvisionalEvery + time.Second
-	var list []*bucket.Bucket
+	var list []Provisional
 	for _, a := range s.agents {
 		if a.provisional == nil {
 			continue
@@ -248,9 +253,9 @@ func (s *Service) Provisional() []*bucket.Bucket {
 			a.provisional = nil // the agent is away, or nobody watched
 			continue
 		}
-		list = append(list, a.provisional)
+		list = append(list, Provisional{a.provisional, a.provisionalAt})
 	}
-	slices.SortFunc(list, func(a, b *bucket.Bucket) int { return slices.Compare(a.Host[:], b.Host[:]) })
+	slices.SortFunc(list, func(a, b Provisional) int { return slices.Compare(a.Bucket.Host[:], b.Bucket.Host[:]) })
 	return list
 }
 

@@ -422,7 +422,7 @@ func TestProvisionalWhileWatched(t *testing.T) {
 	}
 	a.service.Watch(time.Second, 7)
 	eventually(t, "a provisional bucket comes", func() bool { return len(a.service.Provisional()) == 1 })
-	p := a.service.Provisional()[0]
+	p := a.service.Provisional()[0].Bucket
 	if p.Final || p.Start != base || p.Counters[exchange.Requests] != 7 {
 		t.Errorf("provisional bucket %+v", p.Header)
 	}
@@ -436,7 +436,7 @@ func TestProvisionalWhileWatched(t *testing.T) {
 	s.Add(makeBucket(s.Host(), inc, 0, 7))
 	eventually(t, "the final is stored and the provisional one gone", func() bool {
 		stored, _ := m.count()
-		return stored == 1 && !slices.ContainsFunc(a.service.Provisional(), func(b *bucket.Bucket) bool { return b.Start == base })
+		return stored == 1 && !slices.ContainsFunc(a.service.Provisional(), func(p ingest.Provisional) bool { return p.Bucket.Start == base })
 	})
 	eventually(t, "nobody watches, and the provisional bucket is dropped", func() bool { return len(a.service.Provisional()) == 0 })
 	if stored, _ := m.count(); stored != 1 {
