@@ -206,6 +206,21 @@ t.yaml:9: agent.nested: time does not run backwards`)
 	}
 }
 
+func TestPlainErrorsBecomeFaults(t *testing.T) {
+	var c Check
+	c.In("capture", errors.Join(errors.New("rings: 0 is not between 1 and 64"), errors.New("no interface is named"), errors.New("a b: c")))
+	c.In("listen", errors.New("aggregator.listen: needs tls"))
+	c.In("tls", nil)
+	var got []string
+	for _, f := range c.Err().(Faults) {
+		got = append(got, f.Key+" | "+f.Problem)
+	}
+	want := []string{"capture.rings | 0 is not between 1 and 64", "capture | no interface is named", "capture | a b: c", "listen | needs tls"}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("faults = %q, want %q", got, want)
+	}
+}
+
 func TestSettingsValidate(t *testing.T) {
 	for _, c := range []struct {
 		change func(*Settings)

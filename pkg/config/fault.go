@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"regexp"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -63,7 +64,8 @@ func (c *Check) That(ok bool, key string, value any, want string) bool {
 }
 
 // In records what the Validate of a nested Config returned, under its key.
-// Faults keep their keys; any other error becomes a fault of key.
+// Faults keep their keys; any other error, and each that errors.Join holds,
+// becomes a fault of key, or of the key below it that its text begins with ("rings: ...").
 func (c *Check) In(key string, err error) {
 	c.faults = append(c.faults, under(key, err)...)
 }
@@ -92,7 +94,7 @@ func under(key string, err error) Faults {
 	if !errors.As(err, &faults) {
 		var f Fault
 		if !errors.As(err, &f) {
-			return Faults{{Key: key, Problem: err.Error()}}
+			return Faults{plainFault(key, err.Error())}
 		}
 		faults = Faults{f}
 	}
@@ -102,6 +104,23 @@ func under(key string, err error) Faults {
 		out[i] = f
 	}
 	return out
+}
+
+// keyed is an error that says its key first, as rooms' Validate methods do.
+var keyed = regexp.MustCompile(`^([a-z][a-z0-9_]*(?:\[[0-9]+\])?(?:\.[a-z][a-z0-9_]*(?:\[[0-9]+\])?)*): `)
+
+// plainFault makes a fault under key of the text of an error. A key that the
+// text begins with becomes part of the path, unless it is key itself.
+func plainFault(key, text string) Fault {
+	m := keyed.FindStringSubmatch(text)
+	if m == nil {
+		return Fault{Key: key, Problem: text}
+	}
+	text = text[len(m[0]):]
+	if m[1] == key || strings.HasSuffix(m[1], "."+key) {
+		return Fault{Key: key, Problem: text}
+	}
+	return Fault{Key: join(key, m[1]), Problem: text}
 }
 
 // join puts the parts of a key path together.

@@ -114,6 +114,8 @@ func TestExitCodes(t *testing.T) {
 		{"hosts --aggregator 192.0.2.1:7420", 2, "plain text is for loopback"},
 		{"hosts --aggregator nonsense", 2, "want host:port or unix:/path"},
 		{"hosts --tls-ca x --aggregator 192.0.2.1:7420", 2, "cert_file is missing"},
+		{"alerts --host web-1", 2, "--host: alerts speaks of the whole fleet and has no filters"},
+		{"hosts --domain example.org", 2, "--domain: hosts can be filtered by host only"},
 		{"version", 0, ""},
 	} {
 		_, stderr, code := b.run(t, strings.Fields(c.args)...)
@@ -154,6 +156,16 @@ func TestQuestions(t *testing.T) {
 	b.run(t, "alerts", "--since", "1d")
 	if got, want := b.fake.alerts.Range.SinceUnixNs, ns(-24*time.Hour); got != want {
 		t.Errorf("alerts asked since %d, want %d", got, want)
+	}
+}
+
+func TestHostsFilter(t *testing.T) {
+	b := newBench(t)
+	for args, want := range map[string]bool{"--host web-1": true, "--host 0a,x": true, "--host web-2": false} {
+		stdout, _, code := b.run(t, append([]string{"hosts"}, strings.Fields(args)...)...)
+		if got := strings.Contains(stdout, "web-1"); code != 0 || got != want {
+			t.Errorf("hosts %s: exit %d, lists web-1: %v, want %v", args, code, got, want)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package command
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,6 +38,7 @@ that were dismissed.`,
 	r.addConnection(cmd)
 	r.addOutput(cmd)
 	r.addRange(cmd)
+	r.addFilters(cmd, []string{}...)
 	return cmd
 }
 
@@ -151,6 +153,11 @@ their agents could not see over the range.`,
 				if err != nil {
 					return err
 				}
+				if len(q.Filters) > 0 { // by host, the only one
+					hosts = slices.DeleteFunc(hosts, func(h view.Host) bool {
+						return !slices.Contains(q.Filters[0].Values, h.Name) && !slices.Contains(q.Filters[0].Values, h.ID)
+					})
+				}
 				return view.WriteHosts(w.out, f, w.style(), hosts)
 			})
 		},
@@ -158,6 +165,7 @@ their agents could not see over the range.`,
 	r.addConnection(cmd)
 	r.addOutput(cmd)
 	r.addRange(cmd)
+	r.addFilters(cmd, "host")
 	return cmd
 }
 

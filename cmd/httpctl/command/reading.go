@@ -23,6 +23,8 @@ type reading struct {
 	output       string
 	since, until string
 	filters      map[string]*[]string
+	name         string   // of the command
+	only         []string // filters that apply; nil is all
 }
 
 // filterColumns are the filters, in the order in which help and titles name them.
@@ -55,11 +57,17 @@ func (r *reading) addRange(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&r.until, "until", "", "end of the range, likewise a `TIME` (default: now)")
 }
 
-func (r *reading) addFilters(cmd *cobra.Command) {
+// addFilters adds the filters. With only, the others are accepted so that
+// question can say which there are; name is the command's, for that message.
+func (r *reading) addFilters(cmd *cobra.Command, only ...string) {
 	r.filters = map[string]*[]string{}
 	for _, c := range filterColumns {
 		r.filters[c.name] = cmd.Flags().StringSlice(c.name, nil, c.help)
+		if only != nil && !slices.Contains(only, c.name) {
+			_ = cmd.Flags().MarkHidden(c.name) // the flag exists
+		}
 	}
+	r.name, r.only = cmd.Name(), only
 	_ = cmd.RegisterFlagCompletionFunc("role", cobra.FixedCompletions([]string{"server", "client", "transit"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
@@ -103,6 +111,12 @@ func (r *reading) question() (q client.Question, err error) {
 	for _, c := range filterColumns {
 		if r.filters == nil || len(*r.filters[c.name]) == 0 {
 			continue
+		}
+		if r.only != nil && !slices.Contains(r.only, c.name) {
+			if len(r.only) == 0 {
+				return q, usagef("--%s: %s speaks of the whole fleet and has no filters", c.name, r.name)
+			}
+			return q, usagef("--%s: %s can be filtered by %s only", c.name, r.name, strings.Join(r.only, ", "))
 		}
 		values := *r.filters[c.name]
 		for i, v := range values {
