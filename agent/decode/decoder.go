@@ -107,8 +107,8 @@ func (d *Decoder) fail(f fault) bool {
 	return false
 }
 
-// short reports that a header of need bytes does not fit into what is left, b
-// of n bytes: the packet is truncated, or it contradicts itself.
+// short fails because less was captured than a header of need bytes. If n, what
+// was there on the wire, has room for it, the packet is truncated; else it contradicts itself.
 func (d *Decoder) short(n, need int) bool {
 	if n >= need {
 		return d.fail(truncated)
