@@ -178,8 +178,11 @@ func (p *Pairer) Data(sc *stream.Conn, ch *stream.Chunk) bool {
 // mayStart reports whether the bytes of d that come now may begin a message
 // although d's parser has lost its place.
 func (p *Pairer) mayStart(c *conn, d stream.Direction) bool {
-	if c.turns[d].mine() || !c.turns[1-d].seen {
+	if c.turns[d].mine() {
 		return true
+	}
+	if !c.turns[1-d].seen && (c.sided || !c.handshake) {
+		return true // only one direction is captured
 	}
 	if !c.sided {
 		// A handshake of another protocol before the first message.
