@@ -33,6 +33,10 @@ type Options struct {
 	// Now tells when a new store is made; nil is time.Now. Nothing else in this
 	// package reads a clock.
 	Now func() time.Time
+
+	// allocSize is by how much the file grows at a time; 0 is 4 MiB: small for
+	// a single host, and a growth (truncate and fsync) is rare for a fleet.
+	allocSize int
 }
 
 // DB is a store in a bbolt file.
@@ -100,6 +104,9 @@ func Open(path string, opts Options) (*DB, error) {
 	if opts.LockTimeout <= 0 {
 		opts.LockTimeout = time.Second
 	}
+	if opts.allocSize == 0 {
+		opts.allocSize = 4 << 20
+	}
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
@@ -155,6 +162,7 @@ func (s *DB) open() (*bbolt.DB, error) {
 		}
 		return nil, fail(s.explain(err))
 	}
+	db.AllocSize = s.opts.allocSize
 	if err := guard(func() error { return s.check(db) }); err != nil {
 		_ = guard(db.Close)
 		return nil, fail(err)

@@ -1,0 +1,155 @@
+package store
+
+import (
+	"errors"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/httpctl/httpctl/pkg/bucket"
+)
+
+const second = int64(time.Second)
+
+// header is ordinal n of an incarnation that began at 100 s, in 10 s intervals.
+func header(incarnation byte, n int) *bucket.Header {
+	start := 100*second + int64(n)*10*second
+	return &bucket.Header{Name: bucket.Name{Host: bucket.ID{1}, Incarnation: bucket.ID{incarnation}, Start: start},
+		Width: 10 * time.Second, Ordinal: uint64(n), Final: true, ClosedThrough: start + 10*second, ObservedFrom: 100 * second}
+}
+
+// TestAnyOrder: whatever the order of arrival, coverage is the end of the
+// ordinals without a hole, and survives encoding at any moment.
+func TestAnyOrder(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 5))
+	for range 50 {
+		r := &HostRecord{}
+		arrived := map[int]bool{}
+		for _, n := range rng.Perm(30) {
+			for range 1 + rng.IntN(2) {
+				r.Note(header(1, n), true, 0, 0)
+			}
+			arrived[n] = true
+			want := int64(0)
+			for i := 0; arrived[i]; i++ {
+				want = header(1, i).ClosedThrough
+			}
+			if r.CoveredThrough != want {
+				t.Fatalf("after %v: CoveredThrough = %d, want %d", arrived, r.CoveredThrough, want)
+			}
+			b, _ := r.AppendBinary(nil)
+			again := &HostRecord{}
+			if err := again.UnmarshalBinary(b); err != nil {
+				t.Fatal(err)
+			}
+			r = again
+		}
+	}
+}
+
+func TestHoles(t *testing.T) {
+	end := func(n int) int64 { return header(1, n).ClosedThrough }
+	t.Run("a store made while the agent ran", func(t *testing.T) {
+		r := &HostRecord{}
+		r.Note(header(1, 500), true, 4000*second, 0)
+		if r.CoveredThrough != end(500) {
+			t.Errorf("CoveredThrough = %d, want %d: what came before was another store's", r.CoveredThrough, end(500))
+		}
+		r.Note(header(1, 502), true, 4000*second, 0)
+		if r.CoveredThrough != end(500) {
+			t.Errorf("CoveredThrough = %d, want it to rest at %d", r.CoveredThrough, end(500))
+		}
+	})
+	t.Run("expired buckets have arrived", func(t *testing.T) {
+		r := &HostRecord{}
+		r.Note(header(1, 0), false, 0, 0)
+		if r.FirstStart != 0 || r.LastEnd != 0 {
+			t.Errorf("an expired bucket is remembered as stored: %+v", r.Host)
+		}
+		r.Note(header(1, 1), true, 0, 0)
+		if r.CoveredThrough != end(1) {
+			t.Errorf("CoveredThrough = %d, want %d", r.CoveredThrough, end(1))
+		}
+	})
+	t.Run("the sealed floor passes", func(t *testing.T) {
+		r := &HostRecord{}
+		r.Note(header(1, 0), true, 0, 0)
+		r.Note(header(1, 2), true, 0, 0)
+		r.Note(header(1, 3), true, 0, header(1, 2).Start)
+		if r.CoveredThrough != end(3) {
+			t.Errorf("CoveredThrough = %d, want %d: ordinal 1 can only expire", r.CoveredThrough, end(3))
+		}
+	})
+	t.Run("declared too short", func(t *testing.T) {
+		r := &HostRecord{}
+		r.Note(header(1, 0), true, 0, 0)
+		h := header(1, 3)
+		h.Unobserved = []bucket.Span{{From: end(0), To: end(1)}}
+		r.Note(h, true, 0, 0)
+		if r.CoveredThrough != end(0) {
+			t.Errorf("CoveredThrough = %d, want %d: ordinal 2 is missing and not declared", r.CoveredThrough, end(0))
+		}
+		h = header(1, 4)
+		h.Unobserved = []bucket.Span{{From: end(1), To: end(2)}}
+		r.Note(h, true, 0, 0)
+		if r.CoveredThrough != end(4) {
+			t.Errorf("CoveredThrough = %d, want %d", r.CoveredThrough, end(4))
+		}
+	})
+	t.Run("an earlier incarnation has a known hole", func(t *testing.T) {
+		r := &HostRecord{}
+		r.Note(header(1, 0), true, 0, 0)
+		r.Note(header(1, 2), true, 0, 0)
+		h := header(2, 5)
+		h.ObservedFrom, h.Ordinal = h.Start, 0
+		r.Note(h, true, 0, 0)
+		if r.CoveredThrough != end(0) || r.Incarnation != (bucket.ID{2}) {
+			t.Errorf("CoveredThrough = %d, incarnation %s; want %d, the newer one", r.CoveredThrough, r.Incarnation, end(0))
+		}
+		r.Note(header(1, 1), true, 0, 0)
+		if r.CoveredThrough != end(5) {
+			t.Errorf("CoveredThrough = %d, want %d once it is filled", r.CoveredThrough, end(5))
+		}
+	})
+}
+
+// TestRecordIsBounded: no order of arrival makes a record grow without bound.
+func TestRecordIsBounded(t *testing.T) {
+	r := &HostRecord{}
+	for n := range 3000 {
+		h := header(byte(n%100), 2*n+1)
+		h.ObservedFrom += int64(n % 100)
+		h.Unobserved = []bucket.Span{{From: h.Start, To: h.Start + 1}}
+		r.Note(h, true, 0, 0)
+	}
+	if b, _ := r.AppendBinary(nil); len(b) > 80<<10 {
+		t.Errorf("record of %d bytes", len(b))
+	}
+}
+
+func FuzzHostRecord(f *testing.F) {
+	r := &HostRecord{}
+	for _, n := range []int{0, 1, 5, 7} {
+		h := header(1, n)
+		h.HostName = "web1"
+		h.Unobserved = []bucket.Span{{From: 1, To: 2}}
+		r.Note(h, true, 0, 0)
+	}
+	b, _ := r.AppendBinary(nil)
+	f.Add(b)
+	f.Add([]byte{})
+	f.Add([]byte{99})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r := &HostRecord{}
+		if err := r.UnmarshalBinary(data); err != nil {
+			if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrVersion) {
+				t.Errorf("UnmarshalBinary(%x) = %v, want ErrCorrupt or ErrVersion", data, err)
+			}
+			return
+		}
+		r.Note(header(1, 3), true, 0, 0)
+		if _, err := r.AppendBinary(nil); err != nil {
+			t.Error(err)
+		}
+	})
+}
