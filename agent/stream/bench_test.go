@@ -23,7 +23,7 @@ func (c *counter) Data(_ *Conn, ch *Chunk) bool {
 func (c *counter) Finished(*Conn, Direction, int64) {}
 func (c *counter) Closed(*Conn, CloseReason, int64) { c.closed++ }
 
-// A stream makes endless segments of many flows: one in five from the client,
+// A traffic makes endless segments of many flows: one in five from the client,
 // of 200 bytes, the others from the server, of 1460.
 type traffic struct {
 	flows   []decode.Flow

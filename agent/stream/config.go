@@ -13,9 +13,9 @@ type Config struct {
 	// MaxFlows is how many connections are tracked at once, half-open and
 	// just-closed ones included. Above it the least recently heard gives way: first
 	// closed ones, then half-open, then those of no interest, then the others
-	// (counter evicted_flows). Default 131072: 16 MiB for the table and
-	// 25 MiB for connections that carry bytes, at which a host with 100,000 clients is not
-	// cut. Raising it costs 140 bytes a connection, 350 with bytes, and what
+	// (counter evicted_flows). Default 131072: 18 MiB for the table and
+	// 16 MiB for connections that carry bytes, at which a host with 100,000 clients is not
+	// cut. Raising it costs 140 bytes a connection, 270 with bytes, and what
 	// the readers of the bytes keep for each.
 	MaxFlows int `yaml:"max_flows"`
 	// MaxBuffer is how many bytes are held in all while missing ones are waited

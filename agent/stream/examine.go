@@ -6,7 +6,8 @@ import "github.com/httpctl/httpctl/agent/decode"
 const maxLength = 1 << 16
 
 // farLimit segments with data in a row far from the expected numbers are
-// a new connection whose SYN was not captured.
+// a new connection whose SYN was not captured, or an old one of which a forged
+// number made the table lose its place.
 const farLimit = 8
 
 // examine takes any segment of a known flow: handshakes, ends, what is out of
@@ -51,7 +52,7 @@ func (t *Table) examine(n uint32, e *entry, dir uint8, s *decode.Segment) {
 		// order. (A single byte would be a keep-alive.)
 		me.next, ahead = seq, 0
 	}
-	if ahead > window || ahead < -window {
+	if ahead > window || ahead < -near {
 		t.strange++
 		if length > 0 {
 			if e.far++; e.far >= farLimit {
@@ -63,7 +64,7 @@ func (t *Table) examine(n uint32, e *entry, dir uint8, s *decode.Segment) {
 	}
 	e.far = 0
 	me.is |= seen
-	hasAck := s.Flags&decode.ACK != 0 && ahead > -near
+	hasAck := s.Flags&decode.ACK != 0
 	if hasAck && (!me.has(acked) || int32(s.Ack-me.ack) > 0) && int32(s.Ack-peer.next) <= window {
 		me.ack = s.Ack
 		me.is |= acked

@@ -112,7 +112,7 @@ func (r *recorder) Closed(c *Conn, reason CloseReason, _ int64) {
 
 func arrow(d Direction) string { return [...]string{">", "<"}[d] }
 
-// A bench of one table and one pair of ends: 192.0.2.1:40000 and 192.0.2.2:80.
+// A rig is one table and one pair of ends: 192.0.2.1:40000 and 192.0.2.2:80.
 type rig struct {
 	*Table
 	rec      *recorder
@@ -537,7 +537,16 @@ func TestTraps(t *testing.T) {
 			r.c(ack, 1, 1, "abc")
 			r.c(ack, -50_000_000, 900_000_000, "x")
 			r.s(ack, 1, 4, "def")
-		}, want: "open, > abc, < def, close drain", duplicate: 1},
+		}, want: "open, > abc, < def, close drain"},
+		{name: "forged number, and the way back", do: func(r *rig) {
+			r.open()
+			r.c(ack, 1, 1, "abc")
+			r.c(ack, 9_000_004, 1, "!")
+			r.wait(3 * time.Second)
+			for i := range 9 {
+				r.c(ack, 4+i, 1, string(rune('0'+i)))
+			}
+		}, want: "open, > abc, > gap 9000000, > !, close reuse, open, > 7, > 8, close drain", gapBytes: 9_000_000, gaps: 1},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
