@@ -533,8 +533,9 @@ func FuzzHTTP1(f *testing.F) {
 			r.method = method
 			for i := 0; i < len(in); {
 				if gap && i >= int(gapAt) && gapLen > 0 {
-					r.gap(uint64(gapLen))
-					i += int(gapLen)
+					n := min(int(gapLen), len(in)-i)
+					r.gap(uint64(n))
+					i += n
 					gap = false
 					continue
 				}

@@ -181,8 +181,10 @@ func (p *Pairer) mayStart(c *conn, d stream.Direction) bool {
 	if c.turns[d].mine() {
 		return true
 	}
-	if !c.turns[1-d].seen && (c.sided || !c.handshake) {
-		return true // only one direction is captured
+	// Perhaps only one direction is captured. That of requests shows it by
+	// looking pipelined, below.
+	if !c.turns[1-d].seen && (c.sided && d != c.req || !c.sided && !c.handshake) {
+		return true
 	}
 	if !c.sided {
 		// A handshake of another protocol before the first message.
