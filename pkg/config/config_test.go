@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -157,7 +158,7 @@ func TestFaults(t *testing.T) {
 		{"timeout: 1s\ntimeout: 2s\n", `t.yaml:2: mapping key "timeout" already defined at [1:1]`},
 		{strings.Repeat("[", 100), `t.yaml:1: nested deeper than 64 levels`},
 		{strings.Repeat("- ", 100) + "a", `t.yaml:1: nested deeper than 64 levels`},
-		{strings.Repeat("#", maxFileBytes+1), `t.yaml: the file is larger than 1MiB`},
+		{strings.Repeat("#", maxFileBytes+1), `t.yaml: the file is larger than 256KiB`},
 	} {
 		_, err := Parse("t.yaml", []byte(c.text), nil, Section{"agent", &room{}})
 		if err == nil || err.Error() != c.want {
@@ -203,6 +204,17 @@ t.yaml:8: agent.blocks: 100 is not allowed: want less than 100
 t.yaml:9: agent.nested: time does not run backwards`)
 	if err == nil || err.Error() != want {
 		t.Errorf("Validate:\n%v\nwant\n%s", err, want)
+	}
+}
+
+func TestManyFaultsAreCutShort(t *testing.T) {
+	var text strings.Builder
+	for i := range 150 {
+		fmt.Fprintf(&text, "unknown%d: 1\n", i)
+	}
+	_, err := Parse("t.yaml", []byte(text.String()), nil)
+	if lines := strings.Split(err.Error(), "\n"); len(lines) != 101 || lines[100] != "and 50 more" {
+		t.Errorf("%d lines, the last %q; want 101, the last \"and 50 more\"", len(lines), lines[len(lines)-1])
 	}
 }
 
@@ -384,7 +396,11 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r := &room{}
+		begin := time.Now()
 		file, err := Parse("t.yaml", data, nil, Section{"agent", r})
+		if d := time.Since(begin); d > 5*time.Second {
+			t.Fatalf("%d bytes took %v", len(data), d)
+		}
 		if err != nil {
 			return
 		}

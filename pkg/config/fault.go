@@ -42,11 +42,18 @@ func (f Fault) Error() string {
 // Faults is every fault that was found, in the order of the file's keys.
 type Faults []Fault
 
-// Error returns one line for each fault.
+// maxShown bounds the lines of an error: who has more faults than that will
+// check the file again after mending these.
+const maxShown = 100
+
+// Error returns one line for each of the first 100 faults, and how many more there are.
 func (f Faults) Error() string {
-	lines := make([]string, len(f))
-	for i := range f {
+	lines := make([]string, min(len(f), maxShown))
+	for i := range lines {
 		lines[i] = f[i].Error()
+	}
+	if more := len(f) - maxShown; more > 0 {
+		lines = append(lines, fmt.Sprintf("and %d more", more))
 	}
 	return strings.Join(lines, "\n")
 }
