@@ -337,3 +337,20 @@ func TestIdle(t *testing.T) {
 		t.Errorf("%d flows, want 0", r.Flows())
 	}
 }
+
+// BenchmarkHostile is the dearest order of segments: one byte each, backwards,
+// with a hole after every one, on one flow whose buffer is always full.
+func BenchmarkHostile(b *testing.B) {
+	var counters exchange.Counters
+	t := New(DefaultConfig(), &counter{}, &counters)
+	s := decode.Segment{Flow: flowOf(1), Time: 1e18, Flags: ack, Seq: 1, Payload: []byte("x"), Length: 1}
+	t.Segment(&s)
+	i := uint32(0)
+	b.ReportAllocs()
+	for b.Loop() {
+		i++
+		s.Time += 1000
+		s.Seq = 1 + 2*(i/6000*6000+6000-i%6000)
+		t.Segment(&s)
+	}
+}

@@ -274,6 +274,7 @@ func (t *Table) revive(n uint32, e *entry, dir uint8, s *decode.Segment, length 
 	default:
 		if d := int32(s.Seq - me.next); me.has(known) && d > -near && d < near {
 			t.late += uint64(length)
+			t.touch(n, e) // its sender does not know that it is over
 			return false
 		}
 	}

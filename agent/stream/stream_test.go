@@ -333,6 +333,15 @@ func TestTraps(t *testing.T) {
 			r.s(syn|ack, 0, 1, "")
 			r.c(syn, 0, 0, "")
 		}, want: "open, > abc, > fin, < def, < fin, close fin", late: 3},
+		{name: "data sent again long after the end", do: func(r *rig) {
+			r.open()
+			r.s(fin|ack, 1, 1, "200")
+			r.c(fin|ack, 1, 5, "GET")
+			for pause := 200 * time.Millisecond; pause < 28*time.Second; pause *= 2 {
+				r.wait(pause)
+				r.c(fin|ack, 1, 5, "GET")
+			}
+		}, want: "open, < 200, < fin, > GET, > fin, close fin", late: 24},
 		{name: "RST in order", do: func(r *rig) {
 			r.open()
 			r.c(ack, 1, 1, "abc")

@@ -49,10 +49,13 @@ const window = 1 << 30
 // connection may be, and how far behind any segment: a usual window. A random number is within by 1 in 2,048.
 const near = 1 << 20
 
-// linger is how long a closed connection is remembered, and how long
-// an RST that may have been ignored has to be followed by silence: a late FIN is sent again
-// after 0.2, 0.6, 1.4 and 3 s.
-const linger = 5e9
+// linger is how long a closed connection is remembered after its last packet
+// with data: the pauses between retransmissions double, and one after 26 s is the eighth.
+const linger = 30e9
+
+// silence is what has to follow an RST that may have been ignored: four
+// retransmissions of Linux (0.2 + 0.4 + 0.8 + 1.6 s) fit into it.
+const silence = 5e9
 
 // spareConns bounds the Conns that are kept to be used again.
 const spareConns = 4096
@@ -343,7 +346,7 @@ func (t *Table) expire() {
 		return
 	}
 	t.due = t.now + t.grain
-	for s, timeout := range [states]int64{half: t.halfOpen, live: t.idle, quiet: t.idle, suspect: linger, closed: linger} {
+	for s, timeout := range [states]int64{half: t.halfOpen, live: t.idle, quiet: t.idle, suspect: silence, closed: linger} {
 		for n := t.lists[s].head; n != 0 && t.now-t.at(n).last >= timeout; n = t.lists[s].head {
 			reason := ByTimeout
 			if state(s) == suspect {
