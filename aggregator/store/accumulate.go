@@ -81,14 +81,9 @@ func (a *Accumulator) Add(t *bucket.Table) error {
 		a.skipped++
 		return nil
 	case a.added == 0 || t.Schema.Version > a.schema.Version:
-		if err := a.bind(&t.Schema); err != nil {
+		if err := a.begin(&t.Schema); err != nil {
 			return err
 		}
-		a.skipped += a.added
-		a.added, a.floor, a.pruned, a.folded = 0, 0, 0, 0
-		clear(a.rows)
-		a.other = bucket.Row{}
-		a.addValues(&a.other, &a.other) // makes its columns
 	case t.Schema.Version < a.schema.Version || !sameColumns(&a.schema, &t.Schema):
 		a.skipped++
 		return nil
@@ -125,6 +120,38 @@ func (a *Accumulator) Add(t *bucket.Table) error {
 		a.prune()
 	}
 	return nil
+}
+
+// merge adds what b has added up, of the same plan. b is only read, and must
+// not have pruned: a row that it lacks has then nothing but its floor in it.
+func (a *Accumulator) merge(b *Accumulator) {
+	a.skipped += b.skipped
+	if b.added == 0 {
+		return
+	}
+	switch {
+	case a.added == 0 || b.schema.Version > a.schema.Version:
+		_ = a.begin(&b.schema) // cannot fail: b has bound the same columns
+	case b.schema.Version < a.schema.Version || !sameColumns(&a.schema, &b.schema):
+		a.skipped += b.added
+		return
+	}
+	a.added += b.added
+	a.floor = add(a.floor, b.floor)
+	a.folded += b.folded
+	a.addValues(&a.other, &b.other)
+	for key, r := range b.rows {
+		sum := a.rows[key]
+		if sum == nil {
+			sum = &sumRow{Row: bucket.Row{Keys: r.Keys}, err: a.pruned}
+			a.rows[key] = sum
+		}
+		a.addValues(&sum.Row, &r.Row)
+		sum.err += r.err
+	}
+	if len(a.rows) > a.limit {
+		a.prune()
+	}
 }
 
 // Skipped counts the tables left out for their version or columns.
@@ -166,6 +193,19 @@ func SortRows(rows []*bucket.Row, measure int) {
 		}
 		return slices.Compare(x.Keys, y.Keys)
 	})
+}
+
+// begin starts a sum of tables of a schema; what was added of an older one is skipped.
+func (a *Accumulator) begin(s *bucket.Schema) error {
+	if err := a.bind(s); err != nil {
+		return err
+	}
+	a.skipped += a.added
+	a.added, a.floor, a.pruned, a.folded = 0, 0, 0, 0
+	clear(a.rows)
+	a.other = bucket.Row{}
+	a.addValues(&a.other, &a.other) // makes its columns
+	return nil
 }
 
 // bind finds the plan's columns in s.

@@ -55,12 +55,7 @@ func (c *Collector) Add(b *bucket.Bucket) error {
 	s.hosts[b.Host] = struct{}{}
 	s.Counters.Add(&b.Counters)
 	s.Covered = extend(s.Covered, bucket.Span{From: b.Start, To: b.End()})
-	for _, u := range b.Unobserved {
-		u.From, u.To = max(u.From, s.Start), min(u.To, s.End)
-		if u.From < u.To {
-			s.Unobserved = extend(s.Unobserved, u)
-		}
-	}
+	s.declare(b.Unobserved)
 	if c.plan.Table == "" {
 		return nil
 	}
@@ -68,6 +63,55 @@ func (c *Collector) Add(b *bucket.Bucket) error {
 		return s.sum.Add(t)
 	}
 	return nil
+}
+
+// declare notes unobserved spans; Answer clips them.
+func (s *collected) declare(spans []bucket.Span) {
+	for _, u := range spans {
+		if u.From < u.To {
+			s.Unobserved = extend(s.Unobserved, u)
+		}
+	}
+}
+
+// Merge adds what o has collected. Both must have the same plan, without Step,
+// but for From and To, of which o's lie within. o is only read, and may be merged
+// many times. o must be Whole.
+func (c *Collector) Merge(o *Collector) {
+	for key, from := range o.slices {
+		s := c.slices[key]
+		if s == nil {
+			s = c.slice(&bucket.Header{Name: bucket.Name{Host: key.host, Start: c.plan.From}})
+		}
+		s.sum.merge(from.sum)
+		s.Buckets += from.Buckets
+		s.Counters.Add(&from.Counters)
+		for h := range from.hosts {
+			s.hosts[h] = struct{}{}
+		}
+		for _, span := range from.Covered {
+			s.Covered = extend(s.Covered, span)
+		}
+		s.declare(from.Unobserved)
+	}
+}
+
+// Rows counts the rows held, as a measure of memory.
+func (c *Collector) Rows() (n int) {
+	for _, s := range c.slices {
+		n += 1 + len(s.sum.rows)
+	}
+	return n
+}
+
+// Whole reports whether nothing was damaged and no row had to be dropped.
+func (c *Collector) Whole() bool {
+	for _, s := range c.slices {
+		if s.sum.pruned > 0 {
+			return false
+		}
+	}
+	return len(c.damaged) == 0
 }
 
 // Damage notes that something of the interval was left out.
@@ -84,6 +128,10 @@ func (c *Collector) Answer() *Answer {
 			s.Hosts = append(s.Hosts, h)
 		}
 		slices.SortFunc(s.Hosts, CompareID)
+		for i := range s.Unobserved {
+			u := &s.Unobserved[i]
+			u.From, u.To = max(u.From, s.Start), min(u.To, s.End)
+		}
 		s.Covered, s.Unobserved = MergeSpans(s.Covered), MergeSpans(s.Unobserved)
 		a.Slices = append(a.Slices, s.Slice)
 	}

@@ -295,6 +295,7 @@ func (s *DB) Purge(ctx context.Context, t int64) (int, error) {
 		if err != nil {
 			return total, err
 		}
+		s.sums.changeAll()
 		total += n
 		if n < perTx {
 			return total, nil

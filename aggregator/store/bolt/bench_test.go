@@ -66,13 +66,19 @@ func BenchmarkQuery(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	for name, plan := range map[string]store.Plan{
-		"headers": {},
-		"top":     {Table: "routes", By: []string{"section"}, Where: []store.Condition{{Column: "mirror", Values: []string{"0"}}}},
-	} {
-		b.Run("1h/hosts=10/"+name, func(b *testing.B) {
+	top := store.Plan{Table: "routes", By: []string{"section"}, Where: []store.Condition{{Column: "mirror", Values: []string{"0"}}}}
+	for _, q := range []struct {
+		name string
+		plan store.Plan
+		cold bool
+	}{{"headers", store.Plan{}, true}, {"top/cold", top, true}, {"top/again", top, false}} {
+		b.Run("1h/hosts=10/"+q.name, func(b *testing.B) {
+			plan := q.plan
 			plan.From, plan.To = storetest.At(0), storetest.At(intervals)
 			for b.Loop() {
+				if q.cold {
+					s.sums.changeAll()
+				}
 				a, err := s.Query(ctx, plan)
 				if err != nil || a.Slices[0].Buckets != hosts*intervals {
 					b.Fatal(err, len(a.Slices))

@@ -58,6 +58,8 @@ type DB struct {
 	// without a commit. Guarded by writing.
 	unproven bool
 
+	sums sums // of chunks of time, for queries
+
 	checksumErrors atomic.Uint64
 	reopened       atomic.Uint64
 
@@ -326,6 +328,7 @@ func (s *DB) update(ctx context.Context, f func(*bbolt.Tx) (changed bool, err er
 		committing = true
 		return s.commit(tx)
 	})
+	s.sums.change(touched)
 	s.mu.RUnlock()
 	switch {
 	case err == nil:
@@ -356,6 +359,7 @@ func (s *DB) reopen(intervals []int64) error {
 		s.db = nil
 	}
 	s.unproven = true
+	s.sums.changeAll()
 	s.reopened.Add(1)
 	// After a failed fsync the kernel may call pages clean that never reached
 	// the disk. What it serves from now on must come from there.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -608,5 +609,57 @@ func TestClosed(t *testing.T) {
 	}
 	if _, err := s.Hosts(ctx); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("Hosts = %v, want ErrClosed", err)
+	}
+}
+
+// TestSumsAreForgotten: what is kept for the next query never outlives a change.
+func TestSumsAreForgotten(t *testing.T) {
+	s := open(t, t.TempDir())
+	defer s.Close()
+	plan := store.Plan{Table: "totals", By: []string{"method"}, From: storetest.At(0), To: storetest.At(90)}
+	total := func() int64 {
+		t.Helper()
+		a, err := s.Query(ctx, plan)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(a.Slices) == 0 {
+			return 0
+		}
+		return a.Slices[0].Table.Total(0)
+	}
+	for i := range 90 {
+		appendAll(t, s, item(t, 1, i, 1))
+	}
+	for range 2 {
+		if got := total(); got != 90 {
+			t.Errorf("total = %d, want 90", got)
+		}
+	}
+	if len(s.sums.kept) != 3 || s.sums.rows == 0 {
+		t.Fatalf("%d sums are kept, want those of 3 chunks", len(s.sums.kept))
+	}
+	appendAll(t, s, item(t, 2, 3, 10))
+	if got := total(); got != 100 {
+		t.Errorf("total after an append to an old interval = %d, want 100", got)
+	}
+	if _, err := s.Purge(ctx, storetest.At(30)); err != nil {
+		t.Fatal(err)
+	}
+	if got := total(); got != 60 {
+		t.Errorf("total after a purge = %d, want 60", got)
+	}
+	s.sums.changeAll()
+	s.sums.most = 100
+	for i := range 300 { // many questions
+		plan.Where = []store.Condition{{Column: "status", Values: []string{fmt.Sprint(i)}}}
+		total()
+	}
+	rows := 0
+	for _, k := range s.sums.kept {
+		rows += k.rows
+	}
+	if rows != s.sums.rows || rows > 100 || rows < 50 {
+		t.Errorf("%d rows are kept, counted as %d, want at most 100 and no fewer than fit", rows, s.sums.rows)
 	}
 }

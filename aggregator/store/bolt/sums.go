@@ -1,0 +1,129 @@
+package bolt
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/httpctl/httpctl/aggregator/store"
+)
+
+const (
+	// chunkLength is the time whose sums are kept, 5 minutes: an hour's query then
+	// reads a tenth of its intervals and adds up 11 sums.
+	chunkLength = int64(300e9)
+	// maxSumRows bounds the rows of all sums kept: about 50 MB of them with
+	// latencies. The nine built-in top lists of an hour and 10 hosts with 200 keys
+	// each take 20,000.
+	maxSumRows = 100_000
+)
+
+// sums keeps sums of chunks of time. The zero value is empty and ready to use.
+// A sum belongs to the state of its chunk when its reader began, which tag names.
+type sums struct {
+	most    int // rows; 0 is maxSumRows
+	mu      sync.Mutex
+	kept    map[sumKey]*keptSum
+	rows    int
+	clock   uint64           // counts uses and changes
+	base    uint64           // the tag of chunks not in changed
+	changed map[int64]uint64 // chunk start -> tag
+}
+
+type sumKey struct {
+	chunk int64
+	shape string
+}
+
+type keptSum struct {
+	sum       *store.Collector
+	tag, used uint64
+	rows      int
+}
+
+// shapeOf names what plans that can share sums have in common.
+func shapeOf(p *store.Plan) string {
+	return fmt.Sprintf("%q %q %t %q %v %t", p.Table, p.Where, p.By == nil, p.By, p.Hosts, p.PerHost)
+}
+
+func (c *sums) tag(chunk int64) uint64 {
+	if t, ok := c.changed[chunk]; ok {
+		return t
+	}
+	return c.base
+}
+
+// get returns the sum of a chunk, or nil and the tag to put one under. It must
+// be called before the chunk is read.
+func (c *sums) get(chunk int64, shape string) (*store.Collector, uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	tag := c.tag(chunk)
+	k := c.kept[sumKey{chunk, shape}]
+	if k == nil || k.tag != tag {
+		return nil, tag
+	}
+	c.clock++
+	k.used = c.clock
+	return k.sum, tag
+}
+
+// put keeps a sum, unless its chunk has changed; the least used go for it.
+func (c *sums) put(chunk int64, shape string, sum *store.Collector, tag uint64) {
+	rows, most := sum.Rows(), c.most
+	if most == 0 {
+		most = maxSumRows
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if rows > most/4 || c.tag(chunk) != tag {
+		return
+	}
+	if c.kept == nil {
+		c.kept = map[sumKey]*keptSum{}
+	}
+	key := sumKey{chunk, shape}
+	c.drop(key)
+	for c.rows+rows > most {
+		var oldest sumKey
+		var found *keptSum
+		for k, v := range c.kept {
+			if found == nil || v.used < found.used {
+				oldest, found = k, v
+			}
+		}
+		c.drop(oldest)
+	}
+	c.clock++
+	c.kept[key] = &keptSum{sum, tag, c.clock, rows}
+	c.rows += rows
+}
+
+func (c *sums) drop(key sumKey) {
+	if k := c.kept[key]; k != nil {
+		c.rows -= k.rows
+		delete(c.kept, key)
+	}
+}
+
+// change forgets the chunks of intervals that a commit has changed. It must be
+// called before the change is reported.
+func (c *sums) change(starts []int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.changed == nil {
+		c.changed = map[int64]uint64{}
+	}
+	for _, s := range starts {
+		c.clock++
+		c.changed[s-s%chunkLength] = c.clock
+	}
+}
+
+// changeAll forgets everything.
+func (c *sums) changeAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.clock++
+	c.base = c.clock
+	c.kept, c.changed, c.rows = nil, nil, 0
+}
