@@ -1,0 +1,210 @@
+package uplink
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/httpctl/httpctl/pkg/bucket"
+	httpctlv1 "github.com/httpctl/httpctl/proto/httpctl/v1"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// queue is a Queue in memory; settled buckets keep their place as nil.
+type queue struct {
+	mu                       sync.Mutex
+	data                     [][]byte
+	stored, expired, refused []uint64
+}
+
+func (q *queue) Next(after uint64) (uint64, []byte, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i := after; i < uint64(len(q.data)); i++ {
+		if q.data[i] != nil {
+			return i + 1, q.data[i], nil
+		}
+	}
+	return 0, nil, nil
+}
+
+func (q *queue) Settle(stored, expired, refused []uint64) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.stored, q.expired, q.refused = append(q.stored, stored...), append(q.expired, expired...), append(q.refused, refused...)
+	for _, list := range [][]uint64{stored, expired, refused} {
+		for _, seq := range list {
+			q.data[seq-1] = nil
+		}
+	}
+	return nil
+}
+
+func (q *queue) Ready() <-chan struct{} { return nil }
+
+func (q *queue) Len() int { return len(q.data) - len(q.stored) - len(q.expired) - len(q.refused) }
+
+func deps(q *queue) Deps {
+	return Deps{Queue: q, Identity: func() Identity { return Identity{Host: bucket.ID{1}, Incarnation: bucket.ID{2}} }}
+}
+
+// TestHourOfAbsence: the aggregator is away for an hour, which is logged once and tried about twice a minute.
+func TestHourOfAbsence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		tries := 0
+		d := deps(&queue{})
+		d.Log = slog.New(slog.NewTextHandler(&log, nil))
+		d.Dial = func(context.Context) (net.Conn, error) { tries++; return nil, errors.New("connection refused") }
+		u, err := New(DefaultConfig(), d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		if err := u.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		if err := u.Stop(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if tries < 120 || tries > 480 { // pauses of 0 to 30 s, so about 240
+			t.Errorf("%d tries in an hour, want about 240", tries)
+		}
+		if n := strings.Count(log.String(), "the aggregator is away"); n != 1 || !strings.Contains(log.String(), "connection refused") {
+			t.Errorf("the absence is logged %d times, want once with its reason:\n%s", n, log.String())
+		}
+		if st := u.Status(); st.Connected || st.Err == nil || st.Since.Sub(start) > time.Minute {
+			t.Errorf("Status() = %+v, want away since the start", st)
+		}
+	})
+}
+
+func TestPauseIsBoundedAndJittered(t *testing.T) {
+	u, err := New(DefaultConfig(), deps(&queue{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for tries, bound := range map[int]time.Duration{0: 500 * time.Millisecond, 1: time.Second, 5: 16 * time.Second, 6: 30 * time.Second, 1000: 30 * time.Second} {
+		var low, high bool
+		for range 1000 {
+			p := u.pause(tries)
+			if p < 0 || p > bound {
+				t.Fatalf("pause(%d) = %s, want 0 to %s", tries, p, bound)
+			}
+			low, high = low || p < bound/4, high || p > 3*bound/4
+		}
+		if !low || !high {
+			t.Errorf("pause(%d) is not spread over 0 to %s", tries, bound)
+		}
+	}
+}
+
+func TestStopBeforeStart(t *testing.T) {
+	u, err := New(DefaultConfig(), deps(&queue{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := u.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAnswers: every fate reaches the queue, an unknown one keeps the bucket, and answers to what was never sent are passed over.
+func TestAnswers(t *testing.T) {
+	q := &queue{data: [][]byte{{1}, {2}, {3}, {4}, {5}, {6}}}
+	u, err := New(DefaultConfig(), deps(q))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &session{u: u, flight: map[uint64]flying{}, seqs: map[uint64]bool{}}
+	take := func() (sent []byte) {
+		t.Helper()
+		for {
+			m, err := s.final(time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m == nil {
+				return sent
+			}
+			sent = append(sent, m.GetBucket().GetData()[0])
+		}
+	}
+	if got := take(); !bytes.Equal(got, []byte{1, 2, 3, 4, 5, 6}) {
+		t.Errorf("sent %v, want all in order", got)
+	}
+	s.ack(&httpctlv1.Ack{Results: []*httpctlv1.BucketResult{
+		{Sequence: 6, Status: httpctlv1.BucketStatus_BUCKET_STATUS_DUPLICATE},
+		{Sequence: 1, Status: httpctlv1.BucketStatus_BUCKET_STATUS_STORED},
+		{Sequence: 2, Status: httpctlv1.BucketStatus_BUCKET_STATUS_RETRY},
+		{Sequence: 3, Status: httpctlv1.BucketStatus_BUCKET_STATUS_EXPIRED},
+		{Sequence: 4, Status: 99},
+		{Sequence: 5, Status: httpctlv1.BucketStatus_BUCKET_STATUS_REFUSED, Reason: "\x1b[31m"},
+		{Sequence: 5, Status: httpctlv1.BucketStatus_BUCKET_STATUS_STORED},
+		{Sequence: 77, Status: httpctlv1.BucketStatus_BUCKET_STATUS_STORED},
+	}})
+	if len(q.stored) != 2 || len(q.expired) != 1 || len(q.refused) != 1 {
+		t.Errorf("settled %v stored, %v expired, %v refused", q.stored, q.expired, q.refused)
+	}
+	if !s.retryAt.After(time.Now().Add(-time.Second)) {
+		t.Error("no pause after RETRY")
+	}
+	if got := take(); !bytes.Equal(got, []byte{2, 4}) {
+		t.Errorf("sent again %v, want 2 and 4", got)
+	}
+	if s.bytes != 2 || len(s.flight) != 2 {
+		t.Errorf("%d buckets, %d bytes under way, want 2 and 2", len(s.flight), s.bytes)
+	}
+}
+
+func TestWindowIsBounded(t *testing.T) {
+	q := &queue{}
+	for range 3 * window {
+		q.data = append(q.data, []byte{1})
+	}
+	u, _ := New(DefaultConfig(), deps(q))
+	s := &session{u: u, flight: map[uint64]flying{}, seqs: map[uint64]bool{}}
+	n := 0
+	for m, _ := s.final(time.Now()); m != nil; m, _ = s.final(time.Now()) {
+		n++
+	}
+	if n != window {
+		t.Errorf("%d under way, want %d", n, window)
+	}
+}
+
+func TestTooLarge(t *testing.T) {
+	if !tooLarge(status.Error(codes.ResourceExhausted, "grpc: received message larger than max (71000 vs. 65600)")) {
+		t.Error("gRPC's own error is not known")
+	}
+	for _, err := range []error{nil, errors.New("x"), status.Error(codes.ResourceExhausted, "quota"), status.Error(codes.Internal, "larger than max")} {
+		if tooLarge(err) {
+			t.Errorf("tooLarge(%v) = true", err)
+		}
+	}
+}
+
+func TestConfigValidate(t *testing.T) {
+	if err := DefaultConfig().Validate(); err != nil {
+		t.Error(err)
+	}
+	err := Config{Aggregator: "192.0.2.1:7420"}.Validate()
+	for _, want := range []string{"tls.cert_file", "backoff_max", "max_message_size"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Validate() = %v, want %s named", err, want)
+		}
+	}
+}
