@@ -35,7 +35,8 @@ func (p *Parser) frameRequest(h *Message) {
 }
 
 // Answer gives the method of the request that the response just found answers,
-// "" if it is not known. It decides where the response ends (RFC 9112 section
+// "" if it is not known (a body is then taken as absent when the next response
+// stands in its place). It decides where the response ends (RFC 9112 section
 // 6.3). The message must be the one that Env.Message still holds.
 func (p *Parser) Answer(method string) {
 	if p.state != atAnswer {
@@ -65,6 +66,7 @@ func (p *Parser) Answer(method string) {
 	default:
 		p.state = inRest
 	}
+	p.unsure = method == "" && p.state != atEnd && p.state != atCut && !h.IsSimple()
 }
 
 // suspect counts the current request as ambiguous, once.
@@ -243,6 +245,7 @@ func (p *Parser) Gap(n uint64, at At) (uint64, Event) {
 	if p.stale {
 		p.drop()
 	}
+	p.unsure = p.unsure && n == 0
 	if n == 0 {
 		return 0, Nothing
 	}
@@ -330,6 +333,7 @@ func (p *Parser) Gap(n uint64, at At) (uint64, Event) {
 // a message that lasts until then, Cut for one that is not complete, Missed
 // for a head that is not, and Nothing between messages.
 func (p *Parser) Finish() Event {
+	p.unsure = false
 	held := len(p.buf) > 0 && !p.stale
 	p.skipped += uint64(len(p.buf))
 	p.drop()

@@ -89,6 +89,7 @@ type Parser struct {
 	edge, may bool
 	lined     bool // buf's first line is a start line
 	simple    bool // a response without head is due (HTTP/0.9)
+	unsure    bool // the body may be absent: the request is not known
 	suspected bool // the current request was counted as suspect
 	stale     bool // buf was read and is to be freed
 	proto     Protocol
@@ -168,6 +169,13 @@ func (p *Parser) Next(data []byte, at At) (int, Event) {
 	if p.stale {
 		p.drop()
 	}
+	if p.unsure && len(data) > 0 {
+		p.unsure = false
+		if p.absent(data) {
+			p.state = atStart
+			return 0, End
+		}
+	}
 	switch p.state {
 	case atStart:
 		return p.begin(data, at)
@@ -207,6 +215,16 @@ func (p *Parser) Next(data []byte, at At) (int, Event) {
 		return int(n) + m, ev
 	}
 	return p.chunked(data)
+}
+
+// absent reports whether data, where a response's body should begin, begins
+// the next response: the unknown request must have been HEAD then.
+func (p *Parser) absent(data []byte) bool {
+	if len(data) <= len("HTTP/1.1 200") {
+		return false
+	}
+	v, _, _ := statusLine(data, &p.env.Message, true)
+	return v == isResponse
 }
 
 func (p *Parser) take(n uint64) { p.wire += n; p.body += n }

@@ -23,10 +23,17 @@ type rig struct {
 }
 
 func newRig(whole bool) *rig {
-	r := &rig{}
+	r := &rig{method: "GET"}
 	r.env = NewEnv(DefaultConfig(), &r.count)
 	r.env.Init(&r.p, whole)
 	return r
+}
+
+// asks sets the method of the requests that responses answer, GET for "".
+func (r *rig) asks(method string) {
+	if method != "" {
+		r.method = method
+	}
 }
 
 func (r *rig) event(ev Event) {
@@ -196,7 +203,7 @@ func TestMessages(t *testing.T) {
 	for _, tt := range messages {
 		t.Run(tt.name, func(t *testing.T) {
 			r := newRig(true)
-			r.method = tt.method
+			r.asks(tt.method)
 			if got := r.feed(tt.in).finish().String(); got != tt.want {
 				t.Errorf("parse(%q) =\n%s\nwant\n%s", tt.in, got, tt.want)
 			}
@@ -219,7 +226,7 @@ func TestSplits(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			run := func(parts ...string) *rig {
 				r := newRig(true)
-				r.method = tt.method
+				r.asks(tt.method)
 				for _, s := range parts {
 					r.stretch(s, false)
 					if strings.HasPrefix(tt.want, "other") && len(r.out) > 0 {
@@ -255,7 +262,7 @@ func TestAgainstNetHTTP(t *testing.T) {
 	compared := 0
 	for _, tt := range messages {
 		r := newRig(true)
-		r.method = tt.method
+		r.asks(tt.method)
 		r.feed(tt.in).finish()
 		br := bufio.NewReader(strings.NewReader(tt.in))
 		var want []string
@@ -530,7 +537,7 @@ func FuzzHTTP1(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte, step, gapAt, gapLen uint16, method string, whole bool) {
 		run := func(step int, gap bool) *rig {
 			r := newRig(whole)
-			r.method = method
+			r.asks(method)
 			for i := 0; i < len(in); {
 				if gap && i >= int(gapAt) && gapLen > 0 {
 					n := min(int(gapLen), len(in)-i)

@@ -160,6 +160,10 @@ func TestPairing(t *testing.T) {
 			r.get("/1").close(stream.ByTimeout).open(true).get("/2").close(stream.ByEviction).open(true).get("/3").close(stream.ByDrain)
 		}, "GET /1 = - timeout\nGET /2 = - evicted\nGET /3 = - drained", nil},
 		{"response only", func(r *rig) { r.ok("a").ok("b").close(stream.ByFIN) }, "- = 200 complete\n- = 200 complete", nil},
+		{"responses to unseen HEAD requests", func(r *rig) {
+			head := "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n"
+			r.down(head).down(head + head).down("HTTP/1.1 200 OK\r\n\r\n" + head).down(okay(201, "")).close(stream.ByFIN)
+		}, "- = 200 complete\n- = 200 complete\n- = 200 complete\n- = 200 complete\n- = 200 complete\n- = 201 complete", nil},
 		{"requests only", func(r *rig) { r.get("/1").get("/2").close(stream.ByFIN) }, "GET /1 = - closed\nGET /2 = - closed", nil},
 		{"HEAD, 204, 304", func(r *rig) {
 			r.up("HEAD /h HTTP/1.1\r\n\r\n").down("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n").
