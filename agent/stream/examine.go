@@ -52,6 +52,10 @@ func (t *Table) examine(n uint32, e *entry, dir uint8, s *decode.Segment) {
 		// order. (A single byte would be a keep-alive.)
 		me.next, ahead = seq, 0
 	}
+	if ahead == 1 && (length > 0 || s.Flags&decode.FIN != 0) && !me.has(started|synced|finished) {
+		// The first packet was a keep-alive, one below the next byte.
+		me.next, ahead = seq, 0
+	}
 	if ahead > window || ahead < -near {
 		t.strange++
 		if length > 0 {
@@ -65,6 +69,9 @@ func (t *Table) examine(n uint32, e *entry, dir uint8, s *decode.Segment) {
 	e.far = 0
 	me.is |= seen
 	hasAck := s.Flags&decode.ACK != 0
+	if hasAck && s.Ack-peer.next == 1 && length == 0 && !peer.has(started|synced|finished) && e.conn == nil {
+		peer.next = s.Ack // the answer to such a keep-alive
+	}
 	if hasAck && (!me.has(acked) || int32(s.Ack-me.ack) > 0) && int32(s.Ack-peer.next) <= window {
 		me.ack = s.Ack
 		me.is |= acked

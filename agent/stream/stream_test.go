@@ -283,6 +283,12 @@ func TestTraps(t *testing.T) {
 			r.s(ack, 1, 1, "")
 			r.c(ack, 1, 1, "abc")
 		}, want: "open, > abc, close drain", duplicate: 1},
+		{name: "empty keep-alive first in a capture", do: func(r *rig) {
+			r.c(ack, 0, 1, "")
+			r.s(ack, 1, 1, "")
+			r.c(ack, 1, 1, "abc")
+			r.s(ack, 1, 4, "def")
+		}, want: "open, > abc, < def, close drain"},
 		{name: "FIN with data", do: func(r *rig) {
 			r.open()
 			r.c(fin|ack, 1, 1, "abc")
