@@ -1,6 +1,7 @@
 package command
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -82,6 +83,9 @@ and the filters that each has.`),
 				}
 				if len(args) == 0 {
 					return view.WriteDimensions(w.out, f, w.style(), dimensions)
+				}
+				if len(dimensions) == 0 {
+					return errors.New("no agent has delivered statistics to the aggregator yet, so there are no top lists")
 				}
 				if err := knownDimension(args[0], dimensions); err != nil {
 					return err

@@ -168,7 +168,7 @@ func (l *loop) trouble() string {
 	if location == nil {
 		location = time.UTC
 	}
-	return fmt.Sprintf("NO ANSWER since %s (%s), picture of %s: %s", l.lost.In(location).Format("15:04:05"),
+	return fmt.Sprintf("NO ANSWER since %s (%s); this was seen at %s\n%s", l.lost.In(location).Format("15:04:05"),
 		l.Now().Sub(l.lost).Round(time.Second), l.at.In(location).Format("15:04:05"), l.why)
 }
 

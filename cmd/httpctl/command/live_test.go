@@ -71,7 +71,7 @@ func TestDashboardRedrawsInPlace(t *testing.T) {
 		s.away = errors.New("connection\x1b refused\nand more")
 		time.Sleep(6 * time.Second)
 		synctest.Wait()
-		if got := take(&s.out); !strings.Contains(got, "✖ NO ANSWER since 00:00:04 (4s), picture of 00:00:02: connection\\x1b refused and more") || !strings.Contains(got, "now 2.00/s") {
+		if got := take(&s.out); !strings.Contains(got, "✖ NO ANSWER since 00:00:04 (4s); this was seen at 00:00:02"+endOfLine+"\r\n  connection\\x1b refused and more") || !strings.Contains(got, "now 2.00/s") {
 			t.Errorf("picture while away = %q", got)
 		}
 		s.away = nil
@@ -128,7 +128,7 @@ func TestDashboardOnAPipe(t *testing.T) {
 		s.away = nil
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		if got, want := take(&s.err), "httpctl: NO ANSWER since 00:00:30 (0s), picture of 00:00:20: gone\nhttpctl: the aggregator answers again after 20s\n"; got != want {
+		if got, want := take(&s.err), "httpctl: NO ANSWER since 00:00:30 (0s); this was seen at 00:00:20\ngone\nhttpctl: the aggregator answers again after 20s\n"; got != want {
 			t.Errorf("stderr = %q, want %q", got, want)
 		}
 		cancel()

@@ -51,18 +51,22 @@ func writeLines(w io.Writer, lines []string) error {
 }
 
 // Frame draws the dashboard into at most s.Height lines of at most s.Width columns.
-// trouble, when not empty, is a line about why the picture is old.
+// trouble, when not empty, is lines about why the picture is old.
 func Frame(d *Dashboard, s Style, trouble string) []string {
 	s.Now = d.Status.Time
 	height := s.Height
-	if trouble != "" && height > 1 {
-		s.Height--
-	}
-	lines := frame(d, s, false)
+	var above []string
 	if trouble != "" {
-		line := s.line(Bad, s.pick("✖ ", "X ")+Clean(trouble))
-		lines = append([]string{line}, lines...)
+		for i, text := range strings.Split(trouble, "\n") {
+			mark := s.pick("✖ ", "X ")
+			if i > 0 {
+				mark = "  "
+			}
+			above = append(above, s.line(Bad, mark+Clean(text)))
+		}
+		s.Height = max(s.Height-len(above), min(s.Height, 1)) // 0 stays no limit
 	}
+	lines := append(above, frame(d, s, false)...)
 	if height > 0 && len(lines) > height {
 		lines = lines[:height]
 	}
@@ -148,13 +152,21 @@ func header(d *Dashboard, s Style) []string {
 	word, tone := stateWord(a.State, s)
 	add(tone, "", word+stateText(d, s))
 
-	text := fmt.Sprintf("now %s%saverage %s%s%s since %s", rate(st.RateNow), sep, rate(st.RateAverage), sep, number(st.Requests), s.clock(st.Since))
-	if spark := sparkline(d.RateHistory, s); spark != "" {
+	text := fmt.Sprintf("now %s%saverage %s%s%s requests since %s", rate(st.RateNow), sep, rate(st.RateAverage), sep, number(st.Requests), s.clock(st.Since))
+	bars := 30
+	if s.Width > 0 {
+		bars = min(bars, s.Width-width(text)-10-len(sep)) // 10 is the label's
+	}
+	if spark := sparkline(d.RateHistory, bars, s); spark != "" {
 		text += sep + spark
 	}
 	add(Plain, "rate", text)
 
-	text = fmt.Sprintf("%s to %s", s.clock(a.WindowStart), s.clock(a.WindowEnd)) + sep + plural(a.WindowRequests, "request")
+	text = "not begun" + sep
+	if !a.WindowEnd.IsZero() {
+		text = fmt.Sprintf("%s to %s", s.clock(a.WindowStart), s.clock(a.WindowEnd)) + sep
+	}
+	text += plural(a.WindowRequests, "request")
 	if a.ThresholdRequests != nil {
 		text += " of " + number(*a.ThresholdRequests)
 	}
@@ -207,6 +219,9 @@ func stateText(d *Dashboard, s Style) string {
 	}
 	switch a.State {
 	case Learning:
+		if a.LearningEnd.IsZero() {
+			return "  waits for the first buckets of an agent"
+		}
 		return fmt.Sprintf("  %s left, until %s", span(max(a.LearningEnd.Sub(st.Time), 0)), s.clock(a.LearningEnd))
 	case Alerting:
 		text := since
@@ -243,9 +258,12 @@ func fleetText(d *Dashboard, sep string) (Tone, string) {
 	return Plain, text
 }
 
-// sparkline draws the newest values as bars of eighths, the largest one full.
-func sparkline(values []uint64, s Style) string {
-	const most = 30
+// sparkline draws the newest values, at most so many, as bars of eighths, the
+// largest one full. It draws nothing where few would show nothing.
+func sparkline(values []uint64, most int, s Style) string {
+	if most < 5 {
+		return ""
+	}
 	values = values[max(0, len(values)-most):]
 	var top uint64
 	for _, v := range values {

@@ -89,6 +89,9 @@ func WriteDimensions(w io.Writer, f Format, s Style, dims []Dimension) error {
 		filters := append([]string{"host"}, d.Filters...)
 		g.Rows = append(g.Rows, Row{Cells: []any{d.Name, d.Title, d.Keys, columns, filters}})
 	}
+	if len(dims) == 0 {
+		g.Notes = []string{"No agent has delivered statistics yet."}
+	}
 	return write(w, f, s, g, func() any { return object{{"dimensions", g.objects(g.Rows)}} })
 }
 
