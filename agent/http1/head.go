@@ -33,14 +33,12 @@ const (
 	BareCR                                 // a CR that is not part of a line end
 	MixedLineEnds                          // some lines end in CRLF, some in LF alone
 	DisguisedName                          // a name that only differs from a framing field's in octets no name may have
-	InvalidChunk                           // chunk framing that is not RFC 9112 section 7.1
 )
 
 var suspicionNames = [...]string{
 	"content-length with transfer-encoding", "differing content-length", "invalid content-length",
 	"unknown transfer coding", "chunked is not last", "chunked twice", "transfer-encoding in http/1.0",
 	"space before colon", "folded framing field", "bare CR", "mixed line ends", "disguised field name",
-	"invalid chunk framing",
 }
 
 // Names lists the reasons in words.
@@ -65,8 +63,8 @@ type Message struct {
 	// Partial says that a gap took the rest of the head: the start line is
 	// whole, fields may be missing, and the message is Cut.
 	Partial bool
-	// Suspect holds the reasons that the head gives; chunk framing may add more
-	// later, which is counted and not shown here.
+	// Suspect holds the reasons that the head gives. Chunk framing can make a
+	// request suspect later, which is counted and not shown here.
 	Suspect Suspicion
 
 	Method, Target []byte
@@ -76,8 +74,6 @@ type Message struct {
 	Host      []byte
 	Hosts     int
 	UserAgent []byte
-	// Upgrade says that there is an Upgrade field.
-	Upgrade bool
 
 	coded     bool   // has Transfer-Encoding
 	chunked   bool   // whose last coding is chunked
@@ -202,11 +198,6 @@ func (h *Message) field(line []byte, folded, strict bool) bool {
 				h.Host = trim(value)
 			}
 			h.Hosts++
-			return true
-		}
-	case 7:
-		if equalFold(name, "upgrade") {
-			h.Upgrade = true
 			return true
 		}
 	case 10:

@@ -118,9 +118,6 @@ func (e *Env) Init(p *Parser, whole bool) {
 // Expect fixes the kind of the direction's messages.
 func (p *Parser) Expect(k Kind) { p.kind = k }
 
-// Kind is the kind of the direction's messages, None while unknown.
-func (p *Parser) Kind() Kind { return p.kind }
-
 // ExpectSimple says that the response to a HTTP/0.9 request is due: everything
 // to the end of the direction, unless it begins with a status line.
 func (p *Parser) ExpectSimple() { p.simple = true }
@@ -131,9 +128,6 @@ func (p *Parser) Stretch(may bool) { p.edge, p.may = true, may }
 
 // Lost reports whether the parser has lost its place.
 func (p *Parser) Lost() bool { return p.lost }
-
-// Fresh reports whether no message was recognised in this direction yet.
-func (p *Parser) Fresh() bool { return p.fresh }
 
 // Misses is how many possible starts were no message since the last one that was.
 func (p *Parser) Misses() int { return int(p.misses) }

@@ -487,8 +487,8 @@ func TestHeadMemory(t *testing.T) {
 }
 
 func TestSuspicionNames(t *testing.T) {
-	got := strings.Join((LengthAndCoding | InvalidChunk).Names(), "; ")
-	if want := "content-length with transfer-encoding; invalid chunk framing"; got != want {
+	got := strings.Join((LengthAndCoding | DisguisedName).Names(), "; ")
+	if want := "content-length with transfer-encoding; disguised field name"; got != want {
 		t.Errorf("Names() = %q, want %q", got, want)
 	}
 }

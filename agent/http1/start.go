@@ -13,7 +13,7 @@ const (
 	SSH
 	RTSP
 	SIP
-	// Foreign is a known protocol without a name of its own here (ICAP).
+	// OtherKnown is a known protocol without a name of its own here (ICAP).
 	OtherKnown
 )
 
