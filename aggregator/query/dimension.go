@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/httpctl/httpctl/pkg/bucket"
+	"github.com/httpctl/httpctl/pkg/stat"
 	httpctlv1 "github.com/httpctl/httpctl/proto/httpctl/v1"
 )
 
@@ -60,6 +61,11 @@ func (d *dimension) message() *httpctlv1.Dimension {
 	for _, i := range append([]int{d.hits}, d.show...) {
 		m := d.schema.Measures[i]
 		out.Columns = append(out.Columns, &httpctlv1.Column{Name: m.Name, Unit: m.Unit, Kind: kinds[min(m.Kind, bucket.Latency)]})
+	}
+	// What a list counts is its hits, whatever the table calls it; unless it
+	// ranks by something else and shows its hits beside that.
+	if !slices.Contains(d.view.Show, stat.MeasureHits) {
+		out.Columns[0].Name = stat.MeasureHits
 	}
 	return out
 }

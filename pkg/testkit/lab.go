@@ -138,3 +138,10 @@ func isProgram(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }
+
+// Installed reports whether a program is on the path, or where Debian keeps
+// those of root.
+func Installed(name string) bool {
+	_, err := lookPath(name)
+	return err == nil
+}

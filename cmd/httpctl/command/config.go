@@ -6,13 +6,17 @@ import (
 
 	"github.com/spf13/cobra"
 
+	agent "github.com/httpctl/httpctl/agent/app"
+	aggregator "github.com/httpctl/httpctl/aggregator/app"
 	"github.com/httpctl/httpctl/pkg/config"
 	"github.com/httpctl/httpctl/pkg/stat"
 )
 
-// sections returns the sections that config check and dump know, with their defaults.
+// sections returns the sections of both daemons with their defaults, so that
+// config check and dump speak for every program.
 func sections() []config.Section {
-	return nil
+	a, g := agent.DefaultConfig(), aggregator.DefaultConfig()
+	return []config.Section{{Name: "agent", Into: &a}, {Name: "aggregator", Into: &g}}
 }
 
 func newConfigCommand(w *world) *cobra.Command {

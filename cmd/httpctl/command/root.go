@@ -39,6 +39,8 @@ type world struct {
 	location *time.Location
 	// size returns the width and height of the terminal that out is, or ok false.
 	size func() (width, height int, ok bool)
+	// progress says that standard error is a terminal, which can show it.
+	progress bool
 	// resized receives when the terminal has another size.
 	resized <-chan os.Signal
 	// dial replaces the network; nil is the network.
@@ -57,6 +59,7 @@ func Main() int {
 		in: os.Stdin, out: os.Stdout, err: os.Stderr,
 		getenv: os.Getenv, environ: os.Environ(), uid: os.Getuid(),
 		now: time.Now, location: time.Local, resized: resized,
+		progress: term.IsTerminal(int(os.Stderr.Fd())),
 		size: func() (int, int, bool) {
 			w, h, err := term.GetSize(int(os.Stdout.Fd()))
 			return w, h, err == nil && w > 0 && h > 0
@@ -125,6 +128,8 @@ and who asks whom for what, with what was not seen beside every number.`,
 	root.SetErr(w.err)
 	root.SetHelpTemplate(helpTemplate)
 	root.AddCommand(
+		newUpCommand(w),
+		newReadCommand(w),
 		newDashboardCommand(w),
 		newAlertsCommand(w),
 		newTopCommand(w),

@@ -178,6 +178,9 @@ func TopGrid(t *Top) *Grid {
 			c.Kind, c.Drop = Moment, 8
 		case m.Unit == "By":
 			c.Kind = Bytes
+			if m.Name != "bytes" && !strings.HasSuffix(m.Name, "_bytes") {
+				c.Name = m.Name + "_bytes"
+			}
 		case m.Unit == "ns":
 			c.Kind, c.Name = Duration, m.Name+"_seconds"
 		}

@@ -1,0 +1,436 @@
+// Package app wires the agent: capture, decode, stream, http1, pairing,
+// statistics, accumulate, spool and uplink. It also reads capture files offline,
+// through the same rooms.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/httpctl/httpctl/agent/accumulate"
+	"github.com/httpctl/httpctl/agent/capture"
+	"github.com/httpctl/httpctl/agent/spool"
+	"github.com/httpctl/httpctl/agent/uplink"
+	"github.com/httpctl/httpctl/pkg/bucket"
+	"github.com/httpctl/httpctl/pkg/config"
+	"github.com/httpctl/httpctl/pkg/daemon"
+	"github.com/httpctl/httpctl/pkg/lifecycle"
+	"github.com/httpctl/httpctl/pkg/telemetry"
+)
+
+const (
+	// settingsWait is how long a first start waits for the aggregator to say
+	// how wide intervals are before it begins with what the configuration says.
+	settingsWait = 2 * time.Second
+	// deliverWait is how long a stop waits for the last bucket to be
+	// acknowledged. What is not stays in the spool.
+	deliverWait = 2 * time.Second
+	// unwrittenBuckets is how many closed buckets may wait for a slow disk before
+	// the pipelines wait too: 8 per pipeline-interval at 1 s are 8 s.
+	unwrittenBuckets = 8
+	// clockCheck is how often the wall clock is compared with the monotonic one.
+	clockCheck = 250 * time.Millisecond
+	// clockStep is the step of the wall clock that begins a new incarnation.
+	clockStep = time.Second
+)
+
+// Agent is a running agent.
+type Agent struct {
+	cfg      Config
+	settings config.Settings
+	log      *slog.Logger
+
+	spool     *spool.Spool
+	local     *localAddresses
+	acc       *accumulate.Accumulator
+	uplink    *uplink.Uplink
+	pipelines []*pipeline
+	group     *lifecycle.Group
+	teardown  lifecycle.Stack
+
+	write    chan func() error // what the disk has still to do, in order
+	width    atomic.Int64      // step at which long exchanges report
+	steps    atomic.Int64      // of the wall clock
+	told     chan struct{}     // closed when the aggregator's settings came
+	toldOnce sync.Once
+
+	mu          sync.Mutex
+	incarnation bucket.ID
+	interval    time.Duration // as last set
+	handled     int64         // the clock step that began the incarnation
+}
+
+// Main is the program httpctl-agent.
+func Main() int {
+	cfg := DefaultConfig()
+	return daemon.Main(daemon.Program{
+		Name:    "httpctl-agent",
+		Section: config.Section{Name: "agent", Into: &cfg},
+		Start: func(ctx context.Context, f *config.File, log *slog.Logger) (daemon.Running, error) {
+			return Start(ctx, f.Settings, cfg, "", log)
+		},
+	})
+}
+
+// Start runs an agent until Stop. settings and cfg must be valid. With
+// replay, the name of a capture file, that is shown to the fleet as if it happened now, and
+// nothing is captured. When something cannot be set up, what was is torn down.
+func Start(ctx context.Context, settings config.Settings, cfg Config, replay string, log *slog.Logger) (_ *Agent, err error) {
+	a := &Agent{
+		cfg: cfg, settings: settings, log: log,
+		group: lifecycle.NewGroup(context.WithoutCancel(ctx)),
+		write: make(chan func() error, unwrittenBuckets),
+		told:  make(chan struct{}),
+	}
+	defer func() {
+		if err != nil {
+			_ = a.Stop(ctx) // the first error is the one to tell
+		}
+	}()
+	a.teardown.Push("timers", a.group.Stop)
+	if a.local, err = newLocalAddresses(cfg.LocalNetworks); err != nil {
+		return nil, err
+	}
+	sources, err := a.open(replay)
+	if err != nil {
+		return nil, err
+	}
+	registry := telemetry.NewRegistry()
+	if err := a.openSpool(registry); err != nil {
+		closeAll(sources)
+		return nil, err
+	}
+	if err := a.startUplink(ctx, registry); err != nil {
+		closeAll(sources)
+		return nil, err
+	}
+	if err := a.startPipelines(ctx, sources); err != nil {
+		closeAll(sources)
+		return nil, err
+	}
+	if cfg.Metrics != "" {
+		registry.MustRegister(pipelineCollector{a.pipelines})
+		page, err := telemetry.Serve(ctx, cfg.Metrics, registry)
+		if err != nil {
+			return nil, err
+		}
+		a.teardown.Push("metrics page", page.Stop)
+	}
+	return a, nil
+}
+
+// open opens the rings, or the capture file to replay.
+func (a *Agent) open(replay string) ([]capture.Source, error) {
+	if replay != "" {
+		files, err := capture.OpenFile(replay)
+		if err != nil {
+			return nil, err
+		}
+		return []capture.Source{newReplay(files, a.cfg.Capture.PollTimeout)}, nil
+	}
+	if err := a.local.refresh(); err != nil {
+		return nil, err
+	}
+	rings, err := capture.OpenLive(a.cfg.Capture)
+	if err != nil {
+		return nil, err
+	}
+	var sources []capture.Source
+	for _, r := range rings {
+		sources = append(sources, r)
+	}
+	a.group.Go("interfaces", func(ctx context.Context) error { return a.watchInterfaces(ctx, rings[0]) })
+	return sources, nil
+}
+
+func closeAll(sources []capture.Source) {
+	for _, s := range sources {
+		_ = s.Close() // nothing was read from it
+	}
+}
+
+// watchInterfaces renews what is known of addresses and tells when an
+// interface has gone or come.
+func (a *Agent) watchInterfaces(ctx context.Context, ring *capture.Live) error {
+	tick := time.NewTicker(5 * time.Second)
+	defer tick.Stop()
+	var missing []string
+	failing := false
+	for {
+		if now := ring.Missing(); !slices.Equal(now, missing) {
+			missing = now
+			if len(missing) > 0 {
+				a.log.Warn("interfaces are missing; they are captured again when they return", "iface", missing)
+			} else {
+				a.log.Info("all interfaces are there again")
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		err := a.local.refresh()
+		if err != nil && !failing {
+			a.log.Warn("local addresses are not renewed", "err", err)
+		}
+		failing = err != nil
+	}
+}
+
+// openSpool opens the state directory and begins an incarnation there.
+func (a *Agent) openSpool(registry prometheus.Registerer) error {
+	s, err := spool.Open(a.cfg.State, a.cfg.Spool, spool.Deps{Log: a.log, Registry: registry})
+	if err != nil {
+		return err
+	}
+	a.spool = s
+	a.teardown.Push("spool", func(context.Context) error { return s.Close() })
+
+	a.interval = a.settings.DashboardBucketSize
+	if before, ok := s.Previous(); ok && before.Width > 0 {
+		a.interval = before.Width
+	}
+	a.width.Store(int64(a.interval))
+	a.incarnation = spool.NewID()
+	return nil
+}
+
+// startUplink connects to the aggregator, and gives it a moment to say how
+// wide intervals are.
+func (a *Agent) startUplink(ctx context.Context, registry prometheus.Registerer) error {
+	u, err := uplink.New(a.cfg.Config, uplink.Deps{
+		Queue: a.spool, Identity: a.identity, OnSettings: a.onSettings,
+		Provisional: func(rows int) *bucket.Bucket {
+			a.mu.Lock()
+			acc := a.acc
+			a.mu.Unlock()
+			if acc == nil {
+				return nil
+			}
+			return acc.Provisional(rows)
+		},
+		Log: a.log, Registry: registry,
+	})
+	if err != nil {
+		return err
+	}
+	a.uplink = u
+	if err := u.Start(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
+	a.teardown.Push("uplink", func(ctx context.Context) error {
+		a.delivered(ctx)
+		return u.Stop(ctx)
+	})
+	select {
+	case <-a.told:
+	case <-time.After(settingsWait):
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// delivered waits a moment for the spool to be empty.
+func (a *Agent) delivered(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, deliverWait)
+	defer cancel()
+	if !a.uplink.Drain(ctx) {
+		a.log.Info("buckets stay in the spool until the aggregator is back", "buckets", a.spool.Len())
+	}
+}
+
+func (a *Agent) identity() uplink.Identity {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return uplink.Identity{
+		Host: a.spool.Host(), Incarnation: a.incarnation,
+		HostName: a.cfg.HostName, Version: telemetry.Version(),
+	}
+}
+
+// onSettings takes over the aggregator's interval width.
+func (a *Agent) onSettings(s uplink.Settings) {
+	defer a.toldOnce.Do(func() { close(a.told) })
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	width, from := s.IntervalWidth, int64(0)
+	if s.NextWidth != 0 {
+		width, from = s.NextWidth, s.NextFrom
+	}
+	if width == a.interval {
+		return
+	}
+	if a.acc == nil {
+		// Nothing was counted yet, so nothing has to wait for the hour.
+		a.interval = s.IntervalWidth
+		a.width.Store(int64(a.interval))
+		return
+	}
+	if err := a.acc.SetWidth(width, from); err != nil {
+		a.log.Warn("the aggregator's interval width cannot be followed", "width", width, "err", err)
+		return
+	}
+	// Long exchanges report at boundaries of both widths until the change.
+	a.width.Store(gcd(int64(a.interval), int64(width)))
+	a.interval = width
+	a.log.Info("the interval width changes", "width", width)
+}
+
+func gcd(a, b int64) int64 {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
+}
+
+// startPipelines begins to count.
+func (a *Agent) startPipelines(ctx context.Context, sources []capture.Source) error {
+	acc, err := accumulate.New(
+		accumulate.Config{Width: a.interval, MaxKeys: a.settings.MaxKeys, Statistics: a.settings.Statistics},
+		accumulate.Deps{
+			Host: a.spool.Host(), HostName: a.cfg.HostName, Incarnation: a.incarnation,
+			Emit: func(b *bucket.Bucket) { a.write <- func() error { return a.spool.Add(b) } },
+		}, len(sources))
+	if err != nil {
+		return err
+	}
+	if err := a.spool.Begin(a.incarnation, time.Now().UnixNano(), a.interval); err != nil {
+		a.log.Warn("the start is not on disk yet; it will be with the first bucket", "err", err)
+	}
+	a.mu.Lock()
+	a.acc = acc
+	a.mu.Unlock()
+
+	var writer, running sync.WaitGroup
+	writer.Go(a.writeBuckets)
+	failed := make(chan error, len(sources))
+	for i, source := range sources {
+		sink := &exchangeSink{}
+		p := newPipeline(source, a.cfg, a.settings.MaxStrLength, sink, a.local)
+		part := acc.Pipeline(i, p.counters, func() uint64 { return uint64(p.pairer.Open()) })
+		sink.Sink = part
+		p.live = &liveClock{
+			idle:    func() int64 { return time.Now().Add(-a.cfg.Capture.PollTimeout).UnixNano() },
+			advance: part.Advance, width: &a.width, steps: &a.steps, stepped: a.clockStepped,
+		}
+		a.pipelines = append(a.pipelines, p)
+	}
+	for _, p := range a.pipelines {
+		running.Go(func() {
+			if err := p.run(); err != nil {
+				failed <- err
+			}
+		})
+	}
+	a.group.Go("capture", func(ctx context.Context) error {
+		select {
+		case err := <-failed:
+			return err
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	a.group.Go("clock", a.watchClock)
+	// In the order of the data: no more packets, then what is still open is
+	// counted, written, and (below in the stack) delivered.
+	a.teardown.Push("pipelines", func(context.Context) error {
+		var errs []error
+		for _, s := range sources {
+			errs = append(errs, s.Close())
+		}
+		running.Wait()
+		acc.Close()
+		close(a.write)
+		writer.Wait()
+		return errors.Join(errs...)
+	})
+	return nil
+}
+
+// writeBuckets takes closed buckets to disk, so that a slow disk delays them
+// and not the packets.
+func (a *Agent) writeBuckets() {
+	failing := false
+	for write := range a.write {
+		err := write()
+		if err != nil && !failing {
+			if errors.Is(err, spool.ErrKept) {
+				a.log.Error("buckets cannot be written and wait in memory", "err", err)
+			} else {
+				a.log.Error("a bucket is lost, and declared so by the next one", "err", err)
+			}
+		}
+		if err == nil && failing {
+			a.log.Info("buckets are written to disk again")
+		}
+		failing = err != nil
+	}
+}
+
+// watchClock looks for steps of the wall clock.
+func (a *Agent) watchClock(ctx context.Context) error {
+	tick := time.NewTicker(clockCheck)
+	defer tick.Stop()
+	last := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		now := time.Now()
+		// Sub uses the monotonic clock; Round(0) strips it.
+		step := now.Round(0).Sub(last.Round(0)) - now.Sub(last)
+		if step.Abs() > clockStep {
+			a.log.Warn("the wall clock was set; a new incarnation begins", "step", step.Round(time.Millisecond))
+			a.steps.Add(1)
+		}
+		last = now
+	}
+}
+
+// clockStepped begins a new incarnation, once for each step of the clock.
+func (a *Agent) clockStepped(step int64) {
+	a.mu.Lock()
+	if a.handled >= step {
+		a.mu.Unlock()
+		return
+	}
+	a.handled = step
+	a.incarnation = spool.NewID()
+	incarnation, width := a.incarnation, a.interval
+	a.mu.Unlock()
+
+	a.acc.NewIncarnation(incarnation)
+	from := time.Now().UnixNano()
+	a.write <- func() error { return a.spool.Begin(incarnation, from, width) }
+}
+
+// Failed gives the error by which a part of the agent ended unasked.
+func (a *Agent) Failed() <-chan error {
+	failed := make(chan error, 1)
+	a.group.Go("watch", func(ctx context.Context) error {
+		select {
+		case err := <-a.group.Failed():
+			failed <- err
+		case err := <-a.uplink.Failed():
+			failed <- fmt.Errorf("uplink: %w", err)
+		case <-ctx.Done():
+		}
+		return nil
+	})
+	return failed
+}
+
+// Stop ends the agent in the order of its data: capture, pipelines, spool,
+// uplink. It is idempotent.
+func (a *Agent) Stop(ctx context.Context) error { return a.teardown.Stop(ctx) }

@@ -1,0 +1,83 @@
+package app
+
+import (
+	"os"
+	"path/filepath"
+
+	"github.com/httpctl/httpctl/agent/capture"
+	"github.com/httpctl/httpctl/agent/decode"
+	"github.com/httpctl/httpctl/agent/pairing"
+	"github.com/httpctl/httpctl/agent/spool"
+	"github.com/httpctl/httpctl/agent/stream"
+	"github.com/httpctl/httpctl/agent/uplink"
+	"github.com/httpctl/httpctl/pkg/config"
+	"github.com/httpctl/httpctl/pkg/telemetry"
+)
+
+// Config is the section `agent` of a configuration file.
+type Config struct {
+	uplink.Config `yaml:",inline"`
+	// State is the directory of the spool and of the host's identity, made if it is not there; one
+	// agent at a time uses it. Default: /var/lib/httpctl/agent for root, else
+	// httpctl/agent in the user's state directory.
+	State string `yaml:"state"`
+	// HostName is the name that people see. Default: the host's own.
+	HostName string `yaml:"host_name"`
+	// LocalNetworks are networks, in CIDR notation, whose addresses count as this host's besides those of
+	// its interfaces: for an agent on a router or a mirror port. Default: none.
+	LocalNetworks []string `yaml:"local_networks"`
+	// Capture says where packets come from.
+	Capture capture.Config `yaml:"capture"`
+	// Decode bounds the IP fragments that wait for the rest.
+	Decode decode.Config `yaml:"decode"`
+	// Stream bounds the connections.
+	Stream stream.Config `yaml:"stream"`
+	// HTTP bounds the messages.
+	HTTP pairing.Config `yaml:"http"`
+	// Spool bounds what waits for the aggregator.
+	Spool spool.Config `yaml:"spool"`
+	// Metrics is the loopback address of the page that Prometheus reads, such as 127.0.0.1:7422.
+	// Default: none.
+	Metrics string `yaml:"metrics"`
+}
+
+// DefaultConfig returns the defaults. It leaves Capture.Interfaces empty:
+// someone has to choose.
+func DefaultConfig() Config {
+	state := config.DataDir(os.Getuid(), os.Getenv)
+	if state != "" {
+		state = filepath.Join(state, "agent")
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		name = "unnamed"
+	}
+	return Config{
+		Config:   uplink.DefaultConfig(),
+		State:    state,
+		HostName: name,
+		Capture:  capture.DefaultConfig(),
+		Decode:   decode.DefaultConfig(),
+		Stream:   stream.DefaultConfig(),
+		HTTP:     pairing.DefaultConfig(),
+		Spool:    spool.DefaultConfig(),
+	}
+}
+
+// Validate returns nil or config.Faults.
+func (c *Config) Validate() error {
+	var check config.Check
+	check.In("", c.Config.Validate())
+	check.That(c.State != "", "state", c.State, "a directory (there is no home directory to choose one in)")
+	check.That(c.HostName != "" && len(c.HostName) <= 255, "host_name", c.HostName, "1 to 255 bytes")
+	if _, err := newLocalAddresses(c.LocalNetworks); err != nil {
+		check.In("local_networks", err)
+	}
+	check.In("capture", c.Capture.Validate())
+	check.In("decode", c.Decode.Validate())
+	check.In("stream", c.Stream.Validate())
+	check.In("http", c.HTTP.Validate())
+	check.In("spool", c.Spool.Validate())
+	check.In("metrics", telemetry.CheckAddress(c.Metrics))
+	return check.Err()
+}

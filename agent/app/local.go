@@ -1,0 +1,76 @@
+package app
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"sync/atomic"
+)
+
+// localAddresses tells which addresses are this host's: those of its
+// interfaces, renewed by refresh, and the configured networks. contains is
+// safe for concurrent use with refresh and does not allocate.
+type localAddresses struct {
+	networks []netip.Prefix
+	own      atomic.Pointer[map[netip.Addr]struct{}]
+}
+
+// newLocalAddresses takes networks in CIDR notation; a plain address is itself.
+func newLocalAddresses(networks []string) (*localAddresses, error) {
+	l := &localAddresses{}
+	for _, text := range networks {
+		prefix, err := parseNetwork(text)
+		if err != nil {
+			return nil, err
+		}
+		l.networks = append(l.networks, prefix)
+	}
+	l.own.Store(&map[netip.Addr]struct{}{})
+	return l, nil
+}
+
+func parseNetwork(text string) (netip.Prefix, error) {
+	if addr, err := netip.ParseAddr(text); err == nil {
+		return netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen()), nil
+	}
+	prefix, err := netip.ParsePrefix(text)
+	if err != nil {
+		return netip.Prefix{}, fmt.Errorf("network %q: want an address or CIDR such as 192.0.2.0/24", text)
+	}
+	return prefix.Masked(), nil
+}
+
+// refresh reads the addresses of this network namespace's interfaces. On an error
+// the addresses known so far stay.
+func (l *localAddresses) refresh() error {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return fmt.Errorf("list local addresses: %w", err)
+	}
+	own := make(map[netip.Addr]struct{}, len(addrs))
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok {
+			if addr, ok := netip.AddrFromSlice(n.IP); ok {
+				own[addr.Unmap()] = struct{}{}
+			}
+		}
+	}
+	l.own.Store(&own)
+	return nil
+}
+
+// contains reports whether addr is local. Loopback always is, once refresh
+// has succeeded: 127.0.0.2 is as much this host as 127.0.0.1.
+func (l *localAddresses) contains(addr netip.Addr) bool {
+	addr = addr.Unmap()
+	own := *l.own.Load()
+	if _, ok := own[addr]; ok || len(own) > 0 && addr.IsLoopback() {
+		return true
+	}
+	for _, n := range l.networks {
+		if n.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,144 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"github.com/httpctl/httpctl/agent/capture"
+	"github.com/httpctl/httpctl/agent/decode"
+	"github.com/httpctl/httpctl/agent/pairing"
+	"github.com/httpctl/httpctl/agent/stream"
+	"github.com/httpctl/httpctl/pkg/exchange"
+)
+
+// tick is the step of packet time in which timers run: short against any
+// interval and timeout, long against the time between two packets. Every
+// interval is a multiple of it.
+const tick = int64(100 * time.Millisecond)
+
+// pipeline takes packets from one source to one sink, on one goroutine.
+type pipeline struct {
+	source   capture.Source
+	counters *exchange.Counters
+	decoder  *decode.Decoder
+	table    *stream.Table
+	pairer   *pairing.Pairer
+
+	// live is nil for files, whose packets are the only clock there is.
+	live *liveClock
+	// snapshot is a copy of the counters for other goroutines.
+	snapshot atomic.Pointer[exchange.Counters]
+
+	// first and now are the times of the first and the newest packet; next is
+	// when the timers run again.
+	first, now, next int64
+	drops            uint64
+}
+
+// liveClock is what a pipeline of an agent does with time.
+type liveClock struct {
+	// idle returns the clock when the source has nothing.
+	idle func() int64
+	// advance closes intervals.
+	advance func(now int64)
+	// width is the step at whose multiples long exchanges report their bytes.
+	width *atomic.Int64
+	// steps counts the steps of the wall clock; stepped is called once for each
+	// by each pipeline, on its goroutine.
+	steps   *atomic.Int64
+	stepped func(step int64)
+
+	seen int64
+}
+
+// newPipeline wires the rooms from decode to pairing.
+func newPipeline(source capture.Source, cfg Config, maxStrLength int, sink exchange.Sink, local *localAddresses) *pipeline {
+	p := &pipeline{source: source, counters: new(exchange.Counters)}
+	d := cfg.Decode
+	d.Ports = cfg.Capture.Ports
+	p.decoder = decode.New(d, p.counters)
+	h := cfg.HTTP
+	h.MaxStrLength = maxStrLength
+	p.pairer = pairing.New(h, pairing.Deps{Sink: sink, Counters: p.counters, Local: local.contains})
+	p.table = stream.New(cfg.Stream, p.pairer, p.counters)
+	return p
+}
+
+// run ends with the source, or with its error.
+func (p *pipeline) run() error {
+	var packet capture.Packet
+	var segment decode.Segment
+	for {
+		switch err := p.source.Next(&packet); {
+		case err == nil:
+			if p.first == 0 {
+				p.first = packet.Time
+			}
+			if packet.Time > p.now {
+				p.now = packet.Time
+				if p.now >= p.next {
+					p.step()
+				}
+			}
+			for ok := p.decoder.Decode(&packet, &segment); ok; ok = p.decoder.More(&segment) {
+				p.table.Segment(&segment)
+			}
+		case errors.Is(err, capture.ErrIdle):
+			if now := p.live.idle(); now > p.now {
+				p.now = now
+				p.step()
+			}
+		case errors.Is(err, io.EOF):
+			p.drain()
+			return nil
+		default:
+			p.drain()
+			return fmt.Errorf("read packets: %w", err)
+		}
+	}
+}
+
+// step runs the timers.
+func (p *pipeline) step() {
+	before := p.next
+	p.next = (p.now/tick + 1) * tick
+	if l := p.live; l != nil {
+		if steps := l.steps.Load(); steps != l.seen {
+			l.seen = steps
+			l.stepped(steps)
+			p.now = l.idle()
+			p.next = 0
+			return
+		}
+		p.table.Advance(p.now)
+		if width := l.width.Load(); before > 0 && (before-1)/width != p.now/width {
+			p.pairer.Progress(p.now/width*width - 1)
+		}
+		p.count()
+		l.advance(p.now)
+		return
+	}
+	p.table.Advance(p.now)
+}
+
+// count takes over what the source counts itself, and shows all counters to
+// other goroutines.
+func (p *pipeline) count() {
+	drops := p.source.Stats().Drops
+	p.counters[exchange.KernelDrops] += drops - p.drops
+	p.drops = drops
+	if p.live != nil {
+		c := *p.counters
+		p.snapshot.Store(&c)
+	}
+}
+
+// drain ends everything that is still open.
+func (p *pipeline) drain() {
+	p.decoder.Drain()
+	p.table.Drain(p.now)
+	p.count()
+}

@@ -1,0 +1,226 @@
+// Package app wires the aggregator: store, ingest, judge and query, behind
+// gRPC on a Unix socket and TCP.
+package app
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+
+	"github.com/httpctl/httpctl/aggregator/ingest"
+	"github.com/httpctl/httpctl/aggregator/judge"
+	"github.com/httpctl/httpctl/aggregator/query"
+	"github.com/httpctl/httpctl/aggregator/store"
+	"github.com/httpctl/httpctl/aggregator/store/bolt"
+	"github.com/httpctl/httpctl/pkg/bucket"
+	"github.com/httpctl/httpctl/pkg/config"
+	"github.com/httpctl/httpctl/pkg/daemon"
+	"github.com/httpctl/httpctl/pkg/lifecycle"
+	"github.com/httpctl/httpctl/pkg/security"
+	"github.com/httpctl/httpctl/pkg/telemetry"
+	httpctlv1 "github.com/httpctl/httpctl/proto/httpctl/v1"
+)
+
+// databaseName is the store's file in the data directory.
+const databaseName = "httpctl.db"
+
+// App is a running aggregator.
+type App struct {
+	log      *slog.Logger
+	store    store.Store
+	judge    currentJudge
+	ingest   *ingest.Service
+	group    *lifecycle.Group
+	teardown lifecycle.Stack
+
+	mu       sync.RWMutex
+	settings config.Settings // with the interval width in force
+}
+
+// Main is the program httpctl-aggregator.
+func Main() int {
+	cfg := DefaultConfig()
+	return daemon.Main(daemon.Program{
+		Name:    "httpctl-aggregator",
+		Section: config.Section{Name: "aggregator", Into: &cfg},
+		Start: func(ctx context.Context, f *config.File, log *slog.Logger) (daemon.Running, error) {
+			return Start(ctx, f.Settings, cfg, log)
+		},
+	})
+}
+
+// Start runs an aggregator until Stop. settings and cfg must be valid. When
+// something cannot be set up, what was is torn down.
+func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.Logger) (_ *App, err error) {
+	a := &App{settings: settings, log: log, group: lifecycle.NewGroup(context.WithoutCancel(ctx))}
+	defer func() {
+		if err != nil {
+			_ = a.Stop(ctx) // the first error is the one to tell
+		}
+	}()
+	a.teardown.Push("timers", a.group.Stop)
+
+	if err := os.MkdirAll(cfg.Data, 0o750); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	db, err := bolt.Open(filepath.Join(cfg.Data, databaseName), bolt.Options{})
+	if err != nil {
+		return nil, err
+	}
+	a.store = db
+	a.teardown.Push("store", func(context.Context) error { return db.Close() })
+
+	width, err := loadWidth(ctx, db, settings.DashboardBucketSize, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	a.settings.DashboardBucketSize = width.Current
+	if err := a.newJudge(ctx, a.settings); err != nil {
+		return nil, err
+	}
+	a.teardown.Push("judge", func(ctx context.Context) error { return a.judge.get().Stop(ctx) })
+
+	registry := telemetry.NewRegistry()
+	a.ingest, err = ingest.New(cfg.Ingest, width.settings(settings.Timeout), ingest.Deps{
+		Store: db, Log: log, Registry: registry, Version: telemetry.Version(),
+		OnStored: func([]*bucket.Header) { a.judge.get().Notify() },
+	})
+	if err != nil {
+		return nil, err
+	}
+	queries, err := query.New(query.Deps{
+		Store: db, Judge: &a.judge, Live: live{a.ingest}, Now: time.Now,
+		Settings: a.currentSettings,
+		Version:  telemetry.Version(), Warnings: a.warnings,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := a.ingest.Start(context.WithoutCancel(ctx)); err != nil {
+		return nil, err
+	}
+	if err := a.listen(ctx, cfg, queries); err != nil {
+		return nil, err
+	}
+	if cfg.Metrics != "" {
+		registerStats(registry, db, &a.judge)
+		page, err := telemetry.Serve(ctx, cfg.Metrics, registry)
+		if err != nil {
+			return nil, err
+		}
+		a.teardown.Push("metrics page", page.Stop)
+	}
+	a.group.Go("purge", a.purge)
+	if width.Next != 0 {
+		a.group.Go("interval width", func(ctx context.Context) error { return a.changeWidth(ctx, width) })
+		log.Info("a new dashboard_bucket_size takes effect at the next hour",
+			"now", width.Current, "then", width.Next, "at", time.Unix(0, width.NextFrom))
+	}
+	return a, nil
+}
+
+// newJudge starts a judge with the given settings and makes it the current one.
+func (a *App) newJudge(ctx context.Context, settings config.Settings) error {
+	j, err := judge.New(settings, a.store, time.Now, a.log)
+	if err != nil {
+		return err
+	}
+	if err := j.Start(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
+	a.judge.set(j)
+	return nil
+}
+
+// listen serves the Unix socket and the configured addresses.
+func (a *App) listen(ctx context.Context, cfg Config, queries *query.Service) error {
+	serve := func(address string, t security.TLS) error {
+		creds, err := security.ServerCredentials(t)
+		if err != nil {
+			return fmt.Errorf("listen on %s: %w", address, err)
+		}
+		l, err := security.Listen(ctx, address)
+		if err != nil {
+			return err
+		}
+		server := grpc.NewServer(append(a.ingest.ServerOptions(), grpc.Creds(creds), grpc.MaxConcurrentStreams(256))...)
+		a.ingest.Register(server)
+		httpctlv1.RegisterQueryServiceServer(server, queries)
+		a.group.Go("serve "+address, func(ctx context.Context) error {
+			stop := context.AfterFunc(ctx, server.Stop)
+			defer stop()
+			return server.Serve(l)
+		})
+		a.teardown.Push("server "+address, func(ctx context.Context) error {
+			// Agents' streams never end by themselves; readers' questions do, soon.
+			force := context.AfterFunc(ctx, server.Stop)
+			defer force()
+			server.GracefulStop()
+			return nil
+		})
+		a.log.Info("serving", "address", address, "tls", !t.IsZero())
+		return nil
+	}
+	if err := serve("unix:"+config.SocketPath(cfg.Data), security.TLS{}); err != nil {
+		return err
+	}
+	for _, address := range cfg.Listen {
+		if err := serve(address, cfg.TLS); err != nil {
+			return err
+		}
+	}
+	a.teardown.Push("ingest", a.ingest.Stop)
+	return nil
+}
+
+// Failed gives the error by which a part of the aggregator ended unasked.
+func (a *App) Failed() <-chan error {
+	failed := make(chan error, 1)
+	a.group.Go("watch", func(ctx context.Context) error {
+		select {
+		case err := <-a.ingest.Failed():
+			failed <- err
+		case err := <-a.group.Failed():
+			failed <- err
+		case <-ctx.Done():
+		}
+		return nil
+	})
+	return failed
+}
+
+// Stop ends the aggregator: first agents' streams, then readers, then the
+// judge, then the store. It is idempotent.
+func (a *App) Stop(ctx context.Context) error { return a.teardown.Stop(ctx) }
+
+// warnings tells readers what an operator should know.
+func (a *App) warnings() []string {
+	if err := a.judge.get().Err(); err != nil {
+		return []string{"judging fails and is tried again: " + err.Error()}
+	}
+	return nil
+}
+
+// registerStats lets Prometheus see the store and the judge.
+func registerStats(r prometheus.Registerer, db store.Store, j *currentJudge) {
+	gauge := func(name, help string, f func() float64) {
+		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f))
+	}
+	counter := func(name, help string, f func() float64) {
+		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, f))
+	}
+	gauge("httpctl_store_size_bytes", "Size of the database file.", func() float64 { return float64(db.Stats().Bytes) })
+	gauge("httpctl_store_intervals", "Intervals in the database.", func() float64 { return float64(db.Stats().Intervals) })
+	counter("httpctl_store_expired_total", "Buckets that came after their interval was sealed.", func() float64 { return float64(db.Stats().Expired) })
+	counter("httpctl_store_checksum_errors_total", "Stored values that failed their checksum.", func() float64 { return float64(db.Stats().ChecksumErrors) })
+	counter("httpctl_judge_verdicts_total", "Windows judged.", func() float64 { return float64(j.get().Stats().Verdicts) })
+	counter("httpctl_judge_incomplete_total", "Windows judged without a host or with damaged data.", func() float64 { return float64(j.get().Stats().Incomplete) })
+	counter("httpctl_judge_errors_total", "Passes of the judge that failed and were tried again.", func() float64 { return float64(j.get().Stats().Errors) })
+}

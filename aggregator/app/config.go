@@ -1,0 +1,50 @@
+package app
+
+import (
+	"os"
+
+	"github.com/httpctl/httpctl/aggregator/ingest"
+	"github.com/httpctl/httpctl/pkg/config"
+	"github.com/httpctl/httpctl/pkg/security"
+	"github.com/httpctl/httpctl/pkg/telemetry"
+)
+
+// Config is the section `aggregator` of a configuration file.
+type Config struct {
+	// Data is the directory of the database and of the Unix socket, made if it is not there.
+	// Default: /var/lib/httpctl for root, else httpctl in the user's state directory.
+	Data string `yaml:"data"`
+	// Listen lists the addresses served besides the Unix socket, as host:port. Anything but
+	// loopback needs tls. Default 127.0.0.1:7420; an empty list is the socket alone.
+	Listen []string `yaml:"listen"`
+	// TLS is used on every TCP address once it is set; agents and readers then
+	// need a certificate of the same authority. The Unix socket stays plain: its file mode guards it.
+	TLS security.TLS `yaml:"tls"`
+	// Ingest bounds what agents may cost.
+	Ingest ingest.Config `yaml:"ingest"`
+	// Metrics is the loopback address of the page that Prometheus reads, such as 127.0.0.1:7421.
+	// Default: none.
+	Metrics string `yaml:"metrics"`
+}
+
+// DefaultConfig returns the defaults.
+func DefaultConfig() Config {
+	return Config{
+		Data:   config.DataDir(os.Getuid(), os.Getenv),
+		Listen: []string{config.DefaultAddress},
+		Ingest: ingest.DefaultConfig(),
+	}
+}
+
+// Validate returns nil or config.Faults.
+func (c *Config) Validate() error {
+	var check config.Check
+	check.That(c.Data != "", "data", c.Data, "a directory (there is no home directory to choose one in)")
+	for _, address := range c.Listen {
+		check.In("listen", security.CheckAddress("aggregator.listen", address, "aggregator.tls", c.TLS))
+	}
+	check.In("tls", c.TLS.Validate())
+	check.In("ingest", c.Ingest.Validate())
+	check.In("metrics", telemetry.CheckAddress(c.Metrics))
+	return check.Err()
+}

@@ -1,0 +1,148 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/httpctl/httpctl/aggregator/ingest"
+	"github.com/httpctl/httpctl/aggregator/store"
+	"github.com/httpctl/httpctl/pkg/config"
+)
+
+// widthKey is where the interval width in force is kept.
+const widthKey = "settings/interval-width"
+
+// width is the interval width in force, and the one to come. A change takes
+// effect at an hour, where intervals of any width begin.
+type width struct {
+	Current  time.Duration `json:"current_ns"`
+	Next     time.Duration `json:"next_ns,omitempty"`
+	NextFrom int64         `json:"next_from_unix_ns,omitempty"`
+}
+
+// loadWidth reads the width that was in force before, and plans the change to
+// the configured one if that is another.
+func loadWidth(ctx context.Context, st store.Store, configured time.Duration, now time.Time) (width, error) {
+	data, version, err := st.Get(ctx, widthKey)
+	if err != nil {
+		return width{}, fmt.Errorf("read the interval width in force: %w", err)
+	}
+	w := width{Current: configured}
+	if data != nil {
+		if err := json.Unmarshal(data, &w); err != nil {
+			return width{}, fmt.Errorf("read the interval width in force: %w", err)
+		}
+	}
+	before := w
+	if w.Next != 0 && now.UnixNano() >= w.NextFrom {
+		w = width{Current: w.Next}
+	}
+	switch {
+	case configured == w.Current:
+		w.Next, w.NextFrom = 0, 0
+	case configured != w.Next:
+		w.Next = configured
+		w.NextFrom = now.Truncate(time.Hour).Add(time.Hour).UnixNano()
+	}
+	if data != nil && w == before {
+		return w, nil
+	}
+	return w, saveWidth(ctx, st, w, version)
+}
+
+func saveWidth(ctx context.Context, st store.Store, w width, version uint64) error {
+	data, err := json.Marshal(w)
+	if err == nil {
+		_, err = st.CompareAndSwap(ctx, widthKey, version, data)
+	}
+	if err != nil {
+		return fmt.Errorf("keep the interval width in force: %w", err)
+	}
+	return nil
+}
+
+// settings is what agents are told.
+func (w width) settings(timeout time.Duration) ingest.Settings {
+	return ingest.Settings{IntervalWidth: w.Current, NextWidth: w.Next, NextFrom: w.NextFrom, ProvisionalEvery: timeout}
+}
+
+// currentSettings are the settings with the interval width in force.
+func (a *App) currentSettings() config.Settings {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.settings
+}
+
+// changeWidth waits for the planned hour and puts the new width in force: for
+// agents that connect from then on, for readers, and for the judge.
+func (a *App) changeWidth(ctx context.Context, w width) error {
+	timer := time.NewTimer(time.Until(time.Unix(0, w.NextFrom)))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-timer.C:
+	}
+	next := width{Current: w.Next}
+	_, version, err := a.store.Get(ctx, widthKey)
+	if err != nil {
+		return err
+	}
+	if err := saveWidth(ctx, a.store, next, version); err != nil {
+		return err
+	}
+	settings := a.currentSettings()
+	settings.DashboardBucketSize = next.Current
+	if err := a.judge.get().Stop(ctx); err != nil {
+		return err
+	}
+	if err := a.newJudge(ctx, settings); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	a.settings = settings
+	a.mu.Unlock()
+	a.ingest.SetSettings(next.settings(settings.Timeout))
+	a.log.Info("dashboard_bucket_size is now in force", "width", next.Current)
+	return nil
+}
+
+// purgeEvery is how often intervals past retention are dropped: often enough
+// that a purge is small, seldom enough that its fsync does not matter.
+const purgeEvery = 30 * time.Second
+
+// purge drops what is older than max_retention_length + max_late. Its clock is
+// the newest coverage plus the monotonic time since, never past wall time: a
+// wall clock that jumps ahead purges nothing that it should not.
+func (a *App) purge(ctx context.Context) error {
+	tick := time.NewTicker(purgeEvery)
+	defer tick.Stop()
+	var newest int64
+	var since time.Time // has a monotonic reading
+	failing := false
+	for {
+		hosts, err := a.store.Hosts(ctx)
+		if err == nil {
+			for _, h := range hosts {
+				if h.CoveredThrough > newest {
+					newest, since = h.CoveredThrough, time.Now()
+				}
+			}
+			if newest > 0 {
+				clock := min(newest+int64(time.Since(since)), time.Now().UnixNano())
+				_, err = a.store.Purge(ctx, clock-int64(a.settings.MaxRetentionLength+a.settings.MaxLate))
+			}
+		}
+		if err != nil && ctx.Err() == nil && !failing {
+			a.log.Error("purging old intervals fails and is tried again", "every", purgeEvery, "err", err)
+		}
+		failing = err != nil
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}

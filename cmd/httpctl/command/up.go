@@ -1,0 +1,162 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	agent "github.com/httpctl/httpctl/agent/app"
+	aggregator "github.com/httpctl/httpctl/aggregator/app"
+	"github.com/httpctl/httpctl/cmd/httpctl/client"
+	"github.com/httpctl/httpctl/cmd/httpctl/view"
+	"github.com/httpctl/httpctl/pkg/config"
+	"github.com/httpctl/httpctl/pkg/lifecycle"
+	"github.com/httpctl/httpctl/pkg/stat"
+	"github.com/httpctl/httpctl/pkg/telemetry"
+)
+
+// upStopWait bounds the end of `httpctl up`.
+const upStopWait = 10 * time.Second
+
+func newUpCommand(w *world) *cobra.Command {
+	r := &reading{w: w}
+	var interfaces, ports, listen []string
+	var configFile, data, replay string
+	var once bool
+	cmd := &cobra.Command{
+		Use:   "up -i IFACE",
+		Short: "Watch this host: agent, aggregator and dashboard in one process",
+		Long: `Watch this host: capture, learn, alert and show, in one process. What is
+counted is kept in the data directory, so that baseline and alerts outlive a
+restart. Other httpctl commands find it by its socket there.
+
+Capturing needs root, or the capability CAP_NET_RAW.`,
+		Example: `  sudo httpctl up -i eth0
+  sudo httpctl up -i eth0 -i lo --ports 80,8080
+  sudo httpctl up -i any --data /srv/httpctl --listen 127.0.0.1:7420
+  httpctl up --replay capture.pcap --data /tmp/replay   # as if it happened now`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			format, err := r.format()
+			if err != nil {
+				return err
+			}
+			agentConfig, aggregatorConfig := agent.DefaultConfig(), aggregator.DefaultConfig()
+			aggregatorConfig.Listen = nil
+			f, err := config.Load(configFile, w.environ,
+				config.Section{Name: "agent", Into: &agentConfig}, config.Section{Name: "aggregator", Into: &aggregatorConfig})
+			if err != nil {
+				return usageError{err.Error()}
+			}
+			set := func(key string, values []string, flag string) {
+				if err == nil && len(values) > 0 {
+					err = f.Set(key, strings.Join(values, ","), "flag "+flag)
+				}
+			}
+			set("agent.capture.interfaces", interfaces, "--interface")
+			set("agent.capture.ports", ports, "--ports")
+			set("aggregator.listen", listen, "--listen")
+			if data != "" {
+				set("aggregator.data", []string{data}, "--data")
+			}
+			if err != nil {
+				return usageError{err.Error()}
+			}
+			switch {
+			case replay != "" && len(interfaces) > 0:
+				return usagef("--replay and --interface exclude each other")
+			case replay != "":
+				agentConfig.Capture.Interfaces = []string{"any"} // not used, but a configuration must have one
+			case len(agentConfig.Capture.Interfaces) == 0:
+				return usagef("which interface? Name one with -i, or all with -i any")
+			}
+			if aggregatorConfig.Data, err = filepath.Abs(aggregatorConfig.Data); err != nil {
+				return err
+			}
+			// Both halves share the data directory, and talk over its socket.
+			agentConfig.State = filepath.Join(aggregatorConfig.Data, "agent")
+			agentConfig.Aggregator = "unix:" + config.SocketPath(aggregatorConfig.Data)
+			if err := f.Validate(stat.Names()); err != nil {
+				return usageError{err.Error()}
+			}
+			for _, warning := range f.Warnings {
+				fmt.Fprintln(w.err, "httpctl: "+errorText(errors.New(warning)))
+			}
+			return w.up(cmd.Context(), f, agentConfig, aggregatorConfig, replay, w.live(format, once))
+		},
+	}
+	r.addOutput(cmd)
+	cmd.Flags().StringArrayVarP(&interfaces, "interface", "i", nil, "capture on `IFACE`; may be given several times; any is all")
+	cmd.Flags().StringSliceVar(&ports, "ports", nil, "only TCP `PORTS`, such as 80,8080 (default: HTTP on any port)")
+	cmd.Flags().StringVar(&configFile, "config", "", "configuration `FILE`")
+	cmd.Flags().StringVar(&data, "data", "", "`DIR` for the database, the socket and the agent's state (default: the user's state directory)")
+	cmd.Flags().StringArrayVar(&listen, "listen", nil, "serve other programs on `ADDR` too, such as 127.0.0.1:7420")
+	cmd.Flags().StringVar(&replay, "replay", "", "show the capture `FILE` as if it happened now, instead of capturing")
+	return cmd
+}
+
+// up runs the aggregator, then the agent, then the dashboard, until ctx is
+// done or one of them fails.
+func (w *world) up(ctx context.Context, f *config.File, agentConfig agent.Config, aggregatorConfig aggregator.Config, replay string, live Live) (err error) {
+	// On a terminal the dashboard has the screen, so only errors are told, at the end.
+	messages := &held{}
+	logTo := w.err
+	if live.Terminal {
+		logTo = messages
+		if f.Log.Level == "info" {
+			f.Log.Level = "warn"
+		}
+	}
+	log := telemetry.NewLogger(f.Log, logTo)
+	var stack lifecycle.Stack
+	defer func() {
+		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), upStopWait)
+		defer cancel()
+		err = errors.Join(err, stack.Stop(stopCtx))
+		messages.writeTo(w.err)
+	}()
+
+	center, err := aggregator.Start(ctx, f.Settings, aggregatorConfig, log)
+	if err != nil {
+		return err
+	}
+	stack.Push("aggregator", center.Stop)
+	watcher, err := agent.Start(ctx, f.Settings, agentConfig, replay, log)
+	if err != nil {
+		return err
+	}
+	stack.Push("agent", watcher.Stop)
+
+	c, err := client.New(client.Options{Address: agentConfig.Aggregator})
+	if err != nil {
+		return err
+	}
+	stack.Push("client", func(context.Context) error { return c.Close() })
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	failed := lifecycle.NewGroup(ctx)
+	stack.Push("watch", failed.Stop)
+	failed.Go("watch", func(ctx context.Context) error {
+		select {
+		case err := <-center.Failed():
+			cancel(fmt.Errorf("aggregator: %w", err))
+		case err := <-watcher.Failed():
+			cancel(fmt.Errorf("agent: %w", err))
+		case <-ctx.Done():
+		}
+		return nil
+	})
+	err = RunDashboard(ctx, live, func(ctx context.Context) (*view.Dashboard, error) {
+		return c.Dashboard(ctx, client.Question{Live: true})
+	})
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		err = errors.Join(err, cause)
+	}
+	return err
+}

@@ -1,0 +1,313 @@
+package view
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/httpctl/httpctl/pkg/bucket"
+	"github.com/httpctl/httpctl/pkg/exchange"
+	"github.com/httpctl/httpctl/pkg/sketch"
+	"github.com/httpctl/httpctl/pkg/stat"
+)
+
+// Report is what capture files hold. Zero times are of a capture without packets.
+type Report struct {
+	First, Last time.Time
+	Counters    exchange.Counters
+	Tops        []Top
+	Warnings    []string
+}
+
+// TopsOf returns the top lists that tables offer, each with at most limit rows
+// (0: all), in the tables' order.
+func TopsOf(tables []*bucket.Table, limit int) []Top {
+	var tops []Top
+	for _, t := range tables {
+		for i := range t.Schema.Views {
+			tops = append(tops, topOf(t, &t.Schema.Views[i], limit))
+		}
+	}
+	return tops
+}
+
+// topOf makes one top list of a table. The view is one of the table's schema,
+// which is valid.
+func topOf(t *bucket.Table, v *bucket.View, limit int) Top {
+	p, err := t.Project(v.By, nil, 0)
+	if err != nil {
+		panic(err) // a valid schema's view names its own columns
+	}
+	top := Top{Dimension: Dimension{Name: v.Name, Title: v.Title, Keys: v.By}, Floor: p.Floor}
+	names := append([]string{v.Hits}, v.Show...)
+	for i, name := range names {
+		m := t.Schema.Measures[t.Schema.Measure(name)]
+		column := Measure{Name: m.Name, Unit: m.Unit}
+		switch m.Kind {
+		case bucket.Max:
+			column.Kind = Max
+		case bucket.Latency:
+			column.Kind = LatencyColumn
+		}
+		if i == 0 && !slices.Contains(v.Show, stat.MeasureHits) {
+			column.Name = stat.MeasureHits
+		}
+		top.Columns = append(top.Columns, column)
+	}
+	bytes := bytesOf(&t.Schema)
+	ownBytes := slices.Contains(names, stat.MeasureBytes)
+	if !ownBytes {
+		top.Columns = append(top.Columns, Measure{Name: stat.MeasureBytes, Unit: "By"})
+	}
+	row := func(r *bucket.Row) TopRow {
+		out := TopRow{Keys: r.Keys, Error: r.Err}
+		for _, name := range names {
+			i := t.Schema.Measure(name)
+			var value Value
+			if t.Schema.Measures[i].Kind == bucket.Latency {
+				value.Latency = summary(r.Latency[t.Schema.LatencyIndex(i)])
+			} else {
+				value.Number = r.Values[i]
+			}
+			out.Values = append(out.Values, value)
+		}
+		if !ownBytes {
+			var sum int64
+			for _, i := range bytes {
+				sum += r.Values[i]
+			}
+			out.Values = append(out.Values, Value{Number: sum})
+		}
+		return out
+	}
+	hits := t.Schema.Measure(v.Hits)
+	top.Total = p.Total(hits)
+	rest := top.Total
+	for _, r := range p.Top(limit, hits) {
+		top.Rows = append(top.Rows, row(r))
+		rest -= r.Values[hits]
+	}
+	if rest > 0 {
+		// The sum of all, less what is shown.
+		other := TopRow{Values: make([]Value, len(top.Columns))}
+		other.Values[0].Number = rest
+		top.Other = &other
+	}
+	return top
+}
+
+// bytesOf lists the measures that add up to the wire bytes of a row.
+func bytesOf(s *bucket.Schema) []int {
+	for _, names := range [][]string{{stat.MeasureBytes}, {"volume"}, {stat.TotalRequestWireBytes, stat.TotalResponseWireBytes}} {
+		var found []int
+		for _, name := range names {
+			if i := s.Measure(name); i >= 0 && s.Measures[i].Kind == bucket.Sum {
+				found = append(found, i)
+			}
+		}
+		if len(found) == len(names) {
+			return found
+		}
+	}
+	return nil
+}
+
+func summary(l *sketch.Latency) *Latency {
+	if l == nil || l.Count == 0 {
+		return nil
+	}
+	return &Latency{
+		Count: l.Count, Average: time.Duration(l.Mean()), Peak: time.Duration(l.Max),
+		P50: time.Duration(l.Quantile(.5)), P95: time.Duration(l.Quantile(.95)), P99: time.Duration(l.Quantile(.99)),
+	}
+}
+
+// WriteReport writes a report: a summary and its top lists.
+func WriteReport(w io.Writer, f Format, s Style, r *Report) error {
+	if f == FormatJSON {
+		return writeJSON(w, reportObject(r))
+	}
+	if f == FormatCSV {
+		return reportGrid(r).CSV(w)
+	}
+	var b strings.Builder
+	n := &r.Counters
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	line("%s packets, %s", number(n[exchange.Packets]), byteSize(int64(n[exchange.PacketBytes])))
+	if !r.First.IsZero() {
+		line("%s to %s (%s)", s.clock(r.First), s.clock(r.Last), span(r.Last.Sub(r.First)))
+	}
+	line("%s requests, %s responses, %s interim", number(n[exchange.Requests]), number(n[exchange.Responses]), number(n[exchange.InterimResponses]))
+	if n[exchange.UnmatchedRequests]+n[exchange.UnmatchedResponses] > 0 {
+		line("%s", s.Paint(Warn, fmt.Sprintf("unmatched: %s requests without response, %s responses without request",
+			number(n[exchange.UnmatchedRequests]), number(n[exchange.UnmatchedResponses]))))
+	}
+	if list := counters(n, exchange.Counter.Loss); len(list) > 0 {
+		line("%s", s.Paint(Warn, "not seen: "+countsText(list)))
+	}
+	if list := counters(n, exchange.Counter.OtherProtocol); len(list) > 0 {
+		line("other protocols (connections): %s", countsText(list))
+	}
+	if c := n[exchange.SmugglingSuspects]; c > 0 {
+		line("%s", s.Paint(Warn, fmt.Sprintf("requests that two servers could frame differently: %s", number(c))))
+	}
+	if _, err := io.WriteString(w, b.String()); err != nil {
+		return err
+	}
+	for i := range r.Tops {
+		t := &r.Tops[i]
+		if len(t.Rows) == 0 {
+			continue
+		}
+		g := TopGrid(t)
+		if _, err := io.WriteString(w, "\n"); err != nil {
+			return err
+		}
+		if err := g.Table(w, s, f == FormatWide); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// counters returns those of a kind that are not zero.
+func counters(n *exchange.Counters, kind func(exchange.Counter) bool) []Count {
+	var out []Count
+	for c, v := range n {
+		if c := exchange.Counter(c); v > 0 && kind(c) {
+			out = append(out, Count{c.String(), v})
+		}
+	}
+	return out
+}
+
+// reportGrid is the report's top lists as one table: a row for each key.
+func reportGrid(r *Report) *Grid {
+	g := &Grid{Columns: []Column{
+		{Name: "dimension"}, {Name: "key"}, {Name: "hits"}, {Name: "error"}, {Name: stat.MeasureBytes}, {Name: "last_seen"},
+	}}
+	for i := range r.Tops {
+		for _, o := range topObjects(&r.Tops[i]) {
+			row := Row{Cells: []any{r.Tops[i].Name}}
+			for _, c := range g.Columns[1:] {
+				row.Cells = append(row.Cells, o.get(c.Name))
+			}
+			g.Rows = append(g.Rows, row)
+		}
+	}
+	return g
+}
+
+// get returns the value of a member, nil if there is none.
+func (o object) get(key string) any {
+	for _, m := range o {
+		if m.key == key {
+			return m.value
+		}
+	}
+	return nil
+}
+
+// topObjects are the rows of a report's top list. Besides the key columns each
+// has key: the one key, or all of several, separated by spaces.
+func topObjects(t *Top) []object {
+	rows := TopGrid(t).objects(TopGrid(t).Rows)
+	for i, o := range rows {
+		if o.get("key") == nil {
+			rows[i] = append(object{{"key", machine(strings.Join(t.Rows[i].Keys, " "))}}, o...)
+		}
+	}
+	return rows
+}
+
+// reportObject is the JSON of a report.
+func reportObject(r *Report) object {
+	n := &r.Counters
+	all := func(kind func(exchange.Counter) bool) object {
+		o := object{}
+		for c, v := range n {
+			if c := exchange.Counter(c); kind(c) {
+				o = append(o, member{c.String(), v})
+			}
+		}
+		return o
+	}
+	tops := object{}
+	for i := range r.Tops {
+		tops = append(tops, member{r.Tops[i].Name, topObjects(&r.Tops[i])})
+	}
+	return object{
+		{"packets", n[exchange.Packets]},
+		{"bytes", n[exchange.PacketBytes]},
+		{"first", machine(r.First)},
+		{"last", machine(r.Last)},
+		{"segments", n[exchange.Segments]},
+		{"connections", n[exchange.Connections]},
+		{"requests", n[exchange.Requests]},
+		{"responses", n[exchange.Responses]},
+		{"interim_responses", n[exchange.InterimResponses]},
+		{"unmatched_requests", n[exchange.UnmatchedRequests]},
+		{"unmatched_responses", n[exchange.UnmatchedResponses]},
+		{"early_responses", n[exchange.EarlyResponses]},
+		{"upgrades", n[exchange.Upgrades]},
+		{"smuggling_suspects", n[exchange.SmugglingSuspects]},
+		{"loss", all(exchange.Counter.Loss)},
+		{"other_protocols", all(exchange.Counter.OtherProtocol)},
+		{"warnings", valid(r.Warnings)},
+		{"tops", tops},
+	}
+}
+
+// WriteExchange writes one exchange as a line of JSON. What belongs to an
+// absent half is null.
+func WriteExchange(w io.Writer, x *exchange.Exchange) error {
+	half := func(there bool, v any) any {
+		if !there {
+			return nil
+		}
+		return machine(v)
+	}
+	seconds := func(d int64, ok bool) any {
+		if !ok {
+			return nil
+		}
+		return time.Duration(d).Seconds()
+	}
+	at := x.RequestStart
+	if !x.HasRequest {
+		at = x.ResponseStart
+	}
+	ttfb, _, hasTTFB := x.TTFB()
+	duration, hasDuration := x.Duration()
+	b, err := object{
+		{"time", machine(time.Unix(0, at))},
+		{"first_packet", x.FirstPacket},
+		{"client", x.Client.String()},
+		{"server", x.Server.String()},
+		{"role", x.Role.String()},
+		{"protocol", x.Protocol},
+		{"method", half(x.HasRequest, x.Method)},
+		{"host", half(x.HasRequest, x.Host)},
+		{"domain", half(x.HasRequest, x.Domain)},
+		{"target", half(x.HasRequest, x.Target)},
+		{"section", half(x.HasRequest, x.Section)},
+		{"user_agent", half(x.HasRequest, x.UserAgent)},
+		{"status", half(x.HasResponse, x.Status)},
+		{"interim_responses", x.Interim},
+		{"request_bytes", half(x.HasRequest, x.RequestBytes)},
+		{"response_bytes", half(x.HasResponse, x.ResponseBytes)},
+		{"request_wire_bytes", half(x.HasRequest, x.RequestWireBytes)},
+		{"response_wire_bytes", half(x.HasResponse, x.ResponseWireBytes)},
+		{"ttfb_seconds", seconds(ttfb, hasTTFB)},
+		{"duration_seconds", seconds(duration, hasDuration)},
+		{"unmatched", x.Unmatched()},
+		{"end", x.End.String()},
+	}.MarshalJSON()
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(escape(b), '\n'))
+	return err
+}

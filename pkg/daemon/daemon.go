@@ -1,0 +1,121 @@
+// Package daemon is the shell around the long-running programs: flags,
+// configuration, logger, signals, exit code.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/httpctl/httpctl/pkg/config"
+	"github.com/httpctl/httpctl/pkg/stat"
+	"github.com/httpctl/httpctl/pkg/telemetry"
+)
+
+// stopWait bounds an orderly shutdown. systemd's default is 90 s.
+const stopWait = 20 * time.Second
+
+// Exit codes, as those of httpctl.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// Running is a program that was started.
+type Running interface {
+	// Failed gives the error by which a part of it ended unasked.
+	Failed() <-chan error
+	// Stop ends it in the order of its data flow, within ctx.
+	Stop(ctx context.Context) error
+}
+
+// Program describes a daemon.
+type Program struct {
+	Name string
+	// Section is the part of the configuration file that it reads.
+	Section config.Section
+	// Start runs the program. The settings are valid.
+	Start func(ctx context.Context, f *config.File, log *slog.Logger) (Running, error)
+}
+
+// Main runs the program with the process's arguments until SIGINT or SIGTERM
+// and returns its exit code: 0 done, 1 failed, 2 wrong usage or configuration.
+func Main(p Program) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return p.run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
+}
+
+func (p Program) run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet(p.Name, flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	path := flags.String("config", "", "configuration `FILE`; without it the defaults and the environment count")
+	check := flags.Bool("check", false, "check the configuration and exit")
+	dump := flags.Bool("dump", false, "print the effective configuration and exit")
+	version := flags.Bool("version", false, "print the version and exit")
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return exitDone
+	case err != nil:
+		return exitUsage
+	case flags.NArg() > 0:
+		fmt.Fprintf(stderr, "%s: unexpected argument %q\n", p.Name, flags.Arg(0))
+		return exitUsage
+	}
+	if *version {
+		fmt.Fprintln(stdout, p.Name, telemetry.Version())
+		return exitDone
+	}
+	f, err := config.Load(*path, env, p.Section)
+	if err == nil {
+		err = f.Validate(stat.Names())
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "%s: %v\n", p.Name, err)
+		return exitUsage
+	}
+	if *dump {
+		if err := f.Dump(stdout); err != nil {
+			fmt.Fprintf(stderr, "%s: %v\n", p.Name, err)
+			return exitFailed
+		}
+		return exitDone
+	}
+	if *check {
+		fmt.Fprintln(stdout, "no faults")
+		return exitDone
+	}
+	log := telemetry.NewLogger(f.Log, stderr)
+	for _, w := range f.Warnings {
+		log.Warn(w)
+	}
+	if err := p.serve(ctx, f, log); err != nil {
+		log.Error(p.Name+" failed", "err", err)
+		return exitFailed
+	}
+	return exitDone
+}
+
+// serve runs the program from start to end.
+func (p Program) serve(ctx context.Context, f *config.File, log *slog.Logger) error {
+	running, err := p.Start(ctx, f, log)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		log.Info("stopping")
+	case err = <-running.Failed():
+	}
+	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWait)
+	defer cancel()
+	return errors.Join(err, running.Stop(stopCtx))
+}

@@ -1,0 +1,125 @@
+// Package telemetry holds what the programs use to speak of themselves: the
+// logger that the configuration asks for, and the page that Prometheus reads.
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/httpctl/httpctl/pkg/config"
+)
+
+// NewLogger returns a logger to w as cfg says. cfg must be valid.
+func NewLogger(cfg config.Log, w io.Writer) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
+		level = slog.LevelInfo
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if cfg.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// NewRegistry returns a registry with the collectors of the Go runtime and of
+// the process.
+func NewRegistry() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return r
+}
+
+// Page serves a registry under /metrics. Start and Stop are as in the other
+// rooms; the zero address serves nothing.
+type Page struct {
+	server *http.Server
+	done   chan struct{}
+}
+
+// CheckAddress reports whether a metrics address can be served: it has no
+// access control, so it must be loopback, or empty.
+func CheckAddress(address string) error {
+	if address == "" {
+		return nil
+	}
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf("%q is not host:port", address)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return fmt.Errorf("%q is not a loopback address, and the page has no access control; let Prometheus's agent on this host read it", address)
+	}
+	return nil
+}
+
+// Serve opens address and serves until Stop.
+func Serve(ctx context.Context, address string, g prometheus.Gatherer) (*Page, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("metrics page: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(g, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second}))
+	p := &Page{
+		server: &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10},
+		done:   make(chan struct{}),
+	}
+	go func() {
+		defer close(p.done)
+		_ = p.server.Serve(l) // ErrServerClosed, once Stop is called
+	}()
+	return p, nil
+}
+
+// Stop closes the page and waits for requests under way.
+func (p *Page) Stop(ctx context.Context) error {
+	if p == nil {
+		return nil
+	}
+	err := p.server.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = p.server.Close()
+	}
+	<-p.done
+	return err
+}
+
+// Version names the build: the module's version, or the commit that it was
+// built from.
+func Version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	revision, dirty := "", ""
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			revision = s.Value[:min(12, len(s.Value))]
+		case "vcs.modified":
+			if s.Value == "true" {
+				dirty = "+changes"
+			}
+		}
+	}
+	if revision == "" {
+		return "devel"
+	}
+	return "devel-" + revision + dirty
+}
