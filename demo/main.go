@@ -131,11 +131,9 @@ func (d *demo) live(ctx context.Context) error {
 			alerts, askErr = d.ask(ctx, "alerts", "--since", "5m")
 		}
 	}
-	if err := up.stop(); err != nil {
+	interrupted := !played || ctx.Err() != nil // asked before stop, which ends ctx
+	if err := up.stop(); err != nil || interrupted {
 		return err
-	}
-	if !played || ctx.Err() != nil {
-		return nil
 	}
 	if askErr != nil {
 		return askErr

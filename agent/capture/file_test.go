@@ -22,7 +22,7 @@ func reference(t *testing.T, data []byte) (out []Packet) {
 		ReadPacketData() ([]byte, gopacket.CaptureInfo, error)
 	}
 	var err error
-	link := func(gopacket.CaptureInfo) uint16 { return 0 }
+	var link func(gopacket.CaptureInfo) uint16
 	if isPcapng(data) {
 		ng, ngErr := pcapgo.NewNgReader(bufio.NewReader(bytes.NewReader(data)), pcapgo.NgReaderOptions{WantMixedLinkType: true, SkipUnknownVersion: true})
 		r, err = ng, ngErr

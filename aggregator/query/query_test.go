@@ -84,12 +84,12 @@ func newWorld(t *testing.T) *world {
 
 // hit is some equal exchanges.
 type hit struct {
-	n                                     int
-	mirror                                bool
-	domain, path, method, agent, clientIP string
-	status                                int
-	wait                                  time.Duration // ttfb
-	up, down                              uint64
+	n                           int
+	mirror                      bool
+	domain, path, method, agent string
+	status                      int
+	wait                        time.Duration // ttfb
+	up, down                    uint64
 }
 
 // made returns a bucket as the built-in statistics make it of the hits.

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 
 	"github.com/httpctl/httpctl/aggregator/store"
 )
@@ -175,12 +176,12 @@ func (s *DB) open() (*bbolt.DB, error) {
 // explain turns an error of bbolt.Open into one of ours.
 func (s *DB) explain(err error) error {
 	switch {
-	case errors.Is(err, bbolt.ErrTimeout):
+	case errors.Is(err, berrors.ErrTimeout):
 		if holder := lockHolder(s.path); holder != "" {
 			return fmt.Errorf("%w: %s", ErrLocked, holder)
 		}
 		return ErrLocked
-	case errors.Is(err, bbolt.ErrInvalid), errors.Is(err, bbolt.ErrChecksum), errors.Is(err, bbolt.ErrVersionMismatch):
+	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
 		return fmt.Errorf("%w: %v", store.ErrCorrupt, err)
 	}
 	return err
