@@ -1,0 +1,112 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/httpctl/httpctl/pkg/config"
+)
+
+// section is a part of the configuration for these tests.
+type section struct {
+	State string `yaml:"state"`
+}
+
+// running is a started program of which the test decides.
+type running struct {
+	failed  chan error
+	stopErr error
+	stopped int
+}
+
+func (r *running) Failed() <-chan error { return r.failed }
+
+func (r *running) Stop(context.Context) error {
+	r.stopped++
+	return r.stopErr
+}
+
+// try runs a program with arguments; its context has ended already.
+func try(t *testing.T, r *running, startErr error, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	if len(r.failed) == 0 {
+		cancel()
+	}
+	defer cancel()
+	var s section
+	p := Program{
+		Name:    "program",
+		Section: config.Section{Name: "agent", Into: &s},
+		Start: func(context.Context, *config.File, *slog.Logger) (Running, error) {
+			return r, startErr
+		},
+	}
+	var out, err bytes.Buffer
+	code = p.run(ctx, args, nil, &out, &err)
+	return code, out.String(), err.String()
+}
+
+func newRunning() *running { return &running{failed: make(chan error, 1)} }
+
+func TestRun(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	good := file("good.yaml", "timeout: 3s\nagent:\n  state: /tmp/x\n")
+	bad := file("bad.yaml", "timeout: 3s\nagent:\n  stat: /tmp/x\n")
+	invalid := file("invalid.yaml", "timeout: -3s\n")
+	for _, c := range []struct {
+		args           []string
+		code           int
+		stdout, stderr string
+		stopped        int
+	}{
+		{args: []string{"--version"}, stdout: "program "},
+		{args: []string{"--help"}, stderr: "-config FILE"},
+		{args: []string{"--nonsense"}, code: 2, stderr: "nonsense"},
+		{args: []string{"extra"}, code: 2, stderr: `unexpected argument "extra"`},
+		{args: []string{"--config", good, "--check"}, stdout: "no faults"},
+		{args: []string{"--config", good, "--dump"}, stdout: "timeout: 3s"},
+		{args: []string{"--config", bad}, code: 2, stderr: "state"},
+		{args: []string{"--config", invalid}, code: 2, stderr: "timeout"},
+		{args: []string{"--config", filepath.Join(dir, "none")}, code: 2, stderr: "no such file"},
+		{args: []string{"--config", good}, stderr: "stopping", stopped: 1},
+	} {
+		r := newRunning()
+		code, stdout, stderr := try(t, r, nil, c.args...)
+		if code != c.code || !strings.Contains(stdout, c.stdout) || !strings.Contains(stderr, c.stderr) {
+			t.Errorf("program %v = %d, %q, %q, want %d, %q, %q", c.args, code, stdout, stderr, c.code, c.stdout, c.stderr)
+		}
+		if r.stopped != c.stopped {
+			t.Errorf("program %v stopped %d times, want %d", c.args, r.stopped, c.stopped)
+		}
+	}
+}
+
+func TestFailures(t *testing.T) {
+	if code, _, stderr := try(t, newRunning(), errors.New("no such interface")); code != 1 || !strings.Contains(stderr, "no such interface") {
+		t.Errorf("a start that fails = %d, %q, want 1 and the reason", code, stderr)
+	}
+	r := newRunning()
+	r.failed <- errors.New("a part has ended")
+	if code, _, stderr := try(t, r, nil); code != 1 || !strings.Contains(stderr, "a part has ended") || r.stopped != 1 {
+		t.Errorf("a part that fails = %d, %q, stopped %d times, want 1, the reason, once", code, stderr, r.stopped)
+	}
+	r = newRunning()
+	r.stopErr = errors.New("disk gone")
+	if code, _, stderr := try(t, r, nil); code != 1 || !strings.Contains(stderr, "disk gone") {
+		t.Errorf("a stop that fails = %d, %q, want 1 and the reason", code, stderr)
+	}
+}
