@@ -1,0 +1,169 @@
+package command
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/httpctl/httpctl/pkg/testkit"
+)
+
+// shopCapture is a small capture with one of each: a page, a mistake, an
+// upload in chunks, an interim response, a request without an answer, and a
+// user agent that would colour a terminal.
+func shopCapture(t *testing.T) (path string) {
+	t.Helper()
+	a := testkit.NewConversation("192.0.2.1:40000", "192.0.2.80:80")
+	a.Open()
+	a.ToServer("GET /cart/items?id=1 HTTP/1.1\r\nHost: Shop.Example.org:80\r\nUser-Agent: curl/8.14.1\r\n\r\n")
+	a.ToClient("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+	a.ToServer("GET /gone HTTP/1.1\r\nHost: shop.example.org\r\nUser-Agent: \x1b[31mred\r\n\r\n")
+	a.ToClient("HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nnone\r\n0\r\n\r\n")
+	a.Close()
+	b := testkit.NewConversation("192.0.2.2:40000", "192.0.2.80:8080")
+	b.Now = a.Now
+	b.Open()
+	b.ToServer("POST /v1/orders HTTP/1.1\r\nHost: api.example.org\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n")
+	b.ToClient("HTTP/1.1 100 Continue\r\n\r\n")
+	b.ToServer("3\r\nabc\r\n0\r\n\r\n")
+	b.ToClient("HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
+	b.ToServer("DELETE /v1/orders/1 HTTP/1.1\r\nHost: api.example.org\r\n\r\n")
+	b.Close()
+	return testkit.WriteFile(t, testkit.Merge(a, b)...)
+}
+
+func TestReadGoldens(t *testing.T) {
+	path := shopCapture(t)
+	for name, args := range map[string][]string{
+		"read":           {"read", path},
+		"read-wide":      {"read", "-o", "wide", path},
+		"read-json":      {"read", "-o", "json", path},
+		"read-csv":       {"read", "-o", "csv", "--top", "1", path},
+		"read-exchanges": {"read", "--exchanges", "--local", "192.0.2.80", path},
+		"read-ports":     {"read", "--ports", "8080", "-o", "json", path},
+	} {
+		out, stderr, code := newBench(t).run(t, args...)
+		if code != exitDone || stderr != "" {
+			t.Errorf("httpctl %v = %d, %q", args, code, stderr)
+		}
+		if strings.ContainsRune(out, '\x1b') {
+			t.Errorf("httpctl %v prints an escape code", args)
+		}
+		golden(t, name, out)
+	}
+}
+
+// TestReadForms wants the same values in every form, and one answer whatever
+// way the packets come.
+func TestReadForms(t *testing.T) {
+	path := shopCapture(t)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	if _, err := z.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	gz := filepath.Join(t.TempDir(), "shop.pcap.gz")
+	if err := os.WriteFile(gz, packed.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want, _, _ := newBench(t).run(t, "read", "-o", "json", path)
+	if got, _, code := newBench(t).run(t, "read", "-o", "json", gz); got != want || code != exitDone {
+		t.Errorf("the packed file reads as %s, %d, want %s", got, code, want)
+	}
+	var twice, once struct{ Requests, Packets int }
+	out, _, _ := newBench(t).run(t, "read", "-o", "json", path, gz)
+	if err := json.Unmarshal([]byte(out), &twice); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(want), &once); err != nil {
+		t.Fatal(err)
+	}
+	if twice.Packets != 2*once.Packets {
+		t.Errorf("two files have %d packets, want %d", twice.Packets, 2*once.Packets)
+	}
+
+	// Rows of CSV and JSON.
+	var report struct {
+		Tops map[string][]struct {
+			Key   string `json:"key"`
+			Hits  int64  `json:"hits"`
+			Bytes int64  `json:"bytes"`
+		} `json:"tops"`
+	}
+	if err := json.Unmarshal([]byte(want), &report); err != nil {
+		t.Fatal(err)
+	}
+	var fromJSON, fromCSV []string
+	for dimension, rows := range report.Tops {
+		for _, r := range rows {
+			if strings.ContainsRune(r.Key, '\x1b') {
+				continue // CSV cleans it
+			}
+			fromJSON = append(fromJSON, fmt.Sprint(dimension, ",", r.Key, ",", r.Hits, ",", r.Bytes))
+		}
+	}
+	csv, _, _ := newBench(t).run(t, "read", "-o", "csv", path)
+	for _, line := range strings.Split(strings.TrimSpace(csv), "\n")[1:] {
+		if f := strings.Split(line, ","); !strings.Contains(line, `\x1b`) {
+			fromCSV = append(fromCSV, strings.Join([]string{f[0], f[1], f[2], f[4]}, ","))
+		}
+	}
+	slices.Sort(fromJSON)
+	slices.Sort(fromCSV)
+	if !reflect.DeepEqual(fromJSON, fromCSV) {
+		t.Errorf("CSV has the rows\n%s\nJSON\n%s", strings.Join(fromCSV, "\n"), strings.Join(fromJSON, "\n"))
+	}
+}
+
+func TestReadDamaged(t *testing.T) {
+	path := shopCapture(t)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cut := filepath.Join(t.TempDir(), "cut.pcap")
+	if err := os.WriteFile(cut, data[:len(data)-10], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, stderr, code := newBench(t).run(t, "read", "-o", "json", cut)
+	var report struct {
+		Requests int
+		Warnings []string
+	}
+	if err := json.Unmarshal([]byte(out), &report); err != nil {
+		t.Fatal(err)
+	}
+	if code != exitDone || report.Requests != 4 || len(report.Warnings) != 1 || !strings.Contains(stderr, cut) {
+		t.Errorf("a cut capture = %d, %+v, %q, want 0, 4 requests and a warning that names it", code, report, stderr)
+	}
+
+	text := filepath.Join(t.TempDir(), "notes.txt")
+	if err := os.WriteFile(text, []byte("hello\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for want, args := range map[int][][]string{
+		exitFailed: {{text}, {filepath.Join(t.TempDir(), "none.pcap")}, {t.TempDir()}},
+		exitUsage:  {{}, {"--top", "-1", path}, {"--local", "here", path}, {"--ports", "http", path}, {"-o", "xml", path}},
+	} {
+		for _, a := range args {
+			out, stderr, code := newBench(t).run(t, append([]string{"read"}, a...)...)
+			if code != want || stderr == "" || out != "" {
+				t.Errorf("httpctl read %v = %d, %q, %q, want %d and an error", a, code, out, stderr, want)
+			}
+		}
+	}
+}
