@@ -1,7 +1,7 @@
 // Command demo shows httpctl on live traffic: it starts a web server and
 // clients on loopback, runs `httpctl up -i lo` over them with shortened
 // settings, makes a surge, and compares the counts at the end. Without the
-// right to capture it replays a recording of the same instead.
+// right to capture it replays a recording of the same traffic instead.
 package main
 
 import (
@@ -9,6 +9,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -50,8 +51,13 @@ func main() {
 }
 
 func run() error {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	record := flag.String("record", "", "record the traffic in `FILE` (packed with gzip) instead of showing it; see demo/README.md")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
+	if *record != "" {
+		return recordTraffic(ctx, *record)
+	}
 
 	programs := filepath.Dir(os.Args[0])
 	httpctl, err := filepath.Abs(filepath.Join(programs, "httpctl"))
@@ -75,8 +81,8 @@ func run() error {
 	if !mayCapture() {
 		fmt.Println("Capturing packets needs root (CAP_NET_RAW), which this user has not:")
 		fmt.Println("showing a recording of the same traffic instead. For live traffic: sudo make demo")
-		time.Sleep(2 * time.Second)
-		return d.replay(ctx, "demo/recording.pcap.gz")
+		pause(ctx, 2*time.Second)
+		return d.replay(ctx, filepath.Join(programs, "..", "demo", "recording.pcap.gz"))
 	}
 	return d.live(ctx)
 }
@@ -108,58 +114,81 @@ func (d *demo) live(ctx context.Context) error {
 	// The exit of httpctl ends the demo too: on a terminal it gets the Ctrl-C itself.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	up, err := d.up(ctx, cancel, "-i", "lo", "--ports", strconv.Itoa(port))
+	up, err := d.up(cancel, "-i", "lo", "--ports", strconv.Itoa(port))
 	if err != nil {
 		return err
 	}
 	if err := d.ready(ctx); err != nil {
 		return errors.Join(err, up.stop())
 	}
-	played := play(ctx, site.addr.String(), plot, length)
-
-	var counted int64
-	var alerts []byte
-	var askErr error
-	if played && ctx.Err() == nil {
-		// The last interval closes, and with it every request is counted.
-		select {
-		case <-time.After(6 * time.Second):
-		case <-ctx.Done():
-		}
-		counted, askErr = d.count(ctx)
-		if askErr == nil {
-			alerts, askErr = d.ask(ctx, "alerts", "--since", "5m")
-		}
-	}
-	interrupted := !played || ctx.Err() != nil // asked before stop, which ends ctx
-	if err := up.stop(); err != nil || interrupted {
-		return err
-	}
-	if askErr != nil {
-		return askErr
-	}
-	fmt.Printf("\n$ httpctl alerts --since 5m\n%s", alerts)
-	served := site.served.Load()
-	fmt.Printf("\nThe web server counted %d requests, httpctl %d.\n", served, counted)
-	if served != counted {
-		return fmt.Errorf("the counts differ by %d", served-counted)
-	}
-	return nil
+	play(ctx, site.addr.String(), plot, length)
+	return d.conclude(ctx, up, "The web server counted", func() (int64, error) { return site.served.Load(), nil })
 }
 
 // replay shows a recording as if it happened now.
 func (d *demo) replay(ctx context.Context, recording string) error {
 	if _, err := os.Stat(recording); err != nil {
-		return fmt.Errorf("%w: run the demo from the top of the source tree", err)
+		return fmt.Errorf("the recording is part of the source tree: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, length+10*time.Second)
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	up, err := d.up(ctx, cancel, "--replay", recording)
+	up, err := d.up(cancel, "--replay", recording)
 	if err != nil {
 		return err
 	}
-	<-ctx.Done()
-	return up.stop()
+	pause(ctx, length)
+	return d.conclude(ctx, up, "The recording holds", func() (int64, error) {
+		out, err := exec.CommandContext(ctx, d.httpctl, "read", "-o", "json", recording).Output()
+		if err != nil {
+			return 0, fmt.Errorf("httpctl read %s: %w", recording, err)
+		}
+		var report struct {
+			Requests int64 `json:"requests"`
+		}
+		err = json.Unmarshal(out, &report)
+		return report.Requests, err
+	})
+}
+
+// conclude ends httpctl and compares what it counted with what there was. If
+// ctx ends first, because someone has seen enough, it only ends httpctl.
+func (d *demo) conclude(ctx context.Context, up *program, whose string, there func() (int64, error)) error {
+	pause(ctx, 6*time.Second) // the last interval closes, and with it every request is counted
+	var counted, want int64
+	var alerts []byte
+	var err error
+	if ctx.Err() == nil {
+		counted, err = d.count(ctx)
+	}
+	if ctx.Err() == nil && err == nil {
+		alerts, err = d.ask(ctx, "alerts", "--since", "5m")
+	}
+	if ctx.Err() == nil && err == nil {
+		want, err = there()
+	}
+	if err != nil {
+		pause(ctx, 100*time.Millisecond) // a Ctrl-C may have reached the program that was asked first
+	}
+	if ctx.Err() != nil {
+		return up.interrupted()
+	}
+	if err := errors.Join(up.stop(), err); err != nil {
+		return err
+	}
+	fmt.Printf("\n$ httpctl alerts --since 5m\n%s", alerts)
+	fmt.Printf("\n%s %d requests, httpctl %d.\n", whose, want, counted)
+	if want != counted {
+		return fmt.Errorf("the counts differ by %d", want-counted)
+	}
+	return nil
+}
+
+// pause waits for d, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
 }
 
 // program is a running `httpctl up`.
@@ -169,7 +198,7 @@ type program struct {
 }
 
 // up starts `httpctl up`; its end calls ended.
-func (d *demo) up(ctx context.Context, ended func(), args ...string) (*program, error) {
+func (d *demo) up(ended func(), args ...string) (*program, error) {
 	args = append([]string{"up", "--config", d.config, "--data", d.data}, args...)
 	p := &program{cmd: exec.Command(d.httpctl, args...), done: make(chan error, 1)}
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
@@ -194,6 +223,23 @@ func (p *program) stop() error {
 		<-p.done
 		return errors.New("httpctl did not end within 10 s of an interrupt")
 	}
+}
+
+// interrupted ends the program after a Ctrl-C. A terminal sends that to every
+// program on it, and a second one would end httpctl on the spot: so it gets a
+// moment to end by itself.
+func (p *program) interrupted() error {
+	select {
+	case err := <-p.done:
+		p.done <- err
+	case <-time.After(700 * time.Millisecond):
+	}
+	err := p.stop()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && !exit.Exited() {
+		return nil // ended by the signal, as was asked for
+	}
+	return err
 }
 
 // ready waits until `httpctl up` answers.

@@ -108,10 +108,10 @@ type phase struct {
 	rate int
 }
 
-// play sends traffic to addr as the phases say, until length has passed. It
-// returns false if ctx ended first. The number of requests is bounded by the
+// play sends traffic to addr as the phases say, until length has passed or ctx
+// ends. The number of requests is bounded by the
 // phases' rates, those under way at a time by the number of clients.
-func play(ctx context.Context, addr string, phases []phase, length time.Duration) bool {
+func play(ctx context.Context, addr string, phases []phase, length time.Duration) {
 	const clients = 16
 	work := make(chan request)
 	var wg sync.WaitGroup
@@ -145,10 +145,10 @@ func play(ctx context.Context, addr string, phases []phase, length time.Duration
 	for {
 		select {
 		case <-ctx.Done():
-			return false
+			return
 		case now := <-tick.C:
 			if now.Sub(start) >= length {
-				return true
+				return
 			}
 			rate := 0
 			for _, p := range phases {
@@ -165,7 +165,7 @@ func play(ctx context.Context, addr string, phases []phase, length time.Duration
 				select {
 				case work <- requests[i]:
 				case <-ctx.Done():
-					return false
+					return
 				}
 			}
 			last = now
