@@ -110,8 +110,9 @@ func top(a *pb.GetTopResponse) view.Top {
 		t.Rows = append(t.Rows, topRow(r))
 	}
 	if other := a.GetOther(); other != nil {
-		for _, c := range other.GetCells() { // an empty rest is no rest
-			if c.GetNumber() != 0 || c.GetLatency().GetCount() != 0 {
+		for i, c := range other.GetCells() { // a rest that adds up to nothing is no rest
+			sum := i < len(t.Columns) && t.Columns[i].Kind == view.Sum
+			if sum && c.GetNumber() != 0 || c.GetLatency().GetCount() != 0 {
 				r := topRow(other)
 				t.Other = &r
 				break
