@@ -37,7 +37,8 @@ type App struct {
 	store    store.Store
 	judge    currentJudge
 	ingest   *ingest.Service
-	group    *lifecycle.Group
+	servers  *lifecycle.Group
+	timers   *lifecycle.Group // use the judge and the store, and stop before them
 	teardown lifecycle.Stack
 
 	mu       sync.RWMutex
@@ -59,13 +60,14 @@ func Main() int {
 // Start runs an aggregator until Stop. settings and cfg must be valid. When
 // something cannot be set up, what was is torn down.
 func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.Logger) (_ *App, err error) {
-	a := &App{settings: settings, log: log, group: lifecycle.NewGroup(context.WithoutCancel(ctx))}
+	own := context.WithoutCancel(ctx) // ended by Stop
+	a := &App{settings: settings, log: log, servers: lifecycle.NewGroup(own), timers: lifecycle.NewGroup(own)}
 	defer func() {
 		if err != nil {
 			_ = a.Stop(ctx) // the first error is the one to tell
 		}
 	}()
-	a.teardown.Push("timers", a.group.Stop)
+	a.teardown.Push("servers", a.servers.Stop)
 
 	if err := os.MkdirAll(cfg.Data, 0o750); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
@@ -81,11 +83,20 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.
 	if err != nil {
 		return nil, err
 	}
-	a.settings.DashboardBucketSize = width.Current
+	a.settings = width.inForce(settings)
+	if width.Next != 0 {
+		log.Info("a new dashboard_bucket_size takes effect at the next hour",
+			"now", width.Current, "then", width.Next, "at", time.Unix(0, width.NextFrom))
+		if a.settings.AverageBucketSize != settings.AverageBucketSize || a.settings.Learning() != settings.Learning() {
+			log.Warn("until then windows and learning are longer, as they must be multiples of an interval",
+				"average_bucket_size", a.settings.AverageBucketSize, "average_learning_duration", a.settings.Learning())
+		}
+	}
 	if err := a.newJudge(ctx, a.settings); err != nil {
 		return nil, err
 	}
 	a.teardown.Push("judge", func(ctx context.Context) error { return a.judge.get().Stop(ctx) })
+	a.teardown.Push("timers", a.timers.Stop)
 
 	registry := telemetry.NewRegistry()
 	a.ingest, err = ingest.New(cfg.Ingest, width.settings(settings.Timeout), ingest.Deps{
@@ -103,9 +114,10 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.
 	if err != nil {
 		return nil, err
 	}
-	if err := a.ingest.Start(context.WithoutCancel(ctx)); err != nil {
+	if err := a.ingest.Start(own); err != nil {
 		return nil, err
 	}
+	a.teardown.Push("ingest", a.ingest.Stop)
 	if err := a.listen(ctx, cfg, queries); err != nil {
 		return nil, err
 	}
@@ -117,11 +129,9 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.
 		}
 		a.teardown.Push("metrics page", page.Stop)
 	}
-	a.group.Go("purge", a.purge)
+	a.timers.Go("purge", a.purge)
 	if width.Next != 0 {
-		a.group.Go("interval width", func(ctx context.Context) error { return a.changeWidth(ctx, width) })
-		log.Info("a new dashboard_bucket_size takes effect at the next hour",
-			"now", width.Current, "then", width.Next, "at", time.Unix(0, width.NextFrom))
+		a.timers.Go("interval width", func(ctx context.Context) error { return a.changeWidth(ctx, width, settings) })
 	}
 	return a, nil
 }
@@ -153,17 +163,18 @@ func (a *App) listen(ctx context.Context, cfg Config, queries *query.Service) er
 		server := grpc.NewServer(append(a.ingest.ServerOptions(), grpc.Creds(creds), grpc.MaxConcurrentStreams(256))...)
 		a.ingest.Register(server)
 		httpctlv1.RegisterQueryServiceServer(server, queries)
-		a.group.Go("serve "+address, func(ctx context.Context) error {
+		a.servers.Go("serve "+address, func(ctx context.Context) error {
 			stop := context.AfterFunc(ctx, server.Stop)
 			defer stop()
 			return server.Serve(l)
 		})
 		a.teardown.Push("server "+address, func(ctx context.Context) error {
 			// Agents' streams never end by themselves; readers' questions do, soon.
+			err := a.ingest.Stop(ctx)
 			force := context.AfterFunc(ctx, server.Stop)
 			defer force()
 			server.GracefulStop()
-			return nil
+			return err
 		})
 		a.log.Info("serving", "address", address, "tls", !t.IsZero())
 		return nil
@@ -176,20 +187,26 @@ func (a *App) listen(ctx context.Context, cfg Config, queries *query.Service) er
 			return err
 		}
 	}
-	a.teardown.Push("ingest", a.ingest.Stop)
 	return nil
 }
 
 // Failed gives the error by which a part of the aggregator ended unasked.
 func (a *App) Failed() <-chan error {
 	failed := make(chan error, 1)
-	a.group.Go("watch", func(ctx context.Context) error {
+	a.servers.Go("watch", func(ctx context.Context) error {
 		select {
 		case err := <-a.ingest.Failed():
 			failed <- err
-		case err := <-a.group.Failed():
+		case err := <-a.timers.Failed():
+			failed <- err
+		case err := <-a.servers.Failed():
 			failed <- err
 		case <-ctx.Done():
+			select {
+			case err := <-a.servers.Failed(): // which has cancelled the group
+				failed <- err
+			default:
+			}
 		}
 		return nil
 	})

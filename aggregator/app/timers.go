@@ -75,15 +75,44 @@ func (a *App) currentSettings() config.Settings {
 	return a.settings
 }
 
-// changeWidth waits for the planned hour and puts the new width in force: for
-// agents that connect from then on, for readers, and for the judge.
-func (a *App) changeWidth(ctx context.Context, w width) error {
-	timer := time.NewTimer(time.Until(time.Unix(0, w.NextFrom)))
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
+// inForce returns the configured settings as they apply with the width in
+// force. Where they were made for the width to come, windows and learning are
+// lengthened to whole intervals, and hosts waited for as long as the least allowed.
+func (w width) inForce(configured config.Settings) config.Settings {
+	s := configured
+	s.DashboardBucketSize = w.Current
+	whole := func(d time.Duration) time.Duration { return (d + w.Current - 1) / w.Current * w.Current }
+	s.AverageBucketSize = whole(s.AverageBucketSize)
+	s.AverageLearningDuration = whole(s.AverageLearningDuration)
+	s.HostGoneAfter = max(s.HostGoneAfter, 3*w.Current)
+	return s
+}
+
+// clockLook is how often a long wait looks at the wall clock, which may be set meanwhile.
+const clockLook = 10 * time.Second
+
+// waitUntil waits until the wall clock has reached t. It returns false if ctx ended first.
+func waitUntil(ctx context.Context, t int64) bool {
+	for {
+		left := time.Duration(t - time.Now().UnixNano())
+		if left <= 0 {
+			return true
+		}
+		timer := time.NewTimer(min(left, clockLook))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return false
+		case <-timer.C:
+		}
+	}
+}
+
+// changeWidth waits for the planned hour and puts the new width, and with it the
+// configured settings, in force: for agents, for readers, and for the judge.
+func (a *App) changeWidth(ctx context.Context, w width, configured config.Settings) error {
+	if !waitUntil(ctx, w.NextFrom) {
 		return nil
-	case <-timer.C:
 	}
 	next := width{Current: w.Next}
 	_, version, err := a.store.Get(ctx, widthKey)
@@ -93,8 +122,7 @@ func (a *App) changeWidth(ctx context.Context, w width) error {
 	if err := saveWidth(ctx, a.store, next, version); err != nil {
 		return err
 	}
-	settings := a.currentSettings()
-	settings.DashboardBucketSize = next.Current
+	settings := next.inForce(configured)
 	if err := a.judge.get().Stop(ctx); err != nil {
 		return err
 	}
@@ -110,14 +138,20 @@ func (a *App) changeWidth(ctx context.Context, w width) error {
 }
 
 // purgeEvery is how often intervals past retention are dropped: often enough
-// that a purge is small, seldom enough that its fsync does not matter.
-const purgeEvery = 30 * time.Second
+// that a purge is small and little more is kept than asked for, seldom enough
+// that its fsync does not matter.
+func purgeEvery(keep, width time.Duration) time.Duration {
+	return max(width, min(keep/10, 30*time.Second))
+}
 
 // purge drops what is older than max_retention_length + max_late. Its clock is
 // the newest coverage plus the monotonic time since, never past wall time: a
 // wall clock that jumps ahead purges nothing that it should not.
 func (a *App) purge(ctx context.Context) error {
-	tick := time.NewTicker(purgeEvery)
+	settings := a.currentSettings()
+	keep := settings.MaxRetentionLength + settings.MaxLate
+	every := purgeEvery(keep, settings.DashboardBucketSize)
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	var newest int64
 	var since time.Time // has a monotonic reading
@@ -132,11 +166,11 @@ func (a *App) purge(ctx context.Context) error {
 			}
 			if newest > 0 {
 				clock := min(newest+int64(time.Since(since)), time.Now().UnixNano())
-				_, err = a.store.Purge(ctx, clock-int64(a.settings.MaxRetentionLength+a.settings.MaxLate))
+				_, err = a.store.Purge(ctx, clock-int64(keep))
 			}
 		}
 		if err != nil && ctx.Err() == nil && !failing {
-			a.log.Error("purging old intervals fails and is tried again", "every", purgeEvery, "err", err)
+			a.log.Error("purging old intervals fails and is tried again", "every", every, "err", err)
 		}
 		failing = err != nil
 		select {
