@@ -189,7 +189,7 @@ func (inc *incarnation) insert(h *bucket.Header) {
 // recordVersion is the first byte of an encoded HostRecord.
 const recordVersion = 1
 
-// AppendBinary appends the encoding of r, described in docs/formats-store.md.
+// AppendBinary appends the encoding of r, described in docs/formats.md.
 func (r *HostRecord) AppendBinary(b []byte) ([]byte, error) {
 	b = append(b, recordVersion)
 	b = append(b, r.ID[:]...)

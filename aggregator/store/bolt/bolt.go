@@ -1,5 +1,5 @@
 // Package bolt is the default store: one bbolt file, read and written by one
-// process. docs/formats-store.md describes the file byte by byte.
+// process. docs/formats.md describes the file byte by byte.
 //
 // bbolt is safe against power failure and checks only its two meta pages, so
 // every value here carries a CRC32C over its key and itself, and every interval
