@@ -46,7 +46,8 @@ fuzz: ## fuzz every parser in turn, FUZZTIME each (default 30s)
 	FUZZTIME=$(FUZZTIME) scripts/fuzz
 
 .PHONY: bench
-bench: build test-tools ## make a capture of a million packets with nginx and wrk (root), compare with nginx's log and tshark
+bench: build ## record a million packets of nginx and wrk (root), compare with nginx's log, and race tshark and others
+	@scripts/test-tools httpry ndpiReader
 	BENCH_DIR=$(BENCH_DIR) scripts/bench
 
 .PHONY: install

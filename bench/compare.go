@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -79,6 +80,8 @@ func race(httpctl, capture string, packets int64, runs int) error {
 	}{
 		{"httpctl read", runs, []string{httpctl, "read", "-o", "json", capture}},
 		{"tcpdump --count", runs, []string{"tcpdump", "--count", "-r", capture}},
+		{"httpry", runs, []string{"httpry", "-q", "-o", os.DevNull, "-r", capture}},
+		{"ndpiReader -q", runs, []string{"ndpiReader", "-q", "-i", capture}},
 		{"tshark -Y http", 1, []string{"tshark", "-n", "-r", capture, "-Y", "http", "-T", "fields", "-e", "http.request.method", "-e", "http.response.code"}},
 	}
 	fmt.Printf("%-16s %12s %10s %10s %10s %12s\n", "program", "packets/s", "CPU s", "wall s", "MiB", "x httpctl")
@@ -87,7 +90,7 @@ func race(httpctl, capture string, packets int64, runs int) error {
 	for _, p := range programs {
 		c, err := measure(p.runs, p.args[0], p.args[1:]...)
 		if err != nil {
-			fmt.Printf("%-16s not measured: %v\n", p.name, err)
+			fmt.Printf("%-16s not measured: %.80v\n", p.name, err)
 			continue
 		}
 		speed := float64(packets) / c.wall.Seconds()
