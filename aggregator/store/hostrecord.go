@@ -17,20 +17,27 @@ const (
 	maxRuns         = 256
 	maxDeclared     = 64
 	maxHostName     = 1024
+	// maxReorder: an agent sends oldest first and has at most 64 buckets under
+	// way, so one that is missing when 256 later ones are there was answered once.
+	maxReorder = 256
 )
 
 // A HostRecord is a Host and what is needed to tell its coverage, kept by an
 // engine for each host and updated with each bucket. The zero value, with an
 // ID, is a host not seen yet. It is not safe for concurrent use.
 //
-// Ordinals are dense within an incarnation, so coverage is the ClosedThrough
-// of the highest ordinal below which none is missing. Three things fill a hole
-// without its bucket: a declared unobserved span that reaches over it (the
-// agent's spool was full), the sealed floor passing it (it can only expire),
-// and, for an incarnation that began before the store did or before the
-// sealed floor, everything before its first bucket to arrive (an agent sends
-// oldest first, so those were acknowledged by an earlier store). While an
-// earlier incarnation has a hole that is known, coverage rests too.
+// Ordinals are dense within an incarnation, so what it covers ends with the
+// ClosedThrough of the highest ordinal below which none is missing. Four things
+// fill a hole without its bucket: a declared unobserved span that reaches over
+// it (the agent's spool was full), the sealed floor passing it (it can only
+// expire), more than maxReorder later buckets, and, for an incarnation that began
+// before the store did or before the sealed floor, everything before its first
+// bucket to arrive (an agent sends oldest first, so those were acknowledged by an
+// earlier store).
+//
+// The host's coverage is that of the incarnation that reached furthest, but
+// never beyond a hole that is known, of whichever: an agent whose clock was set
+// back begins an incarnation before the one that it ends.
 type HostRecord struct {
 	Host
 	incarnations []incarnation // by ObservedFrom
@@ -73,13 +80,12 @@ func (r *HostRecord) Note(h *bucket.Header, stored bool, floor, sealed int64) {
 		r.declared = slices.Clone(r.declared[n-maxDeclared:])
 	}
 
-	inc := r.incarnation(h, floor)
+	inc, added := r.incarnation(h, floor)
 	if inc == nil {
 		return // older than all that are remembered
 	}
-	newest := inc == &r.incarnations[len(r.incarnations)-1]
 	if h.Ordinal >= inc.top {
-		if newest {
+		if added || h.Incarnation == r.Incarnation {
 			r.Name, r.LastOpen, r.Incarnation = h.HostName, h.Open, h.Incarnation
 			if len(r.Name) > maxHostName {
 				r.Name = r.Name[:maxHostName]
@@ -95,23 +101,37 @@ func (r *HostRecord) Note(h *bucket.Header, stored bool, floor, sealed int64) {
 
 // advance moves every incarnation over the holes that are filled.
 func (r *HostRecord) advance(sealed int64) {
-	held := false
+	reached, hole := int64(0), int64(math.MaxInt64)
 	for i := range r.incarnations {
 		inc := &r.incarnations[i]
 		for len(inc.runs) > 0 {
 			first := inc.runs[0]
-			if first.from > inc.next && !r.forgiven(max(inc.closed, inc.observedFrom), first.start, sealed) {
+			if first.from > inc.next && !r.overtaken(inc) &&
+				!r.forgiven(max(inc.closed, inc.observedFrom), first.start, sealed) {
+				hole = min(hole, inc.closed)
 				break
 			}
 			inc.next = max(inc.next, first.to)
 			inc.closed = max(inc.closed, first.closed)
 			inc.runs = inc.runs[1:]
 		}
-		if i == len(r.incarnations)-1 && !held {
-			r.CoveredThrough = max(r.CoveredThrough, inc.closed)
-		}
-		held = held || len(inc.runs) > 0
+		reached = max(reached, inc.closed)
 	}
+	r.CoveredThrough = max(r.CoveredThrough, min(reached, hole))
+}
+
+// overtaken reports whether so many later buckets have arrived that the first
+// hole of an incarnation will not be filled any more.
+func (r *HostRecord) overtaken(inc *incarnation) bool {
+	if inc.top-inc.next > maxReorder {
+		return true
+	}
+	for i := range r.incarnations {
+		if n := &r.incarnations[i]; n.id == r.Incarnation && n.id != inc.id {
+			return n.top > maxReorder
+		}
+	}
+	return false
 }
 
 // forgiven reports whether a hole between a closed time and the start of the
@@ -129,12 +149,12 @@ func (r *HostRecord) forgiven(from, to, sealed int64) bool {
 	return false
 }
 
-// incarnation returns the bucket's incarnation, made if need be; nil when it
-// is older than all those remembered.
-func (r *HostRecord) incarnation(h *bucket.Header, floor int64) *incarnation {
+// incarnation returns the bucket's incarnation, and whether it was added now;
+// nil when it is older than all those remembered.
+func (r *HostRecord) incarnation(h *bucket.Header, floor int64) (inc *incarnation, added bool) {
 	for i := range r.incarnations {
 		if r.incarnations[i].id == h.Incarnation {
-			return &r.incarnations[i]
+			return &r.incarnations[i], false
 		}
 	}
 	i := len(r.incarnations)
@@ -143,17 +163,17 @@ func (r *HostRecord) incarnation(h *bucket.Header, floor int64) *incarnation {
 	}
 	if len(r.incarnations) == maxIncarnations {
 		if i == 0 {
-			return nil
+			return nil, false
 		}
 		r.incarnations = slices.Delete(r.incarnations, 0, 1)
 		i--
 	}
-	inc := incarnation{id: h.Incarnation, observedFrom: h.ObservedFrom}
+	next := uint64(0)
 	if h.ObservedFrom < floor {
-		inc.next = h.Ordinal
+		next = h.Ordinal
 	}
-	r.incarnations = slices.Insert(r.incarnations, i, inc)
-	return &r.incarnations[i]
+	r.incarnations = slices.Insert(r.incarnations, i, incarnation{id: h.Incarnation, observedFrom: h.ObservedFrom, next: next})
+	return &r.incarnations[i], true
 }
 
 func (inc *incarnation) insert(h *bucket.Header) {

@@ -113,6 +113,64 @@ func TestHoles(t *testing.T) {
 	})
 }
 
+// TestClockSetBack: an agent that started on a clock that ran ahead, which was
+// then set right, begins an incarnation before the one that it ends. Coverage goes
+// on once it has passed what the first one claimed.
+func TestClockSetBack(t *testing.T) {
+	r := &HostRecord{}
+	ahead := header(1, 10)
+	ahead.ObservedFrom, ahead.Ordinal, ahead.HostName = ahead.Start, 0, "old"
+	r.Note(ahead, true, 0, 0)
+	for n := range 13 {
+		h := header(2, n)
+		h.HostName, h.Open = "new", uint64(n)
+		r.Note(h, true, 0, 0)
+		if want := max(h.ClosedThrough, ahead.ClosedThrough); r.CoveredThrough != want {
+			t.Fatalf("after ordinal %d: CoveredThrough = %d, want %d", n, r.CoveredThrough, want)
+		}
+	}
+	if r.Incarnation != (bucket.ID{2}) || r.Name != "new" || r.LastOpen != 12 {
+		t.Errorf("the host is %+v, want what the incarnation that began last says", r.Host)
+	}
+	// A hole in either stops it.
+	r.Note(header(2, 14), true, 0, 0)
+	if want := header(2, 12).ClosedThrough; r.CoveredThrough != want {
+		t.Errorf("with a hole CoveredThrough = %d, want %d", r.CoveredThrough, want)
+	}
+}
+
+// TestCoverageIsNeverStuck: a hole that nobody declares, such as of buckets that a
+// store acknowledged that was lost since, ends when it can only be one.
+func TestCoverageIsNeverStuck(t *testing.T) {
+	r := &HostRecord{}
+	for n := 1; n < 2*maxReorder; n++ {
+		r.Note(header(1, n), true, 0, 0)
+		want := int64(0)
+		if n >= maxReorder {
+			want = header(1, n).ClosedThrough
+		}
+		if r.CoveredThrough != want {
+			t.Fatalf("ordinal 0 missing, after ordinal %d: CoveredThrough = %d, want %d", n, r.CoveredThrough, want)
+		}
+	}
+	// One of an incarnation that has ended.
+	r = &HostRecord{}
+	r.Note(header(1, 0), true, 0, 0)
+	r.Note(header(1, 2), true, 0, 0)
+	for n := range 2 * maxReorder {
+		h := header(2, n+3)
+		h.Ordinal, h.ObservedFrom = uint64(n), header(2, 3).Start
+		r.Note(h, true, 0, 0)
+		want := header(1, 0).ClosedThrough
+		if n >= maxReorder {
+			want = h.ClosedThrough
+		}
+		if r.CoveredThrough != want {
+			t.Fatalf("after ordinal %d of the next incarnation: CoveredThrough = %d, want %d", n, r.CoveredThrough, want)
+		}
+	}
+}
+
 // TestRecordIsBounded: no order of arrival makes a record grow without bound.
 func TestRecordIsBounded(t *testing.T) {
 	r := &HostRecord{}

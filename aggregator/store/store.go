@@ -145,11 +145,10 @@ type Host struct {
 	// FirstStart is the start of the first bucket ever stored, LastEnd the end of the newest.
 	FirstStart, LastEnd int64
 	// CoveredThrough: all that happened on the host before it has arrived or is
-	// declared unobserved. It comes from the newest incarnation's ordinals
-	// without a hole, and rests while one is missing. It never goes back.
-	// HostRecord has the details.
+	// declared unobserved. It comes from ordinals without a hole, and rests
+	// while one is missing. It never goes back. HostRecord has the details.
 	CoveredThrough int64
-	// Incarnation is the one that began to observe last.
+	// Incarnation is the one whose first bucket arrived last.
 	Incarnation bucket.ID
 	// LastOpen is the gauge of the newest bucket.
 	LastOpen uint64

@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -210,14 +211,10 @@ func (s *DB) hostRecord(tx *bbolt.Tx, key, value []byte) (*store.HostRecord, err
 			}
 		}
 	}
+	// As they were made: nearly always the order in which they arrived.
 	slices.SortFunc(headers, func(x, y *bucket.Header) int {
-		if c := store.CompareID(x.Incarnation, y.Incarnation); c != 0 {
-			return c
-		}
-		if x.Ordinal < y.Ordinal {
-			return -1
-		}
-		return 1
+		return cmp.Or(cmp.Compare(x.ObservedFrom, y.ObservedFrom), store.CompareID(x.Incarnation, y.Incarnation),
+			cmp.Compare(x.Ordinal, y.Ordinal))
 	})
 	for _, h := range headers {
 		r.Note(h, true, floor, sealed)
