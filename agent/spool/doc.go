@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"syscall"
 
 	"github.com/httpctl/httpctl/pkg/config"
@@ -71,7 +72,8 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	s := e.Op + " " + e.Path + ": " + e.Err.Error()
+	// The system's errors name the file again.
+	s := e.Op + " " + e.Path + ": " + strings.Replace(e.Err.Error(), " "+e.Path+": ", ": ", 1)
 	if e.Hint != "" {
 		s += "; " + e.Hint
 	}
@@ -93,7 +95,7 @@ func hint(path string, err error) string {
 	case errors.Is(err, ErrLocked):
 		return "stop the other agent, or give this one a directory of its own"
 	case isNoSpace(err):
-		return "free space on that file system, or lower spool.max_size"
+		return "free space on that file system, or lower agent.spool.max_size"
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return "the agent's user must be able to write there"
 	case errors.Is(err, syscall.EIO):

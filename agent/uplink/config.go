@@ -38,7 +38,7 @@ func DefaultConfig() Config {
 // Validate reports every fault at once.
 func (c Config) Validate() error {
 	var errs []error
-	if err := security.CheckAddress("aggregator", c.Aggregator, "tls", c.TLS); err != nil {
+	if err := security.CheckAddress("aggregator", c.Aggregator, "agent.tls", c.TLS); err != nil {
 		errs = append(errs, err)
 	}
 	if err := c.TLS.Validate(); err != nil {

@@ -58,7 +58,9 @@ type Uplink struct {
 
 	// single says that one bucket is sent at a time, to find the one that is too large for the aggregator.
 	single bool
-	logged time.Time // when the loss of the aggregator was last logged
+	// logged is when an absence of the aggregator was last logged; told says that the present one was.
+	logged time.Time
+	told   bool
 
 	mu     sync.Mutex
 	status Status
@@ -179,25 +181,27 @@ func (u *Uplink) pause(tries int) time.Duration {
 	return rand.N(min(u.cfg.BackoffMax, backoffMin<<min(tries, 20)) + 1)
 }
 
-// away notes that the aggregator is not there; logged once for each absence.
+// away notes that the aggregator is not there. Each absence is logged once: when it begins or, if that is within
+// logEvery of the one before, when it has lasted that long, so that a connection that comes and goes does not fill the log.
 func (u *Uplink) away(err error) {
 	u.metrics.connected.Set(0)
 	u.metrics.disconnects.Inc()
 	u.mu.Lock()
-	first := u.status.Connected || u.status.Err == nil
-	if first {
+	if u.status.Connected || u.status.Err == nil {
 		u.status.Connected, u.status.Since = false, time.Now()
+		u.told = false
 	}
 	u.status.Err = err
+	since := u.status.Since
 	u.mu.Unlock()
-	if first && (u.logged.IsZero() || time.Since(u.logged) >= logEvery) {
-		u.logged = time.Now()
+	if !u.told && (u.logged.IsZero() || time.Since(u.logged) >= logEvery) {
+		u.told, u.logged = true, time.Now()
 		u.log.Warn("the aggregator is away; buckets are kept in the spool and sent when it is back",
-			"aggregator", u.cfg.Aggregator, "err", err, "waiting", u.deps.Queue.Len())
+			"aggregator", u.cfg.Aggregator, "since", since.Round(time.Millisecond), "err", err, "waiting", u.deps.Queue.Len())
 	}
 }
 
-// back notes that the aggregator is there; logged once for each absence that was.
+// back notes that the aggregator is there; logged if its absence was.
 func (u *Uplink) back(version string) {
 	u.metrics.connected.Set(1)
 	u.mu.Lock()
@@ -207,7 +211,7 @@ func (u *Uplink) back(version string) {
 	switch {
 	case was.Err == nil:
 		u.log.Info("connected to the aggregator", "aggregator", u.cfg.Aggregator, "version", security.CleanText(version), "waiting", u.deps.Queue.Len())
-	case !was.Since.After(u.logged): // its loss was logged, not left out as one of many
+	case u.told:
 		u.log.Info("the aggregator is back", "aggregator", u.cfg.Aggregator, "away", time.Since(was.Since).Round(time.Millisecond),
 			"version", security.CleanText(version), "waiting", u.deps.Queue.Len())
 	}
@@ -261,7 +265,7 @@ func explain(err error) error {
 	if !ok {
 		return err
 	}
-	text := security.CleanText(s.Message())
+	text := security.ConnectionReason(s.Message())
 	switch s.Code() {
 	case codes.Unimplemented:
 		return fmt.Errorf("what answers there is no aggregator, or one of another age: %s", text)

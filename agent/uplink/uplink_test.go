@@ -92,6 +92,47 @@ func TestHourOfAbsence(t *testing.T) {
 	})
 }
 
+// TestEachLongAbsenceIsTold: one that begins right after another is logged once it has lasted, with its begin; a short one is not.
+func TestEachLongAbsenceIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		d := deps(&queue{})
+		d.Log = slog.New(slog.NewTextHandler(&log, nil))
+		u, err := New(DefaultConfig(), d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		count := func(text string) int { return strings.Count(log.String(), text) }
+		u.back("v1")
+		u.away(errors.New("first"))
+		time.Sleep(10 * time.Second)
+		u.away(errors.New("first"))
+		u.back("v1")
+		if count("is away") != 1 || count("aggregator is back") != 1 {
+			t.Fatalf("one absence:\n%s", &log)
+		}
+		time.Sleep(10 * time.Second)
+		u.away(errors.New("short"))
+		time.Sleep(time.Second)
+		u.back("v1")
+		if count("is away") != 1 || count("aggregator is back") != 1 {
+			t.Errorf("a short absence right after another is told:\n%s", &log)
+		}
+		began := time.Now()
+		for range 10 {
+			u.away(errors.New("long"))
+			time.Sleep(20 * time.Second)
+		}
+		if count("is away") != 2 || count(`err=long`) != 1 || count("since="+began.Format("2006-01-02T15:04:05")) != 1 {
+			t.Errorf("a long absence right after another is not told once, with its begin:\n%s", &log)
+		}
+		u.back("v1")
+		if count("aggregator is back") != 2 || count("away=3m20s") != 1 {
+			t.Errorf("its end is not told:\n%s", &log)
+		}
+	})
+}
+
 func TestPauseIsBoundedAndJittered(t *testing.T) {
 	u, err := New(DefaultConfig(), deps(&queue{}))
 	if err != nil {

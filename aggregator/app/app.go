@@ -70,7 +70,7 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.
 	a.teardown.Push("servers", a.servers.Stop)
 
 	if err := os.MkdirAll(cfg.Data, 0o750); err != nil {
-		return nil, fmt.Errorf("data directory: %w", err)
+		return nil, fmt.Errorf("make the data directory (aggregator.data): %w; the user of this program must be able to write there", err)
 	}
 	db, err := bolt.Open(filepath.Join(cfg.Data, databaseName), bolt.Options{})
 	if err != nil {
@@ -218,11 +218,14 @@ func (a *App) Failed() <-chan error {
 func (a *App) Stop(ctx context.Context) error { return a.teardown.Stop(ctx) }
 
 // warnings tells readers what an operator should know.
-func (a *App) warnings() []string {
-	if err := a.judge.get().Err(); err != nil {
-		return []string{"judging fails and is tried again: " + err.Error()}
+func (a *App) warnings() (out []string) {
+	if since, err := a.ingest.StoreFailure(); err != nil {
+		out = append(out, "buckets cannot be stored since "+since.UTC().Format(time.RFC3339)+", agents keep them: "+err.Error())
 	}
-	return nil
+	if err := a.judge.get().Err(); err != nil {
+		out = append(out, "judging fails and is tried again: "+err.Error())
+	}
+	return out
 }
 
 // registerStats lets Prometheus see the store and the judge.

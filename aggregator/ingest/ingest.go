@@ -58,6 +58,8 @@ type Service struct {
 	rows     int
 	current  *httpctlv1.Settings // what the agents were told
 	replaced time.Time           // when a replaced stream was last logged
+	failing  time.Time           // since when the store fails; zero: it does not
+	failure  error               // why
 }
 
 // New checks the settings and returns a service that is not running.
@@ -312,14 +314,12 @@ func (s *Service) commit(ctx context.Context) error {
 			s.budget.release(int64(len(d.item.Data)))
 			d.stream.answer(r)
 		}
+		s.noteStore(err)
 		if err == nil {
 			failures = 0
 			s.stored(items, results)
 		} else {
 			s.metrics.storeErrors.Inc()
-			if failures == 0 {
-				s.log.Error("the store failed; agents keep their buckets and send them again", "err", err)
-			}
 			// Meanwhile the queue fills, streams are not read, and agents keep what they have.
 			wait := min(storeWait, 100*time.Millisecond<<min(failures, 10))
 			failures++
@@ -332,6 +332,31 @@ func (s *Service) commit(ctx context.Context) error {
 		clear(batch) // keep no data alive while idle
 		clear(items)
 	}
+}
+
+// noteStore notes and logs that the store has begun to fail, or works again.
+func (s *Service) noteStore(err error) {
+	s.mu.Lock()
+	since := s.failing
+	if s.failure = err; err == nil {
+		s.failing = time.Time{}
+	} else if since.IsZero() {
+		s.failing = time.Now()
+	}
+	s.mu.Unlock()
+	switch {
+	case err != nil && since.IsZero():
+		s.log.Error("the store fails; agents keep their buckets and send them again", "err", err)
+	case err == nil && !since.IsZero():
+		s.log.Info("buckets are stored again", "after", time.Since(since).Round(time.Millisecond))
+	}
+}
+
+// StoreFailure returns since when and why buckets cannot be stored; nil when they can, as far as is known.
+func (s *Service) StoreFailure() (since time.Time, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failing, s.failure
 }
 
 // stored tells whoever wants to know which buckets are new.

@@ -90,11 +90,11 @@ func Listen(ctx context.Context, address string) (net.Listener, error) {
 	l, err := lc.Listen(ctx, network, addr)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("listen on %s: the port is taken by another program (ss -ltnp shows which); choose another address or stop it: %w", address, err)
+		return nil, fmt.Errorf("listen on %s: %w: stop the program that has it (ss -ltnp shows which), or choose another port", address, syscall.EADDRINUSE)
 	case errors.Is(err, syscall.EACCES):
-		return nil, fmt.Errorf("listen on %s: not permitted; ports below 1024 need CAP_NET_BIND_SERVICE: %w", address, err)
+		return nil, fmt.Errorf("listen on %s: %w: ports below 1024 need the capability CAP_NET_BIND_SERVICE; choose a higher one", address, syscall.EACCES)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return nil, fmt.Errorf("listen on %s: this host does not have that address: %w", address, err)
+		return nil, fmt.Errorf("listen on %s: %w: this host does not have that address (ip address shows those it has)", address, syscall.EADDRNOTAVAIL)
 	case err != nil:
 		return nil, fmt.Errorf("listen on %s: %w", address, err)
 	}

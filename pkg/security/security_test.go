@@ -135,7 +135,7 @@ func TestPortTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	if _, err := Listen(t.Context(), l.Addr().String()); err == nil || !strings.Contains(err.Error(), "taken by another program") {
+	if _, err := Listen(t.Context(), l.Addr().String()); err == nil || !strings.Contains(err.Error(), "address already in use: stop the program that has it") || strings.Count(err.Error(), l.Addr().String()) != 1 {
 		t.Errorf("Listen on a taken port: %v", err)
 	}
 	if _, err := Listen(t.Context(), "192.0.2.1:0"); err == nil || !strings.Contains(err.Error(), "does not have that address") {

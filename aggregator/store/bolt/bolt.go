@@ -12,12 +12,15 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -78,7 +81,9 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	s := fmt.Sprintf("%s %q: %v", e.Op, e.Path, e.Err)
+	// The system's errors name the file again.
+	why := strings.Replace(e.Err.Error(), " "+e.Path+": ", ": ", 1)
+	s := fmt.Sprintf("%s %s: %s", e.Op, e.Path, why)
 	if e.Hint != "" {
 		s += "; " + e.Hint
 	}
@@ -86,6 +91,19 @@ func (e *Error) Error() string {
 }
 
 func (e *Error) Unwrap() error { return e.Err }
+
+// systemHint says what to do about an error of the file system, "" for others.
+func systemHint(err error) string {
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "free space on that file system"
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return "the user of this program must be able to write there"
+	case errors.Is(err, syscall.EIO):
+		return "the disk reports a fault: see dmesg"
+	}
+	return ""
+}
 
 // ErrLocked is wrapped by Open's error when another process has the file open.
 var ErrLocked = errors.New("another process has it open")
@@ -137,6 +155,8 @@ func (s *DB) open() (*bbolt.DB, error) {
 			e.Hint = "run the newer program, or move the file aside"
 		case errors.Is(err, ErrLocked):
 			e.Hint = "stop that process, or give this one another path"
+		default:
+			e.Hint = systemHint(err)
 		}
 		return e
 	}
@@ -340,7 +360,7 @@ func (s *DB) update(ctx context.Context, f func(*bbolt.Tx) (changed bool, err er
 	case !committing:
 		return err
 	}
-	err = fmt.Errorf("commit to store %q: %w", s.path, err)
+	err = &Error{Op: "commit to store", Path: s.path, Err: err, Hint: systemHint(err)}
 	if again := s.reopen(touched); again != nil {
 		return errors.Join(err, again)
 	}

@@ -31,9 +31,13 @@ type UnreachableError struct {
 
 // Error implements error. It says what was tried, why it failed and what to do.
 func (e *UnreachableError) Error() string {
-	return fmt.Sprintf("cannot reach the aggregator at %s: %s\n"+
-		"Start one (httpctl-aggregator, or sudo httpctl up -i IFACE), or name another with --aggregator ADDR or HTTPCTL_AGGREGATOR.",
-		e.Address, e.Reason)
+	text := fmt.Sprintf("cannot reach the aggregator at %s: %s\n", e.Address, e.Reason)
+	if strings.Contains(e.Reason, "connect: connection refused") || strings.Contains(e.Reason, "connect: no such file") {
+		text += "Start one (httpctl-aggregator, or sudo httpctl up -i IFACE), or name"
+	} else { // something is there
+		text += "Name"
+	}
+	return text + " another with --aggregator ADDR or HTTPCTL_AGGREGATOR."
 }
 
 // ErrRefused is wrapped by errors about a question that the aggregator
@@ -129,7 +133,7 @@ func call[Q, A any](ctx context.Context, c *Client, f func(context.Context, *Q, 
 	s := status.Convert(err)
 	switch s.Code() {
 	case codes.Unavailable:
-		return nil, &UnreachableError{c.address, reason(s.Message())}
+		return nil, &UnreachableError{c.address, security.ConnectionReason(s.Message())}
 	case codes.DeadlineExceeded:
 		return nil, &UnreachableError{c.address, fmt.Sprintf("no answer within %s", c.timeout)}
 	case codes.Canceled:
@@ -142,15 +146,6 @@ func call[Q, A any](ctx context.Context, c *Client, f func(context.Context, *Q, 
 		return nil, fmt.Errorf("the aggregator at %s is older than this httpctl: %s", c.address, s.Message())
 	}
 	return nil, fmt.Errorf("the aggregator at %s failed: %s", c.address, s.Message())
-}
-
-// reason takes gRPC's packing off a connection error.
-func reason(message string) string {
-	const dialing = "Error while dialing: "
-	if i := strings.Index(message, dialing); i >= 0 {
-		message = strings.TrimSuffix(message[i+len(dialing):], `"`)
-	}
-	return strings.TrimPrefix(message, `connection error: desc = `)
 }
 
 // Question is what a reading command asks for.

@@ -132,7 +132,7 @@ func TestUnreachable(t *testing.T) {
 	}
 	for _, args := range []string{"hosts", "dashboard", "dashboard --once", "top", "alerts", "baseline", "baseline relearn"} {
 		_, stderr, code := b.run(t, strings.Fields(args)...)
-		want := "httpctl: cannot reach the aggregator at 127.0.0.1:7420: dial tcp: connect: connection refused\nStart one ("
+		want := "httpctl: cannot reach the aggregator at 127.0.0.1:7420: dial tcp: connect: connection refused (nothing listens there)\nStart one ("
 		if code != 3 || !strings.HasPrefix(stderr, want) {
 			t.Errorf("httpctl %s: exit %d, stderr\n%s\nwant exit 3 and\n%s", args, code, stderr, want)
 		}
