@@ -1,7 +1,6 @@
 package spool
 
 import (
-	"cmp"
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
@@ -183,18 +182,9 @@ func readSpans(b []byte) []bucket.Span {
 // more than was lost and never less.
 const maxSpans = 64
 
-// mergeSpans sorts the spans and joins those that touch; empty ones vanish. It reuses spans.
+// mergeSpans joins the spans that touch, and more if they are too many. It reuses spans.
 func mergeSpans(spans []bucket.Span) []bucket.Span {
-	spans = slices.DeleteFunc(spans, func(s bucket.Span) bool { return s.From >= s.To })
-	slices.SortFunc(spans, func(a, b bucket.Span) int { return cmp.Compare(a.From, b.From) })
-	out := spans[:0]
-	for _, s := range spans {
-		if n := len(out); n > 0 && s.From <= out[n-1].To {
-			out[n-1].To = max(out[n-1].To, s.To)
-		} else {
-			out = append(out, s)
-		}
-	}
+	out := bucket.MergeSpans(spans)
 	for len(out) > maxSpans {
 		best := 1
 		for i := 2; i < len(out); i++ {

@@ -1,6 +1,7 @@
 package alert
 
 import (
+	"cmp"
 	"math/bits"
 	"slices"
 	"time"
@@ -88,7 +89,7 @@ func (e Episode) Joined() []bucket.ID {
 	for _, x := range e.Entries {
 		out = append(out, x.Joined...)
 	}
-	slices.SortFunc(out, func(a, b bucket.ID) int { return slices.Compare(a[:], b[:]) })
+	slices.SortFunc(out, bucket.ID.Compare)
 	return slices.Compact(out)
 }
 
@@ -191,7 +192,7 @@ func Advance(s State, t int64) State {
 func Annotate(s State, to, late int64) State {
 	s = s.clone()
 	note := func(e *Episode) {
-		i, ok := slices.BinarySearchFunc(e.Entries, to, func(x Entry, t int64) int { return compare(x.Time, t) })
+		i, ok := slices.BinarySearchFunc(e.Entries, to, func(x Entry, t int64) int { return cmp.Compare(x.Time, t) })
 		if ok && e.Entries[i].LateHits != late {
 			e.Entries = slices.Clone(e.Entries)
 			e.Entries[i].LateHits = late
@@ -209,7 +210,7 @@ func Trim(s State, t int64) State {
 	s = s.clone()
 	s.Closed = slices.DeleteFunc(s.Closed, func(e Episode) bool { return e.End <= t })
 	trim := func(e *Episode) {
-		n, _ := slices.BinarySearchFunc(e.Entries, t+1, func(x Entry, t int64) int { return compare(x.Time, t) })
+		n, _ := slices.BinarySearchFunc(e.Entries, t+1, func(x Entry, t int64) int { return cmp.Compare(x.Time, t) })
 		if e.Entries = slices.Clone(e.Entries[n:]); len(e.Entries) == 0 {
 			e.Entries = nil
 		}
@@ -249,14 +250,4 @@ func Durations(episodes []Episode) (longest, average time.Duration) {
 		average = time.Duration(sum / n)
 	}
 	return longest, average
-}
-
-func compare(a, b int64) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }

@@ -69,7 +69,7 @@ func (l Learning) Close(o Observed) Learning {
 		return l
 	}
 	hosts := slices.Clone(o.Hosts)
-	slices.SortFunc(hosts, compareID)
+	slices.SortFunc(hosts, bucket.ID.Compare)
 	l.Enforced = true
 	l.Result = Result{Baseline: b, Requests: o.Requests, Covered: o.Covered, Hosts: slices.Compact(hosts)}
 	return l
@@ -89,7 +89,7 @@ func (l Learning) Skip(t int64) Learning {
 
 // Knows reports whether the baseline was learned from the host.
 func (l Learning) Knows(host bucket.ID) bool {
-	_, ok := slices.BinarySearchFunc(l.Result.Hosts, host, compareID)
+	_, ok := slices.BinarySearchFunc(l.Result.Hosts, host, bucket.ID.Compare)
 	return ok
 }
 
@@ -127,5 +127,3 @@ func FirstWhole(t int64, width time.Duration) int64 {
 	}
 	return t - r + w
 }
-
-func compareID(a, b bucket.ID) int { return slices.Compare(a[:], b[:]) }

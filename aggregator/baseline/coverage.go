@@ -1,7 +1,6 @@
 package baseline
 
 import (
-	"cmp"
 	"slices"
 	"time"
 
@@ -23,7 +22,7 @@ func Covered(hosts []HostCoverage, from, to int64) time.Duration {
 		all = append(all, subtract(union(h.Covered), union(h.Unobserved))...)
 	}
 	var sum int64
-	for _, s := range union(all) {
+	for _, s := range bucket.MergeSpans(all) {
 		s.From, s.To = max(s.From, from), min(s.To, to)
 		if s.From < s.To {
 			sum += s.To - s.From
@@ -32,22 +31,8 @@ func Covered(hosts []HostCoverage, from, to int64) time.Duration {
 	return time.Duration(sum)
 }
 
-// union sorts spans and joins those that touch, in new memory.
-func union(spans []bucket.Span) []bucket.Span {
-	sorted := slices.Clone(spans)
-	slices.SortFunc(sorted, func(a, b bucket.Span) int { return cmp.Compare(a.From, b.From) })
-	var out []bucket.Span
-	for _, s := range sorted {
-		switch n := len(out); {
-		case s.From >= s.To:
-		case n > 0 && s.From <= out[n-1].To:
-			out[n-1].To = max(out[n-1].To, s.To)
-		default:
-			out = append(out, s)
-		}
-	}
-	return out
-}
+// union joins spans in new memory.
+func union(spans []bucket.Span) []bucket.Span { return bucket.MergeSpans(slices.Clone(spans)) }
 
 // subtract returns a without b; both are unions.
 func subtract(a, b []bucket.Span) []bucket.Span {

@@ -228,7 +228,7 @@ func (s *Service) Agents() []Agent {
 		list = append(list, a.Agent)
 	}
 	slices.SortFunc(list, func(a, b Agent) int {
-		return cmp.Or(cmp.Compare(a.Name, b.Name), slices.Compare(a.Host[:], b.Host[:]))
+		return cmp.Or(cmp.Compare(a.Name, b.Name), a.Host.Compare(b.Host))
 	})
 	return list
 }
@@ -257,7 +257,7 @@ func (s *Service) Provisional() []Provisional {
 		}
 		list = append(list, Provisional{a.provisional, a.provisionalAt})
 	}
-	slices.SortFunc(list, func(a, b Provisional) int { return slices.Compare(a.Bucket.Host[:], b.Bucket.Host[:]) })
+	slices.SortFunc(list, func(a, b Provisional) int { return a.Bucket.Host.Compare(b.Bucket.Host) })
 	return list
 }
 

@@ -114,7 +114,7 @@ func (s *fake) Query(_ context.Context, p store.Plan) (*store.Answer, error) {
 		a.Slices = append(a.Slices, *sl)
 	}
 	slices.SortFunc(a.Slices, func(x, y store.Slice) int {
-		return cmp.Or(cmp.Compare(x.Start, y.Start), compareID(x.Host, y.Host))
+		return cmp.Or(cmp.Compare(x.Start, y.Start), x.Host.Compare(y.Host))
 	})
 	for _, d := range s.damaged {
 		if d >= p.From && d < p.To {

@@ -326,6 +326,4 @@ func (j *Judge) relearn(ctx context.Context) error {
 	return j.saveLearning(ctx, baseline.Begin(j.scope, t0, j.cfg.Learning(), j.cfg.AverageBucketSize))
 }
 
-func sortIDs(ids []bucket.ID) { slices.SortFunc(ids, compareID) }
-
-func compareID(a, b bucket.ID) int { return slices.Compare(a[:], b[:]) }
+func sortIDs(ids []bucket.ID) { slices.SortFunc(ids, bucket.ID.Compare) }

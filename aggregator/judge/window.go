@@ -278,8 +278,8 @@ func (j *Judge) late(ctx context.Context, f fleet) error {
 		i, _ := slices.BinarySearchFunc(j.journal, max(seen, h.FirstStart)+1, func(l line, t int64) int { return int(min(max(l.To-t, -1), 1)) })
 		for ; i < len(j.journal) && j.journal[i].To <= h.CoveredThrough; i++ {
 			l := &j.journal[i]
-			_, counted := slices.BinarySearchFunc(l.Hosts, h.ID, compareID)
-			_, annotated := slices.BinarySearchFunc(l.LateHosts, h.ID, compareID)
+			_, counted := slices.BinarySearchFunc(l.Hosts, h.ID, bucket.ID.Compare)
+			_, annotated := slices.BinarySearchFunc(l.LateHosts, h.ID, bucket.ID.Compare)
 			due[i] = due[i] || l.Kind == alert.KindVerdict && !counted && !annotated
 		}
 	}
@@ -324,7 +324,7 @@ func (j *Judge) annotate(ctx context.Context, f *fleet, lines []line) error {
 		r := l.Record
 		r.LateHits, r.LateHosts = late, nil
 		for _, h := range f.hosts {
-			if _, counted := slices.BinarySearchFunc(r.Hosts, h.ID, compareID); !counted && h.FirstStart < r.To && h.CoveredThrough >= r.To {
+			if _, counted := slices.BinarySearchFunc(r.Hosts, h.ID, bucket.ID.Compare); !counted && h.FirstStart < r.To && h.CoveredThrough >= r.To {
 				r.LateHosts = append(r.LateHosts, h.ID)
 			}
 		}

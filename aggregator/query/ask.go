@@ -122,7 +122,7 @@ func (s *Service) hostsNamed(ctx context.Context, values []string) ([]bucket.ID,
 			return nil, invalid("no host %q; there are: %s", v, hostNames(known))
 		}
 	}
-	slices.SortFunc(ids, store.CompareID)
+	slices.SortFunc(ids, bucket.ID.Compare)
 	return slices.Compact(ids), nil
 }
 

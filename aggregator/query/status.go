@@ -73,7 +73,7 @@ func (s *Service) survey(ctx context.Context, rng span, sel *selection) (*fleet,
 		f.hosts = append(f.hosts, h)
 	}
 	slices.SortFunc(f.hosts, func(x, y hostState) int {
-		return cmp.Or(cmp.Compare(x.Name, y.Name), store.CompareID(x.ID, y.ID))
+		return cmp.Or(cmp.Compare(x.Name, y.Name), x.ID.Compare(y.ID))
 	})
 	return f, nil
 }
@@ -181,7 +181,7 @@ func (s *Service) status(ctx context.Context, f *fleet, rng span, sel *selection
 		out.Requests += h.counted(sel)
 	}
 	out.Loss = counts(&counters, lost, exchange.Counter.Loss)
-	if d := length(store.MergeSpans(covered)); d > 0 {
+	if d := length(bucket.MergeSpans(covered)); d > 0 {
 		out.RateAverage = float64(out.Requests) / d.Seconds()
 	}
 	history, err := s.rates(ctx, f, sel, live, out)

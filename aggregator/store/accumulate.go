@@ -170,7 +170,7 @@ func (a *Accumulator) Table(maxRows int) *bucket.Table {
 		r.Err = max(0, add(r.err, a.floor))
 		t.Rows = append(t.Rows, &r.Row)
 	}
-	SortRows(t.Rows, 0)
+	sortRows(t.Rows)
 	if maxRows > 0 {
 		t.Max = maxRows
 		if len(t.Rows) > maxRows {
@@ -185,13 +185,10 @@ func (a *Accumulator) Table(maxRows int) *bucket.Table {
 	return t
 }
 
-// SortRows sorts by the value of a measure, the largest first, then by keys.
-func SortRows(rows []*bucket.Row, measure int) {
+// sortRows sorts by the first measure, the largest first, then by keys.
+func sortRows(rows []*bucket.Row) {
 	slices.SortFunc(rows, func(x, y *bucket.Row) int {
-		if c := cmp.Compare(y.Values[measure], x.Values[measure]); c != 0 {
-			return c
-		}
-		return slices.Compare(x.Keys, y.Keys)
+		return cmp.Or(cmp.Compare(y.Values[0], x.Values[0]), slices.Compare(x.Keys, y.Keys))
 	})
 }
 

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"cmp"
 	"slices"
 
@@ -127,19 +126,16 @@ func (c *Collector) Answer() *Answer {
 		for h := range s.hosts {
 			s.Hosts = append(s.Hosts, h)
 		}
-		slices.SortFunc(s.Hosts, CompareID)
+		slices.SortFunc(s.Hosts, bucket.ID.Compare)
 		for i := range s.Unobserved {
 			u := &s.Unobserved[i]
 			u.From, u.To = max(u.From, s.Start), min(u.To, s.End)
 		}
-		s.Covered, s.Unobserved = MergeSpans(s.Covered), MergeSpans(s.Unobserved)
+		s.Covered, s.Unobserved = bucket.MergeSpans(s.Covered), bucket.MergeSpans(s.Unobserved)
 		a.Slices = append(a.Slices, s.Slice)
 	}
 	slices.SortFunc(a.Slices, func(x, y Slice) int {
-		if d := cmp.Compare(x.Start, y.Start); d != 0 {
-			return d
-		}
-		return CompareID(x.Host, y.Host)
+		return cmp.Or(cmp.Compare(x.Start, y.Start), x.Host.Compare(y.Host))
 	})
 	slices.Sort(c.damaged)
 	a.Damaged = slices.Compact(c.damaged)
@@ -176,19 +172,3 @@ func extend(spans []bucket.Span, s bucket.Span) []bucket.Span {
 	}
 	return append(spans, s)
 }
-
-// MergeSpans sorts spans and joins those that touch or overlap; empty ones go.
-// It changes its argument.
-func MergeSpans(spans []bucket.Span) []bucket.Span {
-	slices.SortFunc(spans, func(x, y bucket.Span) int { return cmp.Compare(x.From, y.From) })
-	var out []bucket.Span
-	for _, s := range spans {
-		if s.From < s.To {
-			out = extend(out, s)
-		}
-	}
-	return out
-}
-
-// CompareID orders identities by their bytes.
-func CompareID(x, y bucket.ID) int { return bytes.Compare(x[:], y[:]) }

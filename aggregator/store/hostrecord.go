@@ -75,7 +75,7 @@ func (r *HostRecord) Note(h *bucket.Header, stored bool, floor, sealed int64) {
 			r.declared = append(r.declared, u)
 		}
 	}
-	r.declared = MergeSpans(r.declared)
+	r.declared = bucket.MergeSpans(r.declared)
 	if n := len(r.declared); n > maxDeclared {
 		r.declared = slices.Clone(r.declared[n-maxDeclared:])
 	}

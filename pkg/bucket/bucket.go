@@ -7,6 +7,7 @@
 package bucket
 
 import (
+	"bytes"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -20,6 +21,9 @@ type ID [16]byte
 
 // String returns the identity as 32 lower-case hexadecimal digits.
 func (id ID) String() string { return hex.EncodeToString(id[:]) }
+
+// Compare orders identities by their bytes.
+func (id ID) Compare(o ID) int { return bytes.Compare(id[:], o[:]) }
 
 // IsZero reports whether id was never set.
 func (id ID) IsZero() bool { return id == ID{} }
@@ -43,9 +47,6 @@ type Name struct {
 	Incarnation ID
 	Part        uint32
 }
-
-// Span is a half-open stretch of time [From, To), nanoseconds since the epoch.
-type Span struct{ From, To int64 }
 
 // Header is everything in a bucket but its tables.
 type Header struct {

@@ -47,43 +47,16 @@ func matches(column, pattern, value string) bool {
 	return pattern == value
 }
 
-// Matcher returns a function that reports whether the keys of a row satisfy
-// every condition; it is nil when there is none. It returns an error that
-// wraps ErrColumn, and names the columns there are, if the table lacks one.
-func (s *Schema) Matcher(where []Condition) (func(keys []string) bool, error) {
-	columns := make([]int, len(where))
-	for i, c := range where {
-		if columns[i] = s.Key(c.Column); columns[i] < 0 {
-			return nil, fmt.Errorf("table %s, column %q: %w; there are: %s",
-				s.Name, c.Column, ErrColumn, strings.Join(s.Keys, ", "))
-		}
-	}
-	if len(where) == 0 {
-		return nil, nil
-	}
-	where = slices.Clone(where)
-	return func(keys []string) bool {
-		for i, c := range where {
-			if !c.Matches(keys[columns[i]]) {
-				return false
-			}
-		}
-		return true
-	}, nil
-}
-
-// Project returns a new table of the rows for which where holds (nil: all),
-// with only the key columns by, in that order (nil: all), and rows that differ
-// in other columns added up, cut to max rows (max < 1: no bound). It takes no
-// memory of t. The error wraps ErrColumn.
+// Project returns a new table with only the key columns by, in that order (nil:
+// all), and rows that differ in other columns added up. It takes no memory of t.
+// The error wraps ErrColumn, and names the columns that there are.
 //
-// What t had folded could belong to any row, or to none that where keeps. So
-// Other keeps all of it as not attributable, and no row's Err nor the Floor
-// says less: a row may be larger than shown by what Other holds. Without
-// where, rows + Other = total still holds, exactly.
+// What t had folded could belong to any row. So Other keeps all of it, and no
+// row's Err nor the Floor says less: a row may be larger than shown by what
+// Other holds. rows + Other = total still holds, exactly.
 //
 // Views that the remaining columns cannot answer are left out.
-func (t *Table) Project(by []string, where func(keys []string) bool, max int) (*Table, error) {
+func (t *Table) Project(by []string) (*Table, error) {
 	if by == nil {
 		by = t.Schema.Keys
 	}
@@ -112,9 +85,6 @@ func (t *Table) Project(by []string, where func(keys []string) bool, max int) (*
 	}
 	keys := make([]string, len(by))
 	for _, tr := range t.Rows {
-		if where != nil && !where(tr.Keys) {
-			continue
-		}
 		for i, c := range columns {
 			keys[i] = tr.Keys[c]
 		}
@@ -130,9 +100,6 @@ func (t *Table) Project(by []string, where func(keys []string) bool, max int) (*
 	}
 	p.combine(&p.Other, &t.Other)
 	p.Folded = t.Folded
-	if max >= 1 {
-		p.Cut(max)
-	}
 	return p, nil
 }
 

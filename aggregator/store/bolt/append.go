@@ -213,7 +213,7 @@ func (s *DB) hostRecord(tx *bbolt.Tx, key, value []byte) (*store.HostRecord, err
 	}
 	// As they were made: nearly always the order in which they arrived.
 	slices.SortFunc(headers, func(x, y *bucket.Header) int {
-		return cmp.Or(cmp.Compare(x.ObservedFrom, y.ObservedFrom), store.CompareID(x.Incarnation, y.Incarnation),
+		return cmp.Or(cmp.Compare(x.ObservedFrom, y.ObservedFrom), x.Incarnation.Compare(y.Incarnation),
 			cmp.Compare(x.Ordinal, y.Ordinal))
 	})
 	for _, h := range headers {

@@ -206,7 +206,7 @@ func (s *DB) Hosts(ctx context.Context) ([]store.Host, error) {
 		if c := cmp.Compare(x.Name, y.Name); c != 0 {
 			return c
 		}
-		return store.CompareID(x.ID, y.ID)
+		return x.ID.Compare(y.ID)
 	})
 	return hosts, nil
 }

@@ -159,11 +159,11 @@ func (m *model) query(p store.Plan) []modelSlice {
 	}
 	var out []modelSlice
 	for _, s := range slicesBy {
-		slices.SortFunc(s.hosts, store.CompareID)
+		slices.SortFunc(s.hosts, bucket.ID.Compare)
 		out = append(out, *s)
 	}
 	slices.SortFunc(out, func(x, y modelSlice) int {
-		return cmp.Or(cmp.Compare(x.start, y.start), store.CompareID(x.host, y.host))
+		return cmp.Or(cmp.Compare(x.start, y.start), x.host.Compare(y.host))
 	})
 	return out
 }

@@ -36,7 +36,7 @@ func TopsOf(tables []*bucket.Table, limit int) []Top {
 // topOf makes one top list of a table. The view is one of the table's schema,
 // which is valid.
 func topOf(t *bucket.Table, v *bucket.View, limit int) Top {
-	p, err := t.Project(v.By, nil, 0)
+	p, err := t.Project(v.By)
 	if err != nil {
 		panic(err) // a valid schema's view names its own columns
 	}
@@ -84,18 +84,43 @@ func topOf(t *bucket.Table, v *bucket.View, limit int) Top {
 	}
 	hits := t.Schema.Measure(v.Hits)
 	top.Total = p.Total(hits)
-	rest := top.Total
-	for _, r := range p.Top(limit, hits) {
+	shown := p.Top(limit, hits)
+	for _, r := range shown {
 		top.Rows = append(top.Rows, row(r))
-		rest -= r.Values[hits]
 	}
-	if rest > 0 {
-		// The sum of all, less what is shown.
-		other := TopRow{Values: make([]Value, len(top.Columns))}
-		other.Values[0].Number = rest
-		top.Other = &other
+	if other := restOf(p, shown); other.Values[hits] > 0 {
+		r := row(other)
+		top.Other = &r
 	}
 	return top
+}
+
+// restOf adds up what a table holds besides the rows shown.
+func restOf(t *bucket.Table, shown []*bucket.Row) *bucket.Row {
+	rest := bucket.NewTable(t.Schema, 1).Other
+	add := func(r *bucket.Row) {
+		for i, m := range t.Schema.Measures {
+			l := t.Schema.LatencyIndex(i)
+			switch {
+			case l < 0 && m.Kind == bucket.Max:
+				rest.Values[i] = max(rest.Values[i], r.Values[i])
+			case l < 0:
+				rest.Values[i] += r.Values[i]
+			case r.Latency[l] != nil:
+				if rest.Latency[l] == nil {
+					rest.Latency[l] = new(sketch.Latency)
+				}
+				rest.Latency[l].Merge(r.Latency[l])
+			}
+		}
+	}
+	add(&t.Other)
+	for _, r := range t.Rows {
+		if !slices.Contains(shown, r) {
+			add(r)
+		}
+	}
+	return &rest
 }
 
 // bytesOf lists the measures that add up to the wire bytes of a row.
@@ -294,7 +319,7 @@ func WriteExchange(w io.Writer, x *exchange.Exchange) error {
 		{"target", half(x.HasRequest, x.Target)},
 		{"section", half(x.HasRequest, x.Section)},
 		{"user_agent", half(x.HasRequest, x.UserAgent)},
-		{"status", half(x.HasResponse, x.Status)},
+		{"status", half(x.HasResponse && x.Status != 0, x.Status)}, // HTTP/0.9 has none
 		{"interim_responses", x.Interim},
 		{"request_bytes", half(x.HasRequest, x.RequestBytes)},
 		{"response_bytes", half(x.HasResponse, x.ResponseBytes)},
