@@ -115,8 +115,12 @@ func restOf(t *bucket.Table, shown []*bucket.Row) *bucket.Row {
 		}
 	}
 	add(&t.Other)
+	seen := make(map[*bucket.Row]bool, len(shown))
+	for _, r := range shown {
+		seen[r] = true
+	}
 	for _, r := range t.Rows {
-		if !slices.Contains(shown, r) {
+		if !seen[r] {
 			add(r)
 		}
 	}
