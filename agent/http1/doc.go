@@ -18,6 +18,14 @@
 // last line. Who calls Stretch knows both directions and therefore whose turn
 // it is.
 //
+// # What is not RFC 9112 and is on the wire
+//
+// In its place a start line is taken although it is wrong, as long as those it
+// was meant for take it too: another version, more white space than one SP,
+// ICY for a version, several CRs before a LF, a first request line without version
+// before fields. While the place is lost only what the RFC allows is taken.
+// [Parser.Due] ends a message that the other end has left behind.
+//
 // # Ambiguous requests
 //
 // Where two servers could frame a request differently (request smuggling) the

@@ -104,7 +104,10 @@ func (p *Parser) try(b []byte, old int, at At) (int, Event) {
 	h := &p.env.Message
 	strict := p.lost || p.first && !p.whole
 	v, proto, n := startLine(b, h, strict)
-	if p.simple && v != isResponse && !(v == isMore && b[0] == 'H') {
+	if v != isMore && v != isResponse && p.kind == Response && !strict {
+		v, n = looseStatusLine(b, h)
+	}
+	if p.simple && v != isResponse && !(v == isMore && (b[0] == 'H' || b[0] == 'I')) {
 		*h = Message{Kind: Response, Version: 9}
 		p.found()
 		p.wire, p.body = uint64(old), uint64(old)
@@ -112,7 +115,7 @@ func (p *Parser) try(b []byte, old int, at At) (int, Event) {
 		p.drop()
 		return 0, Head
 	}
-	if whole, partly := matches(b, "HTTP/"); p.kind == Response && !whole && !partly {
+	if p.kind == Response && v == isMore && b[0] != 'H' && b[0] != 'I' {
 		return all, p.miss(len(b))
 	}
 	switch {
@@ -122,7 +125,9 @@ func (p *Parser) try(b []byte, old int, at At) (int, Event) {
 		p.proto = proto
 		p.drop()
 		return all, Other
-	case v == isSimple && p.first && p.whole && n == len(b) && p.kind != Response:
+	case v == isBare && p.first && p.whole && p.kind != Response:
+		strict = true // its fields must show that this is HTTP
+	case v == isSimple && p.first && p.whole && p.kind != Response:
 		p.found()
 		p.wire = uint64(n)
 		p.state = atEnd

@@ -239,6 +239,33 @@ func (p *Parser) salvage() bool {
 	return true
 }
 
+// salvageStatus reads the held beginning of a response whose direction has
+// ended: the server has closed within a head, or ends its lines as nobody else.
+func (p *Parser) salvageStatus() bool {
+	if p.kind != Response || len(p.buf) == 0 || p.stale {
+		return false
+	}
+	h, b := &p.env.Message, p.buf
+	if bytes.IndexByte(b, '\n') < 0 {
+		b = append(b[:len(b):len(b)], '\n')
+	}
+	v, _, n := startLine(b, h, false)
+	if v != isResponse {
+		v, n = looseStatusLine(b, h)
+	}
+	if v != isResponse {
+		return false
+	}
+	h.headers(b[n:bytes.LastIndexByte(b, '\n')+1], false)
+	h.Partial = true
+	p.env.count[malformed]++
+	p.recognise(h)
+	p.wire = uint64(len(p.buf))
+	p.stale = true
+	p.state = atAnswer
+	return true
+}
+
 // Gap passes over n bytes that were not captured. Like Next it returns how many
 // it took and must be called again with the rest until it returns Nothing.
 func (p *Parser) Gap(n uint64, at At) (uint64, Event) {
@@ -331,11 +358,18 @@ func (p *Parser) Gap(n uint64, at At) (uint64, Event) {
 
 // Finish says that the direction has ended in order (FIN). It returns End for
 // a message that lasts until then, Cut for one that is not complete, Missed
-// for a head that is not, and Nothing between messages.
+// for a head that is not, and Nothing between messages. It returns Head for a
+// response whose status can be read although its head did not end, and must be
+// called again then, after Answer.
 func (p *Parser) Finish() Event {
 	p.unsure = false
+	if p.state == atStart && p.salvageStatus() {
+		return Head
+	}
 	held := len(p.buf) > 0 && !p.stale
-	p.skipped += uint64(len(p.buf))
+	if held {
+		p.skipped += uint64(len(p.buf))
+	}
 	p.drop()
 	s := p.state
 	p.state = atStart

@@ -60,7 +60,7 @@ type Message struct {
 	Version uint8
 	// Resynced says that the parser had lost its place before this message.
 	Resynced bool
-	// Partial says that a gap took the rest of the head: the start line is
+	// Partial says that a gap or the connection's end took the rest of the head: the start line is
 	// whole, fields may be missing, and the message is Cut.
 	Partial bool
 	// Suspect holds the reasons that the head gives. Chunk framing can make a
@@ -96,6 +96,10 @@ func (h *Message) Interim() bool {
 	return h.Kind == Response && h.Status >= 100 && h.Status < 200 && h.Status != 101
 }
 
+// maxCRs is how many CRs a LF may follow to end a line. RFC 9112 section 2.2
+// wants one and allows none; senders that write two are known.
+const maxCRs = 4
+
 // headEnd finds the end of a head: the empty line. It scans from offset from,
 // which must not be past the first LF that could end it, and returns the
 // length of the head, or -1 and where to resume when more bytes have come.
@@ -106,13 +110,16 @@ func headEnd(b []byte, from int) (end, resume int) {
 			return -1, len(b)
 		}
 		i += from
-		switch rest := b[i+1:]; {
-		case len(rest) > 0 && rest[0] == '\n':
-			return i + 2, 0
-		case len(rest) > 1 && rest[0] == '\r' && rest[1] == '\n':
-			return i + 3, 0
-		case len(rest) == 0 || len(rest) == 1 && rest[0] == '\r':
+		rest := b[i+1:]
+		n := 0 // CRs of the empty line
+		for n < len(rest) && n < maxCRs && rest[n] == '\r' {
+			n++
+		}
+		switch {
+		case n == len(rest):
 			return -1, i
+		case rest[n] == '\n':
+			return i + n + 2, 0
 		}
 		from = i + 1
 	}
@@ -131,6 +138,12 @@ func (h *Message) headers(b []byte, strict bool) bool {
 		if n := len(line); n > 0 && line[n-1] == '\r' {
 			line = line[:n-1]
 			h.crlf = true
+			for n := len(line); n > 0 && line[n-1] == '\r'; n-- {
+				if strict {
+					return false
+				}
+				line, h.anyBare = line[:n-1], true
+			}
 		} else {
 			h.bareLF = true
 		}

@@ -87,6 +87,7 @@ type Parser struct {
 	lost bool
 	// edge: at the start of a stretch. may: a message may start there though lost.
 	edge, may bool
+	due       bool // see Due
 	lined     bool // buf's first line is a start line
 	simple    bool // a response without head is due (HTTP/0.9)
 	unsure    bool // the body may be absent: the request is not known
@@ -124,7 +125,15 @@ func (p *Parser) ExpectSimple() { p.simple = true }
 
 // Stretch announces that the next bytes begin a stretch (a chunk). may says
 // whether a message may start there even though the parser is lost.
-func (p *Parser) Stretch(may bool) { p.edge, p.may = true, may }
+func (p *Parser) Stretch(may bool) { p.edge, p.may, p.due = true, may, false }
+
+// Due says, after Stretch, that the next message is due although the current
+// one has not ended: the other end has gone on to the next exchange. A start
+// line at the beginning of the stretch then ends the current message. So go on
+// a response without length on a connection that is not closed, a body that is shorter than
+// announced, and a request whose body was refused before it was sent
+// (RFC 9110 section 10.1.1).
+func (p *Parser) Due() { p.due = true }
 
 // Lost reports whether the parser has lost its place.
 func (p *Parser) Lost() bool { return p.lost }
@@ -168,6 +177,12 @@ func (p *Parser) Next(data []byte, at At) (int, Event) {
 		if p.absent(data) {
 			p.state = atStart
 			return 0, End
+		}
+	}
+	if p.due && len(data) > 0 {
+		p.due = false
+		if ev := p.overtaken(data); ev != Nothing {
+			return 0, ev
 		}
 	}
 	switch p.state {
@@ -219,6 +234,26 @@ func (p *Parser) absent(data []byte) bool {
 	}
 	v, _, _ := statusLine(data, &p.env.Message, true)
 	return v == isResponse
+}
+
+// overtaken ends the current message if data, which the other end has
+// answered or asked for already, begins the next one.
+func (p *Parser) overtaken(data []byte) Event {
+	switch p.state {
+	case atStart, atAnswer, atCut, atEnd, inPrefix:
+		return Nothing
+	}
+	v, _, _ := startLine(data, &p.env.Message, true)
+	if v != isRequest && v != isResponse || p.kind != p.env.Message.Kind {
+		return Nothing
+	}
+	ended := p.state == inRest
+	p.state = atStart
+	if ended {
+		return End
+	}
+	p.env.count[malformed]++
+	return Cut
 }
 
 func (p *Parser) take(n uint64) { p.wire += n; p.body += n }

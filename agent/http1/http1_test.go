@@ -93,7 +93,12 @@ func (r *rig) gap(n uint64) *rig {
 }
 
 func (r *rig) finish() *rig {
-	r.event(r.p.Finish())
+	ev := r.p.Finish()
+	if ev == Head {
+		r.event(ev)
+		ev = r.p.Finish()
+	}
+	r.event(ev)
 	return r
 }
 
@@ -186,6 +191,12 @@ var messages = []struct {
 	{name: "leading NUL", in: "\x00GET / HTTP/1.1\r\n\r\n", want: "GET / 11 host= ua=\nend wire=18 body=0"},
 	{name: "method PROPFIND", in: "PROPFIND /dav HTTP/1.1\r\nDepth: 1\r\n\r\n", want: "PROPFIND /dav 11 host= ua=\nend wire=36 body=0"},
 
+	{name: "version of no HTTP", in: "GET / HTTP/1.10\r\nHost: a\r\n\r\n", want: "GET / 11 host=a ua=\nend wire=28 body=0"},
+	{name: "version in lower case", in: "GET / http/1.1\r\n\r\n", want: "GET / 11 host= ua=\nend wire=18 body=0"},
+	{name: "no version, fields", in: "POST /a\r\nHost: a\r\n\r\n", want: "POST /a 9 host=a ua=\nend wire=20 body=0"},
+	{name: "no version, no fields", in: "FETCH /a\r\nno field\r\n\r\n", want: "", malformed: 1},
+	{name: "CR CR LF", in: "GET / HTTP/1.1\r\r\nHost: a\r\r\n\r\r\nGET /2 HTTP/1.1\r\n\r\n",
+		want: "GET / 11 host=a ua=\nend wire=30 body=0\nGET /2 11 host= ua=\nend wire=19 body=0", suspects: 1},
 	{name: "tls", in: "\x16\x03\x01\x02\x00\x01", want: "other 1"},
 	{name: "http/2", in: "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", want: "other 2"},
 	{name: "ssh", in: "SSH-2.0-OpenSSH_9.9\r\n", want: "other 3"},
@@ -214,6 +225,46 @@ func TestMessages(t *testing.T) {
 				t.Errorf("malformed = %d, want %d", got, tt.malformed)
 			}
 		})
+	}
+}
+
+// TestResponsesAsSent: lines that RFC 9112 does not allow and clients take for a
+// status line all the same, where a response is due; and how the rest of such
+// heads, met in the field and in the tests of intrusion detectors, is read.
+func TestResponsesAsSent(t *testing.T) {
+	const rest = "\r\nContent-Length: 2\r\n\r\nok"
+	tests := []struct{ in, want string }{
+		{"HTTP/1.1  200 OK" + rest, "200 11\nend wire=41 body=2"},
+		{"HTTP/1.1\t200 OK" + rest, "200 11\nend wire=40 body=2"},
+		{"HTTP/1.1 200OK" + rest, "200 11\nend wire=39 body=2"},
+		{"HTTP/2.0 200 OK" + rest, "200 11\nend wire=40 body=2"},
+		{"HTTP/2 200" + rest, "200 11\nend wire=35 body=2"},
+		{"HTTP/1.10 200 OK" + rest, "200 11\nend wire=41 body=2"},
+		{"ICY 200 OK" + rest, "200 10\nend wire=35 body=2"},
+		{"HTTP/1.1 200 OK\r\nContent-Length: 2\n\r\r\nok", "200 11\nend wire=40 body=2"},
+		// The connection ends within the head.
+		{"HTTP/1.1 200 OK\rContent-Length: 2\r\rok", "200 11\ncut"},
+		{"HTTP/1.1 404 Not Found\r\nContent-Le", "404 11\ncut"},
+		{"HTTP/1.1 404", "404 11\ncut"},
+		{"ICY 404", "404 10\ncut"},
+		// Not even so.
+		{"HTTP/1.1 2000 OK" + rest, "missed"}, {"HTTP/1.1 20 OK" + rest, "missed"}, {"HTTP/1.1 020 OK" + rest, "missed"},
+		{"http/1.1 200 OK" + rest, "missed"}, {"HTTP/1.1" + rest, "missed"}, {"HTTP/1.1 40", "missed"}, {"ICYCLE 200" + rest, "missed"},
+		{"200 OK" + rest, "missed"}, {"IC", "missed"}, {"H", "missed"},
+	}
+	for _, tt := range tests {
+		for _, n := range []int{len(tt.in), 1, 3} {
+			r := newRig(true)
+			r.p.Expect(Response)
+			r.feed("HTTP/1.1 204 No Content\r\n\r\n")
+			for b := tt.in; len(b) > 0; b = b[min(n, len(b)):] {
+				r.stretch(b[:min(n, len(b))], false)
+			}
+			got := strings.TrimPrefix(r.finish().String(), "204 11\nend wire=27 body=0\n")
+			if got = strings.TrimSuffix(got, "\nmissed"); got != tt.want {
+				t.Errorf("response(%q in pieces of %d) =\n%s\nwant\n%s", tt.in, n, got, tt.want)
+			}
+		}
 	}
 }
 

@@ -24,6 +24,7 @@ const (
 	isMore     verdict = iota // a start so far; the line is not complete
 	isRequest                 // a request line
 	isSimple                  // a HTTP/0.9 request line
+	isBare                    // a request line without version, of another method or before fields
 	isResponse                // a status line
 	isForeign                 // another protocol
 	isPrefix                  // a PROXY protocol header, to be passed over
@@ -162,23 +163,31 @@ func startLine(b []byte, h *Message, strict bool) (v verdict, proto Protocol, n 
 	}
 	version := line[i+1:]
 	if i == m {
-		if string(line[:m]) == "GET" && isSimpleTarget(version) {
-			*h = Message{Kind: Request, Method: line[:m], Target: version, Version: 9, bareLF: lf}
+		if !isSimpleTarget(version) {
+			return isNot, Unknown, 0
+		}
+		*h = Message{Kind: Request, Method: line[:m], Target: version, Version: 9, bareLF: lf, crlf: !lf}
+		if string(h.Method) == "GET" && eol+1 == len(b) {
 			return isSimple, Unknown, eol + 1
 		}
-		return isNot, Unknown, 0
+		return isBare, Unknown, eol + 1
 	}
 	if !isVersion(version) {
 		if p := otherVersion(version); p != Unknown {
 			return isForeign, p, 0
 		}
-		return isNot, Unknown, 0
+		if strict || !isLooseVersion(version) {
+			return isNot, Unknown, 0
+		}
 	}
 	target := bytes.Trim(line[m+1:i], " ")
 	if len(target) == 0 || strict && !isStrictTarget(target) {
 		return isNot, Unknown, 0
 	}
-	*h = Message{Kind: Request, Method: line[:m], Target: target, Version: 10 + version[7] - '0', bareLF: lf, crlf: !lf}
+	*h = Message{Kind: Request, Method: line[:m], Target: target, Version: 11, bareLF: lf, crlf: !lf}
+	if isVersion(version) {
+		h.Version = 10 + version[7] - '0'
+	}
 	return isRequest, Unknown, eol + 1
 }
 
@@ -217,6 +226,63 @@ func statusLine(b []byte, h *Message, strict bool) (v verdict, proto Protocol, n
 // isVersion reports whether b is HTTP/1. and a digit.
 func isVersion(b []byte) bool {
 	return len(b) == 8 && string(b[:7]) == "HTTP/1." && b[7] >= '0' && b[7] <= '9'
+}
+
+// isLooseVersion reports whether b is a version of HTTP as a request line may
+// name it in error, in any case: HTTP/2.0, http/1.1, HTTP/1.10, HTTP/1. Servers answer such a
+// request, with 400 or 505 if not with more, and log it.
+func isLooseVersion(b []byte) bool {
+	if len(b) < 6 || len(b) > 16 || !equalFold(b[:5], "http/") {
+		return false
+	}
+	return len(skipVersion(b[5:])) == 0
+}
+
+// skipVersion passes over digits and dots.
+func skipVersion(b []byte) []byte {
+	for len(b) > 0 && (b[0] >= '0' && b[0] <= '9' || b[0] == '.') {
+		b = b[1:]
+	}
+	return b
+}
+
+// looseStatusLine judges a line in the place of a response that is no status
+// line of RFC 9112 but that clients take for one: with another version, more
+// white space, or less, and the ICY of streaming servers.
+func looseStatusLine(b []byte, h *Message) (v verdict, n int) {
+	rest, isICY := bytes.CutPrefix(b, []byte("ICY"))
+	if !isICY {
+		whole, partly := matches(b, "HTTP/")
+		if !whole {
+			if _, icy := matches(b, "ICY"); partly || icy {
+				return isMore, 0
+			}
+			return isNot, 0
+		}
+		rest = skipVersion(b[len("HTTP/"):])
+		if len(b)-len(rest) > 16 {
+			return isNot, 0
+		}
+	}
+	eol := bytes.IndexByte(rest, '\n')
+	if eol < 0 {
+		return isMore, 0
+	}
+	n = len(b) - len(rest) + eol + 1
+	lf := n < 2 || b[n-2] != '\r'
+	code := bytes.TrimLeft(rest[:eol], " \t")
+	if len(code) == eol || len(code) < 3 || len(code) > 3 && code[3] >= '0' && code[3] <= '9' {
+		return isNot, 0
+	}
+	status, ok := decimal(code[:3])
+	if !ok || status < 100 {
+		return isNot, 0
+	}
+	*h = Message{Kind: Response, Version: 11, Status: int(status), bareLF: lf, crlf: !lf}
+	if isICY {
+		h.Version = 10
+	}
+	return isResponse, n
 }
 
 // otherVersion names the protocol whose version begins b.

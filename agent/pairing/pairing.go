@@ -166,6 +166,9 @@ func (p *Pairer) Data(sc *stream.Conn, ch *stream.Chunk) bool {
 		p.gap(c, d, ch.Gap, at)
 	} else {
 		c.parsers[d].Stretch(p.mayStart(c, d))
+		if c.due(d) {
+			c.parsers[d].Due()
+		}
 		*own = turn{seen: true, holed: own.holed}
 		other.otherData, other.ownGap = true, false
 		c.last[d] = ch.Time
@@ -201,6 +204,19 @@ func (p *Pairer) mayStart(c *conn, d stream.Direction) bool {
 		waiting--
 	}
 	return waiting > 0
+}
+
+// due reports whether the message after the one that is being read is due: the
+// client has asked again since the last bytes of a response, or the server has
+// answered a request that goes on.
+func (c *conn) due(d stream.Direction) bool {
+	if !c.sided || !c.turns[d].mine() {
+		return false
+	}
+	if d == c.req {
+		return c.asking != nil && c.asking.answered
+	}
+	return c.answering != nil && len(c.queue) > 0 && c.queue[0].pair != nil
 }
 
 func (p *Pairer) bytes(c *conn, d stream.Direction, data []byte, at http1.At) {
@@ -365,6 +381,13 @@ func (p *Pairer) Finished(sc *stream.Conn, d stream.Direction, time int64) {
 		return
 	}
 	ev := c.parsers[d].Finish()
+	if ev == http1.Head {
+		p.on(c, d, ev, http1.At{Time: c.last[d]})
+		if c.off {
+			return
+		}
+		ev = c.parsers[d].Finish()
+	}
 	if !c.sided {
 		return
 	}

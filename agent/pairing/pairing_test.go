@@ -291,6 +291,25 @@ func TestPairing(t *testing.T) {
 			}
 			r.close(stream.ByFIN)
 		}, "", map[exchange.Counter]uint64{exchange.OtherUnknown: 1}},
+		{"a response without length, and the connection goes on", func(r *rig) {
+			r.get("/1").down("HTTP/1.1 200 OK\r\n\r\nbody").down("more").get("/2").ok("").get("/3").ok("").close(stream.ByFIN)
+		}, "GET /1 = 200 complete\nGET /2 = 200 complete\nGET /3 = 200 complete", nil},
+		{"a body that is shorter than announced", func(r *rig) {
+			r.get("/1").down("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nbody").get("/2").ok("").close(stream.ByFIN)
+		}, "GET /1 = 200 lost\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.Malformed: 1}},
+		{"a body without its last chunk", func(r *rig) {
+			r.get("/1").down(chunked + "1\r\na\r\n0\r\n").get("/2").ok("").close(stream.ByFIN)
+		}, "GET /1 = 200 lost\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.Malformed: 1}},
+		{"a body that begins like a response, while nothing else is due", func(r *rig) {
+			r.get("/1").down("HTTP/1.1 200 OK\r\n\r\n").down(okay(404, "")).get("/2").down("tail").ok("").close(stream.ByFIN)
+		}, "GET /1 = 200 closed\nGET /2 = - closed", nil},
+		{"a body that was refused before it was sent", func(r *rig) {
+			r.up("POST /p HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 99\r\n\r\n").down(okay(417, "")).
+				get("/2").ok("").close(stream.ByFIN)
+		}, "POST /p = 417 lost\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.Malformed: 1, exchange.EarlyResponses: 1}},
+		{"a head that is not complete", func(r *rig) {
+			r.get("/1").down("HTTP/1.1 502 Bad").fin(down).fin(up).close(stream.ByFIN)
+		}, "GET /1 = 502 closed", map[exchange.Counter]uint64{exchange.Malformed: 1}},
 		{"nothing", func(r *rig) { r.close(stream.ByFIN) }, "", nil},
 	}
 	ignore := map[exchange.Counter]bool{exchange.Requests: true, exchange.Responses: true, exchange.Outcomes: true,
