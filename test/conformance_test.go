@@ -151,7 +151,7 @@ func readCapture(path string) (*conversation, error) {
 	options.Settings.MaxStrLength = 65536 // whole targets are compared
 	options.Exchange = func(x *exchange.Exchange) error {
 		status := "-"
-		if x.HasResponse && x.Protocol != "http/0.9" {
+		if x.HasResponse && x.Status != 0 {
 			status = strconv.Itoa(x.Status)
 			c.messages["response "+status]++
 		}
