@@ -64,8 +64,9 @@ type Agent struct {
 
 	mu          sync.Mutex
 	incarnation bucket.ID
-	interval    time.Duration // as last set
-	handled     int64         // the clock step that began the incarnation
+	interval    time.Duration   // as last set
+	planned     uplink.Settings // as told before there was an accumulator
+	handled     int64           // the clock step that began the incarnation
 }
 
 // Main is the program httpctl-agent.
@@ -112,7 +113,7 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, replay str
 		closeAll(sources)
 		return nil, err
 	}
-	if err := a.startPipelines(ctx, sources); err != nil {
+	if err := a.startPipelines(sources); err != nil {
 		closeAll(sources)
 		return nil, err
 	}
@@ -262,17 +263,27 @@ func (a *Agent) onSettings(s uplink.Settings) {
 	defer a.toldOnce.Do(func() { close(a.told) })
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.follow(s)
+}
+
+// follow takes over the interval width of s. The caller holds mu.
+func (a *Agent) follow(s uplink.Settings) {
+	if a.acc == nil {
+		a.planned = s
+		if err := (accumulate.Config{Width: s.IntervalWidth, MaxKeys: a.settings.MaxKeys, Statistics: a.settings.Statistics}).Validate(); err != nil {
+			a.log.Warn("the aggregator's interval width cannot be followed", "width", s.IntervalWidth, "err", err)
+			return
+		}
+		// Nothing was counted yet, so nothing has to wait for the hour.
+		a.interval = s.IntervalWidth
+		a.width.Store(int64(a.interval))
+		return
+	}
 	width, from := s.IntervalWidth, int64(0)
 	if s.NextWidth != 0 {
 		width, from = s.NextWidth, s.NextFrom
 	}
 	if width == a.interval {
-		return
-	}
-	if a.acc == nil {
-		// Nothing was counted yet, so nothing has to wait for the hour.
-		a.interval = s.IntervalWidth
-		a.width.Store(int64(a.interval))
 		return
 	}
 	if err := a.acc.SetWidth(width, from); err != nil {
@@ -292,23 +303,36 @@ func gcd(a, b int64) int64 {
 	return a
 }
 
-// startPipelines begins to count.
-func (a *Agent) startPipelines(ctx context.Context, sources []capture.Source) error {
+// accumulator begins to count: from now on, changes of the interval width wait
+// for the hour.
+func (a *Agent) accumulator(pipelines int) (*accumulate.Accumulator, error) {
+	a.mu.Lock() // the aggregator's settings may come at this moment
+	defer a.mu.Unlock()
 	acc, err := accumulate.New(
 		accumulate.Config{Width: a.interval, MaxKeys: a.settings.MaxKeys, Statistics: a.settings.Statistics},
 		accumulate.Deps{
 			Host: a.spool.Host(), HostName: a.cfg.HostName, Incarnation: a.incarnation,
 			Emit: func(b *bucket.Bucket) { a.write <- func() error { return a.spool.Add(b) } },
-		}, len(sources))
+		}, pipelines)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := a.spool.Begin(a.incarnation, time.Now().UnixNano(), a.interval); err != nil {
 		a.log.Warn("the start is not on disk yet; it will be with the first bucket", "err", err)
 	}
-	a.mu.Lock()
 	a.acc = acc
-	a.mu.Unlock()
+	if a.planned.NextWidth != 0 {
+		a.follow(a.planned)
+	}
+	return acc, nil
+}
+
+// startPipelines begins to read packets.
+func (a *Agent) startPipelines(sources []capture.Source) error {
+	acc, err := a.accumulator(len(sources))
+	if err != nil {
+		return err
+	}
 
 	var writer, running sync.WaitGroup
 	writer.Go(a.writeBuckets)
@@ -425,6 +449,11 @@ func (a *Agent) Failed() <-chan error {
 		case err := <-a.uplink.Failed():
 			failed <- fmt.Errorf("uplink: %w", err)
 		case <-ctx.Done():
+			select {
+			case err := <-a.group.Failed(): // which has cancelled the group
+				failed <- err
+			default:
+			}
 		}
 		return nil
 	})

@@ -77,6 +77,9 @@ func (p *pipeline) run() error {
 			if p.first == 0 {
 				p.first = packet.Time
 			}
+			if l := p.live; l != nil && l.steps.Load() != l.seen {
+				p.clockStepped(packet.Time)
+			}
 			if packet.Time > p.now {
 				p.now = packet.Time
 				if p.now >= p.next {
@@ -87,7 +90,11 @@ func (p *pipeline) run() error {
 				p.table.Segment(&segment)
 			}
 		case errors.Is(err, capture.ErrIdle):
-			if now := p.live.idle(); now > p.now {
+			now := p.live.idle()
+			if p.live.steps.Load() != p.live.seen {
+				p.clockStepped(now)
+			}
+			if now > p.now {
 				p.now = now
 				p.step()
 			}
@@ -101,18 +108,20 @@ func (p *pipeline) run() error {
 	}
 }
 
+// clockStepped begins anew at now, which may be before the time reached: every
+// timer looks at it next.
+func (p *pipeline) clockStepped(now int64) {
+	l := p.live
+	l.seen = l.steps.Load()
+	l.stepped(l.seen)
+	p.now, p.next = now-1, 0
+}
+
 // step runs the timers.
 func (p *pipeline) step() {
 	before := p.next
 	p.next = (p.now/tick + 1) * tick
 	if l := p.live; l != nil {
-		if steps := l.steps.Load(); steps != l.seen {
-			l.seen = steps
-			l.stepped(steps)
-			p.now = l.idle()
-			p.next = 0
-			return
-		}
 		p.table.Advance(p.now)
 		if width := l.width.Load(); before > 0 && (before-1)/width != p.now/width {
 			p.pairer.Progress(p.now/width*width - 1)
