@@ -97,7 +97,9 @@ func (p *Pairer) response(c *conn, d stream.Direction, at http1.At) {
 	if h.Interim() {
 		p.count[exchange.InterimResponses]++
 		if len(c.queue) > 0 && c.queue[0].pair != nil && !c.gapped {
-			c.queue[0].pair.x.Interim++
+			e := c.queue[0].pair
+			e.x.Interim++
+			e.interim += q.Wire()
 		}
 		q.Answer("")
 		return
@@ -114,7 +116,7 @@ func (p *Pairer) response(c *conn, d stream.Direction, at http1.At) {
 	x.HasResponse = true
 	x.Status = h.Status
 	x.ResponseStart, x.ResponseHead = q.Start().Time, at.Time
-	x.ResponseWireBytes = q.Wire()
+	x.ResponseWireBytes = e.interim + q.Wire()
 	if !h.IsSimple() {
 		p.count[exchange.Responses]++
 	}
@@ -258,7 +260,7 @@ func (c *conn) sync(e *pair) {
 	}
 	if e == c.answering {
 		q := &c.parsers[1-c.req]
-		e.x.ResponseBytes, e.x.ResponseWireBytes = q.Content(), q.Wire()
+		e.x.ResponseBytes, e.x.ResponseWireBytes = q.Content(), e.interim+q.Wire()
 	}
 }
 

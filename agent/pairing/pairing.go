@@ -120,7 +120,8 @@ type pair struct {
 	// asked and answered say that the messages have ended or were given up;
 	// cut, that one of them was given up. begun is the time of the first head.
 	asked, answered, cut bool
-	begun                int64 // time of the first head
+	begun                int64  // time of the first head
+	interim              uint64 // octets of the interim responses
 	// What Progress events have carried.
 	reqBytes, reqWire, respBytes, respWire uint64
 	prev, next                             *pair

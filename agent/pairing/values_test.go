@@ -25,7 +25,7 @@ func TestExchangeValues(t *testing.T) {
 		RequestStart: 10.001e9, RequestHead: 10.002e9, RequestEnd: 10.004e9,
 		RequestBytes: 3, RequestWireBytes: uint64(len(reqHead)) + 13,
 		Status: 200, Interim: 1, ResponseStart: 10.006e9, ResponseHead: 10.007e9, ResponseEnd: 10.008e9,
-		ResponseBytes: 5, ResponseWireBytes: 43, FirstPacket: 10001, End: exchange.Complete,
+		ResponseBytes: 5, ResponseWireBytes: 43 + 25, FirstPacket: 10001, End: exchange.Complete,
 	}
 	if len(r.done) != 1 || r.done[0] != want {
 		t.Errorf("got %+v\nwant %+v", r.done, want)

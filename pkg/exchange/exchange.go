@@ -61,6 +61,9 @@ type Exchange struct {
 	Status  int
 	Interim int
 
+	// ResponseStart, ResponseHead and ResponseEnd are the like of the final
+	// response. ResponseWireBytes has the octets of the interim ones too, as
+	// nginx's $bytes_sent has.
 	ResponseStart, ResponseHead, ResponseEnd int64
 	ResponseBytes, ResponseWireBytes         uint64
 
