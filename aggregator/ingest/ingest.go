@@ -239,8 +239,9 @@ type Provisional struct {
 	Received time.Time
 }
 
-// Provisional returns the newest provisional bucket of each host: of its open interval, not in the store. Ask the store first and then Provisional: so a bucket that becomes
-// final in between is missed for a moment, and never counted twice.
+// Provisional returns the newest provisional bucket of each host: of its open interval, not in the store. It is gone
+// before its final one is appended, and no other of its name follows. So who asks the store first and then Provisional counts
+// nothing twice; a bucket that becomes final in between is missed for a moment.
 func (s *Service) Provisional() []Provisional {
 	now := time.Now()
 	s.mu.Lock()

@@ -65,8 +65,8 @@ type Status struct {
 	// are shown unless State is Learning.
 	Baseline, Limit  int64
 	ThresholdPercent int64
-	// The window under way, or while learning all of the learning, and the
-	// final requests of it that have arrived.
+	// The window under way, or while learning all of the learning, and its
+	// requests in final buckets that have arrived.
 	WindowStart, WindowEnd, WindowRequests int64
 	LearningStart, LearningEnd             int64
 	// Estimate is what the baseline would be now, while learning.
@@ -148,7 +148,7 @@ func (s *Service) alerts(rng span) *httpctlv1.ListAlertsResponse {
 func (s *Service) GetBaseline(context.Context, *httpctlv1.GetBaselineRequest) (*httpctlv1.GetBaselineResponse, error) {
 	b := s.Judge.Baseline()
 	return &httpctlv1.GetBaselineResponse{
-		Alert:              s.alertStatus(),
+		Alert:              s.alertStatus(false),
 		LearnedFromUnixNs:  b.From,
 		LearnedUntilUnixNs: b.Until,
 		LearnedRequests:    b.Requests,
@@ -167,8 +167,18 @@ func (s *Service) Relearn(ctx context.Context, _ *httpctlv1.RelearnRequest) (*ht
 	return &httpctlv1.RelearnResponse{LearningEndUnixNs: end.UnixNano()}, nil
 }
 
-func (s *Service) alertStatus() *httpctlv1.AlertStatus {
+// alertStatus tells where the rule stands. With live, what agents have sent of
+// the interval under way counts in the window, so that it does not stand
+// still for an interval; the rule judges final buckets only.
+func (s *Service) alertStatus(live bool) *httpctlv1.AlertStatus {
 	st := s.Judge.Status()
+	if live && st.WindowEnd > 0 {
+		window := span{from: st.WindowStart, to: st.WindowEnd}
+		for _, p := range s.provisional(window, &selection{}) { // after the judge was asked: see Live
+			_, own := requestsOf(p.Table(totals), &p.Counters)
+			st.WindowRequests += int64(own)
+		}
+	}
 	out := &httpctlv1.AlertStatus{
 		Scope: st.Scope, State: states[min(st.State, Dismissed)], SinceUnixNs: st.Since, ThresholdPercent: st.ThresholdPercent,
 		WindowStartUnixNs: st.WindowStart, WindowEndUnixNs: st.WindowEnd, WindowRequests: uint64(max(st.WindowRequests, 0)),

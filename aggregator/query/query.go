@@ -60,10 +60,12 @@ type Deps struct {
 
 // Live is what the ingest side knows of connected agents.
 type Live interface {
-	// Provisional returns the newest provisional bucket of each host and part
-	// under way. A provisional bucket must be gone from here before its final
-	// one is appended to the store, so that no request is counted twice. They
-	// are not changed any more and may be read after the call.
+	// Provisional returns the newest provisional bucket of each host. It is
+	// gone from here before its final one is appended to the store, and no other of its name
+	// follows. So whoever asks the store first and then Provisional counts no
+	// request twice: what is here now was not in the store then. A
+	// bucket that becomes final in between is missed in that answer. They are not changed any more
+	// and may be read after the call.
 	Provisional() []Provisional
 	// Agents lists the connected agents.
 	Agents() []Agent

@@ -340,18 +340,49 @@ func TestLive(t *testing.T) {
 
 // TestLiveTurnsFinal: a bucket that becomes final while the store is asked is
 // counted once or, for that answer, not at all.
+// TestLiveTurnsFinal: a bucket that becomes final while the store is asked is
+// not counted twice, whatever the store saw of it.
 func TestLiveTurnsFinal(t *testing.T) {
 	w := newWorld(t)
 	w.traffic()
 	w.live()
-	pending := w.Service.provisional(span{0, storetest.At(100), 0}, &selection{})
-	if got := w.still(slices.Clone(pending)); len(got) != 1 {
-		t.Errorf("still = %d buckets, want 1", len(got))
+	w.Store = turning{w.Store, func() { w.provisional = nil }}
+	r, err := w.GetTop(ctx, &httpctlv1.GetTopRequest{Dimension: "domain", Live: true})
+	if err != nil || r.Total != 240 {
+		t.Errorf("total = %d, %v, want the 240 of the store", r.Total, err)
 	}
-	w.provisional = nil
-	if got := w.still(pending); len(got) != 0 {
-		t.Errorf("still = %d buckets after the final one came, want 0", len(got))
+}
+
+// turning is a store that does something while it is asked.
+type turning struct {
+	store.Store
+	during func()
+}
+
+func (s turning) Query(ctx context.Context, p store.Plan) (*store.Answer, error) {
+	a, err := s.Store.Query(ctx, p)
+	s.during()
+	return a, err
+}
+
+// TestLiveWindow: the window under way counts the interval under way, when live.
+func TestLiveWindow(t *testing.T) {
+	w := newWorld(t)
+	w.traffic()
+	w.live()
+	p := w.provisional[0]
+	w.status.WindowStart, w.status.WindowEnd, w.status.WindowRequests = p.Start-1, p.Start+1, 100
+	check := func(what string, live bool, want uint64) {
+		t.Helper()
+		r, err := w.GetDashboard(ctx, &httpctlv1.GetDashboardRequest{Live: live})
+		if err != nil || r.Status.Alert.WindowRequests != want {
+			t.Errorf("%s: window has %d requests, %v, want %d", what, r.GetStatus().GetAlert().GetWindowRequests(), err, want)
+		}
 	}
+	check("not live", false, 100)
+	check("live", true, 106)
+	w.status.WindowEnd = p.Start
+	check("the interval under way is of the next window", true, 100)
 }
 
 func TestGetStatus(t *testing.T) {

@@ -153,7 +153,7 @@ func (s *Service) status(ctx context.Context, f *fleet, rng span, sel *selection
 	out := &httpctlv1.GetStatusResponse{
 		TimeUnixNs: s.Now().UnixNano(), Version: s.Version,
 		IntervalWidthNs: int64(set.DashboardBucketSize), WindowWidthNs: int64(set.AverageBucketSize), RefreshNs: int64(set.Timeout),
-		Alert: s.alertStatus(), Fleet: &httpctlv1.FleetHealth{},
+		Alert: s.alertStatus(live), Fleet: &httpctlv1.FleetHealth{},
 		RangeSinceUnixNs: rng.from, RangeUntilUnixNs: rng.until,
 	}
 	if s.Warnings != nil {

@@ -75,10 +75,6 @@ func rowsWhere(schema *bucket.Schema, sel *selection) []bucket.Condition {
 // top answers one top list.
 func (s *Service) top(ctx context.Context, d *dimension, rng span, sel *selection, limit int, live bool) (*httpctlv1.GetTopResponse, error) {
 	where := rowsWhere(&d.schema, sel)
-	var pending []Provisional
-	if live {
-		pending = s.provisional(rng, sel)
-	}
 	answer, err := s.Store.Query(ctx, store.Plan{
 		Table: d.schema.Name, From: rng.from, To: rng.to, Hosts: sel.hosts, Where: where, By: d.view.By,
 	})
@@ -89,7 +85,11 @@ func (s *Service) top(ctx context.Context, d *dimension, rng span, sel *selectio
 	if len(answer.Slices) > 0 {
 		sum = answer.Slices[0].Table
 	}
-	for _, p := range s.still(pending) {
+	var pending []Provisional
+	if live {
+		pending = s.provisional(rng, sel) // after the store: see Live
+	}
+	for _, p := range pending {
 		t := p.Table(d.schema.Name)
 		if t == nil {
 			continue
@@ -196,22 +196,9 @@ func (d *dimension) cells(r *bucket.Row) []*httpctlv1.Cell {
 }
 
 // provisional returns the provisional buckets of the range and hosts. Call it
-// before the store is asked, and still after.
+// after the store, or the judge, was asked; see Live.
 func (s *Service) provisional(rng span, sel *selection) []Provisional {
 	return slices.DeleteFunc(slices.Clone(s.Live.Provisional()), func(p Provisional) bool {
 		return p.Start < rng.from || p.Start >= rng.to || sel.hosts != nil && !slices.Contains(sel.hosts, p.Host)
 	})
-}
-
-// still keeps those of pending that are provisional yet: the others may have
-// been final, and counted, when the store was asked.
-func (s *Service) still(pending []Provisional) []Provisional {
-	if len(pending) == 0 {
-		return nil
-	}
-	now := map[bucket.Name]bool{}
-	for _, p := range s.Live.Provisional() {
-		now[p.Name] = true
-	}
-	return slices.DeleteFunc(pending, func(p Provisional) bool { return !now[p.Name] })
 }
