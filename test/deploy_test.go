@@ -1,0 +1,44 @@
+package test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestUnits has systemd check the units, with the programs where they say.
+func TestUnits(t *testing.T) {
+	if _, err := exec.LookPath("systemd-analyze"); err != nil {
+		t.Skip("needs systemd-analyze, which is not installed")
+	}
+	units, err := filepath.Glob("../deploy/systemd/*.service")
+	if err != nil || len(units) != 2 {
+		t.Fatalf("units: %v, %v; want two", units, err)
+	}
+	dir := t.TempDir()
+	args := []string{"verify", "--man=no"}
+	for _, unit := range units {
+		text, err := os.ReadFile(unit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := filepath.Base(unit)
+		program := filepath.Join(dir, strings.TrimSuffix(name, ".service"))
+		if !strings.Contains(string(text), "\nExecStart=/usr/local/bin/"+filepath.Base(program)+" --config /etc/httpctl/") {
+			t.Errorf("%s starts something else than `make install` installs", name)
+		}
+		if err := os.WriteFile(program, []byte("#!/bin/sh\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		copied := filepath.Join(dir, name)
+		if err := os.WriteFile(copied, []byte(strings.ReplaceAll(string(text), "/usr/local/bin", dir)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, copied)
+	}
+	if out, err := exec.Command("systemd-analyze", args...).CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("systemd-analyze %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+}
