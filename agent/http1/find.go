@@ -150,7 +150,9 @@ func (p *Parser) try(b []byte, old int, at At) (int, Event) {
 	if end > p.env.maxHead {
 		return all, p.oversized(len(b))
 	}
-	if !h.headers(b[n:end], strict) {
+	// A line alone is not enough where anything may stand.
+	bare := h.Kind == Request && p.lost || v == isBare
+	if !h.headers(b[n:end], strict) || bare && h.fields == 0 {
 		if !p.lost {
 			p.env.count[malformed]++
 		}

@@ -173,7 +173,7 @@ func (h *Message) headers(b []byte, strict bool) bool {
 		h.Suspect |= BareCR
 	}
 	h.judge()
-	return !strict || h.fields > 0
+	return true
 }
 
 // field reads one field line, without its line end.

@@ -23,7 +23,8 @@ type Config struct {
 	// body may come first, it is 256 times as much. Default 64KiB.
 	SniffBytes config.Size `yaml:"sniff_bytes"`
 	// SniffStarts is how many possible starts in a direction may turn out not to be a
-	// message before the connection is left alone. Default 16: a SOCKS
+	// message before the connection is left alone; 256 times as many, like SniffBytes, once it was
+	// HTTP or when it was joined in the middle. Default 16: a SOCKS
 	// handshake with password takes 4.
 	SniffStarts int `yaml:"sniff_starts"`
 	// MaxStrLength bounds every stored string, in bytes; the wiring sets it to the

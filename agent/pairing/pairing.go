@@ -363,12 +363,13 @@ func (p *Pairer) settle(c *conn) {
 		}
 	}
 	limit, starts := uint64(p.cfg.SniffBytes), p.cfg.SniffStarts
-	if !c.handshake {
-		limit *= 256
+	if !c.handshake || c.sided {
+		// Each packet of a long body may be a start, if only one end is heard.
+		limit, starts = limit*256, starts*256
 	}
 	for i := range c.parsers {
 		q := &c.parsers[i]
-		if !c.sided && (q.Misses() > starts || q.PeekSkipped() > limit) || q.Misses() > 16*starts {
+		if q.Misses() > starts || !c.sided && q.PeekSkipped() > limit {
 			p.leave(c, exchange.OtherUnknown)
 			return
 		}

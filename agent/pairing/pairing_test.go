@@ -307,6 +307,16 @@ func TestPairing(t *testing.T) {
 			r.up("POST /p HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 99\r\n\r\n").down(okay(417, "")).
 				get("/2").ok("").close(stream.ByFIN)
 		}, "POST /p = 417 lost\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.Malformed: 1, exchange.EarlyResponses: 1}},
+		{"joined in a long body", func(r *rig) {
+			r.close(stream.ByFIN).open(false)
+			for range 100 {
+				r.down("a line of the body of a response\n")
+			}
+			r.get("/1").ok("").close(stream.ByFIN)
+		}, "GET /1 = 200 complete", map[exchange.Counter]uint64{exchange.SkippedBytes: 3400}},
+		{"joined before messages without fields", func(r *rig) {
+			r.close(stream.ByFIN).open(false).up("PUT / HTTP/1.1\r\n\r\n").down("HTTP/1.1 100 Continue\r\n\r\n").down("HTTP/1.1 204 No\r\n\r\n").close(stream.ByFIN)
+		}, "PUT / = 204 complete", map[exchange.Counter]uint64{exchange.InterimResponses: 1}},
 		{"a head that is not complete", func(r *rig) {
 			r.get("/1").down("HTTP/1.1 502 Bad").fin(down).fin(up).close(stream.ByFIN)
 		}, "GET /1 = 502 closed", map[exchange.Counter]uint64{exchange.Malformed: 1}},
