@@ -23,6 +23,7 @@ import (
 	"github.com/httpctl/httpctl/pkg/config"
 	"github.com/httpctl/httpctl/pkg/daemon"
 	"github.com/httpctl/httpctl/pkg/lifecycle"
+	"github.com/httpctl/httpctl/pkg/stat"
 	"github.com/httpctl/httpctl/pkg/telemetry"
 )
 
@@ -74,7 +75,7 @@ func Main() int {
 	cfg := DefaultConfig()
 	return daemon.Main(daemon.Program{
 		Name:    "httpctl-agent",
-		Section: config.Section{Name: "agent", Into: &cfg},
+		Section: config.Section{Name: "agent", Into: &cfg}, Statistics: stat.Names(),
 		Start: func(ctx context.Context, f *config.File, log *slog.Logger) (daemon.Running, error) {
 			return Start(ctx, f.Settings, cfg, "", log)
 		},

@@ -114,6 +114,23 @@ func TestRead(t *testing.T) {
 	}
 }
 
+// TestAgent checks the same settings with the example's agent and with the
+// core's, which does not have the statistic.
+func TestAgent(t *testing.T) {
+	dir := t.TempDir()
+	cfg := filepath.Join(dir, "agent.yaml")
+	if err := os.WriteFile(cfg, []byte(settings+"agent: {capture: {interfaces: [lo]}}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := run(t, build(t, dir, "./cmd/httpctl-agent"), "--config", cfg, "--check"); err != nil {
+		t.Errorf("the example's agent: %v %s", err, out)
+	}
+	out, err := exec.Command(build(t, dir, "github.com/httpctl/httpctl/cmd/httpctl-agent"), "--config", cfg, "--check").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), `statistics[3]: "tld" is not allowed`) {
+		t.Errorf("the core's agent: %v, %s; want it to name the statistic that it does not have", err, out)
+	}
+}
+
 // screen collects output until one text has followed another.
 type screen struct {
 	text         bytes.Buffer
@@ -140,10 +157,13 @@ func TestFleet(t *testing.T) {
 	}
 	dir := t.TempDir()
 	httpctl := build(t, dir, "github.com/httpctl/httpctl/cmd/httpctl")
-	center := exec.Command(build(t, dir, "github.com/httpctl/httpctl/cmd/httpctl-aggregator"))
+	cfgFile := filepath.Join(dir, "fleet.yaml") // one for the whole fleet: the aggregator need not know its statistics
+	if err := os.WriteFile(cfgFile, []byte(settings), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	center := exec.Command(build(t, dir, "github.com/httpctl/httpctl/cmd/httpctl-aggregator"), "--config", cfgFile)
 	data := filepath.Join(dir, "data")
-	center.Env = append(os.Environ(), "HTTPCTL_AGGREGATOR_DATA="+data, "HTTPCTL_AGGREGATOR_LISTEN=",
-		"HTTPCTL_DASHBOARD_BUCKET_SIZE=1s", "HTTPCTL_AVERAGE_BUCKET_SIZE=1s", "HTTPCTL_TIMEOUT=200ms")
+	center.Env = append(os.Environ(), "HTTPCTL_AGGREGATOR_DATA="+data, "HTTPCTL_AGGREGATOR_LISTEN=")
 	var log bytes.Buffer
 	center.Stderr = &log
 	if err := center.Start(); err != nil {

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/httpctl/httpctl/pkg/config"
-	"github.com/httpctl/httpctl/pkg/stat"
 	"github.com/httpctl/httpctl/pkg/telemetry"
 )
 
@@ -42,6 +41,9 @@ type Program struct {
 	Name string
 	// Section is the part of the configuration file that it reads.
 	Section config.Section
+	// Statistics are the names that the setting may list. A program that does not
+	// count leaves it nil: plug-ins need to be linked into those that do only.
+	Statistics []string
 	// Start runs the program. The settings are valid.
 	Start func(ctx context.Context, f *config.File, log *slog.Logger) (Running, error)
 }
@@ -76,7 +78,7 @@ func (p Program) run(ctx context.Context, args, env []string, stdout, stderr io.
 	}
 	f, err := config.Load(*path, env, p.Section)
 	if err == nil {
-		err = f.Validate(stat.Names())
+		err = f.Validate(p.Statistics)
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "%s: %v\n", p.Name, err)
