@@ -19,6 +19,7 @@ import (
 	aggregator "github.com/httpctl/httpctl/aggregator/app"
 	"github.com/httpctl/httpctl/pkg/config"
 	"github.com/httpctl/httpctl/pkg/exchange"
+	"github.com/httpctl/httpctl/pkg/stat"
 	"github.com/httpctl/httpctl/pkg/testkit"
 )
 
@@ -110,6 +111,35 @@ func TestDocsSettings(t *testing.T) {
 		got = append(got, m[1]+" = "+value)
 	}
 	differ(t, "docs/configuration.md", got, want)
+}
+
+// TestDocsSamples checks each file of configs/ as it is, and with what it has
+// commented out.
+func TestDocsSamples(t *testing.T) {
+	paths, err := filepath.Glob("../configs/*.yaml")
+	if err != nil || len(paths) < 3 {
+		t.Fatalf("samples: %v, %v; want at least three", paths, err)
+	}
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole := filepath.Join(t.TempDir(), filepath.Base(path))
+		if err := os.WriteFile(whole, regexp.MustCompile(`(?m)^( *)# ( *[a-z_]+:( |$))`).ReplaceAll(text, []byte("$1$2")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range []string{path, whole} {
+			a, g := agent.DefaultConfig(), aggregator.DefaultConfig()
+			f, err := config.Load(path, nil, config.Section{Name: "agent", Into: &a}, config.Section{Name: "aggregator", Into: &g})
+			if err == nil {
+				err = f.Validate(stat.Names())
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	}
 }
 
 // TestDocsCounters compares the counters, in order, with docs/formats.md.
