@@ -31,7 +31,11 @@ type Error struct {
 
 // Error returns one line, the hint at its end.
 func (e *Error) Error() string {
-	s := e.Op + " " + e.Path + ": " + e.Err.Error()
+	path := e.Path
+	if path == Stdin {
+		path = "standard input"
+	}
+	s := e.Op + " " + path + ": " + e.Err.Error()
 	if e.Hint != "" {
 		s += " (" + e.Hint + ")"
 	}

@@ -93,14 +93,30 @@ func TestExitCodes(t *testing.T) {
 		text string // in stderr
 	}{
 		{"nonsense", 2, `unknown command "nonsense"`},
-		{"dashbord", 2, "dashboard"},
-		{"alerts --nonsense", 2, "unknown flag: --nonsense"},
-		{"alerts extra", 2, `unknown command "extra"`},
+		{"dashbord", 2, `unknown command "dashbord"; did you mean "dashboard"?`},
+		{"config chekc", 2, `unknown command "config chekc"; did you mean "config check"?`},
+		{"baseline forget", 2, `unknown command "baseline forget"; there are: relearn, show`},
+		{"completion elvish", 2, `unknown command "completion elvish"; there are: bash, fish, powershell, zsh`},
+		{"completion", 2, "completion needs a shell: bash, fish"},
+		{"help nonsense", 2, `unknown command "nonsense"; there are: alerts`},
+		{"help config dmp", 2, `unknown command "config dmp"; did you mean "config dump"?`},
+		{"help alerts extra", 2, `alerts has no commands of its own: "extra" is too much`},
+		{"help alerts", 0, ""},
+		{"--version", 0, ""},
+		{"alerts --nonsense", 2, "unknown flag: --nonsense\n"},
+		{"alerts --sinec 1h", 2, "unknown flag: --sinec; did you mean --since?"},
+		{"alerts -x", 2, "unknown shorthand flag: 'x' in -x"},
+		{"alerts --since", 2, "flag needs an argument: --since"},
+		{"alerts extra", 2, `alerts takes no arguments: "extra" is too much`},
+		{"top section -n many", 2, "--limit many: want a whole number of 0 or more"},
+		{"read --top 99999999999999999999 x", 2, "--top 99999999999999999999: want a whole number"},
+		{"read", 2, "read needs the name of a capture file, or - for standard input"},
+		{"read --local nonsense x", 2, `flag --local: agent.local_networks: network "nonsense"`},
 		{"alerts -o xml", 2, "--output xml: want one of table, wide, json, csv"},
 		{"alerts --since yesterday", 2, "--since yesterday: want how long ago, such as 90m, 24h or 2d"},
 		{"alerts --since 1h --until 2h", 2, "--since 1h is not before --until 2h"},
 		{"alerts --since 2030-01-01T00:00:00Z", 2, "not in the past"},
-		{"top a b", 2, "accepts at most 1 arg"},
+		{"top a b", 2, `top takes one dimension at most: "b" is too much`},
 		{"top sektion", 2, `there is no dimension "sektion"; did you mean "section"?`},
 		{"top zzzzzzzzz", 2, "there are: section, server"},
 		{"top section --method GET", 2, "section has no filter method; it has: host, section"},
@@ -108,12 +124,12 @@ func TestExitCodes(t *testing.T) {
 		{"top section --role router", 2, "--role router: want server, client or transit"},
 		{"top section --host=", 0, ""},
 		{"config", 2, "config needs a command: check or dump"},
-		{"config check", 2, "accepts 1 arg"},
+		{"config check", 2, "config check needs one configuration file"},
 		{"config check " + bad, 1, bad + `:1: timeot: there is no such key; did you mean "timeout"?`},
 		{"config check /nonexistent.yaml", 1, "no such file"},
 		{"hosts --aggregator 192.0.2.1:7420", 2, "plain text is for loopback"},
 		{"hosts --aggregator nonsense", 2, "want host:port or unix:/path"},
-		{"hosts --tls-ca x --aggregator 192.0.2.1:7420", 2, "cert_file is missing"},
+		{"hosts --tls-ca x --aggregator 192.0.2.1:7420", 2, "--tls-cert is missing: TLS needs --tls-ca, --tls-cert and --tls-key together"},
 		{"alerts --host web-1", 2, "--host: alerts speaks of the whole fleet and has no filters"},
 		{"hosts --domain example.org", 2, "--domain: hosts can be filtered by host only"},
 		{"version", 0, ""},
@@ -122,6 +138,29 @@ func TestExitCodes(t *testing.T) {
 		if code != c.code || !strings.Contains(stderr, c.text) {
 			t.Errorf("httpctl %s: exit %d, stderr %q; want exit %d and %q", c.args, code, stderr, c.code, c.text)
 		}
+	}
+}
+
+// TestTopBeforeAnyData: the lists that there will be are empty, which is no error; others are unknown all the same.
+func TestTopBeforeAnyData(t *testing.T) {
+	b := newBench(t)
+	b.fake.fresh = true
+	for args, want := range map[string]string{
+		"":                     "No agent has delivered statistics yet.",
+		"section":              "Nothing yet: no agent has delivered statistics.",
+		"volume":               "Nothing yet",
+		"routes -o json":       `"rows": []`,
+		"user_agent -o csv":    "rank,key,hits,error,share,bytes,last_seen\n",
+		"status --status 503":  "Nothing yet",
+		"method --method POST": "Nothing yet",
+	} {
+		stdout, stderr, code := b.run(t, append([]string{"top"}, strings.Fields(args)...)...)
+		if code != 0 || stderr != "" || !strings.Contains(stdout, want) {
+			t.Errorf("httpctl top %s: exit %d, %q, stderr %q; want exit 0 and %q", args, code, stdout, stderr, want)
+		}
+	}
+	if _, stderr, code := b.run(t, "top", "sektion"); code != 2 || !strings.Contains(stderr, `did you mean "section"?`) {
+		t.Errorf("httpctl top sektion: exit %d, %q", code, stderr)
 	}
 }
 

@@ -26,7 +26,7 @@ func newConfigCommand(w *world) *cobra.Command {
 		Example: `  httpctl config check /etc/httpctl/httpctl.yaml
   httpctl config dump /etc/httpctl/httpctl.yaml
   httpctl config dump                     # the defaults, and what the environment sets`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(*cobra.Command, []string) error { return usagef("config needs a command: check or dump") },
 	}
 	cmd.AddCommand(
@@ -37,7 +37,7 @@ func newConfigCommand(w *world) *cobra.Command {
 allowed. All sections are checked, whichever program they are for, and the
 environment's HTTPCTL_ variables too.`,
 			Example: "  httpctl config check /etc/httpctl/httpctl.yaml",
-			Args:    cobra.ExactArgs(1),
+			Args:    arguments(1, 1, "one configuration file"),
 			RunE: func(_ *cobra.Command, args []string) error {
 				f, err := w.load(args[0])
 				if err != nil {
@@ -54,7 +54,7 @@ environment's HTTPCTL_ variables too.`,
 configuration file. A comment beside each value names what set it.`,
 			Example: `  httpctl config dump /etc/httpctl/httpctl.yaml
   HTTPCTL_TIMEOUT=5s httpctl config dump`,
-			Args: cobra.MaximumNArgs(1),
+			Args: arguments(0, 1, "one file at most"),
 			RunE: func(_ *cobra.Command, args []string) error {
 				path := ""
 				if len(args) > 0 {

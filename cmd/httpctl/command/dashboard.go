@@ -14,14 +14,14 @@ func newDashboardCommand(w *world) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dashboard",
 		Short: "Watch rate, alert, health of the fleet, and the top lists",
-		Long: `Watch the fleet. On a terminal the picture is redrawn in place every timeout
-seconds of the aggregator's settings, until Ctrl-C; on a pipe one dashboard is
-printed each dashboard_bucket_size. If the aggregator goes away, the last
+		Long: `Watch the fleet. On a terminal the picture is redrawn in place at the
+aggregator's setting timeout (2s), until q or Ctrl-C; on a pipe one dashboard is
+printed each dashboard_bucket_size (10s). If the aggregator goes away, the last
 picture stays, with since when and why, until it is back.` + readingLong,
 		Example: `  httpctl dashboard
   httpctl dashboard --host web-1 --status 5xx
   httpctl dashboard --once -o json | jq .status.alert.state`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			format, err := r.format()
 			if err != nil {

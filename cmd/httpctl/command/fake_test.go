@@ -53,6 +53,7 @@ type fake struct {
 	dashboard *pb.GetDashboardRequest
 	alerts    *pb.ListAlertsRequest
 	relearned int
+	fresh     bool // no agent has delivered yet
 }
 
 func (f *fake) GetTop(_ context.Context, q *pb.GetTopRequest) (*pb.GetTopResponse, error) {
@@ -84,6 +85,9 @@ func sectionDimension() *pb.Dimension {
 }
 
 func (f *fake) ListDimensions(context.Context, *pb.ListDimensionsRequest) (*pb.ListDimensionsResponse, error) {
+	if f.fresh {
+		return &pb.ListDimensionsResponse{}, nil
+	}
 	return &pb.ListDimensionsResponse{Dimensions: []*pb.Dimension{sectionDimension(),
 		{Name: "server", Title: "Response time", Keys: []string{"server"}, Columns: []*pb.Column{{Name: "hits"}, {Name: "ttfb", Unit: "ns", Kind: pb.ColumnKind_COLUMN_KIND_LATENCY}}}}}, nil
 }

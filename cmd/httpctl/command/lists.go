@@ -1,7 +1,6 @@
 package command
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"github.com/httpctl/httpctl/cmd/httpctl/client"
 	"github.com/httpctl/httpctl/cmd/httpctl/view"
 	"github.com/httpctl/httpctl/pkg/config"
+	"github.com/httpctl/httpctl/pkg/stat"
 )
 
 func newAlertsCommand(w *world) *cobra.Command {
@@ -25,7 +25,7 @@ that were dismissed.`,
 		Example: `  httpctl alerts --since 24h
   httpctl alerts --since 2026-01-02T03:00:00Z --until 2026-01-02T04:00:00Z
   httpctl alerts -o json | jq '.alerts[] | select(.end == null)'`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return r.list(func(c *client.Client, q client.Question, f view.Format) error {
 				a, err := c.Alerts(cmd.Context(), q)
@@ -74,7 +74,7 @@ and the filters that each has.`),
   httpctl top section --since 1h
   httpctl top domain --status 5xx --host web-1,web-2
   httpctl top user_agent -n 100 -o csv`,
-		Args: cobra.MaximumNArgs(1),
+		Args: arguments(0, 1, "one dimension at most"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return r.list(func(c *client.Client, q client.Question, f view.Format) error {
 				dimensions, err := c.Dimensions(cmd.Context())
@@ -84,8 +84,13 @@ and the filters that each has.`),
 				if len(args) == 0 {
 					return view.WriteDimensions(w.out, f, w.style(), dimensions)
 				}
-				if len(dimensions) == 0 {
-					return errors.New("no agent has delivered statistics to the aggregator yet, so there are no top lists")
+				if len(dimensions) == 0 { // no agent has delivered yet: what this program knows is empty
+					dimensions = builtinDimensions()
+					for _, d := range dimensions {
+						if d.Name == args[0] {
+							return view.WriteTop(w.out, f, w.style(), &view.Top{Dimension: d})
+						}
+					}
 				}
 				if err := knownDimension(args[0], dimensions); err != nil {
 					return err
@@ -115,6 +120,22 @@ and the filters that each has.`),
 	r.addFilters(cmd)
 	cmd.Flags().Uint32VarP(&limit, "limit", "n", 0, "`N` rows at most (default: the aggregator's max_top_hits)")
 	return cmd
+}
+
+// builtinDimensions returns the top lists of the built-in statistics.
+func builtinDimensions() (out []view.Dimension) {
+	for _, name := range stat.Builtin {
+		module, err := stat.New(name)
+		if err != nil {
+			continue // a program may be linked without it
+		}
+		for _, schema := range module.Tables() {
+			for i := range schema.Views {
+				out = append(out, view.DimensionOf(&schema, &schema.Views[i]))
+			}
+		}
+	}
+	return out
 }
 
 func dimensionNames(list []view.Dimension) []string {
@@ -150,7 +171,7 @@ their agents could not see over the range.`,
 		Example: `  httpctl hosts
   httpctl hosts --since 1h -o wide
   httpctl hosts -o json | jq -r '.hosts[] | select(.health != "reporting") | .name'`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return r.list(func(c *client.Client, q client.Question, f view.Format) error {
 				hosts, err := c.Hosts(cmd.Context(), q)
@@ -195,11 +216,11 @@ func newBaselineCommand(w *world) *cobra.Command {
 hosts it was learned, and above how many requests the rule alerts.`,
 		Example: `  httpctl baseline
   httpctl baseline relearn`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: show,
 	}
 	cmd.AddCommand(
-		r.withFlags(&cobra.Command{Use: "show", Short: "Show the baseline", Example: "  httpctl baseline show -o json", Args: cobra.NoArgs, RunE: show}, true),
+		r.withFlags(&cobra.Command{Use: "show", Short: "Show the baseline", Example: "  httpctl baseline show -o json", Args: noArguments, RunE: show}, true),
 		newRelearnCommand(w),
 	)
 	return r.withFlags(cmd, true)
@@ -221,7 +242,7 @@ func newRelearnCommand(w *world) *cobra.Command {
 		Long: `Forget the baseline and learn a new one from now on. Until it is learned nothing
 alerts; an open alert ends.`,
 		Example: `  httpctl baseline relearn`,
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := r.connect()
 			if err != nil {

@@ -39,7 +39,7 @@ read of it, and a warning.`,
   httpctl read -o json --top 0 monday.pcapng.gz tuesday.pcapng.gz
   httpctl read --exchanges capture.pcap | jq 'select(.status >= 500)'
   tcpdump -i eth0 -w - tcp | httpctl read -`,
-		Args: cobra.MinimumNArgs(1),
+		Args: arguments(1, -1, "the name of a capture file, or - for standard input"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			format, err := r.format()
 			if err != nil {
@@ -57,7 +57,9 @@ read of it, and a warning.`,
 				top = f.Settings.MaxTopHits
 			}
 			if len(local) > 0 {
-				cfg.LocalNetworks = local
+				if err := f.Set("agent.local_networks", strings.Join(local, ","), "flag --local"); err != nil {
+					return usageError{err.Error()}
+				}
 			}
 			if len(ports) > 0 {
 				if err := f.Set("agent.capture.ports", strings.Join(ports, ","), "flag --ports"); err != nil {
@@ -102,8 +104,8 @@ read of it, and a warning.`,
 	}
 	r.addOutput(cmd)
 	cmd.Flags().BoolVar(&exchanges, "exchanges", false, "print one line of JSON for each exchange, in the order in which they ended")
-	cmd.Flags().IntVar(&top, "top", 0, "rows of each top list; 0 is all (default: max_top_hits)")
-	cmd.Flags().Lookup("top").DefValue = ""
+	cmd.Flags().IntVar(&top, "top", 0, "`N` rows of each top list; 0 is all (default: max_top_hits)")
+	cmd.Flags().Lookup("top").DefValue = "0" // so that help says no other default
 	cmd.Flags().StringSliceVar(&local, "local", nil, "`CIDR`s whose addresses are this host's, for the role of an exchange")
 	cmd.Flags().StringSliceVar(&ports, "ports", nil, "only TCP `PORTS`, such as 80,8080 (default: HTTP on any port)")
 	cmd.Flags().StringVar(&configFile, "config", "", "configuration `FILE`, for limits and statistics")

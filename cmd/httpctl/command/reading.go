@@ -73,6 +73,13 @@ func (r *reading) addFilters(cmd *cobra.Command, only ...string) {
 
 // connect returns a client of the aggregator that the flags name.
 func (r *reading) connect() (*client.Client, error) {
+	if !r.tls.IsZero() {
+		for _, f := range []struct{ flag, value string }{{"--tls-ca", r.tls.CAFile}, {"--tls-cert", r.tls.CertFile}, {"--tls-key", r.tls.KeyFile}} {
+			if f.value == "" {
+				return nil, usagef("%s is missing: TLS needs --tls-ca, --tls-cert and --tls-key together", f.flag)
+			}
+		}
+	}
 	c, err := client.New(client.Options{
 		Address: config.FindAggregator(r.address, r.w.uid, r.w.getenv),
 		TLS:     r.tls, Dial: r.w.dial,

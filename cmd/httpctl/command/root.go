@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -108,7 +109,7 @@ func usagef(format string, args ...any) error { return usageError{fmt.Sprintf(fo
 
 func newRootCommand(w *world, started *bool) *cobra.Command {
 	root := &cobra.Command{
-		Use:   "httpctl",
+		Use:   "httpctl COMMAND",
 		Short: "Watch the HTTP traffic of one host or a fleet",
 		Long: `httpctl shows the HTTP traffic that agents see on their hosts: rates, alerts,
 and who asks whom for what, with what was not seen beside every number.`,
@@ -121,8 +122,14 @@ and who asks whom for what, with what was not seen beside every number.`,
 		PersistentPreRun: func(*cobra.Command, []string) {
 			*started = true
 		},
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	info, _ := debug.ReadBuildInfo()
+	root.Version = versionText(info)
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
+	root.SetFlagErrorFunc(flagError)
+	root.SetHelpCommand(newHelpCommand())
 	root.SetIn(w.in)
 	root.SetOut(w.out)
 	root.SetErr(w.err)
@@ -138,6 +145,7 @@ and who asks whom for what, with what was not seen beside every number.`,
 		newConfigCommand(w),
 		newVersionCommand(w),
 	)
+	completeCompletion(root)
 	return root
 }
 

@@ -40,7 +40,7 @@ Capturing needs root, or the capability CAP_NET_RAW.`,
   sudo httpctl up -i eth0 -i lo --ports 80,8080
   sudo httpctl up -i any --data /srv/httpctl --listen 127.0.0.1:7420
   httpctl up --replay capture.pcap --data /tmp/replay   # as if it happened now`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			format, err := r.format()
 			if err != nil {

@@ -12,7 +12,7 @@ func newVersionCommand(w *world) *cobra.Command {
 		Use:     "version",
 		Short:   "Print the version, and the revision it was built from",
 		Example: "  httpctl version",
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			info, _ := debug.ReadBuildInfo()
 			_, err := fmt.Fprintln(w.out, "httpctl "+versionText(info))

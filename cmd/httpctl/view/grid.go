@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -178,6 +179,25 @@ func (g *Grid) CSV(w io.Writer) error {
 	}
 	c.Flush()
 	return c.Error()
+}
+
+// column returns the index of the named column, or -1.
+func (g *Grid) column(name string) int {
+	return slices.IndexFunc(g.Columns, func(c Column) bool { return c.Name == name })
+}
+
+// remove takes a column out; -1 is none.
+func (g *Grid) remove(column int) {
+	if column < 0 {
+		return
+	}
+	g.Columns = slices.Delete(g.Columns, column, column+1)
+	for i := range g.Rows {
+		g.Rows[i].Cells = slices.Delete(g.Rows[i].Cells, column, column+1)
+	}
+	if g.Other != nil {
+		g.Other.Cells = slices.Delete(g.Other.Cells, column, column+1)
+	}
 }
 
 func (g *Grid) all() []Row {

@@ -39,7 +39,11 @@ func write(w io.Writer, f Format, s Style, g *Grid, object func() any) error {
 func WriteTop(w io.Writer, f Format, s Style, t *Top) error {
 	g := TopGrid(t)
 	g.Title = fmt.Sprintf("%s, %s to %s", t.Title, s.clock(t.Since), s.clock(t.Until))
-	if len(t.Rows) == 0 {
+	switch {
+	case t.Since.IsZero() && t.Until.IsZero():
+		g.Title = t.Title
+		g.Notes = append(g.Notes, "Nothing yet: no agent has delivered statistics.")
+	case len(t.Rows) == 0:
 		g.Notes = append(g.Notes, "Nothing was seen.")
 	}
 	if t.Floor > 0 {
@@ -63,7 +67,12 @@ func WriteAlerts(w io.Writer, f Format, s Style, a *Alerts) error {
 }
 
 func alertSummary(a *Alerts) string {
-	return fmt.Sprintf("Dismissed alerts lasted %s at most, %s on average.", span(a.MaxDuration), span(a.AverageDuration))
+	for i := range a.Alerts {
+		if a.Alerts[i].State == Dismissed {
+			return fmt.Sprintf("Dismissed alerts lasted %s at most, %s on average.", span(a.MaxDuration), span(a.AverageDuration))
+		}
+	}
+	return "None of them was dismissed yet."
 }
 
 // WriteHosts writes the hosts.

@@ -33,17 +33,12 @@ func TopsOf(tables []*bucket.Table, limit int) []Top {
 	return tops
 }
 
-// topOf makes one top list of a table. The view is one of the table's schema,
-// which is valid.
-func topOf(t *bucket.Table, v *bucket.View, limit int) Top {
-	p, err := t.Project(v.By)
-	if err != nil {
-		panic(err) // a valid schema's view names its own columns
-	}
-	top := Top{Dimension: Dimension{Name: v.Name, Title: v.Title, Keys: v.By}, Floor: p.Floor}
-	names := append([]string{v.Hits}, v.Show...)
-	for i, name := range names {
-		m := t.Schema.Measures[t.Schema.Measure(name)]
+// DimensionOf describes a top list that a table offers. The view is one of
+// the schema, which is valid.
+func DimensionOf(s *bucket.Schema, v *bucket.View) Dimension {
+	d := Dimension{Name: v.Name, Title: v.Title, Keys: v.By}
+	for i, name := range append([]string{v.Hits}, v.Show...) {
+		m := s.Measures[s.Measure(name)]
 		column := Measure{Name: m.Name, Unit: m.Unit}
 		switch m.Kind {
 		case bucket.Max:
@@ -54,8 +49,20 @@ func topOf(t *bucket.Table, v *bucket.View, limit int) Top {
 		if i == 0 && !slices.Contains(v.Show, stat.MeasureHits) {
 			column.Name = stat.MeasureHits
 		}
-		top.Columns = append(top.Columns, column)
+		d.Columns = append(d.Columns, column)
 	}
+	return d
+}
+
+// topOf makes one top list of a table. The view is one of the table's schema,
+// which is valid.
+func topOf(t *bucket.Table, v *bucket.View, limit int) Top {
+	p, err := t.Project(v.By)
+	if err != nil {
+		panic(err) // a valid schema's view names its own columns
+	}
+	top := Top{Dimension: DimensionOf(&t.Schema, v), Floor: p.Floor}
+	names := append([]string{v.Hits}, v.Show...)
 	bytes := bytesOf(&t.Schema)
 	ownBytes := slices.Contains(names, stat.MeasureBytes)
 	if !ownBytes {
@@ -164,14 +171,14 @@ func WriteReport(w io.Writer, f Format, s Style, r *Report) error {
 	var b strings.Builder
 	n := &r.Counters
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	line("%s packets, %s", number(n[exchange.Packets]), byteSize(int64(n[exchange.PacketBytes])))
+	line("%s, %s", plural(n[exchange.Packets], "packet"), byteSize(int64(n[exchange.PacketBytes])))
 	if !r.First.IsZero() {
 		line("%s to %s (%s)", s.clock(r.First), s.clock(r.Last), span(r.Last.Sub(r.First)))
 	}
-	line("%s requests, %s responses, %s interim", number(n[exchange.Requests]), number(n[exchange.Responses]), number(n[exchange.InterimResponses]))
+	line("%s, %s, %s", plural(n[exchange.Requests], "request"), plural(n[exchange.Responses], "response"), plural(n[exchange.InterimResponses], "interim response"))
 	if n[exchange.UnmatchedRequests]+n[exchange.UnmatchedResponses] > 0 {
-		line("%s", s.Paint(Warn, fmt.Sprintf("unmatched: %s requests without response, %s responses without request",
-			number(n[exchange.UnmatchedRequests]), number(n[exchange.UnmatchedResponses]))))
+		line("%s", s.Paint(Warn, fmt.Sprintf("unmatched: %s without response, %s without request",
+			plural(n[exchange.UnmatchedRequests], "request"), plural(n[exchange.UnmatchedResponses], "response"))))
 	}
 	if list := counters(n, exchange.Counter.Loss); len(list) > 0 {
 		line("%s", s.Paint(Warn, "not seen: "+countsText(list)))
@@ -191,6 +198,9 @@ func WriteReport(w io.Writer, f Format, s Style, r *Report) error {
 			continue
 		}
 		g := TopGrid(t)
+		if g.column("volume_bytes") >= 0 { // the same as its bytes, which scripts find in every list
+			g.remove(g.column(stat.MeasureBytes))
+		}
 		if _, err := io.WriteString(w, "\n"); err != nil {
 			return err
 		}
