@@ -74,7 +74,7 @@ type Deps struct {
 	Incarnation bucket.ID
 	// Emit takes each final bucket, which is then its own, in the order of
 	// their ordinals, one call at a time, on the goroutine that closed the
-	// interval (of a pipeline, or of Close or NewIncarnation). It must not
+	// interval (of a pipeline, or of Close). It must not
 	// call the Accumulator, and pipelines wait while it runs.
 	Emit func(*bucket.Bucket)
 }
@@ -503,19 +503,6 @@ func (a *Accumulator) Provisional(rows int) *bucket.Bucket {
 	return b
 }
 
-// NewIncarnation flushes what is open, as Close does, and goes on under
-// another identity with ordinals from 0: after a step of the clock, when what
-// the clocks said and will say do not belong together. The pipelines' clocks begin anew.
-// Call it on the pipelines' goroutine, or while they rest, else the counters of the
-// moment fall to the new incarnation.
-func (a *Accumulator) NewIncarnation(id bucket.ID) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.flush()
-	a.deps.Incarnation = id
-	a.reset()
-}
-
 // Close flushes the open intervals as final. Call it when the pipelines have
 // stopped, after their last Observe. The last bucket's ClosedThrough is the
 // time that the clocks had reached, not the end of the interval: who starts
@@ -529,23 +516,33 @@ func (a *Accumulator) Close() {
 		return
 	}
 	a.closed = true
+	for _, p := range a.pipelines {
+		p.mu.Lock()
+		if p.current != nil {
+			p.sync()
+		}
+		p.mu.Unlock()
+	}
 	a.flush()
 }
 
-// flush emits everything that is open. The caller holds mu.
+// flush emits everything that is open. The caller holds mu. What the pipelines
+// have counted since their last sync stays for later.
 func (a *Accumulator) flush() {
 	reached, observed := int64(math.MaxInt64), int64(math.MinInt64)
 	last := int64(math.MinInt64)
 	for _, p := range a.pipelines {
 		p.mu.Lock()
-		if p.current != nil {
-			p.sync()
-			a.add(p.current)
+		left := p.current
+		p.current = nil
+		if left != nil {
 			reached, observed = min(reached, p.clock), max(observed, p.began)
-			last = max(last, p.current.start)
-			p.current = nil
+			last = max(last, left.start)
 		}
 		p.mu.Unlock()
+		if left != nil {
+			a.add(left) // which may emit, and that locks the pipelines
+		}
 	}
 	if last == math.MinInt64 {
 		return

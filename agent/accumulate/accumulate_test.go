@@ -293,6 +293,29 @@ func TestLaggingPipelineIsNotWaitedFor(t *testing.T) {
 	}
 }
 
+// TestPipelineFarBehind: one that is further behind than the late parts that are
+// kept makes them be emitted while it moves on, or in Close.
+func TestPipelineFarBehind(t *testing.T) {
+	r := newRig(t, 2, Config{})
+	r.p[1].Advance(origin)
+	r.request(0, origin)
+	r.request(0, origin+100*10*second)
+	for i := range int64(3 * maxLate) {
+		r.request(1, origin+i*10*second)
+	}
+	r.Close()
+	sum := int64(0)
+	for i, b := range r.out {
+		sum += requests(b)
+		if b.Ordinal != uint64(i) {
+			t.Fatalf("bucket %d has ordinal %d", i, b.Ordinal)
+		}
+	}
+	if want := int64(2 + 3*maxLate); sum != want {
+		t.Errorf("%d requests in buckets, want %d", sum, want)
+	}
+}
+
 func TestCloseAndStartAgainInOneInterval(t *testing.T) {
 	r := newRig(t, 1, Config{})
 	r.request(0, origin+second)
@@ -338,12 +361,80 @@ func TestDeclaredSpansAreBounded(t *testing.T) {
 func TestNewIncarnation(t *testing.T) {
 	r := newRig(t, 1, Config{})
 	r.request(0, origin+second)
-	r.NewIncarnation(bucket.ID{9})
+	if !r.p[0].NewIncarnation(1, bucket.ID{9}) {
+		t.Error("the only pipeline does not begin an incarnation")
+	}
 	r.request(0, origin-100*second)
 	r.Close()
 	if len(r.out) != 2 || r.out[1].Incarnation != (bucket.ID{9}) || r.out[1].Ordinal != 0 ||
 		r.out[1].ObservedFrom != origin-100*second || requests(r.out[1]) != 1 {
 		t.Errorf("%d buckets, the last %+v, want one of the new incarnation, ordinal 0", len(r.out), r.out[len(r.out)-1].Header)
+	}
+}
+
+// TestNewIncarnationOfSeveral sets the clock back an hour under two pipelines,
+// which notice it one after the other.
+func TestNewIncarnationOfSeveral(t *testing.T) {
+	const hour = 3600 * second
+	r := newRig(t, 2, Config{})
+	r.request(0, origin+second)
+	r.request(1, origin+2*second)
+	if r.p[0].NewIncarnation(1, bucket.ID{8}) {
+		t.Fatal("an incarnation begins before every pipeline has noticed the step")
+	}
+	r.request(0, origin+2*second-hour) // is of the old one, if late
+	r.outcome(1, origin+3*second)      // the other still reads what was captured before
+	if !r.p[1].NewIncarnation(1, bucket.ID{9}) {
+		t.Fatal("no incarnation begins although every pipeline has noticed the step")
+	}
+	for i := range int64(4) {
+		r.request(0, origin+10*i*second+3*second-hour)
+		r.request(1, origin+10*i*second+4*second-hour)
+	}
+	if n := len(r.out); n < 4 {
+		t.Fatalf("%d buckets, want the new incarnation's closed by its own clocks", n)
+	}
+	r.Close()
+	sum, open := int64(0), uint64(0)
+	next := map[bucket.ID]uint64{}
+	for _, b := range r.out {
+		sum += requests(b)
+		if b.Ordinal != next[b.Incarnation] {
+			t.Errorf("ordinal %d of %s, want %d", b.Ordinal, b.Incarnation, next[b.Incarnation])
+		}
+		next[b.Incarnation]++
+		open = b.Open
+		if b.Incarnation == (bucket.ID{9}) && (b.Start >= origin || b.ClosedThrough >= origin) {
+			t.Errorf("the new incarnation has a bucket at %d closed through %d, of before the step", b.Start, b.ClosedThrough)
+		}
+	}
+	if sum != 11 || open != 10 || len(next) != 2 {
+		t.Errorf("%d requests, %d open, of %d incarnations, want 11, 10, 2", sum, open, len(next))
+	}
+}
+
+// TestNewIncarnationIsSafe: pipelines may count while another begins an incarnation.
+func TestNewIncarnationIsSafe(t *testing.T) {
+	r := newRig(t, 3, Config{})
+	var running sync.WaitGroup
+	for i := range r.p {
+		running.Go(func() {
+			for step := range int64(20) {
+				for k := range int64(50) {
+					r.request(i, origin+step*100*second+k*second)
+				}
+				r.p[i].NewIncarnation(step+1, bucket.ID{byte(step + 10)})
+			}
+		})
+	}
+	running.Wait()
+	r.Close()
+	sum := int64(0)
+	for _, b := range r.out {
+		sum += requests(b)
+	}
+	if sum != 3*20*50 {
+		t.Errorf("%d requests in buckets, want %d", sum, 3*20*50)
 	}
 }
 

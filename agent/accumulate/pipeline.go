@@ -38,6 +38,7 @@ type Pipeline struct {
 	clock     int64
 	began     int64  // the first time of the clock in this incarnation
 	synced    int64  // clock at the last sync
+	step      int64  // of the wall clock, the last one noticed; guarded by owner.mu
 	gauge     uint64 // what open said then
 }
 
@@ -89,10 +90,16 @@ func (p *Pipeline) Advance(now int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	p.mu.Lock()
-	if p.current != nil {
+	left := p.current
+	if left != nil {
 		p.sync()
-		a.add(p.current)
+		p.current = nil
 	}
+	p.mu.Unlock()
+	if left != nil {
+		a.add(left) // which may emit, and that locks the pipelines
+	}
+	p.mu.Lock()
 	if p.began == math.MinInt64 {
 		p.began = now
 	}
@@ -101,6 +108,34 @@ func (p *Pipeline) Advance(now int64) {
 	p.sync()
 	p.mu.Unlock()
 	a.closePassed()
+}
+
+// NewIncarnation says, on the pipeline's goroutine, that it has noticed a step
+// of the wall clock, which are counted from 1: what the clock said and will say
+// do not belong together. When every pipeline has noticed it, what is open is
+// flushed, as Close does, the pipelines' clocks begin anew, and buckets
+// are those of the incarnation id, with ordinals from 0. It reports whether
+// that happened now.
+func (p *Pipeline) NewIncarnation(step int64, id bucket.ID) bool {
+	a := p.owner
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	p.mu.Lock()
+	if p.current != nil {
+		p.sync()
+	}
+	p.mu.Unlock()
+	p.step = step
+	for _, o := range a.pipelines {
+		// Until the others have noticed it, too, they tell times of before.
+		if o.step < step {
+			return false
+		}
+	}
+	a.flush()
+	a.deps.Incarnation = id
+	a.reset()
+	return true
 }
 
 // sync brings the counters and the gauge of the current part up to date.

@@ -67,7 +67,6 @@ type Agent struct {
 	incarnation bucket.ID
 	interval    time.Duration   // as last set
 	planned     uplink.Settings // as told before there was an accumulator
-	handled     int64           // the clock step that began the incarnation
 }
 
 // Main is the program httpctl-agent.
@@ -345,7 +344,8 @@ func (a *Agent) startPipelines(sources []capture.Source) error {
 		sink.Sink = part
 		p.live = &liveClock{
 			idle:    func() int64 { return time.Now().Add(-a.cfg.Capture.PollTimeout).UnixNano() },
-			advance: part.Advance, width: &a.width, steps: &a.steps, stepped: a.clockStepped,
+			advance: part.Advance, width: &a.width, steps: &a.steps,
+			stepped: func(step int64) { a.clockStepped(part, step) },
 		}
 		a.pipelines = append(a.pipelines, p)
 	}
@@ -423,19 +423,17 @@ func (a *Agent) watchClock(ctx context.Context) error {
 	}
 }
 
-// clockStepped begins a new incarnation, once for each step of the clock.
-func (a *Agent) clockStepped(step int64) {
-	a.mu.Lock()
-	if a.handled >= step {
-		a.mu.Unlock()
+// clockStepped is called by each pipeline that notices a step of the clock; the
+// last begins a new incarnation.
+func (a *Agent) clockStepped(part *accumulate.Pipeline, step int64) {
+	incarnation := spool.NewID()
+	if !part.NewIncarnation(step, incarnation) {
 		return
 	}
-	a.handled = step
-	a.incarnation = spool.NewID()
-	incarnation, width := a.incarnation, a.interval
+	a.mu.Lock()
+	a.incarnation = incarnation
+	width := a.interval
 	a.mu.Unlock()
-
-	a.acc.NewIncarnation(incarnation)
 	from := time.Now().UnixNano()
 	a.write <- func() error { return a.spool.Begin(incarnation, from, width) }
 }
