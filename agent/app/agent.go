@@ -344,6 +344,7 @@ func (a *Agent) startPipelines(sources []capture.Source) error {
 		sink.Sink = part
 		p.live = &liveClock{
 			idle:    func() int64 { return time.Now().Add(-a.cfg.Capture.PollTimeout).UnixNano() },
+			wall:    func() int64 { return time.Now().UnixNano() },
 			advance: part.Advance, width: &a.width, steps: &a.steps,
 			stepped: func(step int64) { a.clockStepped(part, step) },
 		}

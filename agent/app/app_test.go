@@ -141,24 +141,28 @@ func TestClockStep(t *testing.T) {
 	after := before - int64(time.Hour)
 	var steps, width atomic.Int64
 	width.Store(int64(10 * time.Second))
-	source := &packets{times: []int64{before, before + 2e8, after, after + 2e8}, err: io.EOF}
+	// The third packet was captured before the step and waited in the ring.
+	source := &packets{times: []int64{before, before + 2e8, before + 3e8, after + 1e8, after + 3e8}, err: io.EOF}
+	wall := before + 5e8
 	source.onNext = func() {
-		if len(source.times) == 2 {
+		if len(source.times) == 3 {
 			steps.Store(1)
+			wall = after
 		}
 	}
 	local, _ := newLocalAddresses(nil)
 	p := newPipeline(source, DefaultConfig(), 1024, &exchangeSink{}, local)
 	var said []string
 	p.live = &liveClock{
-		idle: func() int64 { t.Error("idle"); return 0 }, width: &width, steps: &steps,
+		idle: func() int64 { t.Error("idle"); return 0 }, wall: func() int64 { wall += 2e8; return wall },
+		width: &width, steps: &steps,
 		advance: func(now int64) { said = append(said, "advance "+time.Duration(now-before).String()) },
 		stepped: func(step int64) { said = append(said, "stepped") },
 	}
 	if err := p.run(); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"advance 0s", "advance 200ms", "stepped", "advance -1h0m0s", "advance -59m59.8s"}
+	want := []string{"advance 0s", "advance 200ms", "stepped", "advance -59m59.8s", "advance -59m59.7s"}
 	if !slices.Equal(said, want) {
 		t.Errorf("the pipeline said %q, want %q", said, want)
 	}
@@ -179,7 +183,7 @@ func TestClockStep(t *testing.T) {
 			}
 			return after + int64(idle)*2e8
 		},
-		width: &width, steps: &steps,
+		wall: func() int64 { return before }, width: &width, steps: &steps,
 		advance: func(now int64) { said = append(said, "advance "+time.Duration(now-before).String()) },
 		stepped: func(step int64) { said = append(said, "stepped") },
 	}

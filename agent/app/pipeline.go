@@ -40,8 +40,8 @@ type pipeline struct {
 
 // liveClock is what a pipeline of an agent does with time.
 type liveClock struct {
-	// idle returns the clock when the source has nothing.
-	idle func() int64
+	// idle returns the clock when the source has nothing, wall that of the wall.
+	idle, wall func() int64
 	// advance closes intervals.
 	advance func(now int64)
 	// width is the step at whose multiples long exchanges report their bytes.
@@ -74,6 +74,11 @@ func (p *pipeline) run() error {
 	for {
 		switch err := p.source.Next(&packet); {
 		case err == nil:
+			if p.live != nil && packet.Time >= p.next {
+				// Not later than now: after the clock was set back, packets that
+				// waited in the ring would stop this one for as long as it was.
+				packet.Time = min(packet.Time, p.live.wall())
+			}
 			if p.first == 0 {
 				p.first = packet.Time
 			}
