@@ -385,6 +385,29 @@ func TestLiveWindow(t *testing.T) {
 	check("the interval under way is of the next window", true, 100)
 }
 
+// TestLiveHeader: the header's requests are those of the lists below it, and the
+// average is over what is whole.
+func TestLiveHeader(t *testing.T) {
+	w := newWorld(t)
+	w.traffic()
+	w.live()
+	var average float64
+	for _, c := range []struct {
+		live bool
+		want uint64
+	}{{false, 240}, {true, 246}} {
+		r, err := w.GetDashboard(ctx, &httpctlv1.GetDashboardRequest{Live: c.live})
+		if err != nil || r.Status.Requests != c.want {
+			t.Fatalf("live %v: %d requests, %v, want %d", c.live, r.GetStatus().GetRequests(), err, c.want)
+		}
+		if average == 0 {
+			average = r.Status.RateAverage
+		} else if r.Status.RateAverage != average {
+			t.Errorf("live: average %v, want %v as without", r.Status.RateAverage, average)
+		}
+	}
+}
+
 func TestGetStatus(t *testing.T) {
 	w := newWorld(t)
 	w.traffic()

@@ -184,6 +184,15 @@ func (s *Service) status(ctx context.Context, f *fleet, rng span, sel *selection
 	if d := length(bucket.MergeSpans(covered)); d > 0 {
 		out.RateAverage = float64(out.Requests) / d.Seconds()
 	}
+	if live { // as the top lists below it do; the store was asked before: see Live
+		for _, p := range s.provisional(rng, sel) {
+			all, own := requestsOf(p.Table(totals), &p.Counters)
+			if sel.fleetWide() {
+				all = own
+			}
+			out.Requests += all
+		}
+	}
 	history, err := s.rates(ctx, f, sel, live, out)
 	return out, history, err
 }
