@@ -144,29 +144,45 @@ func purgeEvery(keep, width time.Duration) time.Duration {
 	return max(width, min(keep/10, 30*time.Second))
 }
 
-// purge drops what is older than max_retention_length + max_late. Its clock is
-// the newest coverage plus the monotonic time since, never past wall time: a
-// wall clock that jumps ahead purges nothing that it should not.
+// maxAhead is how far ahead of the wall clock coverage is believed (DESIGN section 6).
+const maxAhead = 5 * time.Minute
+
+// purgeClock is the newest coverage plus the monotonic time since, never past
+// wall time: a wall clock that jumps ahead purges nothing that it should not.
+// The zero value has seen no coverage.
+type purgeClock struct {
+	newest int64
+	since  time.Time // has a monotonic reading
+}
+
+// read tells the time, 0 before there is coverage. A host whose clock is ahead
+// says nothing about it.
+func (c *purgeClock) read(hosts []store.Host, now time.Time) int64 {
+	for _, h := range hosts {
+		if h.CoveredThrough > c.newest && h.CoveredThrough <= now.Add(maxAhead).UnixNano() {
+			c.newest, c.since = h.CoveredThrough, now
+		}
+	}
+	if c.newest == 0 {
+		return 0
+	}
+	return min(c.newest+int64(now.Sub(c.since)), now.UnixNano())
+}
+
+// purge drops what is older than max_retention_length + max_late.
 func (a *App) purge(ctx context.Context) error {
 	settings := a.currentSettings()
 	keep := settings.MaxRetentionLength + settings.MaxLate
 	every := purgeEvery(keep, settings.DashboardBucketSize)
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	var newest int64
-	var since time.Time // has a monotonic reading
+	var clock purgeClock
 	failing := false
 	for {
 		hosts, err := a.store.Hosts(ctx)
 		if err == nil {
-			for _, h := range hosts {
-				if h.CoveredThrough > newest {
-					newest, since = h.CoveredThrough, time.Now()
-				}
-			}
-			if newest > 0 {
-				clock := min(newest+int64(time.Since(since)), time.Now().UnixNano())
-				_, err = a.store.Purge(ctx, clock-int64(keep))
+			if now := clock.read(hosts, time.Now()); now > 0 {
+				_, err = a.store.Purge(ctx, now-int64(keep))
 			}
 		}
 		if err != nil && ctx.Err() == nil && !failing {

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"log/slog"
+	"math"
 	"path/filepath"
 	"testing"
 	"testing/synctest"
@@ -157,4 +158,31 @@ func TestPurgeEvery(t *testing.T) {
 			t.Errorf("purgeEvery(%v, %v) = %v, want %v", c.keep, c.width, got, c.want)
 		}
 	}
+}
+
+// TestPurgeClock: neither a wall clock that jumps nor a host whose clock is wrong
+// makes the purge run ahead, or stop.
+func TestPurgeClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		at := func(d time.Duration) int64 { return begin.Add(d).UnixNano() }
+		var c purgeClock
+		check := func(what string, want int64, covered ...int64) {
+			t.Helper()
+			var hosts []store.Host
+			for _, through := range covered {
+				hosts = append(hosts, store.Host{CoveredThrough: through})
+			}
+			if got := c.read(hosts, time.Now()); got != want {
+				t.Errorf("%s: the clock is %d, want %d", what, got, want)
+			}
+		}
+		check("no host", 0)
+		check("a host far ahead", 0, math.MaxInt64)
+		check("three days behind", at(-72*time.Hour), at(-72*time.Hour), math.MaxInt64, at(time.Hour))
+		time.Sleep(time.Hour)
+		check("an hour later, no progress", at(-71*time.Hour), at(-72*time.Hour), math.MaxInt64)
+		check("caught up", at(time.Hour-time.Second), at(time.Hour-time.Second))
+		check("a little ahead", at(time.Hour), at(time.Hour+time.Minute))
+	})
 }

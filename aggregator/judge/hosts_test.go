@@ -439,3 +439,25 @@ func TestHealthNames(t *testing.T) {
 		t.Error("a host without a name does not show its id")
 	}
 }
+
+// TestForgottenHosts: the judge keeps nothing of a host that the store forgot.
+func TestForgottenHosts(t *testing.T) {
+	inBubble(t, func(s *sim) {
+		s.rates["a"], s.rates["b"] = 10, 10
+		s.run(time.Minute)
+		delete(s.rates, "b")
+		s.st.mu.Lock()
+		for id, h := range s.st.hosts {
+			if h.Name == "b" {
+				delete(s.st.hosts, id)
+			}
+		}
+		s.st.mu.Unlock()
+		s.run(2 * time.Minute)
+		s.j.work.Lock()
+		defer s.j.work.Unlock()
+		if len(s.j.swept) != 1 || len(s.j.progress) != 1 {
+			s.Errorf("the judge remembers %d and %d hosts, want the 1 there is", len(s.j.swept), len(s.j.progress))
+		}
+	})
+}

@@ -301,12 +301,13 @@ func (j *Judge) late(ctx context.Context, f fleet) error {
 		}
 		i += n
 	}
+	swept := make(map[bucket.ID]int64, len(f.hosts)) // without hosts that the store forgot
 	for _, h := range f.hosts {
-		if !h.ignored {
-			j.swept[h.ID] = h.CoveredThrough
+		if swept[h.ID] = h.CoveredThrough; h.ignored {
+			swept[h.ID] = j.swept[h.ID]
 		}
 	}
-	j.recent = false
+	j.swept, j.recent = swept, false
 	return nil
 }
 
