@@ -348,7 +348,7 @@ type GetStatusResponse struct {
 	Loss []*Count `protobuf:"bytes,11,rep,name=loss,proto3" json:"loss,omitempty"`
 	// timeout: how often a live view asks again.
 	RefreshNs int64 `protobuf:"varint,12,opt,name=refresh_ns,json=refreshNs,proto3" json:"refresh_ns,omitempty"`
-	// Requests over the range that rate_average speaks of.
+	// Requests over the range that rate_average speaks of, and in a live answer those of the interval under way.
 	Requests         uint64   `protobuf:"varint,13,opt,name=requests,proto3" json:"requests,omitempty"`
 	RangeSinceUnixNs int64    `protobuf:"varint,14,opt,name=range_since_unix_ns,json=rangeSinceUnixNs,proto3" json:"range_since_unix_ns,omitempty"`
 	RangeUntilUnixNs int64    `protobuf:"varint,15,opt,name=range_until_unix_ns,json=rangeUntilUnixNs,proto3" json:"range_until_unix_ns,omitempty"`
