@@ -153,6 +153,22 @@ func TestPauseIsBoundedAndJittered(t *testing.T) {
 	}
 }
 
+func TestBackoffMax(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.BackoffMax = time.Second
+	u, err := New(cfg, deps(&queue{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	longest := time.Duration(0)
+	for range 1000 {
+		longest = max(longest, u.pause(10))
+	}
+	if longest > time.Second || longest < 3*time.Second/4 {
+		t.Errorf("pauses of up to %s, want up to backoff_max, 1s", longest)
+	}
+}
+
 func TestStopBeforeStart(t *testing.T) {
 	u, err := New(DefaultConfig(), deps(&queue{}))
 	if err != nil {

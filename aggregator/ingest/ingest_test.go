@@ -2,7 +2,9 @@ package ingest
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"sync"
@@ -309,6 +311,41 @@ func mustEncode(b *bucket.Bucket) []byte {
 		panic(err)
 	}
 	return data
+}
+
+// TestMaxPending: while the store is busy, no more than max_pending is read from the agents.
+func TestMaxPending(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.MaxMessageSize, cfg.MaxPending = 64*config.KiB, 64*config.KiB
+	release := make(chan struct{})
+	s, c := serve(t, cfg, func(b []store.Item) ([]store.Result, error) { <-release; return storeAll(b) })
+	st := connect(t, c, hostA, inc1)
+	const n = 40
+	go func() {
+		for i := range n {
+			b := sound(int64(i))
+			table := bucket.NewTable(bucket.Schema{Name: "noise", Version: 1, Keys: []string{"key"}, Measures: []bucket.Measure{{Name: "hits"}}}, 1000)
+			for k := range 500 {
+				table.Add([]string{fmt.Sprintf("%x", sha256.Sum256(fmt.Append(nil, i, k)))}, []int64{1})
+			}
+			b.Tables = []*bucket.Table{table}
+			if st.Send(&httpctlv1.DeliverRequest{Message: &httpctlv1.DeliverRequest_Bucket{Bucket: &httpctlv1.Bucket{Sequence: uint64(i + 1), Data: mustEncode(b)}}}) != nil {
+				return
+			}
+		}
+	}()
+	used := func() int64 { s.budget.mu.Lock(); defer s.budget.mu.Unlock(); return s.budget.used }
+	for end := time.Now().Add(5 * time.Second); used() < 32<<10 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(50 * time.Millisecond)
+	if got := used(); got < 32<<10 || got > 64<<10 {
+		t.Errorf("%d bytes wait, want nearly and at most 64 KiB", got)
+	}
+	close(release)
+	if got := answers(t, st, n); len(got) != n {
+		t.Errorf("%d answers, want %d", len(got), n)
+	}
 }
 
 func TestStoreFailureAsksForRetry(t *testing.T) {
