@@ -33,9 +33,9 @@ type tables struct {
 
 var _ exchange.Sink = (*Collector)(nil)
 
-// NewCollector returns a Collector of the named statistics (none: the
-// built-in ones) with at most maxKeys rows a table. It fails for an unknown statistic, one that is named
-// twice, a schema that is not valid, and two tables or two views of one name.
+// NewCollector returns a Collector of the named statistics (none: the built-in ones) with at
+// most maxKeys rows a table. It fails for an unknown statistic, one that is named twice, a
+// schema that is not valid, and two tables or two views of one name.
 func NewCollector(statistics []string, maxKeys int) (*Collector, error) {
 	if maxKeys < 1 {
 		return nil, fmt.Errorf("max_keys is %d: want at least 1", maxKeys)

@@ -23,8 +23,9 @@ type Config struct {
 	State string `yaml:"state"`
 	// HostName is the name that people see. Default: the host's own.
 	HostName string `yaml:"host_name"`
-	// LocalNetworks are networks, in CIDR notation, whose addresses count as this host's besides those of
-	// its interfaces: for an agent on a router or a mirror port. Default: none.
+	// LocalNetworks are networks, in CIDR notation, whose addresses count as this host's
+	// besides those of its interfaces: for an agent on a router or a mirror port. Default:
+	// none.
 	LocalNetworks []string `yaml:"local_networks"`
 	// Capture says where packets come from.
 	Capture capture.Config `yaml:"capture"`

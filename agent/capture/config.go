@@ -18,19 +18,19 @@ type Config struct {
 	// them. There is no default: someone has to choose. An interface that
 	// vanishes and returns is captured on again within a second of its return.
 	Interfaces []string `yaml:"interfaces"`
-	// Ports, if not empty, has the kernel pass only TCP segments to or from
-	// these ports, IP fragments, and tunnels, into which it can't look. Tunnels over
-	// UDP are then known by their usual ports only. Default: none, which captures everything and
-	// recognises HTTP on any port; set it where traffic other than HTTP costs too much. At most 256.
+	// Ports, if not empty, has the kernel pass only TCP segments to or from these ports, IP
+	// fragments, and tunnels, into which it can't look. Tunnels over UDP are then known by
+	// their usual ports only. Default: none, which captures everything and recognises HTTP on
+	// any port; set it where traffic other than HTTP costs too much. At most 256.
 	Ports []uint16 `yaml:"ports"`
 	// RingSize is the memory, locked in the kernel, in which packets wait for one
 	// ring's reader: a multiple of 1MiB, from 2MiB to 1GiB. Default 32MiB, which
 	// held 134,000 packets a second without a drop. Raise it when kernel_drops grows in bursts.
 	RingSize config.Size `yaml:"ring_size"`
-	// Rings is how many rings, each with a pipeline of its own, share the packets: 1
-	// to 64. Default 1, which is enough for one busy link; more only help
-	// when one core can't keep up, and they cost RingSize each. Both directions of a connection come to the
-	// same ring, except inside tunnels whose outer ports differ.
+	// Rings is how many rings, each with a pipeline of its own, share the packets: 1 to 64.
+	// Default 1, which is enough for one busy link; more only help when one core can't keep up,
+	// and they cost RingSize each. Both directions of a connection come to the same ring,
+	// except inside tunnels whose outer ports differ.
 	Rings int `yaml:"rings"`
 	// PollTimeout is how long Next waits before it says that there is nothing,
 	// and how long the kernel may keep packets back to hand over many at once:

@@ -349,8 +349,9 @@ func (f *Files) warn(format string, args ...any) {
 	}
 }
 
-// Close makes Next return io.EOF, at once when it waits for a pipe that was
-// opened by name; a read from standard input that waits ends with its next bytes. It may be called by any goroutine, more than once.
+// Close makes Next return io.EOF, at once when it waits for a pipe that was opened by name; a
+// read from standard input that waits ends with its next bytes. It may be called by any
+// goroutine, more than once.
 func (f *Files) Close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -66,7 +66,8 @@ func newFragments(cfg Config, n *exchange.Counters) fragments {
 	}
 }
 
-// begin starts a packet: what the last one borrowed is free again, and what has waited too long is given up.
+// begin starts a packet: what the last one borrowed is free again, and what has waited too long
+// is given up.
 func (f *fragments) begin(now int64) {
 	f.now = max(f.now, now)
 	if f.oldest == nil && f.complete == nil {

@@ -17,10 +17,10 @@ type Config struct {
 	// comes. Default 128: no common client sends more than 100 ahead. Each costs about
 	// 500 bytes and its strings while it waits.
 	MaxPipelined int `yaml:"max_pipelined"`
-	// SniffBytes is how much of a direction is looked through for the first
-	// message, on a connection whose opening was seen, before the connection is
-	// counted as of an unknown protocol and left alone. On one that was joined in the middle, where a long
-	// body may come first, it is 256 times as much. Default 64KiB.
+	// SniffBytes is how much of a direction is looked through for the first message, on a
+	// connection whose opening was seen, before the connection is counted as of an unknown
+	// protocol and left alone. On one that was joined in the middle, where a long body may come
+	// first, it is 256 times as much. Default 64KiB.
 	SniffBytes config.Size `yaml:"sniff_bytes"`
 	// SniffStarts is how many possible starts in a direction may turn out not to be a
 	// message before the connection is left alone; 256 times as many, like SniffBytes, once it was

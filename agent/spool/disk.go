@@ -17,9 +17,11 @@ import (
 
 const (
 	fileName = "spool.db"
-	// lockWait is how long Open waits for the file's lock: long enough for an agent that is just ending.
+	// lockWait is how long Open waits for the file's lock: long enough for an agent that is
+	// just ending.
 	lockWait = time.Second
-	// reopenWait is the least time between two tries to open a file that failed, each of which reads all of it.
+	// reopenWait is the least time between two tries to open a file that failed, each of which
+	// reads all of it.
 	reopenWait = 5 * time.Second
 	// format is the version of the file, kept in it.
 	format = 1
@@ -43,7 +45,8 @@ func (s *Spool) open() error {
 			OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
 				f, err := os.OpenFile(name, flag, mode)
 				if err == nil {
-					// After a failed fsync the cache may hold what the disk does not: let the check read the disk.
+					// After a failed fsync the cache may hold what the disk does not: let the
+					// check read the disk.
 					_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED) // advice only
 					s.file = f
 				}
@@ -145,8 +148,8 @@ func (s *Spool) restore(meta *bbolt.Bucket) {
 	}
 }
 
-// damaged gives up an entry that fails its checksum. e is nil when even its interval is unknown; its readable
-// neighbours then tell from when to when it can have been.
+// damaged gives up an entry that fails its checksum. e is nil when even its interval is
+// unknown; its readable neighbours then tell from when to when it can have been.
 func (s *Spool) damaged(queue *bbolt.Bucket, seq uint64, e *entry) {
 	if s.settled[seq] {
 		return
@@ -162,8 +165,8 @@ func (s *Spool) damaged(queue *bbolt.Bucket, seq uint64, e *entry) {
 	s.settled[seq] = true
 }
 
-// neighbours returns a stretch that the bucket seq lies in: from the start of the nearest readable entry
-// before it, to the end of the nearest after it.
+// neighbours returns a stretch that the bucket seq lies in: from the start of the nearest
+// readable entry before it, to the end of the nearest after it.
 func (s *Spool) neighbours(queue *bbolt.Bucket, seq uint64) (from, to int64) {
 	var before, after *entry
 	c := queue.Cursor()
@@ -237,9 +240,9 @@ func (s *Spool) lookup(seq uint64) (e *entry) {
 	return e
 }
 
-// flush brings the file up to date in one transaction: settled entries go, the oldest go if there is no
-// room, entries from memory are written, and with them state and declaration. If it fails, nothing has
-// changed, in the file or here, and the next flush tries all of it again.
+// flush brings the file up to date in one transaction: settled entries go, the oldest go if
+// there is no room, entries from memory are written, and with them state and declaration. If it
+// fails, nothing has changed, in the file or here, and the next flush tries all of it again.
 func (s *Spool) flush() error {
 	if len(s.mem) == 0 && len(s.settled) == 0 && !s.dirty {
 		return nil
@@ -331,8 +334,8 @@ func (s *Spool) putState(meta *bbolt.Bucket) error {
 	return meta.Put(keyState, s.state.encode())
 }
 
-// reopen puts a file that failed back into service, if reading it back shows that it is sound. Tries
-// have a least distance, unless now is set.
+// reopen puts a file that failed back into service, if reading it back shows that it is sound.
+// Tries have a least distance, unless now is set.
 func (s *Spool) reopen(now bool) error {
 	if !now && time.Since(s.tried) < reopenWait {
 		return s.tryFailed

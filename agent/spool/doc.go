@@ -23,13 +23,15 @@ import (
 
 // Config are the settings of the spool.
 type Config struct {
-	// MaxSize bounds the closed buckets kept on disk while the aggregator is away; beyond it the oldest
-	// are dropped, counted and declared unobserved. Default 256MiB: a host with 2,000 requests/s makes about 10 KB
-	// every 10 s, so 3 days, and the aggregator refuses what is older than max_late (24h) anyway. The file
-	// takes up to 1.5 times as much on disk (it has holes, so its apparent size says more). A larger value costs disk only.
+	// MaxSize bounds the closed buckets kept on disk while the aggregator is away; beyond it
+	// the oldest are dropped, counted and declared unobserved. Default 256MiB: a host with
+	// 2,000 requests/s makes about 10 KB every 10 s, so 3 days, and the aggregator refuses what
+	// is older than max_late (24h) anyway. The file takes up to 1.5 times as much on disk (it
+	// has holes, so its apparent size says more). A larger value costs disk only.
 	MaxSize config.Size `yaml:"max_size"`
-	// MaxMemory bounds the closed buckets kept in memory while the disk is full or broken; beyond it the oldest of them
-	// are dropped, counted and declared. Default 16MiB: over 4 hours of such a host. A larger value costs memory, only then.
+	// MaxMemory bounds the closed buckets kept in memory while the disk is full or broken;
+	// beyond it the oldest of them are dropped, counted and declared. Default 16MiB: over 4
+	// hours of such a host. A larger value costs memory, only then.
 	MaxMemory config.Size `yaml:"max_memory"`
 }
 
@@ -38,8 +40,8 @@ func DefaultConfig() Config {
 	return Config{MaxSize: 256 * config.MiB, MaxMemory: 16 * config.MiB}
 }
 
-// minSize is the lowest bound that holds one bucket of the default tables (8 tables of 1,000 rows, about 150 KB
-// compressed) several times over.
+// minSize is the lowest bound that holds one bucket of the default tables (8 tables of 1,000
+// rows, about 150 KB compressed) several times over.
 const minSize = config.MiB
 
 // Validate reports every fault at once.
@@ -82,7 +84,8 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// isNoSpace reports whether a write failed for want of room, which leaves what was written before as it was.
+// isNoSpace reports whether a write failed for want of room, which leaves what was written
+// before as it was.
 func isNoSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }

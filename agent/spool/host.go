@@ -22,7 +22,8 @@ func NewID() (id bucket.ID) {
 	return id
 }
 
-// hostID reads the host's identity, or mints it on the first start. The caller holds the spool's lock.
+// hostID reads the host's identity, or mints it on the first start. The caller holds the
+// spool's lock.
 func hostID(dir string) (bucket.ID, error) {
 	path := filepath.Join(dir, hostFile)
 	text, err := os.ReadFile(path)

@@ -34,8 +34,8 @@ type entry struct {
 
 const (
 	entryVersion = 1
-	// metaFixed is what precedes the spans: version, reserved, number of spans (2), incarnation, start, width, part,
-	// ordinal, closed, dropped, CRC of data, length of data.
+	// metaFixed is what precedes the spans: version, reserved, number of spans (2),
+	// incarnation, start, width, part, ordinal, closed, dropped, CRC of data, length of data.
 	metaFixed = 1 + 1 + 2 + 16 + 8 + 8 + 4 + 8 + 8 + 8 + 4 + 4
 	spanSize  = 16
 	crcSize   = 4
@@ -69,8 +69,8 @@ func metaSum(seq uint64, meta []byte) uint32 {
 	return crc32.Update(crc32.Checksum(key(seq), castagnoli), castagnoli, meta)
 }
 
-// decodeEntry reads a value. Meta and data have checksums of their own: with damaged data, err is errDamaged
-// and e is complete but for data; with damaged meta, e is nil.
+// decodeEntry reads a value. Meta and data have checksums of their own: with damaged data, err
+// is errDamaged and e is complete but for data; with damaged meta, e is nil.
 func decodeEntry(seq uint64, value []byte) (e *entry, err error) {
 	if len(value) < crcSize+metaFixed {
 		return nil, errDamaged
@@ -178,8 +178,8 @@ func readSpans(b []byte) []bucket.Span {
 	return spans
 }
 
-// maxSpans bounds what one bucket declares. Spans beyond it are joined across the smallest gaps between them, which declares
-// more than was lost and never less.
+// maxSpans bounds what one bucket declares. Spans beyond it are joined across the smallest gaps
+// between them, which declares more than was lost and never less.
 const maxSpans = 64
 
 // mergeSpans joins the spans that touch, and more if they are too many. It reuses spans.

@@ -62,9 +62,9 @@ type Deps struct {
 	Registry prometheus.Registerer
 }
 
-// Open opens the spool of a state directory, which it creates, and locks it: a second agent gets ErrLocked.
-// Every entry is read and checked; a damaged one is reported, counted and declared. A file whose structure
-// is damaged is refused with ErrCorrupt.
+// Open opens the spool of a state directory, which it creates, and locks it: a second agent
+// gets ErrLocked. Every entry is read and checked; a damaged one is reported, counted and
+// declared. A file whose structure is damaged is refused with ErrCorrupt.
 func Open(dir string, cfg Config, deps Deps) (*Spool, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -98,16 +98,17 @@ func Open(dir string, cfg Config, deps Deps) (*Spool, error) {
 // Host returns the identity of this host.
 func (s *Spool) Host() bucket.ID { return s.host }
 
-// Previous returns the state that the incarnation before left, until Begin replaces it. ok is false on the first start.
+// Previous returns the state that the incarnation before left, until Begin replaces it. ok is
+// false on the first start.
 func (s *Spool) Previous() (state State, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.state, s.hasState
 }
 
-// Begin starts an incarnation that observes from the given time (nanoseconds) on.
-// The time since the previous one had last closed its intervals is declared
-// unobserved: at least one open bucket's worth after a kill, and the time away. An error means that this isn't durable
+// Begin starts an incarnation that observes from the given time (nanoseconds) on. The time
+// since the previous one had last closed its intervals is declared unobserved: at least one
+// open bucket's worth after a kill, and the time away. An error means that this isn't durable
 // yet; it is written with the next Add.
 func (s *Spool) Begin(incarnation bucket.ID, from int64, width time.Duration) error {
 	s.mu.Lock()
@@ -125,9 +126,9 @@ func (s *Spool) Begin(incarnation bucket.ID, from int64, width time.Duration) er
 // Add encodes a closed, final bucket and returns once it is on stable storage. What was given
 // up before is declared in it: b.Unobserved and the counter spool_dropped_buckets are added to.
 //
-// An error that wraps [ErrKept] means that the bucket is not on disk but safe in memory: it is delivered
-// from there, and written with the next Add that succeeds. With any other error the bucket is lost, counted and declared
-// by the next one. Either way, never Add it again.
+// An error that wraps [ErrKept] means that the bucket is not on disk but safe in memory: it is
+// delivered from there, and written with the next Add that succeeds. With any other error the
+// bucket is lost, counted and declared by the next one. Either way, never Add it again.
 func (s *Spool) Add(b *bucket.Bucket) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -172,9 +173,9 @@ func (s *Spool) Add(b *bucket.Bucket) error {
 // ErrKept is wrapped by Add's error when the bucket is safe in memory, but not on disk.
 var ErrKept = errors.New("the bucket is kept in memory")
 
-// Next returns a copy of the oldest bucket after the given sequence number, and its number; 0 means that
-// there is none. A damaged entry is passed over, reported, counted and declared. An error says that the file is out of
-// service; the caller tries again later.
+// Next returns a copy of the oldest bucket after the given sequence number, and its number; 0
+// means that there is none. A damaged entry is passed over, reported, counted and declared. An
+// error says that the file is out of service; the caller tries again later.
 func (s *Spool) Next(after uint64) (seq uint64, data []byte, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -198,10 +199,11 @@ func (s *Spool) Next(after uint64) (seq uint64, data []byte, err error) {
 	return 0, nil, err
 }
 
-// Settle forgets the buckets that the aggregator has, those whose interval was sealed (expired), and
-// those it will never take (refused). What a settled bucket would have declared, and of a refused one its interval too,
-// is declared again by the next one. An error means that the file was not updated: after a restart the
-// buckets are sent again, and the aggregator tells that it has them.
+// Settle forgets the buckets that the aggregator has, those whose interval was sealed
+// (expired), and those it will never take (refused). What a settled bucket would have declared,
+// and of a refused one its interval too, is declared again by the next one. An error means that
+// the file was not updated: after a restart the buckets are sent again, and the aggregator
+// tells that it has them.
 func (s *Spool) Settle(stored, expired, refused []uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -265,7 +267,8 @@ func (s *Spool) Len() int {
 
 func (s *Spool) waiting() int { return max(0, s.disk.count+len(s.mem)-len(s.settled)) }
 
-// Close writes what is still in memory and closes the file. An error tells how many buckets could not be saved.
+// Close writes what is still in memory and closes the file. An error tells how many buckets
+// could not be saved.
 func (s *Spool) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -27,14 +27,14 @@
 //
 // # Ends
 //
-// FIN is delivered in sequence like a byte, RST too if its sequence number is
-// the expected one or up to 1 MiB ahead; what was received is delivered before
-// Closed. An RST slightly behind is what a receiver ignores (RFC 5961 section
-// 3.2): it is believed if the connection is silent for some seconds afterwards. A
-// closed connection leaves a tombstone until 30 s after its last data, so that late
-// packets do not look like a new one; tombstones are the first to give way to new flows. A SYN with another initial sequence number on a live
-// connection ends it ByReuse when the other end answers it or its sender goes on
-// from it, so that a forged one ends nothing.
+// FIN is delivered in sequence like a byte, RST too if its sequence number is the expected one
+// or up to 1 MiB ahead; what was received is delivered before Closed. An RST slightly behind is
+// what a receiver ignores (RFC 5961 section 3.2): it is believed if the connection is silent
+// for some seconds afterwards. A closed connection leaves a tombstone until 30 s after its last
+// data, so that late packets do not look like a new one; tombstones are the first to give way
+// to new flows. A SYN with another initial sequence number on a live connection ends it ByReuse
+// when the other end answers it or its sender goes on from it, so that a forged one ends
+// nothing.
 package stream
 
 import "net/netip"

@@ -1,6 +1,6 @@
-// Package uplink carries closed buckets from the spool to the aggregator: one gRPC stream, a bounded
-// window under way, every bucket sent until it is answered (DESIGN section 6; docs/protocol.md). The
-// aggregator being away costs nothing but room in the spool.
+// Package uplink carries closed buckets from the spool to the aggregator: one gRPC stream, a
+// bounded window under way, every bucket sent until it is answered (DESIGN section 6;
+// docs/protocol.md). The aggregator being away costs nothing but room in the spool.
 package uplink
 
 import (
@@ -16,17 +16,19 @@ import (
 
 // Config are the settings of the uplink.
 type Config struct {
-	// Aggregator is where the aggregator listens: host:port, or unix:/path. Default 127.0.0.1:7420. An
-	// address that is not loopback needs tls.
+	// Aggregator is where the aggregator listens: host:port, or unix:/path. Default
+	// 127.0.0.1:7420. An address that is not loopback needs tls.
 	Aggregator string `yaml:"aggregator"`
 	// TLS names the files of mutual TLS; default none, which only local addresses allow.
 	TLS security.TLS `yaml:"tls"`
-	// BackoffMax bounds the pause between two tries to reach the aggregator; the pause doubles from 500 ms, and
-	// each is drawn at random from 0 up to it, so that a fleet does not come back all at once. Default 30s: an
-	// aggregator that returns has all agents back within that time. A lower value finds it sooner and loads it more.
+	// BackoffMax bounds the pause between two tries to reach the aggregator; the pause doubles
+	// from 500 ms, and each is drawn at random from 0 up to it, so that a fleet does not come
+	// back all at once. Default 30s: an aggregator that returns has all agents back within that
+	// time. A lower value finds it sooner and loads it more.
 	BackoffMax time.Duration `yaml:"backoff_max"`
-	// MaxMessageSize bounds one bucket; a larger one is given up and declared, as the aggregator would refuse it. Default
-	// 4MiB, the aggregator's own default; change both together.
+	// MaxMessageSize bounds one bucket; a larger one is given up and declared, as the
+	// aggregator would refuse it. Default 4MiB, the aggregator's own default; change both
+	// together.
 	MaxMessageSize config.Size `yaml:"max_message_size"`
 }
 
@@ -55,14 +57,14 @@ func (c Config) Validate() error {
 
 const (
 	backoffMin = 500 * time.Millisecond
-	// window and windowBytes bound the buckets under way. At 100 ms of round trip 64 are 640 buckets a second: a day of
-	// absence is caught up in 14 s.
+	// window and windowBytes bound the buckets under way. At 100 ms of round trip 64 are 640
+	// buckets a second: a day of absence is caught up in 14 s.
 	window      = 64
 	windowBytes = 8 << 20
 	// welcomeWait is how long connecting and the aggregator's first answer may take.
 	welcomeWait = 20 * time.Second
-	// answerWait is how long the oldest bucket under way may stay unanswered. The store's worst pause is 5 s; the rest
-	// is for a queue of other agents before it.
+	// answerWait is how long the oldest bucket under way may stay unanswered. The store's worst
+	// pause is 5 s; the rest is for a queue of other agents before it.
 	answerWait = 2 * time.Minute
 	// pingEvery and pingWait find a dead connection, and keep open what forgets idle ones.
 	pingEvery = 20 * time.Second

@@ -20,8 +20,8 @@ import (
 type clientStream = grpc.BidiStreamingClient[httpctlv1.DeliverRequest, httpctlv1.DeliverResponse]
 
 // session is one stream. Its state belongs to the goroutine of Uplink.run; a receiver hands it
-// what comes in, and a sender takes from it what goes out, since a stream that the aggregator does not read makes
-// sending wait, and answers must be taken all the same.
+// what comes in, and a sender takes from it what goes out, since a stream that the aggregator
+// does not read makes sending wait, and answers must be taken all the same.
 type session struct {
 	u        *Uplink
 	sequence uint64 // of the stream
@@ -210,7 +210,8 @@ func (s *session) oldest() (t time.Time, ok bool) {
 	return t, ok
 }
 
-// final takes the next final bucket from the spool into the window, or returns nil if the window is full or nothing waits.
+// final takes the next final bucket from the spool into the window, or returns nil if the
+// window is full or nothing waits.
 func (s *session) final(now time.Time) (*httpctlv1.DeliverRequest, error) {
 	limit := window
 	if s.u.single {
@@ -323,15 +324,17 @@ func (s *session) ack(m *httpctlv1.Ack) {
 	s.u.metrics.inFlight.Set(float64(len(s.flight)))
 }
 
-// settle tells the spool. If it cannot note it now, it does later, and does not offer these buckets again until the agent restarts.
+// settle tells the spool. If it cannot note it now, it does later, and does not offer these
+// buckets again until the agent restarts.
 func (s *session) settle(stored, expired, refused []uint64) {
 	if err := s.u.deps.Queue.Settle(stored, expired, refused); err != nil {
 		s.u.metrics.spoolErrors.Inc()
 	}
 }
 
-// suspect is called when the aggregator ended the stream over a bucket that is larger than it takes. If just one was under
-// way it is that one, and it is given up; else the next session sends one at a time to find it.
+// suspect is called when the aggregator ended the stream over a bucket that is larger than it
+// takes. If just one was under way it is that one, and it is given up; else the next session
+// sends one at a time to find it.
 func (s *session) suspect() {
 	if s.u.single && len(s.flight) == 1 {
 		for _, f := range s.flight {

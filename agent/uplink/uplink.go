@@ -35,16 +35,16 @@ type Deps struct {
 	Queue Queue
 	// Identity is asked at each connection, since a clock step makes a new incarnation.
 	Identity func() Identity
-	// Provisional returns the provisional bucket of the open interval with so many rows of each table, or nil.
-	// It is called by one goroutine at a time while someone watches. May be nil.
+	// Provisional returns the provisional bucket of the open interval with so many rows of each
+	// table, or nil. It is called by one goroutine at a time while someone watches. May be nil.
 	Provisional func(rows int) *bucket.Bucket
-	// OnSettings is called by one goroutine at a time with the aggregator's settings, at each connection
-	// and change. It must not block. May be nil.
+	// OnSettings is called by one goroutine at a time with the aggregator's settings, at each
+	// connection and change. It must not block. May be nil.
 	OnSettings func(Settings)
 	Log        *slog.Logger
 	Registry   prometheus.Registerer
-	// Dial replaces connecting to the configured address, for an aggregator in the same process; the connection is then
-	// in plain text. May be nil.
+	// Dial replaces connecting to the configured address, for an aggregator in the same
+	// process; the connection is then in plain text. May be nil.
 	Dial func(context.Context) (net.Conn, error)
 }
 
@@ -56,9 +56,11 @@ type Uplink struct {
 	metrics *metrics
 	group   *lifecycle.Group
 
-	// single says that one bucket is sent at a time, to find the one that is too large for the aggregator.
+	// single says that one bucket is sent at a time, to find the one that is too large for the
+	// aggregator.
 	single bool
-	// logged is when an absence of the aggregator was last logged; told says that the present one was.
+	// logged is when an absence of the aggregator was last logged; told says that the present
+	// one was.
 	logged time.Time
 	told   bool
 
@@ -94,8 +96,8 @@ func New(cfg Config, deps Deps) (*Uplink, error) {
 	return u, nil
 }
 
-// Start begins to deliver. The TLS files are read, so that a mistake in them is told at once; that the
-// aggregator is away is no error.
+// Start begins to deliver. The TLS files are read, so that a mistake in them is told at once;
+// that the aggregator is away is no error.
 func (u *Uplink) Start(ctx context.Context) error {
 	if u.group != nil {
 		return errors.New("uplink is running")
@@ -135,8 +137,9 @@ func (u *Uplink) Status() Status {
 	return u.status
 }
 
-// Drain waits until every bucket that is in the queue now was answered, the aggregator is found away, or ctx
-// ends. It reports whether the queue is empty. Use it between the last Add and Stop.
+// Drain waits until every bucket that is in the queue now was answered, the aggregator is found
+// away, or ctx ends. It reports whether the queue is empty. Use it between the last Add and
+// Stop.
 func (u *Uplink) Drain(ctx context.Context) bool {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -176,13 +179,15 @@ func (u *Uplink) run(ctx context.Context) error {
 	}
 }
 
-// pause draws the pause after so many failures in a row: full jitter, from 0 to a bound that doubles.
+// pause draws the pause after so many failures in a row: full jitter, from 0 to a bound that
+// doubles.
 func (u *Uplink) pause(tries int) time.Duration {
 	return rand.N(min(u.cfg.BackoffMax, backoffMin<<min(tries, 20)) + 1)
 }
 
-// away notes that the aggregator is not there. Each absence is logged once: when it begins or, if that is within
-// logEvery of the one before, when it has lasted that long, so that a connection that comes and goes does not fill the log.
+// away notes that the aggregator is not there. Each absence is logged once: when it begins or,
+// if that is within logEvery of the one before, when it has lasted that long, so that a
+// connection that comes and goes does not fill the log.
 func (u *Uplink) away(err error) {
 	u.metrics.connected.Set(0)
 	u.metrics.disconnects.Inc()
@@ -249,8 +254,8 @@ func (u *Uplink) dial() (*grpc.ClientConn, error) {
 	return grpc.NewClient(target, options...)
 }
 
-// tooLarge reports whether a stream ended because a bucket exceeds what the aggregator takes. gRPC knows this
-// by text only; the code alone also means other limits.
+// tooLarge reports whether a stream ended because a bucket exceeds what the aggregator takes.
+// gRPC knows this by text only; the code alone also means other limits.
 func tooLarge(err error) bool {
 	s, ok := status.FromError(err)
 	return ok && s.Code() == codes.ResourceExhausted && containsFold(s.Message(), "larger than max")

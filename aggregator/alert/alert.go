@@ -100,7 +100,8 @@ type Window struct {
 	Count int64
 	// Baseline is what is normal, Threshold how many percent more are allowed.
 	Baseline, Threshold int64
-	// Interval is the width of an interval (dashboard_bucket_size); Dismissed lasts to its next boundary.
+	// Interval is the width of an interval (dashboard_bucket_size); Dismissed lasts to its next
+	// boundary.
 	Interval time.Duration
 	// Hosts are those whose coverage contained the window, Missing those
 	// waited for in vain, Joined those counted that the baseline was not learned from. Sorted.

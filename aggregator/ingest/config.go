@@ -1,6 +1,6 @@
 // Package ingest takes the buckets of agents: it checks who sends and what, stores final
-// buckets in group commits and acknowledges them after the store's fsync, and keeps the newest provisional
-// bucket of each host in memory (DESIGN sections 5 and 6; docs/protocol.md).
+// buckets in group commits and acknowledges them after the store's fsync, and keeps the newest
+// provisional bucket of each host in memory (DESIGN sections 5 and 6; docs/protocol.md).
 package ingest
 
 import (
@@ -14,15 +14,17 @@ import (
 
 // Config are the settings of the ingest service.
 type Config struct {
-	// MaxMessageSize bounds one bucket on the wire. A larger one ends the stream, and agents then give it up and declare it.
-	// Default 4MiB: a bucket of 8 full tables of 1,000 rows takes 150 KB, so this allows max_keys to grow 25 times.
-	// Every connected agent can cost this much memory for a moment.
+	// MaxMessageSize bounds one bucket on the wire. A larger one ends the stream, and agents
+	// then give it up and declare it. Default 4MiB: a bucket of 8 full tables of 1,000 rows
+	// takes 150 KB, so this allows max_keys to grow 25 times. Every connected agent can cost
+	// this much memory for a moment.
 	MaxMessageSize config.Size `yaml:"max_message_size"`
-	// MaxPending bounds the bytes of buckets that wait for the store, over all agents. Beyond it, streams are
-	// not read, and agents keep their buckets in their spools. Default 64MiB: some 400 full buckets. A larger value costs memory.
+	// MaxPending bounds the bytes of buckets that wait for the store, over all agents. Beyond
+	// it, streams are not read, and agents keep their buckets in their spools. Default 64MiB:
+	// some 400 full buckets. A larger value costs memory.
 	MaxPending config.Size `yaml:"max_pending"`
-	// MaxAgents bounds the hosts that are connected at the same time. Default 10000, at about 100 KB each. Agents
-	// beyond it are told to come back later.
+	// MaxAgents bounds the hosts that are connected at the same time. Default 10000, at about
+	// 100 KB each. Agents beyond it are told to come back later.
 	MaxAgents int `yaml:"max_agents"`
 }
 
@@ -60,23 +62,26 @@ type Settings struct {
 }
 
 const (
-	// batchItems and batchBytes bound one transaction: 50 buckets in one reached 30 times the rate of one by one
-	// (DESIGN section 10), and a transaction's pages are held in memory until it commits.
+	// batchItems and batchBytes bound one transaction: 50 buckets in one reached 30 times the
+	// rate of one by one (DESIGN section 10), and a transaction's pages are held in memory
+	// until it commits.
 	batchItems = 256
 	batchBytes = 16 << 20
-	// unackedPerStream bounds what one agent may have under way, and so the answers kept for an agent that does not read them.
-	// Agents have at most 64 under way.
+	// unackedPerStream bounds what one agent may have under way, and so the answers kept for an
+	// agent that does not read them. Agents have at most 64 under way.
 	unackedPerStream = 256
 	// helloWait is how long a new stream may take to say who it is.
 	helloWait = 10 * time.Second
 	// storeWait bounds the pause after the store failed, which doubles from 100 ms.
 	storeWait = 5 * time.Second
-	// maxName bounds the strings of Hello: a host name has at most 255 bytes (RFC 1035 section 2.3.4).
+	// maxName bounds the strings of Hello: a host name has at most 255 bytes (RFC 1035 section
+	// 2.3.4).
 	maxName = 255
-	// maxProvisional bounds a provisional bucket's encoding, as one per host is kept in memory. With max_top_hits 10 it takes
-	// about 3 KB.
+	// maxProvisional bounds a provisional bucket's encoding, as one per host is kept in memory.
+	// With max_top_hits 10 it takes about 3 KB.
 	maxProvisional = 256 << 10
-	// minWidth and maxWidth bound an interval (DESIGN section 8: a divisor of one minute, at least 1s).
+	// minWidth and maxWidth bound an interval (DESIGN section 8: a divisor of one minute, at
+	// least 1s).
 	minWidth = time.Second
 	maxWidth = time.Minute
 )

@@ -83,8 +83,8 @@ func New(cfg Config, settings Settings, deps Deps) (*Service, error) {
 	return s, nil
 }
 
-// ServerOptions returns what the gRPC server must be made with for this service: the message bound, and
-// the finding of dead connections.
+// ServerOptions returns what the gRPC server must be made with for this service: the message
+// bound, and the finding of dead connections.
 func (s *Service) ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(int(s.cfg.MaxMessageSize) + 64), // the envelope around a bucket
@@ -109,8 +109,8 @@ func (s *Service) Start(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends every agent's stream and returns when the service's goroutines are gone. What was not acknowledged
-// stays with the agents. Call it before stopping the gRPC server.
+// Stop ends every agent's stream and returns when the service's goroutines are gone. What was
+// not acknowledged stays with the agents. Call it before stopping the gRPC server.
 func (s *Service) Stop(ctx context.Context) error {
 	s.mu.Lock()
 	group := s.group
@@ -118,7 +118,8 @@ func (s *Service) Stop(ctx context.Context) error {
 	return group.Stop(ctx)
 }
 
-// Failed gives the error by which the service died, after which it takes no more buckets. It is nil before Start.
+// Failed gives the error by which the service died, after which it takes no more buckets. It is
+// nil before Start.
 func (s *Service) Failed() <-chan error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -137,8 +138,8 @@ func (s *Service) SetSettings(settings Settings) {
 	s.wake()
 }
 
-// Watch asks agents for provisional buckets of so many rows a table, for that long from now. Calls add up: the
-// longest time and, while it lasts, the most rows count.
+// Watch asks agents for provisional buckets of so many rows a table, for that long from now.
+// Calls add up: the longest time and, while it lasts, the most rows count.
 func (s *Service) Watch(ttl time.Duration, rows int) {
 	now := time.Now()
 	s.mu.Lock()
@@ -160,7 +161,8 @@ func (s *Service) wake() {
 	}
 }
 
-// effective returns the settings as agents are told them. The caller holds the lock, or nobody else has s.
+// effective returns the settings as agents are told them. The caller holds the lock, or nobody
+// else has s.
 func (s *Service) effective(now time.Time) *httpctlv1.Settings {
 	m := &httpctlv1.Settings{
 		IntervalWidthNs:     int64(s.settings.IntervalWidth),
@@ -215,7 +217,8 @@ type Agent struct {
 	Connected     bool
 	Since         time.Time // of the connection, or of its end
 	LastMessage   time.Time
-	// Backlog is how many final buckets its spool held when it connected, less those answered since.
+	// Backlog is how many final buckets its spool held when it connected, less those answered
+	// since.
 	Backlog uint64
 }
 
@@ -239,9 +242,10 @@ type Provisional struct {
 	Received time.Time
 }
 
-// Provisional returns the newest provisional bucket of each host: of its open interval, not in the store. It is gone
-// before its final one is appended, and no other of its name follows. So who asks the store first and then Provisional counts
-// nothing twice; a bucket that becomes final in between is missed for a moment.
+// Provisional returns the newest provisional bucket of each host: of its open interval, not in
+// the store. It is gone before its final one is appended, and no other of its name follows. So
+// who asks the store first and then Provisional counts nothing twice; a bucket that becomes
+// final in between is missed for a moment.
 func (s *Service) Provisional() []Provisional {
 	now := time.Now()
 	s.mu.Lock()
@@ -269,8 +273,9 @@ type delivery struct {
 	stream   *stream
 }
 
-// commit stores what has come in, as many buckets in one transaction as have queued up while the one before
-// was being written: alone a bucket is stored at once, under load the fsync is shared.
+// commit stores what has come in, as many buckets in one transaction as have queued up while
+// the one before was being written: alone a bucket is stored at once, under load the fsync is
+// shared.
 func (s *Service) commit(ctx context.Context) error {
 	var (
 		batch    []*delivery
@@ -353,7 +358,8 @@ func (s *Service) noteStore(err error) {
 	}
 }
 
-// StoreFailure returns since when and why buckets cannot be stored; nil when they can, as far as is known.
+// StoreFailure returns since when and why buckets cannot be stored; nil when they can, as far
+// as is known.
 func (s *Service) StoreFailure() (since time.Time, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

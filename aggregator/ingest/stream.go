@@ -126,8 +126,8 @@ func (s *Service) Deliver(g serverStream) error {
 	}
 }
 
-// receive reads an agent's messages until the stream ends, and returns why it did: io.EOF when the agent
-// closed it and has all its answers.
+// receive reads an agent's messages until the stream ends, and returns why it did: io.EOF when
+// the agent closed it and has all its answers.
 func (s *Service) receive(ctx context.Context, st *stream, g serverStream) error {
 	timer := time.AfterFunc(helloWait, func() {
 		s.metrics.rejected.WithLabelValues("hello").Inc()
@@ -241,8 +241,8 @@ func (s *Service) admit(ctx context.Context, st *stream, hello *httpctlv1.Hello)
 	return a, nil
 }
 
-// makeRoom sees to it that one more host can be remembered, by forgetting the one that has been away longest.
-// It reports false if all of them are connected.
+// makeRoom sees to it that one more host can be remembered, by forgetting the one that has been
+// away longest. It reports false if all of them are connected.
 func (s *Service) makeRoom() bool {
 	if len(s.agents) < s.cfg.MaxAgents {
 		return true

@@ -18,7 +18,8 @@ import (
 )
 
 const (
-	// maxAhead is how far ahead of the wall clock a bucket may be and still be judged (DESIGN section 6).
+	// maxAhead is how far ahead of the wall clock a bucket may be and still be judged (DESIGN
+	// section 6).
 	maxAhead = 5 * time.Minute
 	// graceWidths: two widths after its end a window is judged without those
 	// still missing; lateWidths without progress make a host late (DESIGN section 7).

@@ -183,8 +183,8 @@ func (j *Judge) Status() Status {
 	return s
 }
 
-// History returns the alerts that overlap [from, to) (nanoseconds; a to of 0
-// is no bound), newest first, with the longest and the average duration of the closed ones among them.
+// History returns the alerts that overlap [from, to) (nanoseconds; a to of 0 is no bound),
+// newest first, with the longest and the average duration of the closed ones among them.
 func (j *Judge) History(from, to int64) (alerts []Alert, longest, average time.Duration) {
 	v := j.view()
 	episodes := v.state.History(from, to)

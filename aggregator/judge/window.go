@@ -152,7 +152,8 @@ func (j *Judge) firstCovered(ctx context.Context, f fleet, from int64) (int64, b
 	return answer.Slices[0].Covered[0].From, true
 }
 
-// judgeBatch judges the windows that are ready, at most maxBatch. It returns true if there may be more.
+// judgeBatch judges the windows that are ready, at most maxBatch. It returns true if there may
+// be more.
 func (j *Judge) judgeBatch(ctx context.Context, f fleet) (bool, error) {
 	width := j.learning.Window
 	from, n := j.state.Through, 0

@@ -113,7 +113,8 @@ type Condition = bucket.Condition
 type Answer struct {
 	// Slices are sorted by start, then host id. Steps and hosts without buckets have none.
 	Slices []Slice
-	// Damaged lists the intervals (starts) of which something failed its checksum and was left out. It is never silent.
+	// Damaged lists the intervals (starts) of which something failed its checksum and was left
+	// out. It is never silent.
 	Damaged []int64
 }
 

@@ -19,13 +19,15 @@ import (
 type TLS struct {
 	// CertFile holds this program's certificate in PEM, followed by any intermediate ones.
 	CertFile string `yaml:"cert_file"`
-	// KeyFile holds the private key of the certificate in PEM; it should be readable by this program's user only.
+	// KeyFile holds the private key of the certificate in PEM; it should be readable by this
+	// program's user only.
 	KeyFile string `yaml:"key_file"`
-	// CAFile holds in PEM the authorities that sign the other end's certificates. The system's authorities
-	// are never used: whoever they sign for is not a member of this fleet.
+	// CAFile holds in PEM the authorities that sign the other end's certificates. The system's
+	// authorities are never used: whoever they sign for is not a member of this fleet.
 	CAFile string `yaml:"ca_file"`
-	// ServerName is the name that the aggregator's certificate must carry; default: the host of its address.
-	// Set it on agents that reach the aggregator by an IP address or through a forwarder. Aggregators ignore it.
+	// ServerName is the name that the aggregator's certificate must carry; default: the host of
+	// its address. Set it on agents that reach the aggregator by an IP address or through a
+	// forwarder. Aggregators ignore it.
 	ServerName string `yaml:"server_name"`
 }
 
@@ -59,10 +61,11 @@ func (t TLS) Validate() error {
 	return errors.Join(errs...)
 }
 
-// ServerCredentials returns the transport security of a gRPC server: plain text for the zero value,
-// otherwise mutual TLS. The files are read now, so that mistakes are told at once, and again
-// when they have changed and a client connects, so a renewed certificate needs no restart. Files that turn
-// unreadable later leave the certificates in force that were read last.
+// ServerCredentials returns the transport security of a gRPC server: plain text for the zero
+// value, otherwise mutual TLS. The files are read now, so that mistakes are told at once, and
+// again when they have changed and a client connects, so a renewed certificate needs no
+// restart. Files that turn unreadable later leave the certificates in force that were read
+// last.
 func ServerCredentials(t TLS) (credentials.TransportCredentials, error) {
 	if t.IsZero() {
 		return insecure.NewCredentials(), nil
@@ -161,8 +164,8 @@ func (r *reloader) config() (*tls.Config, error) {
 	return r.current, nil
 }
 
-// PeerIdentity returns the name that a verified certificate gives its holder: the first URI, else the first DNS name, else
-// the common name; "" if it has none.
+// PeerIdentity returns the name that a verified certificate gives its holder: the first URI,
+// else the first DNS name, else the common name; "" if it has none.
 func PeerIdentity(cert *x509.Certificate) string {
 	switch {
 	case len(cert.URIs) > 0:
