@@ -16,7 +16,6 @@
 package accumulate
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -39,9 +38,6 @@ const (
 	maxLate = 16
 	// maxNumbered bounds the intervals whose next part number is remembered.
 	maxNumbered = 1024
-	// maxDeclared bounds the spans that wait for the next bucket; beyond it
-	// the two first are joined, which declares too much rather than too little.
-	maxDeclared = 256
 )
 
 // Config says how to accumulate.
@@ -100,8 +96,7 @@ type Accumulator struct {
 	closedThrough int64
 	ordinal       uint64
 	revision      uint32
-	declared      []bucket.Span
-	counted       exchange.Counters
+	declared      []bucket.Span // jumps, which the next bucket tells
 	// numbers is the next part number of intervals that had late events;
 	// numberFloor is one that no forgotten interval has reached.
 	numbers     map[int64]uint32
@@ -156,39 +151,6 @@ func (a *Accumulator) Pipeline(i int, counters *exchange.Counters, open func() u
 	p := a.pipelines[i]
 	p.counters, p.open = counters, open
 	return p
-}
-
-// Declare says that a span was not observed; the next final bucket carries it.
-// An empty span says nothing.
-func (a *Accumulator) Declare(span bucket.Span) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.declare(span)
-}
-
-func (a *Accumulator) declare(span bucket.Span) {
-	if span.From >= span.To {
-		return
-	}
-	if n := len(a.declared); n > 0 && a.declared[n-1].To == span.From {
-		a.declared[n-1].To = span.To
-		return
-	}
-	a.declared = append(a.declared, span)
-	if len(a.declared) > maxDeclared {
-		slices.SortFunc(a.declared, func(x, y bucket.Span) int { return cmp.Compare(x.From, y.From) })
-		a.declared[1].From = a.declared[0].From
-		a.declared[1].To = max(a.declared[0].To, a.declared[1].To)
-		a.declared = slices.Delete(a.declared, 0, 1)
-	}
-}
-
-// Count adds to a counter of the next final bucket: for what is counted
-// outside the pipelines, such as exchange.SpoolDropped.
-func (a *Accumulator) Count(c exchange.Counter, n uint64) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.counted[c] += n
 }
 
 // SetWidth changes the width of the intervals from a time on, which must be
@@ -403,7 +365,7 @@ func (a *Accumulator) closeUntil(limit int64) {
 // was seen, or declares them when there are too many.
 func (a *Accumulator) idleUntil(t int64) {
 	if (t-a.next)/a.widthAt(a.next) > maxIdle {
-		a.declare(bucket.Span{From: a.next, To: t})
+		a.declared = append(a.declared, bucket.Span{From: a.next, To: t})
 		a.next = t
 	}
 	for a.next < t {
@@ -434,8 +396,6 @@ func (a *Accumulator) emit(t *part, number uint32, closedThrough int64) {
 	a.closedThrough = max(a.closedThrough, closedThrough)
 	b.ClosedThrough = a.closedThrough
 	b.Unobserved, a.declared = a.declared, nil
-	b.Counters.Add(&a.counted)
-	a.counted = exchange.Counters{}
 	a.ordinal++
 	a.revision = 0
 	a.deps.Emit(b)
@@ -499,7 +459,6 @@ func (a *Accumulator) Provisional(rows int) *bucket.Bucket {
 	a.revision++
 	b.Revision = a.revision
 	b.ClosedThrough = a.closedThrough
-	b.Counters.Add(&a.counted)
 	return b
 }
 

@@ -327,34 +327,11 @@ func TestCloseAndStartAgainInOneInterval(t *testing.T) {
 	}
 	again := newRig(t, 1, Config{})
 	again.deps.Incarnation = bucket.ID{3}
-	again.Declare(bucket.Span{From: origin + 4*second, To: origin + 7*second})
-	again.Declare(bucket.Span{From: 5, To: 5})
-	again.Count(exchange.SpoolDropped, 2)
 	again.request(0, origin+7*second)
 	again.Close()
 	next := again.out[0]
 	if next.Start != first.Start || next.Name == first.Name || next.ObservedFrom != origin+7*second {
 		t.Errorf("the second bucket is %+v, want the same interval under another name", next.Header)
-	}
-	if want := []bucket.Span{{From: origin + 4*second, To: origin + 7*second}}; !reflect.DeepEqual(next.Unobserved, want) {
-		t.Errorf("unobserved = %v, want %v", next.Unobserved, want)
-	}
-	if got := next.Counters[exchange.SpoolDropped]; got != 2 {
-		t.Errorf("spool_dropped_buckets = %d, want 2", got)
-	}
-}
-
-func TestDeclaredSpansAreBounded(t *testing.T) {
-	r := newRig(t, 1, Config{})
-	for i := range int64(3 * maxDeclared) {
-		r.Declare(bucket.Span{From: i * 10, To: i*10 + 1})
-	}
-	r.Declare(bucket.Span{From: 30*maxDeclared - 9, To: 30 * maxDeclared})
-	r.request(0, origin)
-	r.Close()
-	got := r.out[0].Unobserved
-	if len(got) != maxDeclared || got[0].From != 0 || got[len(got)-1].To != 30*maxDeclared {
-		t.Errorf("%d spans from %d to %d, want %d that cover all", len(got), got[0].From, got[len(got)-1].To, maxDeclared)
 	}
 }
 
@@ -583,8 +560,6 @@ func TestConcurrentUse(t *testing.T) {
 				return
 			default:
 				r.Provisional(5)
-				r.Declare(bucket.Span{From: 1, To: 2})
-				r.Count(exchange.SpoolDropped, 1)
 			}
 		}
 	})
