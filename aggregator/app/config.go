@@ -44,6 +44,7 @@ func (c *Config) Validate() error {
 		check.In("listen", security.CheckAddress("aggregator.listen", address, "aggregator.tls", c.TLS))
 	}
 	check.In("tls", c.TLS.Validate())
+	check.That(c.TLS.ServerName == "", "tls.server_name", c.TLS.ServerName, "nothing: it is for agents and readers, which check the aggregator's name")
 	check.In("ingest", c.Ingest.Validate())
 	check.In("metrics", telemetry.CheckAddress(c.Metrics))
 	return check.Err()

@@ -1,0 +1,302 @@
+package test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	agent "github.com/httpctl/httpctl/agent/app"
+	aggregator "github.com/httpctl/httpctl/aggregator/app"
+	"github.com/httpctl/httpctl/aggregator/store"
+	"github.com/httpctl/httpctl/aggregator/store/bolt"
+	"github.com/httpctl/httpctl/cmd/httpctl/client"
+	"github.com/httpctl/httpctl/pkg/bucket"
+	"github.com/httpctl/httpctl/pkg/config"
+	"github.com/httpctl/httpctl/pkg/testkit"
+)
+
+// TestAggregatorRestarts stops and starts the aggregator four times while an
+// agent delivers.
+func TestAggregatorRestarts(t *testing.T) {
+	t.Parallel()
+	c := newCenter(t, nil)
+	file, want := traffic(t, 1, 7*time.Second, 80)
+	startWatcher(t, c.settings, agentConfig(c.address(), stateDir(t), "web-1"), file)
+	for range 4 {
+		time.Sleep(1300 * time.Millisecond)
+		c.stop()
+		time.Sleep(100 * time.Millisecond)
+		c.start()
+	}
+	c.settled("all is delivered after restarts", want)
+	c.nothingUnobserved()
+}
+
+// TestAggregatorAway: an aggregator that is away for ten intervals, and at the
+// agent's start, misses nothing.
+func TestAggregatorAway(t *testing.T) {
+	t.Parallel()
+	c := newCenter(t, nil)
+	c.stop()
+	file, want := traffic(t, 2, 12*time.Second, 40)
+	startWatcher(t, c.settings, agentConfig(c.address(), stateDir(t), "web-1"), file)
+	time.Sleep(10 * time.Second)
+	c.start()
+	c.settled("all is delivered after an absence", want)
+	c.nothingUnobserved()
+}
+
+func (c *center) unobserved() (seconds uint64) {
+	c.t.Helper()
+	hosts, err := c.client.Hosts(c.t.Context(), client.Question{})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for _, h := range hosts {
+		for _, n := range h.Counters {
+			if n.Name == "unobserved_seconds" {
+				seconds += n.Value
+			}
+		}
+	}
+	return seconds
+}
+
+func (c *center) nothingUnobserved() {
+	c.t.Helper()
+	if n := c.unobserved(); n != 0 {
+		c.t.Errorf("%d s are declared unobserved, though the agent watched all the time", n)
+	}
+}
+
+// TestAgentRestartsInOneInterval stops an agent in order and starts it again in the
+// same interval of a minute: both halves of the interval are counted, and what lies
+// between is declared.
+func TestAgentRestartsInOneInterval(t *testing.T) {
+	t.Parallel()
+	c := newCenter(t, func(s *config.Settings, _ *aggregator.Config) {
+		s.DashboardBucketSize, s.AverageBucketSize = time.Minute, 2*time.Minute
+		s.HostGoneAfter = 5 * time.Minute
+	})
+	state := stateDir(t)
+	sum := newTruth()
+	for seed := range uint64(3) {
+		file, want := traffic(t, 3+seed, time.Second, 50)
+		sum.add(want)
+		w := startWatcher(t, c.settings, agentConfig(c.address(), state, "web-1"), file)
+		time.Sleep(1500 * time.Millisecond)
+		w.stop()
+		c.settled(fmt.Sprintf("run %d is delivered at the stop", seed), sum)
+	}
+	if n := c.unobserved(); n < 1 || n > 10 {
+		t.Errorf("%d s are declared unobserved, want the moments between the runs", n)
+	}
+	c.stop()
+	c.stored(func(s *store.Slice) {
+		if s.Buckets < 3 {
+			t.Errorf("the interval has %d buckets, want one of each run", s.Buckets)
+		}
+	})
+}
+
+// stored shows the intervals of a stopped aggregator, host by host.
+func (c *center) stored(f func(*store.Slice)) {
+	c.t.Helper()
+	db, err := bolt.Open(filepath.Join(c.cfg.Data, "httpctl.db"), bolt.Options{})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer db.Close()
+	now := time.Now()
+	a, err := db.Query(context.Background(), store.Plan{Table: "section", By: []string{"section"}, From: now.Add(-time.Hour).UnixNano(), To: now.Add(time.Hour).UnixNano(), PerHost: true})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for i := range a.Slices {
+		f(&a.Slices[i])
+	}
+}
+
+const agentProcess = "HTTPCTL_TEST_AGENT"
+
+// TestAgentProcess is the agent that TestAgentKilled kills: this test's own
+// program, started again.
+func TestAgentProcess(t *testing.T) {
+	args := strings.Split(os.Getenv(agentProcess), "\n")
+	if len(args) != 3 {
+		t.Skip("runs as a part of TestAgentKilled only")
+	}
+	a, err := agent.Start(t.Context(), quick(), agentConfig(args[0], args[1], "web-1"), args[2], slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Println("watching")
+	// Until killed, or told to stop.
+	_, _ = bufio.NewReader(os.Stdin).ReadString('\n')
+	if err := a.Stop(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// numbered makes a capture whose n-th request is for the section /n, one each step.
+func numbered(t *testing.T, first, n int, step time.Duration) (file string) {
+	t.Helper()
+	c := testkit.NewConversation(fmt.Sprintf("192.0.2.1:%d", 40000+first/100_000), serverAddress+":80")
+	c.Step = 10 * time.Microsecond
+	c.Open()
+	for i := range n {
+		c.Now = testkit.Start.Add(time.Duration(i) * step)
+		c.ToServer(fmt.Sprintf("GET /%d HTTP/1.1\r\nHost: example.org\r\n\r\n", first+i))
+		c.ToClient("HTTP/1.1 204 No Content\r\n\r\n")
+	}
+	return testkit.WriteFile(t, c.Frames...)
+}
+
+// TestAgentKilled kills an agent's process in the middle of an interval and
+// starts another on its state, twice. Outside the spans that are declared unobserved every request
+// is stored once; inside at most once.
+func TestAgentKilled(t *testing.T) {
+	t.Parallel()
+	c := newCenter(t, nil)
+	state := stateDir(t)
+	const step, runs, perRun = 5 * time.Millisecond, 3, 100_000
+	start := func(run int) *exec.Cmd {
+		file := numbered(t, run*perRun, 800, step)
+		cmd := exec.Command(os.Args[0], "-test.run=^TestAgentProcess$", "-test.v")
+		cmd.Env = append(os.Environ(), agentProcess+"="+c.address()+"\n"+state+"\n"+file)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { in.Close() })
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(out)
+		for lines.Scan() && !strings.Contains(lines.Text(), "watching") {
+		}
+		go func() { // lets the process write; ends with it
+			for lines.Scan() {
+			}
+		}()
+		return cmd
+	}
+	for run := range runs {
+		cmd := start(run)
+		time.Sleep(2500*time.Millisecond + time.Duration(run)*300*time.Millisecond)
+		signal := syscall.SIGKILL
+		if run == runs-1 {
+			signal = 0 // the last one ends in order
+			time.Sleep(3 * time.Second)
+		}
+		if signal != 0 {
+			_ = cmd.Process.Signal(signal)
+			_ = cmd.Wait()
+			continue
+		}
+		// All that this run counted must be there before it is asked to end.
+		eventually(t, "the last run is delivered", func() error {
+			top, err := c.client.Top(t.Context(), "section", client.Question{Limit: 10_000})
+			if err != nil {
+				return err
+			}
+			n := 0
+			for _, row := range top.Rows {
+				if number(t, row.Keys[0]) >= run*perRun {
+					n++
+				}
+			}
+			if n != 800 {
+				return fmt.Errorf("%d of 800", n)
+			}
+			return nil
+		})
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}
+	c.stop()
+
+	// When each stored request was seen, and what was declared.
+	seen := map[int]int64{}
+	var lost []bucket.Span
+	c.stored(func(s *store.Slice) {
+		lost = append(lost, s.Unobserved...)
+		last := s.Table.Schema.Measure("last_seen")
+		for _, row := range s.Table.Rows {
+			n := number(t, row.Keys[0])
+			if row.Values[0] != 1 || seen[n] != 0 {
+				t.Errorf("request %d is stored %d times more", n, row.Values[0])
+			}
+			seen[n] = row.Values[last]
+		}
+	})
+	lost = bucket.MergeSpans(lost)
+	inside := func(at int64) bool {
+		for _, s := range lost {
+			if at >= s.From && at < s.To {
+				return true
+			}
+		}
+		return false
+	}
+	if len(lost) != runs-1 {
+		t.Errorf("declared %v, want a span for each of %d kills", lost, runs-1)
+	}
+	for _, s := range lost {
+		if d := time.Duration(s.To - s.From); d > 5*time.Second {
+			t.Errorf("%v is declared unobserved, more than an interval and the time away", d)
+		}
+	}
+	missing := 0
+	for run := range runs {
+		begin := seen[run*perRun]
+		if begin == 0 {
+			t.Fatalf("the first request of run %d is not stored", run)
+		}
+		for i := range 800 {
+			at := begin + int64(i)*int64(step)
+			if seen[run*perRun+i] != 0 {
+				if d := seen[run*perRun+i] - at; d < -int64(time.Millisecond) || d > int64(time.Millisecond) {
+					t.Errorf("request %d of run %d is at %v, want its time in the capture", i, run, time.Duration(d))
+				}
+				continue
+			}
+			if run == runs-1 {
+				t.Errorf("request %d of the run that was not killed is not stored", i)
+			}
+			// What the kill took lies in the span that the next run declares, or was
+			// never shown to the agent.
+			next := seen[(run+1)*perRun]
+			if at < next && !inside(at) {
+				t.Errorf("request %d of run %d, at %v, is neither stored nor declared in %v", i, run, time.Unix(0, at), lost)
+			}
+			missing++
+		}
+	}
+	if missing == 0 {
+		t.Error("nothing is missing: the agent was not killed in the middle of an interval")
+	}
+	t.Logf("%d stored, %d taken by kills and declared: %v", len(seen), missing, lost)
+}
+
+func number(t *testing.T, section string) int {
+	t.Helper()
+	n, err := strconv.Atoi(strings.TrimPrefix(section, "example.org/"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
