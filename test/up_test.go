@@ -1,0 +1,164 @@
+package test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// collected is what a program has written so far.
+type collected struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (o *collected) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(b)
+}
+
+func (o *collected) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+// TestUp runs `httpctl up` on the loopback interface as one would on a pipe,
+// with other commands beside it.
+func TestUp(t *testing.T) {
+	need(t)
+	t.Parallel()
+	home := worldReadable(t)
+	bin := filepath.Join(home, "bin")
+	if err := os.Rename(filepath.Join(build(t), "httpctl"), bin); err != nil { // where others may run it
+		t.Fatal(err)
+	}
+	data := filepath.Join(home, "httpctl")
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "hello") }))
+	t.Cleanup(server.Close)
+	_, port, _ := strings.Cut(server.Listener.Addr().String(), ":")
+	config := filepath.Join(home, "up.yaml")
+	if err := os.WriteFile(config, []byte("dashboard_bucket_size: 1s\naverage_bucket_size: 3s\ntimeout: 300ms\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"up", "-i", "lo", "--ports", port, "--data", data, "--config", config}
+	up := exec.Command(bin, args...)
+	var out, errs collected
+	up.Stdout, up.Stderr = &out, &errs
+	if err := up.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := false
+	t.Cleanup(func() {
+		if !ended {
+			_ = up.Process.Kill()
+			_ = up.Wait()
+		}
+		if t.Failed() {
+			t.Logf("httpctl up wrote:\n%s\n%s", out.String(), errs.String())
+		}
+	})
+	socket := filepath.Join(data, "httpctl.sock")
+	eventually(t, "the socket is there", func() error { _, err := os.Stat(socket); return err })
+	eventually(t, "it shows a dashboard", func() error {
+		if !strings.Contains(out.String(), "window") {
+			return errors.New("nothing yet")
+		}
+		return nil
+	})
+
+	// Other commands, run by another user of the socket's group, find it by the data directory.
+	run := func(args ...string) (stdout, stderr string, err error) {
+		cmd := exec.Command(bin, args...)
+		cmd.Env = []string{"XDG_STATE_HOME=" + home}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 0, NoSetGroups: true}}
+		cmd.Dir = "/"
+		var o, e bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &o, &e
+		err = cmd.Run()
+		return o.String(), e.String(), err
+	}
+	const requests = 30
+	begin := time.Now()
+	for range requests {
+		r, err := http.Get(server.URL + "/greeting")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Body.Close()
+		time.Sleep(100 * time.Millisecond)
+	}
+	eventually(t, "every request is counted once", func() error {
+		stdout, stderr, err := run("top", "section", "-o", "json")
+		var answer top
+		if err == nil {
+			err = json.Unmarshal([]byte(stdout), &answer)
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, stderr)
+		}
+		if answer.Total != requests || len(answer.Rows) != 1 || !strings.HasSuffix(answer.Rows[0].Key, "/greeting") {
+			return fmt.Errorf("%s", stdout)
+		}
+		return nil
+	})
+	if stdout, stderr, err := run("hosts"); err != nil || !strings.Contains(stdout, "reporting") {
+		t.Errorf("httpctl hosts: %v\n%s%s", err, stdout, stderr)
+	}
+	if stdout, stderr, err := run("alerts", "-o", "json"); err != nil || !strings.Contains(stdout, `"max_duration_seconds"`) {
+		t.Errorf("httpctl alerts: %v\n%s%s", err, stdout, stderr)
+	}
+
+	// A second one on the same directory is refused, and the first one lives on.
+	second := exec.Command(bin, args...)
+	text, err := second.CombinedOutput()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(string(text), "httpctl.db") {
+		t.Errorf("a second httpctl up: %v, %s; want exit code 1 and what is in use", err, text)
+	}
+	if strings.Count(string(text), "\n") > 3 {
+		t.Errorf("a second httpctl up says too much:\n%s", text)
+	}
+	if _, err := os.Stat(socket); err != nil {
+		t.Errorf("the second one took the first one's socket away: %v", err)
+	}
+
+	ran := time.Since(begin)
+	if err := up.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	begin = time.Now()
+	err = up.Wait()
+	ended = true
+	if err != nil {
+		t.Errorf("Ctrl-C ended it with %v, want exit code 0", err)
+	}
+	if d := time.Since(begin); d > 5*time.Second {
+		t.Errorf("it took %v to end", d)
+	}
+	if _, err := os.Stat(socket); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket is still there: %v", err)
+	}
+	pictures := strings.Count(out.String(), "\nwindow ") + strings.Count(out.String(), " window ")
+	if most := int(ran/time.Second) + 5; pictures < 3 || pictures > most {
+		t.Errorf("%d dashboards in %v, want one a second", pictures, ran)
+	}
+	if strings.ContainsAny(out.String(), "\x1b\r\a") {
+		t.Error("there are escape codes on a pipe")
+	}
+	if !strings.Contains(out.String(), "/greeting") {
+		t.Error("no dashboard shows the traffic")
+	}
+}
