@@ -266,6 +266,7 @@ func (s *DB) Purge(ctx context.Context, t int64) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	s.sums.purge(t)
 	const perTx = 256
 	total := 0
 	for {
@@ -292,7 +293,6 @@ func (s *DB) Purge(ctx context.Context, t int64) (int, error) {
 		if err != nil {
 			return total, err
 		}
-		s.sums.changeAll()
 		total += n
 		if n < perTx {
 			return total, nil

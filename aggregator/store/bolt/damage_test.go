@@ -649,6 +649,18 @@ func TestSumsAreForgotten(t *testing.T) {
 	if got := total(); got != 60 {
 		t.Errorf("total after a purge = %d, want 60", got)
 	}
+	if _, err := s.Purge(ctx, storetest.At(29)); err != nil {
+		t.Fatal(err)
+	}
+	if len(s.sums.kept) != 2 || len(s.sums.changed) != 2 {
+		t.Errorf("%d sums and %d changes are kept after a purge, want those of the 2 chunks that stay", len(s.sums.kept), len(s.sums.changed))
+	}
+	if _, err := s.Purge(ctx, storetest.At(31)); err != nil {
+		t.Fatal(err)
+	}
+	if got := total(); got != 59 || len(s.sums.kept) != 1 {
+		t.Errorf("total after a purge within a chunk = %d with %d sums kept, want 59, 1", got, len(s.sums.kept))
+	}
 	s.sums.changeAll()
 	s.sums.most = 100
 	for i := range 300 { // many questions

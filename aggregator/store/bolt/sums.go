@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"fmt"
+	"maps"
 	"sync"
 
 	"github.com/httpctl/httpctl/aggregator/store"
@@ -27,6 +28,7 @@ type sums struct {
 	clock   uint64           // counts uses and changes
 	base    uint64           // the tag of chunks not in changed
 	changed map[int64]uint64 // chunk start -> tag
+	floor   int64            // of chunks before it nothing is kept
 }
 
 type sumKey struct {
@@ -59,7 +61,7 @@ func (c *sums) get(chunk int64, shape string) (*store.Collector, uint64) {
 	defer c.mu.Unlock()
 	tag := c.tag(chunk)
 	k := c.kept[sumKey{chunk, shape}]
-	if k == nil || k.tag != tag {
+	if k == nil || k.tag != tag || chunk < c.floor {
 		return nil, tag
 	}
 	c.clock++
@@ -75,7 +77,7 @@ func (c *sums) put(chunk int64, shape string, sum *store.Collector, tag uint64) 
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if rows > most/4 || c.tag(chunk) != tag {
+	if rows > most/4 || c.tag(chunk) != tag || chunk < c.floor {
 		return
 	}
 	if c.kept == nil {
@@ -115,8 +117,24 @@ func (c *sums) change(starts []int64) {
 	}
 	for _, s := range starts {
 		c.clock++
-		c.changed[s-s%chunkLength] = c.clock
+		if chunk := s - s%chunkLength; chunk >= c.floor {
+			c.changed[chunk] = c.clock
+		}
 	}
+}
+
+// purge forgets the chunks with intervals that end at or before t. It must be called
+// before they go.
+func (c *sums) purge(t int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.floor = max(c.floor, t+(chunkLength-t%chunkLength)%chunkLength)
+	for key := range c.kept {
+		if key.chunk < c.floor {
+			c.drop(key)
+		}
+	}
+	maps.DeleteFunc(c.changed, func(chunk int64, _ uint64) bool { return chunk < c.floor })
 }
 
 // changeAll forgets everything.
