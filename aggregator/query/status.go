@@ -46,10 +46,14 @@ func (s *Service) survey(ctx context.Context, rng span, sel *selection) (*fleet,
 	if err != nil {
 		return nil, failed("read hosts", err)
 	}
+	stored := make(map[bucket.ID]bool, len(known))
+	for _, h := range known {
+		stored[h.ID] = true
+	}
 	agents := map[bucket.ID]*Agent{}
 	for _, a := range s.Live.Agents() {
 		agents[a.Host] = &a
-		if !slices.ContainsFunc(known, func(h store.Host) bool { return h.ID == a.Host }) {
+		if !stored[a.Host] {
 			known = append(known, store.Host{ID: a.Host, Name: a.Name}) // nothing closed yet
 		}
 	}
@@ -62,13 +66,15 @@ func (s *Service) survey(ctx context.Context, rng span, sel *selection) (*fleet,
 		return nil, failed("read totals", err)
 	}
 	f := &fleet{damaged: len(answer.Damaged)}
+	of := make(map[bucket.ID]*store.Slice, len(answer.Slices))
+	for i := range answer.Slices {
+		of[answer.Slices[i].Host] = &answer.Slices[i]
+	}
 	for i, health := range s.Judge.Health(known) {
 		h := hostState{Host: known[i], health: health, agent: agents[known[i].ID], hasStored: known[i].LastEnd > 0}
-		for j := range answer.Slices {
-			if sl := &answer.Slices[j]; sl.Host == h.ID {
-				h.requests, h.own = requestsOf(sl.Table, &sl.Counters)
-				h.counters, h.lost, h.covered = sl.Counters, sl.Unobserved, sl.Covered
-			}
+		if sl := of[h.ID]; sl != nil {
+			h.requests, h.own = requestsOf(sl.Table, &sl.Counters)
+			h.counters, h.lost, h.covered = sl.Counters, sl.Unobserved, sl.Covered
 		}
 		f.hosts = append(f.hosts, h)
 	}
