@@ -19,8 +19,8 @@ const (
 
 // tunnelPorts are the UDP ports behind which the decoder finds tunnels: VXLAN
 // (with Linux's own port and the generic extension), GENEVE, GTP-U, Teredo,
-// AYIYA, MPLS.
-var tunnelPorts = []uint16{4789, 8472, 4790, 6081, 2152, 3544, 5072, 6635}
+// AYIYA, MPLS, L2TP, TZSP, LISP.
+var tunnelPorts = []uint16{4789, 8472, 4790, 6081, 2152, 3544, 5072, 6635, 1701, 37008, 4341}
 
 // filterFor builds the kernel filter: packets of these interface indexes (nil:
 // of all; empty: of none), each packet on a loopback device once, and if

@@ -140,6 +140,12 @@ var encapsulations = []struct {
 		s.Src = netip.MustParseAddrPort("[2001:0:c633:6402::1]:40000")
 		return join([]byte{0, 0, 1, 2, 3, 4, 5, 6}, s.IP())
 	}()), false},
+	{"teredo, native addresses", 1, udp4(3544, segment6().IP()), false},
+	{"l2tp", 1, udp4(1701, join([]byte{0x00, 2, 0, 1, 0, 1, 0xff, 3, 0, 0x21}, segment4().IP())), false},
+	{"l2tp, all fields", 1, udp4(1701, join([]byte{0x4a, 2}, be16(uint16(20+len(segment4().IP()))), []byte{0, 1, 0, 1, 0, 1, 0, 0, 0, 2, 9, 9, 0xff, 3, 0, 0x21}, segment4().IP())), false},
+	{"tzsp", 1, udp4(37008, join([]byte{1, 0, 0, 1, 0, 10, 1, 7, 1}, segment4().Ethernet())), false},
+	{"lisp", 1, udp4(4341, join([]byte{0x80, 0, 0, 0, 0, 0, 0, 0}, segment4().IP())), false},
+	{"cisco metadata", 1, testkit.Ethernet(0x8909, join([]byte{1, 1, 0, 1, 0, 5, 8, 0}, segment4().IP())), false},
 	{"ayiya", 1, udp4(5072, join([]byte{0x44, 0x52, 1, 41}, be32(1), make([]byte, 16+20), segment6().IP())), false},
 	{"vxlan in vlan in mpls", 1, testkit.Ethernet(0x8847, join(be32(17<<12|1<<8|255), testkit.Ethernet(0x8100, testkit.VLAN(3, 0x0800,
 		testkit.UDPIP(left, port(right, 4789), join([]byte{8, 0, 0, 0}, be32(42<<8), segment4().Ethernet())))))), true},

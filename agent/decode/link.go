@@ -154,7 +154,7 @@ func (d *Decoder) etherRare(kind uint16, b []byte, n int) bool {
 		return d.ethernet(b[4:], n-4)
 	case 0x8926: // VN-Tag
 		size = 6
-	case 0x893f: // E-Tag
+	case 0x893f, 0x8909: // E-Tag; Cisco metadata
 		size = 8
 	case 0x88e5: // MACsec
 		return d.fail(undecoded)

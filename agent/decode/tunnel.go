@@ -235,6 +235,9 @@ const (
 	portTeredo     = 3544
 	portAYIYA      = 5072
 	portMPLS       = 6635
+	portL2TP       = 1701
+	portTZSP       = 37008
+	portLISP       = 4341
 )
 
 // udp looks for a tunnel in a UDP datagram: by port, else by content that is
@@ -264,12 +267,24 @@ func (d *Decoder) udp(b []byte, n int) bool {
 			}
 		case portAYIYA:
 			return d.ayiya(b, n)
+		case portL2TP:
+			if inner, length, ok := l2tp(b, n); ok {
+				return d.ppp(inner, length)
+			}
+		case portTZSP:
+			if inner, length, ok := tzsp(b, n); ok {
+				return d.ethernet(inner, length)
+			}
+		case portLISP: // RFC 9300 section 5.3
+			if len(b) > 8 && exactIP(b[8:], n-8) {
+				return d.rawIP(b[8:], n-8)
+			}
 		}
 	}
 	if inner, length, ok := gtp(b, n, src == portGTP || dst == portGTP); ok {
 		return d.rawIP(inner, length)
 	}
-	if inner, length, ok := teredo(b, n); ok {
+	if inner, length, ok := teredo(b, n, src == portTeredo || dst == portTeredo); ok {
 		return d.ipv6(inner, length)
 	}
 	return false
@@ -335,8 +350,9 @@ func gtp(b []byte, n int, known bool) ([]byte, int, bool) {
 
 // teredo finds the IPv6 packet in a Teredo datagram (RFC 4380 section 5.1.1),
 // on any port: hosts behind a NAT talk to each other on ports of their own. Its lengths have
-// to fit exactly and one end has to be a Teredo or a link-local address.
-func teredo(b []byte, n int) ([]byte, int, bool) {
+// to fit exactly, and one end has to be a Teredo or a link-local address unless the
+// port is Teredo's.
+func teredo(b []byte, n int, known bool) ([]byte, int, bool) {
 	if len(b) > 4 && b[0] == 0 && b[1] == 1 { // authentication
 		size := 13 + int(b[2]) + int(b[3])
 		if size > len(b) {
@@ -351,8 +367,61 @@ func teredo(b []byte, n int) ([]byte, int, bool) {
 		return nil, 0, false
 	}
 	for _, a := range [2][]byte{b[8:24], b[24:40]} {
-		if binary.BigEndian.Uint32(a) == 0x20010000 || a[0] == 0xfe && a[1]&0xc0 == 0x80 {
+		if known || binary.BigEndian.Uint32(a) == 0x20010000 || a[0] == 0xfe && a[1]&0xc0 == 0x80 {
 			return b, n, true
+		}
+	}
+	return nil, 0, false
+}
+
+// l2tp finds the PPP frame in an L2TP data message (RFC 2661 section 3.1).
+func l2tp(b []byte, n int) ([]byte, int, bool) {
+	if len(b) < 6 || b[0]&0x80 != 0 || b[1]&0x0f != 2 {
+		return nil, 0, false // control, or another version
+	}
+	size, flags := 6, b[0]
+	if flags&0x40 != 0 { // has a length
+		length := int(binary.BigEndian.Uint16(b[2:]))
+		if length > n {
+			return nil, 0, false
+		}
+		n = length
+		b = b[:min(len(b), n)]
+		size += 2
+	}
+	if flags&0x08 != 0 { // sequence numbers
+		size += 4
+	}
+	if flags&0x02 != 0 { // an offset, and as many octets
+		if len(b) < size+2 {
+			return nil, 0, false
+		}
+		size += 2 + int(binary.BigEndian.Uint16(b[size:]))
+	}
+	if len(b) < size {
+		return nil, 0, false
+	}
+	return b[size:], n - size, true
+}
+
+// tzsp finds the Ethernet frame in a packet of the TaZmen Sniffer Protocol,
+// by which routers and access points mirror: version 1, type, the protocol of what is carried,
+// and tagged fields up to tag 1.
+func tzsp(b []byte, n int) ([]byte, int, bool) {
+	if len(b) < 5 || b[0] != 1 || b[2] != 0 || b[3] != 1 {
+		return nil, 0, false
+	}
+	for i := 4; i < len(b); {
+		switch b[i] {
+		case 0: // padding
+			i++
+		case 1: // end
+			return b[i+1:], n - i - 1, true
+		default:
+			if i+1 >= len(b) {
+				return nil, 0, false
+			}
+			i += 2 + int(b[i+1])
 		}
 	}
 	return nil, 0, false
