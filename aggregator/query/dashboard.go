@@ -46,7 +46,7 @@ func (s *Service) GetDashboard(ctx context.Context, r *httpctlv1.GetDashboardReq
 	if err != nil {
 		return nil, err
 	}
-	out := &httpctlv1.GetDashboardResponse{Hosts: f.messages()}
+	out := &httpctlv1.GetDashboardResponse{Hosts: f.messages(rng)}
 	if out.Status, out.RateHistory, err = s.status(ctx, f, rng, &sel, r.GetLive()); err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/httpctl/httpctl/aggregator/baseline"
 	"github.com/httpctl/httpctl/aggregator/store"
 	"github.com/httpctl/httpctl/pkg/bucket"
 	"github.com/httpctl/httpctl/pkg/exchange"
@@ -114,6 +115,10 @@ func (h *hostState) counted(sel *selection) uint64 {
 	return h.requests
 }
 
+func (h *hostState) coverage() baseline.HostCoverage {
+	return baseline.HostCoverage{Covered: h.covered, Unobserved: h.lost}
+}
+
 // counts returns the non-zero loss counters and the declared unobserved time.
 func counts(c *exchange.Counters, lost time.Duration, keep func(exchange.Counter) bool) (out []*httpctlv1.Count) {
 	for i := range exchange.NumCounters {
@@ -170,7 +175,7 @@ func (s *Service) status(ctx context.Context, f *fleet, rng span, sel *selection
 	}
 	var counters exchange.Counters
 	var lost time.Duration
-	var covered []bucket.Span
+	var cover []baseline.HostCoverage
 	for i := range f.hosts {
 		h := &f.hosts[i]
 		switch h.health {
@@ -183,11 +188,12 @@ func (s *Service) status(ctx context.Context, f *fleet, rng span, sel *selection
 		}
 		counters.Add(&h.counters)
 		lost += length(h.lost)
-		covered = append(covered, h.covered...)
+		cover = append(cover, h.coverage())
 		out.Requests += h.counted(sel)
 	}
 	out.Loss = counts(&counters, lost, exchange.Counter.Loss)
-	if d := length(bucket.MergeSpans(covered)); d > 0 {
+	// Over the time that somebody watched, as the baseline is.
+	if d := baseline.Covered(cover, rng.from, rng.to); d > 0 {
 		out.RateAverage = float64(out.Requests) / d.Seconds()
 	}
 	if live { // as the top lists below it do; the store was asked before: see Live
@@ -328,10 +334,10 @@ func (s *Service) ListHosts(ctx context.Context, r *httpctlv1.ListHostsRequest) 
 	if err != nil {
 		return nil, err
 	}
-	return &httpctlv1.ListHostsResponse{Hosts: f.messages()}, nil
+	return &httpctlv1.ListHostsResponse{Hosts: f.messages(rng)}, nil
 }
 
-func (f *fleet) messages() []*httpctlv1.Host {
+func (f *fleet) messages(rng span) []*httpctlv1.Host {
 	var out []*httpctlv1.Host
 	for i := range f.hosts {
 		h := &f.hosts[i]
@@ -341,7 +347,7 @@ func (f *fleet) messages() []*httpctlv1.Host {
 			Requests: h.requests,
 			Counters: counts(&h.counters, length(h.lost), func(exchange.Counter) bool { return true }),
 		}
-		if d := length(h.covered); d > 0 {
+		if d := baseline.Covered([]baseline.HostCoverage{h.coverage()}, rng.from, rng.to); d > 0 {
 			p.Rate = float64(h.requests) / d.Seconds()
 		}
 		if h.agent != nil {
