@@ -306,6 +306,7 @@ func conversation(requests int) []testkit.Frame {
 // TestStopKeepsWhatWasCounted: with the aggregator away from start to end,
 // what a replay counted is in the spool after Stop, the open exchange too.
 func TestStopKeepsWhatWasCounted(t *testing.T) {
+	t.Parallel()
 	cfg := testConfig(t)
 	file := testkit.WriteFile(t, conversation(20)...)
 	a, err := Start(t.Context(), settings(), cfg, file, slog.New(slog.DiscardHandler))
@@ -361,6 +362,7 @@ func TestStopKeepsWhatWasCounted(t *testing.T) {
 
 // TestStartFails: what is in the way is told, and nothing is left running (TestMain).
 func TestStartFails(t *testing.T) {
+	t.Parallel()
 	file := testkit.WriteFile(t, conversation(1)...)
 	for name, c := range map[string]struct {
 		change func(t *testing.T, c *Config)
@@ -398,7 +400,8 @@ func TestStartFails(t *testing.T) {
 // TestFailureIsTold: a part that dies ends the daemon, also when it died before
 // anyone asked.
 func TestFailureIsTold(t *testing.T) {
-	for range 4 {
+	t.Parallel()
+	for range 2 {
 		a, err := Start(t.Context(), settings(), testConfig(t), testkit.WriteFile(t, conversation(1)...), slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)

@@ -416,11 +416,14 @@ func TestBudgetIsFairAndBounded(t *testing.T) {
 		if err := b.acquire(ctx, 6); err != nil {
 			t.Fatal(err)
 		}
+		var mu sync.Mutex
 		var order []int64
 		for _, n := range []int64{8, 1} {
 			go func() {
 				if b.acquire(ctx, n) == nil {
+					mu.Lock()
 					order = append(order, n)
+					mu.Unlock()
 				}
 			}()
 			synctest.Wait()
