@@ -29,13 +29,15 @@ type Live struct {
 	Resized <-chan os.Signal
 	// Now is the wall clock, for how long the aggregator has been away.
 	Now func() time.Time
+	// Keys is the terminal whose keys are read while it is redrawn; nil if there is none.
+	Keys *terminal
 }
 
 // live is how this process shows dashboards.
 func (w *world) live(format view.Format, once bool) Live {
 	_, _, terminal := w.size()
 	dumb := w.getenv("TERM") == "dumb"
-	return Live{
+	live := Live{
 		Out: w.out, Err: w.err, Format: format, Once: once, Now: w.now, Resized: w.resized,
 		Terminal: terminal && !dumb && !once && format == view.FormatTable,
 		Style: func() view.Style {
@@ -46,6 +48,10 @@ func (w *world) live(format view.Format, once bool) Live {
 			return s
 		},
 	}
+	if live.Terminal && w.keys != nil {
+		live.Keys = openTerminal(w.keys)
+	}
+	return live
 }
 
 const (
@@ -69,7 +75,7 @@ const (
 // RunDashboard shows what fetch returns until ctx is done, which is no error.
 // A first fetch that fails is returned; later ones leave the last picture with
 // a line that says since when and why, and are tried again. Whatever ends it,
-// a panic too, the terminal is restored.
+// a panic too, the terminal is restored. On a terminal q ends it too.
 func RunDashboard(ctx context.Context, o Live, fetch func(context.Context) (*view.Dashboard, error)) (err error) {
 	d, err := fetch(ctx)
 	if ctx.Err() != nil {
@@ -82,7 +88,14 @@ func RunDashboard(ctx context.Context, o Live, fetch func(context.Context) (*vie
 		return view.WriteDashboard(o.Out, o.Format, o.Style(), d)
 	}
 	l := &loop{Live: o, last: d, at: o.Now()}
+	var quit <-chan struct{}
+	var stop <-chan os.Signal
 	if o.Terminal {
+		if o.Keys != nil {
+			o.Keys.Take()
+			defer o.Keys.Give()
+			quit, stop = o.Keys.Quit(), o.Keys.Stop()
+		}
 		if _, err := io.WriteString(o.Out, enterScreen); err != nil {
 			return err
 		}
@@ -101,6 +114,20 @@ func RunDashboard(ctx context.Context, o Live, fetch func(context.Context) (*vie
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-quit:
+			return nil
+		case <-stop:
+			if _, err := io.WriteString(o.Out, leaveScreen); err != nil {
+				return err
+			}
+			o.Keys.Suspend()
+			if _, err := io.WriteString(o.Out, enterScreen); err != nil {
+				return err
+			}
+			if err := l.show(); err != nil {
+				return err
+			}
+			timer.Reset(0) // the picture is as old as the pause was long
 		case <-o.Resized:
 			if o.Terminal {
 				if err := l.show(); err != nil {
@@ -184,9 +211,25 @@ func (l *loop) show() error {
 		}
 		return nil
 	}
-	lines := view.Frame(l.last, l.Style(), l.trouble())
+	style := l.Style()
+	lines := view.Frame(l.last, style, l.trouble())
 	// One write, over the old picture: nothing is cleared before it is drawn anew.
-	_, err := io.WriteString(l.Out, home+strings.Join(lines, endOfLine+"\r\n")+endOfLine+clearBelow)
+	var b strings.Builder
+	b.WriteString(home)
+	for i, line := range lines {
+		if i > 0 {
+			b.WriteString("\r\n")
+		}
+		b.WriteString(line)
+		// After a full line the cursor stands on its last column, and would clear that.
+		if style.Width == 0 || view.Columns(line) < style.Width {
+			b.WriteString(endOfLine)
+		}
+	}
+	if len(lines) < style.Height {
+		b.WriteString("\r\n" + clearBelow)
+	}
+	_, err := io.WriteString(l.Out, b.String())
 	return err
 }
 

@@ -49,7 +49,7 @@ func TestDashboardRedrawsInPlace(t *testing.T) {
 		done := make(chan error)
 		go func() { done <- RunDashboard(ctx, s.live(true), s.fetch) }()
 		synctest.Wait()
-		if got := take(&s.out); !strings.HasPrefix(got, enterScreen+home+"httpctl") || !strings.Contains(got, "now 1.00/s") || !strings.HasSuffix(got, endOfLine+clearBelow) {
+		if got := take(&s.out); !strings.HasPrefix(got, enterScreen+home+"httpctl") || !strings.Contains(got, "now 1.00/s") || !strings.HasSuffix(got, endOfLine+"\r\n"+clearBelow) {
 			t.Errorf("first picture = %q", got)
 		}
 		time.Sleep(2 * time.Second)
@@ -162,5 +162,30 @@ func TestLiveOfAWorld(t *testing.T) {
 		if got := b.world.live(c.format, c.once).Terminal; got != c.want {
 			t.Errorf("live(%+v).Terminal = %v, want %v", c, got, c.want)
 		}
+	}
+}
+
+// TestFullLinesKeepTheirEnd: with wrapping off the cursor stays on the last column, which clearing to the end of the line would wipe.
+func TestFullLinesKeepTheirEnd(t *testing.T) {
+	s := &screen{width: 30, height: 24}
+	ctx, cancel := context.WithCancel(t.Context())
+	d, _ := s.fetch(ctx)
+	l := &loop{Live: s.live(true), last: d}
+	cancel()
+	if err := l.show(); err != nil {
+		t.Fatal(err)
+	}
+	full := 0
+	for _, line := range strings.Split(strings.TrimSuffix(strings.TrimPrefix(s.out.String(), home), "\r\n"+clearBelow), "\r\n") {
+		text, cleared := strings.CutSuffix(line, endOfLine)
+		if width := view.Columns(text); width == 30 {
+			full++
+			if cleared {
+				t.Errorf("a full line is cleared at its end: %q", line)
+			}
+		}
+	}
+	if full == 0 {
+		t.Errorf("no line is full: %q", s.out.String())
 	}
 }

@@ -44,6 +44,8 @@ type world struct {
 	progress bool
 	// resized receives when the terminal has another size.
 	resized <-chan os.Signal
+	// keys is where keys are typed, if that is a terminal; nil reads none.
+	keys *os.File
 	// dial replaces the network; nil is the network.
 	dial func(context.Context, string) (net.Conn, error)
 }
@@ -57,7 +59,7 @@ func Main() int {
 	signal.Notify(resized, syscall.SIGWINCH)
 	defer signal.Stop(resized)
 	return run(ctx, os.Args[1:], &world{
-		in: os.Stdin, out: os.Stdout, err: os.Stderr,
+		in: os.Stdin, out: os.Stdout, err: os.Stderr, keys: os.Stdin,
 		getenv: os.Getenv, environ: os.Environ(), uid: os.Getuid(),
 		now: time.Now, location: time.Local, resized: resized,
 		progress: term.IsTerminal(int(os.Stderr.Fd())),

@@ -404,19 +404,22 @@ func beside(left, right []string, n int) []string {
 			out[i] = l
 			continue
 		}
-		out[i] = l + strings.Repeat(" ", max(n-visible(l), 0)+gutter) + r
+		out[i] = l + strings.Repeat(" ", max(n-Columns(l), 0)+gutter) + r
 	}
 	return out
 }
 
-// visible is the width of a line that Paint may have coloured.
-func visible(line string) int {
+// Columns is the width of a line of a Frame, without its colours.
+func Columns(line string) int {
 	for {
 		i := strings.Index(line, "\x1b[")
 		if i < 0 {
 			return width(line)
 		}
 		j := strings.IndexByte(line[i:], 'm')
+		if j < 0 { // not one of Paint's
+			return width(line)
+		}
 		line = line[:i] + line[i+j+1:]
 	}
 }

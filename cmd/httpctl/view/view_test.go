@@ -147,8 +147,8 @@ func checkLines(t *testing.T, s Style, lines []string) {
 		t.Errorf("%+v: %d lines", s, len(lines))
 	}
 	for _, l := range lines {
-		if s.Width > 0 && visible(l) > s.Width {
-			t.Errorf("%+v: a line of %d columns: %q", s, visible(l), l)
+		if s.Width > 0 && Columns(l) > s.Width {
+			t.Errorf("%+v: a line of %d columns: %q", s, Columns(l), l)
 		}
 		for _, code := range []string{"\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[32m", "\x1b[33m", "\x1b[1;31m"} {
 			if s.Color {

@@ -1,0 +1,150 @@
+package test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// programs compiles the programs once for all tests that share them.
+var programs = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "httpctl-programs-")
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.Command("go", "build", "-o", dir+"/", "./cmd/...")
+	cmd.Dir = ".."
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return dir, errors.New("go build: " + err.Error() + "\n" + string(out))
+	}
+	return dir, os.Chmod(dir, 0o755) // also for users without privileges
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if dir, _ := programs(); dir != "" {
+		_ = os.RemoveAll(dir)
+	}
+	os.Exit(code)
+}
+
+// program returns the path of a compiled program.
+func program(t *testing.T, name string) string {
+	t.Helper()
+	dir, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, name)
+}
+
+// said is what a program that ended has said.
+type said struct {
+	code           int
+	stdout, stderr string
+}
+
+// try runs a program to its end, at most 20 s. Its environment has no settings of the caller.
+func try(t *testing.T, change func(*exec.Cmd), args ...string) said {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program(t, args[0]), args[1:]...)
+	cmd.Env = []string{"HOME=/nonexistent", "PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8"}
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if change != nil {
+		change(cmd)
+	}
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) || ctx.Err() != nil {
+		t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, &stderr)
+	}
+	return said{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+}
+
+// background is a program that runs until it is ended.
+type background struct {
+	cmd *exec.Cmd
+	out output
+	end chan error
+}
+
+// output collects what a program says while it runs.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+// launch starts a program; it is ended with the test, if it is still there.
+func launch(t *testing.T, args ...string) *background {
+	t.Helper()
+	b := &background{cmd: exec.Command(program(t, args[0]), args[1:]...), end: make(chan error, 1)}
+	b.cmd.Env = []string{"HOME=/nonexistent", "PATH=" + os.Getenv("PATH")}
+	b.cmd.Stdout, b.cmd.Stderr = &b.out, &b.out
+	if err := b.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { b.end <- b.cmd.Wait() }()
+	t.Cleanup(func() { b.stop(t, syscall.SIGKILL) })
+	return b
+}
+
+// stop sends a signal, waits, and returns the exit code, -1 if a signal ended it.
+func (b *background) stop(t *testing.T, s syscall.Signal) int {
+	t.Helper()
+	if b.cmd.ProcessState != nil {
+		return b.cmd.ProcessState.ExitCode()
+	}
+	_ = b.cmd.Process.Signal(s)
+	select {
+	case <-b.end:
+	case <-time.After(15 * time.Second):
+		_ = b.cmd.Process.Kill()
+		<-b.end
+		t.Errorf("%s did not end within 15 s of %s:\n%s", strings.Join(b.cmd.Args, " "), s, b.out.String())
+	}
+	return b.cmd.ProcessState.ExitCode()
+}
+
+// says waits until the program has said something.
+func (b *background) says(t *testing.T, text string) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(b.out.String(), text); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s did not say %q within 20 s, but\n%s", strings.Join(b.cmd.Args, " "), text, b.out.String())
+		}
+	}
+}
+
+// write writes a file into a new directory and returns its path.
+func write(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
