@@ -181,7 +181,7 @@ func (m *totals) Observe(o *exchange.Observation, tables []*bucket.Table) {
 		v[0] = 1
 	case exchange.Outcome:
 		v[2] = 1
-		if x.HasResponse {
+		if x.Status != 0 { // HTTP/0.9 answers without one, and counts as Responses does
 			v[1] = 1
 		}
 		switch x.Unmatched() {
