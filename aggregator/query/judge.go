@@ -119,7 +119,7 @@ func (s *Service) ListAlerts(_ context.Context, r *httpctlv1.ListAlertsRequest) 
 }
 
 func (s *Service) alerts(rng span) *httpctlv1.ListAlertsResponse {
-	out := &httpctlv1.ListAlertsResponse{}
+	out := &httpctlv1.ListAlertsResponse{TimeUnixNs: s.Now().UnixNano()}
 	closed, total := int64(0), int64(0)
 	for _, a := range newestFirst(s.Judge.Alerts(rng.from, rng.to)) {
 		p := &httpctlv1.Alert{

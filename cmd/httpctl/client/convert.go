@@ -123,7 +123,8 @@ func top(a *pb.GetTopResponse) view.Top {
 }
 
 func alerts(a *pb.ListAlertsResponse) view.Alerts {
-	out := view.Alerts{MaxDuration: time.Duration(a.GetMaxDurationNs()), AverageDuration: time.Duration(a.GetAverageDurationNs())}
+	out := view.Alerts{MaxDuration: time.Duration(a.GetMaxDurationNs()), AverageDuration: time.Duration(a.GetAverageDurationNs()),
+		Time: moment(a.GetTimeUnixNs())}
 	for _, e := range a.GetAlerts() {
 		v := view.Alert{Scope: e.GetScope(), State: state(e.GetState()), Start: moment(e.GetStartUnixNs()), End: moment(e.GetEndUnixNs()),
 			Baseline: e.GetBaseline(), ThresholdPercent: e.GetThresholdPercent(), JoinedHosts: e.GetJoinedHosts()}

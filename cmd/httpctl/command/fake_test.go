@@ -96,7 +96,7 @@ func (f *fake) ListAlerts(_ context.Context, q *pb.ListAlertsRequest) (*pb.ListA
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.alerts = q
-	return &pb.ListAlertsResponse{MaxDurationNs: int64(4 * time.Minute), AverageDurationNs: int64(4 * time.Minute), Alerts: []*pb.Alert{
+	return &pb.ListAlertsResponse{TimeUnixNs: ns(0), MaxDurationNs: int64(4 * time.Minute), AverageDurationNs: int64(4 * time.Minute), Alerts: []*pb.Alert{
 		{Scope: "fleet", State: pb.AlertState_ALERT_STATE_ALERT, StartUnixNs: ns(-3*time.Minute) + 5, Baseline: 100, ThresholdPercent: 10,
 			Entries: []*pb.AlertEntry{{TimeUnixNs: ns(-3*time.Minute) + 5, Hits: 111}, {TimeUnixNs: ns(-time.Minute) + 5, Hits: 150, Incomplete: true, LateHits: 3}}},
 		{Scope: "fleet", State: pb.AlertState_ALERT_STATE_DISMISSED, StartUnixNs: ns(-time.Hour), EndUnixNs: ns(-56 * time.Minute), Baseline: 100, ThresholdPercent: 10,

@@ -139,7 +139,7 @@ func alertsObject(a *Alerts) object {
 			{"state", string(e.State)},
 			{"start", machine(e.Start)},
 			{"end", machine(e.End)},
-			{"duration_seconds", e.Duration().Seconds()},
+			{"duration_seconds", e.Duration(a.Time).Seconds()},
 			{"baseline", e.Baseline},
 			{"threshold_percent", e.ThresholdPercent},
 			{"entries", entries(e.Entries)},

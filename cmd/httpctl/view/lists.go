@@ -282,7 +282,7 @@ func AlertsGrid(a *Alerts, s Style) *Grid {
 		e := &a.Alerts[i]
 		_, tone := stateWord(e.State, s)
 		g.Rows = append(g.Rows, Row{Tone: tone, Cells: []any{
-			string(e.State), e.Scope, moment(e.Start), moment(e.End), e.Duration(), e.Baseline, e.ThresholdPercent,
+			string(e.State), e.Scope, moment(e.Start), moment(e.End), e.Duration(a.Time), e.Baseline, e.ThresholdPercent,
 			e.Entries, e.JoinedHosts,
 		}})
 	}

@@ -153,6 +153,8 @@ type Top struct {
 type Alerts struct {
 	Alerts                       []Alert // newest first
 	MaxDuration, AverageDuration time.Duration
+	// Time is when the answer was made: an open episode lasts until then.
+	Time time.Time
 }
 
 // Alert is one episode. End is zero while it is open.
@@ -174,11 +176,11 @@ type AlertEntry struct {
 	LateHits   int64
 }
 
-// Duration is the length of the episode; of an open one, up to its newest entry.
-func (a *Alert) Duration() time.Duration {
+// Duration is the length of the episode; of an open one, up to now.
+func (a *Alert) Duration(now time.Time) time.Duration {
 	end := a.End
-	if end.IsZero() && len(a.Entries) > 0 {
-		end = a.Entries[len(a.Entries)-1].Time
+	if end.IsZero() {
+		end = now
 	}
 	return max(end.Sub(a.Start), 0)
 }

@@ -61,7 +61,7 @@ func sample(state State) *Dashboard {
 			{Name: "web-3\x1b[31m", ID: "0c", Health: Gone, CoveredThrough: at(-time.Hour)},
 		},
 		RateHistory: []uint64{1000, 1100, 900, 1200, 0, 1500, 2000, 1234},
-		Alerts: Alerts{MaxDuration: 10 * time.Minute, AverageDuration: 7 * time.Minute, Alerts: []Alert{
+		Alerts: Alerts{Time: at(0), MaxDuration: 10 * time.Minute, AverageDuration: 7 * time.Minute, Alerts: []Alert{
 			{Scope: "fleet", State: Dismissed, Start: at(-3 * time.Hour), End: at(-3*time.Hour + 4*time.Minute), Baseline: 12000, ThresholdPercent: 10,
 				Entries: []AlertEntry{{Time: at(-3 * time.Hour), Hits: 13900}, {Time: at(-3*time.Hour + 2*time.Minute), Hits: 14001, LateHits: 5}}},
 			{Scope: "fleet", State: Dismissed, Start: at(-26 * time.Hour), End: at(-26*time.Hour + 10*time.Minute), Baseline: 12000, ThresholdPercent: 10,

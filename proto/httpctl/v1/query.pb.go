@@ -1511,8 +1511,10 @@ type ListAlertsResponse struct {
 	// Over closed episodes of the range; 0 when there is none.
 	MaxDurationNs     int64 `protobuf:"varint,2,opt,name=max_duration_ns,json=maxDurationNs,proto3" json:"max_duration_ns,omitempty"`
 	AverageDurationNs int64 `protobuf:"varint,3,opt,name=average_duration_ns,json=averageDurationNs,proto3" json:"average_duration_ns,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// When the answer was made: what an open episode lasts until.
+	TimeUnixNs    int64 `protobuf:"varint,4,opt,name=time_unix_ns,json=timeUnixNs,proto3" json:"time_unix_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListAlertsResponse) Reset() {
@@ -1562,6 +1564,13 @@ func (x *ListAlertsResponse) GetMaxDurationNs() int64 {
 func (x *ListAlertsResponse) GetAverageDurationNs() int64 {
 	if x != nil {
 		return x.AverageDurationNs
+	}
+	return 0
+}
+
+func (x *ListAlertsResponse) GetTimeUnixNs() int64 {
+	if x != nil {
+		return x.TimeUnixNs
 	}
 	return 0
 }
@@ -2373,11 +2382,13 @@ const file_httpctl_v1_query_proto_rawDesc = "" +
 	"\frate_history\x18\x05 \x03(\x04R\vrateHistory\x12\x14\n" +
 	"\x05notes\x18\x06 \x03(\tR\x05notes\"<\n" +
 	"\x11ListAlertsRequest\x12'\n" +
-	"\x05range\x18\x01 \x01(\v2\x11.httpctl.v1.RangeR\x05range\"\x97\x01\n" +
+	"\x05range\x18\x01 \x01(\v2\x11.httpctl.v1.RangeR\x05range\"\xb9\x01\n" +
 	"\x12ListAlertsResponse\x12)\n" +
 	"\x06alerts\x18\x01 \x03(\v2\x11.httpctl.v1.AlertR\x06alerts\x12&\n" +
 	"\x0fmax_duration_ns\x18\x02 \x01(\x03R\rmaxDurationNs\x12.\n" +
-	"\x13average_duration_ns\x18\x03 \x01(\x03R\x11averageDurationNs\"\xad\x02\n" +
+	"\x13average_duration_ns\x18\x03 \x01(\x03R\x11averageDurationNs\x12 \n" +
+	"\ftime_unix_ns\x18\x04 \x01(\x03R\n" +
+	"timeUnixNs\"\xad\x02\n" +
 	"\x05Alert\x12\x14\n" +
 	"\x05scope\x18\x01 \x01(\tR\x05scope\x12,\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x16.httpctl.v1.AlertStateR\x05state\x12\"\n" +
