@@ -64,6 +64,9 @@ type conn struct {
 	parsers [2]http1.Parser
 	turns   [2]turn
 	last    [2]int64 // time of the newest bytes of each direction
+	// finished directions have no more bytes (stream's contract, held here too,
+	// as a parser that has finished can begin a message that nobody ends).
+	finished [2]bool
 
 	// req is the direction that carries requests; sided says that it is known,
 	// which is as soon as one message was recognised.
@@ -159,6 +162,9 @@ func (p *Pairer) Data(sc *stream.Conn, ch *stream.Chunk) bool {
 		return false
 	}
 	d := ch.Dir
+	if c.finished[d] {
+		return true
+	}
 	at := http1.At{Time: ch.Time, Packet: ch.Packet}
 	own, other := &c.turns[d], &c.turns[1-d]
 	if ch.Data == nil {
@@ -379,9 +385,10 @@ func (p *Pairer) settle(c *conn) {
 // Finished implements stream.Handler.
 func (p *Pairer) Finished(sc *stream.Conn, d stream.Direction, time int64) {
 	c, ok := sc.User.(*conn)
-	if !ok || c.off {
+	if !ok || c.off || c.finished[d] {
 		return
 	}
+	c.finished[d] = true
 	ev := c.parsers[d].Finish()
 	if ev == http1.Head {
 		p.on(c, d, ev, http1.At{Time: c.last[d]})
