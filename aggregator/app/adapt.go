@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -120,4 +121,10 @@ func (l live) Provisional() []query.Provisional {
 		out = append(out, query.Provisional{Bucket: p.Bucket, Received: p.Received})
 	}
 	return out
+}
+
+// TellsAlert reports whether a log message tells what the history of alerts
+// holds too, for programs that show that history beside their messages.
+func TellsAlert(r slog.Record) bool {
+	return r.Message == judge.MessageRaised || r.Message == judge.MessageDismissed
 }

@@ -30,6 +30,12 @@ const (
 	recentWindows = 4
 )
 
+// Messages of the log that say what the rule decided.
+const (
+	MessageRaised    = "alert raised"
+	MessageDismissed = "alert dismissed"
+)
+
 // Judge drives the rule of the fleet. Its methods are safe for concurrent use.
 type Judge struct {
 	cfg   config.Settings

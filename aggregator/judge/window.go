@@ -256,7 +256,7 @@ func (j *Judge) verdict(ctx context.Context, f *fleet, t *tally) error {
 		}
 	})
 	if state.Status != before && (state.Status == alert.Alert || state.Status == alert.Dismissed) {
-		j.log.Warn("alert "+map[bool]string{true: "raised", false: "dismissed"}[state.Status == alert.Alert],
+		j.log.Warn(map[bool]string{true: MessageRaised, false: MessageDismissed}[state.Status == alert.Alert],
 			"scope", j.scope, "requests", w.Count, "baseline", w.Baseline, "threshold_percent", w.Threshold,
 			"window_end", time.Unix(0, w.To).UTC(), "incomplete", w.Incomplete())
 	}

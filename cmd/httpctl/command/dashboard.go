@@ -51,7 +51,7 @@ picture stays, with since when and why, until it is back.` + readingLong,
 	}
 	r.addConnection(cmd)
 	r.addOutput(cmd)
-	r.addRange(cmd)
+	r.addRange(cmd, "an hour; of alerts all that is kept")
 	r.addFilters(cmd)
 	cmd.Flags().BoolVar(&once, "once", false, "print one dashboard and exit")
 	return cmd

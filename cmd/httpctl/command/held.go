@@ -2,8 +2,12 @@ package command
 
 import (
 	"bytes"
+	"context"
 	"io"
+	"log/slog"
 	"sync"
+
+	aggregator "github.com/httpctl/httpctl/aggregator/app"
 )
 
 // maxHeld bounds the messages that wait for the terminal.
@@ -40,4 +44,22 @@ func (h *held) writeTo(w io.Writer) {
 	}
 	_, _ = w.Write(h.text)
 	h.text, h.lost = nil, false
+}
+
+// withoutAlerts leaves out what the dashboard's list of alerts has shown.
+type withoutAlerts struct{ slog.Handler }
+
+func (h withoutAlerts) Handle(ctx context.Context, r slog.Record) error {
+	if aggregator.TellsAlert(r) {
+		return nil
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+func (h withoutAlerts) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return withoutAlerts{h.Handler.WithAttrs(attrs)}
+}
+
+func (h withoutAlerts) WithGroup(name string) slog.Handler {
+	return withoutAlerts{h.Handler.WithGroup(name)}
 }

@@ -38,7 +38,7 @@ that were dismissed.`,
 	}
 	r.addConnection(cmd)
 	r.addOutput(cmd)
-	r.addRange(cmd)
+	r.addRange(cmd, "all that is kept")
 	r.addFilters(cmd, []string{}...)
 	return cmd
 }
@@ -116,7 +116,7 @@ and the filters that each has.`),
 	}
 	r.addConnection(cmd)
 	r.addOutput(cmd)
-	r.addRange(cmd)
+	r.addRange(cmd, "an hour before its end")
 	r.addFilters(cmd)
 	cmd.Flags().Uint32VarP(&limit, "limit", "n", 0, "`N` rows at most (default: the aggregator's max_top_hits)")
 	return cmd
@@ -189,7 +189,7 @@ their agents could not see over the range.`,
 	}
 	r.addConnection(cmd)
 	r.addOutput(cmd)
-	r.addRange(cmd)
+	r.addRange(cmd, "an hour before its end")
 	r.addFilters(cmd, "host")
 	return cmd
 }

@@ -52,8 +52,9 @@ func (r *reading) addOutput(cmd *cobra.Command) {
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(view.Formats, cobra.ShellCompDirectiveNoFileComp))
 }
 
-func (r *reading) addRange(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&r.since, "since", "", "begin of the range: how long ago (90m, 24h, 2d) or RFC 3339 `TIME` (default: all that is kept)")
+// addRange adds the range; begin says in words where it begins without --since.
+func (r *reading) addRange(cmd *cobra.Command, begin string) {
+	cmd.Flags().StringVar(&r.since, "since", "", "begin of the range: how long ago (90m, 24h, 2d) or RFC 3339 `TIME` (default: "+begin+")")
 	cmd.Flags().StringVar(&r.until, "until", "", "end of the range, likewise a `TIME` (default: now)")
 }
 

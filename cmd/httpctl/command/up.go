@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"strings"
 	"time"
@@ -103,7 +104,7 @@ Capturing needs root, or the capability CAP_NET_RAW.`,
 // up runs the aggregator, then the agent, then the dashboard, until ctx is
 // done or one of them fails.
 func (w *world) up(ctx context.Context, f *config.File, agentConfig agent.Config, aggregatorConfig aggregator.Config, replay string, live Live) (err error) {
-	// On a terminal the dashboard has the screen, so only errors are told, at the end.
+	// On a terminal the dashboard has the screen, so what somebody must know is told at the end.
 	messages := &held{}
 	logTo := w.err
 	if live.Terminal {
@@ -113,6 +114,9 @@ func (w *world) up(ctx context.Context, f *config.File, agentConfig agent.Config
 		}
 	}
 	log := telemetry.NewLogger(f.Log, logTo)
+	if live.Terminal {
+		log = slog.New(withoutAlerts{log.Handler()})
+	}
 	var stack lifecycle.Stack
 	defer func() {
 		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), upStopWait)

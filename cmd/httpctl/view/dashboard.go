@@ -24,7 +24,7 @@ func stateWord(st State, s Style) (string, Tone) {
 	return "? " + strings.ToUpper(Clean(string(st))), Warn
 }
 
-// twoColumns is the width from which lists stand side by side: two of 54
+// twoColumns is the width from which lists stand side by side: two of 53
 // columns, in which a section, hits, share and last seen fit, and a gutter.
 const (
 	twoColumns = 110
@@ -124,7 +124,7 @@ func frame(d *Dashboard, s Style, wide bool) []string {
 		}
 	}
 	if len(rest) > 0 {
-		lines = append(lines, s.line(Faint, "More in a taller terminal: "+strings.Join(rest, ", ")))
+		lines = append(lines, s.line(Faint, "In a taller terminal: "+strings.Join(rest, ", ")))
 	}
 	return lines
 }

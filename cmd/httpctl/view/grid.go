@@ -90,7 +90,7 @@ func (s Style) human(k Kind, cell any) string {
 		if k == Span {
 			return span(v)
 		}
-		return latency(v)
+		return s.latency(v)
 	case time.Time:
 		return s.clock(v)
 	case bool:

@@ -72,7 +72,7 @@ func alertSummary(a *Alerts) string {
 			return fmt.Sprintf("Dismissed alerts lasted %s at most, %s on average.", span(a.MaxDuration), span(a.AverageDuration))
 		}
 	}
-	return "None of them was dismissed yet."
+	return "None was dismissed yet."
 }
 
 // WriteHosts writes the hosts.
@@ -184,9 +184,9 @@ func TopGrid(t *Top) *Grid {
 			g.Columns = append(g.Columns, Column{Name: m.Name + "_count", Head: "MEASURED", Kind: Number, Wide: true})
 			continue
 		case seen:
-			c.Kind, c.Drop = Moment, 8
+			c.Kind, c.Drop = Moment, 7
 		case m.Unit == "By":
-			c.Kind = Bytes
+			c.Kind, c.Drop = Bytes, 8
 			if m.Name != "bytes" && !strings.HasSuffix(m.Name, "_bytes") {
 				c.Name = m.Name + "_bytes"
 			}
@@ -200,7 +200,7 @@ func TopGrid(t *Top) *Grid {
 		if i == 0 {
 			g.Columns = append(g.Columns,
 				Column{Name: "error", Head: "ERROR", Kind: c.Kind, Drop: 9, Wide: !bounded},
-				Column{Name: "share", Head: "SHARE", Kind: Share, Drop: 7})
+				Column{Name: "share", Head: "SHARE", Kind: Share, Drop: 6})
 		}
 	}
 	for i, r := range t.Rows {

@@ -74,14 +74,14 @@ func byteSize(n int64) string {
 }
 
 // latency writes a short duration with three significant digits.
-func latency(d time.Duration) string {
+func (s Style) latency(d time.Duration) string {
 	switch {
 	case d < 0:
-		return "-" + latency(-d)
+		return "-" + s.latency(-d)
 	case d < time.Microsecond:
 		return strconv.FormatInt(int64(d), 10) + "ns"
 	case d < time.Millisecond:
-		return significant(float64(d)/1e3) + "µs"
+		return significant(float64(d)/1e3) + s.pick("µs", "us")
 	case d < time.Second:
 		return significant(float64(d)/1e6) + "ms"
 	case d < time.Minute:
