@@ -31,6 +31,10 @@ import (
 // databaseName is the store's file in the data directory.
 const databaseName = "httpctl.db"
 
+// graceWait is how long readers' questions that are under way may take when the aggregator stops. A
+// peer that reads no answers must not use up the time that the judge and the store need to stop.
+const graceWait = 5 * time.Second
+
 // App is a running aggregator.
 type App struct {
 	log      *slog.Logger
@@ -160,19 +164,19 @@ func (a *App) listen(ctx context.Context, cfg Config, queries *query.Service) er
 		if err != nil {
 			return err
 		}
-		server := grpc.NewServer(append(a.ingest.ServerOptions(), grpc.Creds(creds), grpc.MaxConcurrentStreams(256))...)
+		server := grpc.NewServer(append(a.ingest.ServerOptions(), grpc.Creds(creds), grpc.ConnectionTimeout(handshakeWait), grpc.MaxConcurrentStreams(256))...)
 		a.ingest.Register(server)
 		httpctlv1.RegisterQueryServiceServer(server, queries)
 		a.servers.Go("serve "+address, func(ctx context.Context) error {
 			stop := context.AfterFunc(ctx, server.Stop)
 			defer stop()
-			return server.Serve(l)
+			return server.Serve(newDoor(l))
 		})
 		a.teardown.Push("server "+address, func(ctx context.Context) error {
 			// Agents' streams never end by themselves; readers' questions do, soon.
 			err := a.ingest.Stop(ctx)
-			force := context.AfterFunc(ctx, server.Stop)
-			defer force()
+			force := time.AfterFunc(graceWait, server.Stop)
+			defer force.Stop()
 			server.GracefulStop()
 			return err
 		})

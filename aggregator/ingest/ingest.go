@@ -49,6 +49,8 @@ type Service struct {
 	queue   chan *delivery
 	budget  *budget
 	changed chan struct{} // settings or watchers have changed
+	// What refusals were logged: of streams and of buckets.
+	rejections, refusals limiter
 
 	mu       sync.Mutex
 	group    *lifecycle.Group // nil before Start

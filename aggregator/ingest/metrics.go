@@ -35,7 +35,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	for _, result := range []string{"stored", "duplicate", "expired", "refused", "retry"} {
 		m.buckets.WithLabelValues(result) // shown from the start, as 0
 	}
-	for _, reason := range []string{"hello", "full", "identity", "replaced", "protocol"} {
+	for _, reason := range []string{"hello", "full", "identity", "replaced", "protocol", "too_large"} {
 		m.rejected.WithLabelValues(reason)
 	}
 	if r != nil {

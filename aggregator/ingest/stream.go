@@ -32,8 +32,7 @@ type agent struct {
 	provisionalAt time.Time
 }
 
-// stream is one agent's stream. A receiver reads and checks; the handler's own goroutine
-// sends, which alone may.
+// stream is one agent's stream. A receiver reads and checks; a sender sends, which alone may.
 type stream struct {
 	cancel context.CancelCauseFunc
 	// slots holds a token for each final bucket that was read and not yet answered.
@@ -98,20 +97,35 @@ func (s *Service) Deliver(g serverStream) error {
 	ctx, cancel := context.WithCancelCause(g.Context())
 	defer cancel(nil)
 	st := &stream{cancel: cancel, slots: make(chan struct{}, unackedPerStream), wake: make(chan struct{}, 1)}
-	// The receiver ends when this handler returns, since that ends g.
+	// Both end when this handler returns, since that ends g: also a Send to an agent that does not
+	// read, which nothing else would.
 	group.Go("ingest: receive", func(context.Context) error {
 		cancel(s.receive(ctx, st, g))
 		return nil
 	})
+	group.Go("ingest: send", func(context.Context) error {
+		if err := st.send(ctx, g); err != nil {
+			cancel(err)
+		}
+		return nil
+	})
+	select {
+	case <-group.Context().Done():
+		return status.Error(codes.Unavailable, "the aggregator is stopping")
+	case <-ctx.Done():
+		if err := context.Cause(ctx); !errors.Is(err, io.EOF) {
+			return err
+		}
+		return nil // the agent said that it is done, and everything was answered
+	}
+}
+
+// send sends what there is for the agent until ctx ends.
+func (st *stream) send(ctx context.Context, g serverStream) error {
 	for {
 		select {
-		case <-group.Context().Done():
-			return status.Error(codes.Unavailable, "the aggregator is stopping")
 		case <-ctx.Done():
-			if err := context.Cause(ctx); !errors.Is(err, io.EOF) {
-				return err
-			}
-			return nil // the agent said that it is done, and everything was answered
+			return nil
 		case <-st.wake:
 		}
 		out, answered := st.take()
@@ -130,19 +144,17 @@ func (s *Service) Deliver(g serverStream) error {
 // the agent closed it and has all its answers.
 func (s *Service) receive(ctx context.Context, st *stream, g serverStream) error {
 	timer := time.AfterFunc(helloWait, func() {
-		s.metrics.rejected.WithLabelValues("hello").Inc()
-		st.cancel(status.Errorf(codes.DeadlineExceeded, "no hello within %s", helloWait))
+		st.cancel(s.reject(g.Context(), "hello", codes.DeadlineExceeded, "no hello within %s", helloWait))
 	})
 	defer timer.Stop()
 	first, err := g.Recv()
 	if err != nil {
-		return err
+		return s.unread(g.Context(), err)
 	}
 	timer.Stop()
 	hello := first.GetHello()
 	if hello == nil {
-		s.metrics.rejected.WithLabelValues("protocol").Inc()
-		return status.Error(codes.FailedPrecondition, "the first message must be hello")
+		return s.reject(g.Context(), "protocol", codes.FailedPrecondition, "the first message must be hello")
 	}
 	a, err := s.admit(g.Context(), st, hello)
 	if err != nil {
@@ -162,14 +174,13 @@ func (s *Service) receive(ctx context.Context, st *stream, g serverStream) error
 			return io.EOF
 		}
 		if err != nil {
-			return err
+			return s.unread(g.Context(), err)
 		}
 		switch m := m.GetMessage().(type) {
 		case *httpctlv1.DeliverRequest_Bucket:
 			err = s.take(ctx, a, st, m.Bucket)
 		case *httpctlv1.DeliverRequest_Hello:
-			s.metrics.rejected.WithLabelValues("protocol").Inc()
-			err = status.Error(codes.FailedPrecondition, "hello may only come first")
+			err = s.reject(g.Context(), "protocol", codes.FailedPrecondition, "hello may only come first")
 		default: // of a newer agent: what this one must know comes in hello and bucket
 		}
 		if err != nil {
@@ -178,11 +189,40 @@ func (s *Service) receive(ctx context.Context, st *stream, g serverStream) error
 	}
 }
 
+// reject counts and logs that a stream is ended, and returns the error that ends it.
+func (s *Service) reject(ctx context.Context, reason string, code codes.Code, format string, args ...any) error {
+	s.metrics.rejected.WithLabelValues(reason).Inc()
+	err := status.Errorf(code, format, args...)
+	if quiet, ok := s.rejections.pass(time.Now()); ok {
+		s.log.Warn("the stream of an agent is ended", "peer", peerOf(ctx), "reason", security.CleanText(status.Convert(err).Message()), "others_since_last_logged", quiet)
+	}
+	return err
+}
+
+// unread tells what gRPC could not read from a stream that merely ended.
+func (s *Service) unread(ctx context.Context, err error) error {
+	switch message := status.Convert(err).Message(); status.Code(err) {
+	case codes.ResourceExhausted:
+		// Agents know this one by its text.
+		return s.reject(ctx, "too_large", codes.ResourceExhausted, "%s", message)
+	case codes.Internal, codes.Unimplemented:
+		return s.reject(ctx, "protocol", status.Code(err), "%s", message)
+	}
+	return err
+}
+
+// peerOf is the address that a stream comes from.
+func peerOf(ctx context.Context) string {
+	if p, ok := peer.FromContext(ctx); ok {
+		return p.Addr.String()
+	}
+	return ""
+}
+
 // admit checks who an agent is and makes st the stream of its host.
 func (s *Service) admit(ctx context.Context, st *stream, hello *httpctlv1.Hello) (*agent, error) {
 	reject := func(reason string, code codes.Code, format string, args ...any) (*agent, error) {
-		s.metrics.rejected.WithLabelValues(reason).Inc()
-		return nil, status.Errorf(code, format, args...)
+		return nil, s.reject(ctx, reason, code, format, args...)
 	}
 	var info Agent
 	if len(hello.GetHostId()) != len(info.Host) || len(hello.GetIncarnation()) != len(info.Incarnation) {
@@ -197,9 +237,8 @@ func (s *Service) admit(ctx context.Context, st *stream, hello *httpctlv1.Hello)
 	if len(info.Name) > maxName || len(info.Version) > maxName || !utf8.ValidString(info.Name) || !utf8.ValidString(info.Version) {
 		return reject("hello", codes.InvalidArgument, "host_name and version must be UTF-8 of at most %d bytes", maxName)
 	}
-	info.Backlog = hello.GetBacklog()
+	info.Backlog, info.Peer = hello.GetBacklog(), peerOf(ctx)
 	if p, ok := peer.FromContext(ctx); ok {
-		info.Peer = p.Addr.String()
 		if t, ok := p.AuthInfo.(credentials.TLSInfo); ok && len(t.State.PeerCertificates) > 0 {
 			info.Identity = security.PeerIdentity(t.State.PeerCertificates[0])
 		}
@@ -285,6 +324,7 @@ func (s *Service) take(ctx context.Context, a *agent, st *stream, m *httpctlv1.B
 	if bad == nil && b.Final && a.stream == st && a.Backlog > 0 {
 		a.Backlog--
 	}
+	name, from := a.Name, a.Peer
 	s.mu.Unlock()
 	if bad == nil && !b.Final {
 		s.keepProvisional(a, st, b, len(data))
@@ -297,6 +337,10 @@ func (s *Service) take(ctx context.Context, a *agent, st *stream, m *httpctlv1.B
 	}
 	if bad != nil {
 		s.metrics.buckets.WithLabelValues("refused").Inc()
+		if quiet, ok := s.refusals.pass(time.Now()); ok {
+			s.log.Warn("a bucket is refused; its agent declares the interval unobserved", "host", a.Host, "name", security.CleanText(name),
+				"peer", from, "reason", security.CleanText(bad.Error()), "others_since_last_logged", quiet)
+		}
 		st.answer(&httpctlv1.BucketResult{Sequence: m.GetSequence(), Status: httpctlv1.BucketStatus_BUCKET_STATUS_REFUSED, Reason: bad.Error()})
 		return nil
 	}
@@ -330,10 +374,15 @@ func decode(data []byte, host bucket.ID) (*bucket.Bucket, error) {
 		return nil, fmt.Errorf("its width %s does not divide one minute", h.Width)
 	case h.Start <= 0 || h.Start%int64(h.Width) != 0:
 		return nil, fmt.Errorf("its start %d is no multiple of its width %s", h.Start, h.Width)
-	case h.Final && len(h.HostName) > maxName:
-		return nil, fmt.Errorf("its host name has %d bytes, more than %d", len(h.HostName), maxName)
+	case max(h.Start, h.ClosedThrough, h.ObservedFrom) > maxTime:
+		return nil, fmt.Errorf("it speaks of a time after %s", time.Unix(0, maxTime).UTC().Format(time.DateOnly))
+	case len(h.HostName) > maxName || !utf8.ValidString(h.HostName):
+		return nil, fmt.Errorf("its host name is no UTF-8 of at most %d bytes", maxName)
 	}
 	for _, u := range h.Unobserved {
+		if u.To > maxTime {
+			return nil, errors.New("it declares a span that never ends")
+		}
 		if u.From >= u.To {
 			return nil, fmt.Errorf("it declares an empty span [%d, %d)", u.From, u.To)
 		}
