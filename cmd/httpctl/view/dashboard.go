@@ -124,7 +124,12 @@ func frame(d *Dashboard, s Style, wide bool) []string {
 		}
 	}
 	if len(rest) > 0 {
-		lines = append(lines, s.line(Faint, "In a taller terminal: "+strings.Join(rest, ", ")))
+		names := strings.Join(rest, ", ")
+		text := "In a taller terminal: " + names
+		if s.Width > 0 && width(text) > s.Width {
+			text = "Not shown: " + names
+		}
+		lines = append(lines, s.line(Faint, text))
 	}
 	return lines
 }
@@ -296,7 +301,7 @@ func topPanel(t *Top) *panel {
 	g := TopGrid(t)
 	g.Other = nil
 	if len(t.Keys) > 0 && t.Title != "" { // the title heads the key, which saves a line
-		g.Columns[1].Head = strings.ToUpper(Clean(t.Title))
+		g.Columns[1].Head, g.Columns[1].Short = strings.ToUpper(Clean(t.Title)), g.Columns[1].Head
 	}
 	p := &panel{name: Clean(t.Name), grid: g, empty: "nothing yet", rows: len(g.Rows)}
 	if t.DamagedIntervals > 0 {

@@ -38,9 +38,10 @@ const (
 type Column struct {
 	// Name is the key in JSON and the heading in CSV; it is stable.
 	Name string
-	// Head is the heading in tables.
-	Head string
-	Kind Kind
+	// Head is the heading in tables, and Short, if there is one, stands for it
+	// where Head would be cut.
+	Head, Short string
+	Kind        Kind
 	// Wide columns are not in the form table.
 	Wide bool
 	// Drop orders the columns that go first when the terminal is too narrow:
@@ -390,6 +391,9 @@ func (g *Grid) fit(s Style, cols []int, heads []string, texts [][]string, natura
 		for _, j := range cols {
 			if !g.Columns[j].flexible() {
 				continue
+			}
+			if short := g.Columns[j].Short; short != "" && width(heads[j]) > limits[j] {
+				heads[j] = short
 			}
 			heads[j] = cut(heads[j], limits[j], s.ellipsis())
 			for i := range texts {

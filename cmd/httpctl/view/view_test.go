@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -118,6 +119,28 @@ func sample(state State) *Dashboard {
 	d.Tops[1].Floor = 17
 	d.Tops[1].Other = &TopRow{Values: []Value{n(77), ago(time.Hour)}}
 	return d
+}
+
+// TestNoHeadingIsCut: where a title has no room, the name of the key stands for it.
+func TestNoHeadingIsCut(t *testing.T) {
+	d := sample(Alerting)
+	d.Tops[5].Title = "Response times by server"
+	d.Tops[5].Rows[0].Values[0].Number = 123_456_789
+	strong := regexp.MustCompile("\x1b\\[1m[^\x1b]*")
+	short := 0
+	for width := 80; width <= 240; width++ {
+		for _, head := range strong.FindAllString(strings.Join(Frame(d, Style{Width: width, Height: 60, Color: true}, ""), "\n"), -1) {
+			if strings.Contains(head, "…") {
+				t.Errorf("at %d columns a heading is cut: %q", width, head)
+			}
+			if strings.HasPrefix(head, "\x1b[1mSERVER") {
+				short++
+			}
+		}
+	}
+	if short == 0 {
+		t.Error("the title fits everywhere: this test shows nothing")
+	}
 }
 
 func TestFrame(t *testing.T) {
