@@ -228,7 +228,7 @@ func sameForms(t *testing.T, args []string, inJSON string, run func(...string) s
 	for _, form := range []string{"wide", "table"} {
 		for i, line := range strings.Split(strings.TrimSpace(in(form)), "\n") {
 			if i != 0 && !strings.HasPrefix(line, "─") && line != "Nothing was seen." { // the title, the rule, a note
-				tables[form] = append(tables[form], columnsApart.Split(line, -1))
+				tables[form] = append(tables[form], columnsApart.Split(strings.TrimSpace(line), -1))
 			}
 		}
 		if len(tables[form]) != len(records) {
