@@ -52,7 +52,7 @@ func newDimension(name string, schema bucket.Schema, view bucket.View) (d dimens
 }
 
 func (d *dimension) message() *httpctlv1.Dimension {
-	out := &httpctlv1.Dimension{Name: d.name, Title: cmp.Or(d.view.Title, d.name), Keys: d.view.By, Filters: d.filters()}
+	out := &httpctlv1.Dimension{Name: sendable(d.name), Title: sendable(cmp.Or(d.view.Title, d.name)), Keys: sendables(d.view.By), Filters: sendables(d.filters())}
 	kinds := [...]httpctlv1.ColumnKind{
 		bucket.Sum:     httpctlv1.ColumnKind_COLUMN_KIND_SUM,
 		bucket.Max:     httpctlv1.ColumnKind_COLUMN_KIND_MAX,
@@ -60,7 +60,7 @@ func (d *dimension) message() *httpctlv1.Dimension {
 	}
 	for _, i := range append([]int{d.hits}, d.show...) {
 		m := d.schema.Measures[i]
-		out.Columns = append(out.Columns, &httpctlv1.Column{Name: m.Name, Unit: m.Unit, Kind: kinds[min(m.Kind, bucket.Latency)]})
+		out.Columns = append(out.Columns, &httpctlv1.Column{Name: sendable(m.Name), Unit: sendable(m.Unit), Kind: kinds[min(m.Kind, bucket.Latency)]})
 	}
 	// What a list counts is its hits, whatever the table calls it; unless it
 	// ranks by something else and shows its hits beside that.

@@ -124,7 +124,7 @@ func (s *Service) alerts(rng span) *httpctlv1.ListAlertsResponse {
 	for _, a := range newestFirst(s.Judge.Alerts(rng.from, rng.to)) {
 		p := &httpctlv1.Alert{
 			Scope: a.Scope, State: httpctlv1.AlertState_ALERT_STATE_ALERT, StartUnixNs: a.Start, EndUnixNs: a.End,
-			Baseline: a.Baseline, ThresholdPercent: a.ThresholdPercent, JoinedHosts: a.Joined,
+			Baseline: a.Baseline, ThresholdPercent: a.ThresholdPercent, JoinedHosts: sendables(a.Joined),
 		}
 		if a.End != 0 {
 			p.State = httpctlv1.AlertState_ALERT_STATE_DISMISSED
@@ -153,7 +153,7 @@ func (s *Service) GetBaseline(context.Context, *httpctlv1.GetBaselineRequest) (*
 		LearnedUntilUnixNs: b.Until,
 		LearnedRequests:    b.Requests,
 		CoveredSeconds:     b.CoveredSeconds,
-		LearnedHosts:       b.Hosts,
+		LearnedHosts:       sendables(b.Hosts),
 		Restarts:           b.Restarts,
 	}, nil
 }
@@ -183,7 +183,7 @@ func (s *Service) alertStatus(live bool) *httpctlv1.AlertStatus {
 		Scope: st.Scope, State: states[min(st.State, Dismissed)], SinceUnixNs: st.Since, ThresholdPercent: st.ThresholdPercent,
 		WindowStartUnixNs: st.WindowStart, WindowEndUnixNs: st.WindowEnd, WindowRequests: uint64(max(st.WindowRequests, 0)),
 		LearningStartUnixNs: st.LearningStart, LearningEndUnixNs: st.LearningEnd, EstimatedBaseline: st.Estimate,
-		JoinedHosts: st.Joined,
+		JoinedHosts: sendables(st.Joined),
 	}
 	if st.State != Learning {
 		out.Baseline, out.ThresholdRequests = &st.Baseline, &st.Limit

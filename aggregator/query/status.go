@@ -168,7 +168,7 @@ func (s *Service) status(ctx context.Context, f *fleet, rng span, sel *selection
 		RangeSinceUnixNs: rng.from, RangeUntilUnixNs: rng.until,
 	}
 	if s.Warnings != nil {
-		out.Warnings = s.Warnings()
+		out.Warnings = sendables(s.Warnings())
 	}
 	if f.damaged > 0 {
 		out.Warnings = append(out.Warnings, fmt.Sprintf("stored data of %d intervals of the range failed its checksum and is left out", f.damaged))
@@ -342,7 +342,7 @@ func (f *fleet) messages(rng span) []*httpctlv1.Host {
 	for i := range f.hosts {
 		h := &f.hosts[i]
 		p := &httpctlv1.Host{
-			Id: h.ID.String(), Name: h.Name, Health: healths[min(h.health, Gone)],
+			Id: h.ID.String(), Name: sendable(h.Name), Health: healths[min(h.health, Gone)],
 			CoveredThroughUnixNs: h.CoveredThrough, FirstSeenUnixNs: h.FirstStart, Open: h.LastOpen,
 			Requests: h.requests,
 			Counters: counts(&h.counters, length(h.lost), func(exchange.Counter) bool { return true }),
@@ -351,7 +351,7 @@ func (f *fleet) messages(rng span) []*httpctlv1.Host {
 			p.Rate = float64(h.requests) / d.Seconds()
 		}
 		if h.agent != nil {
-			p.Connected, p.Version, p.Backlog = true, h.agent.Version, h.agent.Backlog
+			p.Connected, p.Version, p.Backlog = true, sendable(h.agent.Version), h.agent.Backlog
 		}
 		out = append(out, p)
 	}

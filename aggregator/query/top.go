@@ -141,7 +141,7 @@ func fill(out *httpctlv1.GetTopResponse, sum *bucket.Table, d *dimension, limit 
 	}
 	for _, r := range ranked {
 		shown[r] = true
-		row := &httpctlv1.TopRow{Keys: r.Keys, Cells: d.cells(r), Error: r.Err}
+		row := &httpctlv1.TopRow{Keys: sendables(r.Keys), Cells: d.cells(r), Error: r.Err}
 		if hits != 0 {
 			row.Error = hidden
 		}

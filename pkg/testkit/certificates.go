@@ -21,6 +21,17 @@ import (
 // client and server, for the name itself and the address given with it.
 func Certificates(t testing.TB, names map[string]netip.Addr) (dir string) {
 	t.Helper()
+	return certificates(t, names, time.Now().Add(time.Hour))
+}
+
+// ExpiredCertificates is Certificates whose key pairs have expired; the authority has not.
+func ExpiredCertificates(t testing.TB, names map[string]netip.Addr) (dir string) {
+	t.Helper()
+	return certificates(t, names, time.Now().Add(-time.Minute))
+}
+
+func certificates(t testing.TB, names map[string]netip.Addr, until time.Time) (dir string) {
+	t.Helper()
 	dir = t.TempDir()
 	must := func(err error) {
 		t.Helper()
@@ -49,7 +60,7 @@ func Certificates(t testing.TB, names map[string]netip.Addr) (dir string) {
 		must(err)
 		leaf := &x509.Certificate{
 			SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
-			NotBefore: ca.NotBefore, NotAfter: ca.NotAfter, KeyUsage: x509.KeyUsageDigitalSignature,
+			NotBefore: ca.NotBefore, NotAfter: until, KeyUsage: x509.KeyUsageDigitalSignature,
 			ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
 		}
 		if addr.IsValid() {
