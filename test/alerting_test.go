@@ -189,6 +189,28 @@ func TestAlerting(t *testing.T) {
 	if a.Scope != "fleet" || a.State != "dismissed" || a.Baseline != *normal.Baseline || a.ThresholdPercent != 30 {
 		t.Errorf("the episode is %+v, want a dismissed one of the fleet", a)
 	}
+	for _, r := range []struct {
+		since, until time.Time // zero: the flag is left out
+		want         int
+	}{
+		{time.Time{}, a.Start.Add(-time.Millisecond), 0},
+		{time.Time{}, a.Start.Add(time.Second), 1},
+		{a.Start.Add(time.Second), a.Start.Add(2 * time.Second), 1},
+		{a.End.Add(-time.Millisecond), time.Time{}, 1},
+		{a.End.Add(time.Millisecond), time.Time{}, 0},
+		{a.Start.Add(-time.Minute), a.Start.Add(-time.Second), 0},
+	} {
+		args := []string{"alerts", "-o", "csv", "--aggregator", c.address()}
+		for flag, at := range map[string]time.Time{"--since": r.since, "--until": r.until} {
+			if !at.IsZero() {
+				args = append(args, flag, at.Format(time.RFC3339Nano))
+			}
+		}
+		out, err := exec.Command(filepath.Join(bin, "httpctl"), args...).Output()
+		if got := bytes.Count(out, []byte("\n")) - 1; err != nil || got != r.want {
+			t.Errorf("%v: %d alerts, %v; want %d, as it lasted from %v to %v", args, got, err, r.want, a.Start, a.End)
+		}
+	}
 	if alerts, err := c.client.Alerts(t.Context(), client.Question{}); err != nil || !slices.Equal(alerts.Alerts[0].JoinedHosts, []string{"web-2"}) {
 		t.Errorf("joined hosts of %+v, %v, want web-2", alerts, err)
 	}

@@ -13,10 +13,11 @@ type Config struct {
 	// MaxFlows is how many connections are tracked at once, half-open and
 	// just-closed ones included. Above it the least recently heard gives way: first
 	// closed ones, then half-open, then those of no interest, then the others
-	// (counter evicted_flows). Default 131072: 18 MiB for the table and
-	// 16 MiB for connections that carry bytes, at which a host with 100,000 clients is not
-	// cut. Raising it costs 140 bytes a connection, 270 with bytes, and what
-	// the readers of the bytes keep for each.
+	// (counter evicted_flows). Default 131072, at which a host with 100,000 clients is not cut:
+	// 16 MiB if all are half-open, 100 MiB if all carry HTTP. A connection costs about 130 bytes
+	// half-open, about 800 with bytes, of which more than half are what pairing keeps of it, and
+	// about 450 more, and its strings, for each request that waits for its response (from a heap
+	// profile of test/attack_test.go: 175 MiB live, at the defaults and with the table full).
 	MaxFlows int `yaml:"max_flows"`
 	// MaxBuffer is how many bytes are held in all while missing ones are waited
 	// for (counter evicted_bytes when it cuts a wait short). Default 32MiB: one
