@@ -3,16 +3,20 @@ package test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"google.golang.org/grpc"
 
 	"github.com/httpctl/httpctl/cmd/httpctl/client"
 	"github.com/httpctl/httpctl/pkg/bucket"
@@ -211,5 +215,78 @@ func TestAgentsWithoutTrust(t *testing.T) {
 	defer cancel()
 	if hosts, err := c.Hosts(ctx, client.Question{}); err != nil || len(hosts) != 0 {
 		t.Errorf("hosts %v, %v, want none", hosts, err)
+	}
+}
+
+// older is an aggregator that is older than its agents: it refuses the first final bucket, as of a format that it
+// does not read, and takes what follows.
+type older struct {
+	httpctlv1.UnimplementedIngestServiceServer
+	mu       sync.Mutex
+	refused  *bucket.Header
+	declared []bucket.Span
+}
+
+func (o *older) Deliver(g grpc.BidiStreamingServer[httpctlv1.DeliverRequest, httpctlv1.DeliverResponse]) error {
+	for {
+		m, err := g.Recv()
+		if err != nil {
+			return err
+		}
+		answer := &httpctlv1.DeliverResponse{Message: &httpctlv1.DeliverResponse_Welcome{Welcome: &httpctlv1.Welcome{
+			Settings: &httpctlv1.Settings{IntervalWidthNs: int64(time.Second)}, Version: "v0.0.1"}}}
+		if b := m.GetBucket(); b != nil {
+			h, err := bucket.DecodeHeader(b.Data)
+			if err != nil {
+				return err
+			}
+			r := &httpctlv1.BucketResult{Sequence: b.Sequence, Status: httpctlv1.BucketStatus_BUCKET_STATUS_STORED}
+			o.mu.Lock()
+			if o.refused == nil {
+				o.refused = h
+				r.Status, r.Reason = httpctlv1.BucketStatus_BUCKET_STATUS_REFUSED, bucket.ErrVersion.Error()
+			}
+			o.declared = append(o.declared, h.Unobserved...)
+			o.mu.Unlock()
+			answer.Message = &httpctlv1.DeliverResponse_Ack{Ack: &httpctlv1.Ack{Results: []*httpctlv1.BucketResult{r}}}
+		}
+		if err := g.Send(answer); err != nil {
+			return err
+		}
+	}
+}
+
+// TestNewerFormatIsDeclared: an agent whose bucket is refused as of a newer format declares that interval.
+func TestNewerFormatIsDeclared(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, server := &older{}, grpc.NewServer()
+	httpctlv1.RegisterIngestServiceServer(server, o)
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = server.Serve(l) })
+	t.Cleanup(func() { server.Stop(); wg.Wait() })
+	cfg := agentConfig(l.Addr().String(), stateDir(t), "web-1")
+	for i := range uint64(2) { // the second incarnation tells what became of the first
+		file, _ := traffic(t, i, 2*time.Second, 20)
+		w := startWatcher(t, quick(), cfg, file)
+		eventually(t, "the agent delivers", func() error {
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			switch {
+			case o.refused == nil:
+				return errors.New("no bucket yet")
+			case i == 0:
+				return nil
+			}
+			for _, s := range o.declared {
+				if s.From <= o.refused.Start && s.To >= o.refused.End() {
+					return nil
+				}
+			}
+			return fmt.Errorf("[%d, %d) was refused, and declared is only %v", o.refused.Start, o.refused.End(), o.declared)
+		})
+		w.stop()
 	}
 }

@@ -3,6 +3,7 @@ package app
 import (
 	"os"
 	"path/filepath"
+	"unicode/utf8"
 
 	"github.com/httpctl/httpctl/agent/capture"
 	"github.com/httpctl/httpctl/agent/decode"
@@ -70,7 +71,7 @@ func (c *Config) Validate() error {
 	var check config.Check
 	check.In("", c.Config.Validate())
 	check.That(c.State != "", "state", c.State, "a directory (there is no home directory to choose one in)")
-	check.That(c.HostName != "" && len(c.HostName) <= 255, "host_name", c.HostName, "1 to 255 bytes")
+	check.That(c.HostName != "" && len(c.HostName) <= 255 && utf8.ValidString(c.HostName), "host_name", c.HostName, "1 to 255 bytes of UTF-8")
 	if _, err := newLocalAddresses(c.LocalNetworks); err != nil {
 		check.In("local_networks", err)
 	}

@@ -236,6 +236,32 @@ func TestTooLarge(t *testing.T) {
 	}
 }
 
+// TestSkewAndHostileNames: any version may say hello, and what agents call themselves is cleaned in the log.
+func TestSkewAndHostileNames(t *testing.T) {
+	s, c := serve(t, DefaultConfig(), storeAll)
+	var log journal
+	log.listen(s)
+	h := hello(hostA, inc1)
+	h.Version, h.HostName = "v99.0.0-rc1+\u202e", "web\x1b]0;owned\a\u202e"
+	evil := greet(t, c, h)
+	if m, err := evil.Recv(); err != nil || m.GetWelcome() == nil {
+		t.Fatalf("the answer to another version is %v, %v, want a welcome", m, err)
+	}
+	send(t, evil, 1, []byte("garbage"))
+	answers(t, evil, 1)
+	h.Incarnation = inc2[:]
+	if m, err := greet(t, c, h).Recv(); err != nil || m.GetWelcome() == nil { // a second of that id: logged
+		t.Fatalf("the answer is %v, %v, want a welcome", m, err)
+	}
+	text := log.String()
+	if strings.Count(text, `name=web\x1b]0;owned\x07\u202e `) != 2 {
+		t.Errorf("the log does not name the agent twice, or not cleaned: %q", text)
+	}
+	if a := s.Agents(); len(a) != 1 || a[0].Name != h.HostName || a[0].Version != h.Version {
+		t.Errorf("Agents() = %+v, want the names as they were said", a)
+	}
+}
+
 // silent is a stream of a peer that says nothing until the stream ends.
 type silent struct {
 	grpc.ServerStream
