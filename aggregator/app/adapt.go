@@ -123,8 +123,12 @@ func (l live) Provisional() []query.Provisional {
 	return out
 }
 
-// TellsAlert reports whether a log message tells what the history of alerts
-// holds too, for programs that show that history beside their messages.
-func TellsAlert(r slog.Record) bool {
-	return r.Message == judge.MessageRaised || r.Message == judge.MessageDismissed
+// TellsHistory reports whether a log message tells what readers are shown too:
+// alerts, and time in which nobody watched.
+func TellsHistory(r slog.Record) bool {
+	switch r.Message {
+	case judge.MessageRaised, judge.MessageDismissed, judge.MessageUnobserved:
+		return true
+	}
+	return false
 }

@@ -30,10 +30,11 @@ const (
 	recentWindows = 4
 )
 
-// Messages of the log that say what the rule decided.
+// Messages of the log that say what became of a window.
 const (
-	MessageRaised    = "alert raised"
-	MessageDismissed = "alert dismissed"
+	MessageRaised     = "alert raised"
+	MessageDismissed  = "alert dismissed"
+	MessageUnobserved = "no host was observed, nothing to judge"
 )
 
 // Judge drives the rule of the fleet. Its methods are safe for concurrent use.

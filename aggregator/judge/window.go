@@ -222,7 +222,7 @@ func (j *Judge) skip(ctx context.Context, to int64) error {
 	}
 	j.state = state
 	j.count(func(s *Stats) { s.Gaps++ })
-	j.log.Warn("no host was observed, nothing to judge", "from", time.Unix(0, from).UTC(), "to", time.Unix(0, to).UTC())
+	j.log.Warn(MessageUnobserved, "from", time.Unix(0, from).UTC(), "to", time.Unix(0, to).UTC())
 	return nil
 }
 

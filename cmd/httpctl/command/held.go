@@ -46,20 +46,20 @@ func (h *held) writeTo(w io.Writer) {
 	h.text, h.lost = nil, false
 }
 
-// withoutAlerts leaves out what the dashboard's list of alerts has shown.
-type withoutAlerts struct{ slog.Handler }
+// withoutHistory leaves out what the dashboard has shown.
+type withoutHistory struct{ slog.Handler }
 
-func (h withoutAlerts) Handle(ctx context.Context, r slog.Record) error {
-	if aggregator.TellsAlert(r) {
+func (h withoutHistory) Handle(ctx context.Context, r slog.Record) error {
+	if aggregator.TellsHistory(r) {
 		return nil
 	}
 	return h.Handler.Handle(ctx, r)
 }
 
-func (h withoutAlerts) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return withoutAlerts{h.Handler.WithAttrs(attrs)}
+func (h withoutHistory) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return withoutHistory{h.Handler.WithAttrs(attrs)}
 }
 
-func (h withoutAlerts) WithGroup(name string) slog.Handler {
-	return withoutAlerts{h.Handler.WithGroup(name)}
+func (h withoutHistory) WithGroup(name string) slog.Handler {
+	return withoutHistory{h.Handler.WithGroup(name)}
 }

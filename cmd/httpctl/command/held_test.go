@@ -7,19 +7,20 @@ import (
 	"testing"
 )
 
-// TestHeldMessages: alerts are history, which the dashboard has shown; what
-// else was logged while it had the terminal is told at the end, the last of it.
+// TestHeldMessages: alerts are history, which the dashboard has shown, and so are
+// pauses; what else was logged while it had the terminal is told at the end, the last of it.
 func TestHeldMessages(t *testing.T) {
 	messages := &held{}
-	log := slog.New(withoutAlerts{slog.NewTextHandler(messages, nil)})
+	log := slog.New(withoutHistory{slog.NewTextHandler(messages, nil)})
 	for _, log := range []*slog.Logger{log, log.With("room", "judge"), log.WithGroup("judge")} {
 		log.Warn("alert raised", "requests", 437)
 		log.Warn("alert dismissed", "requests", 12)
+		log.Warn("no host was observed, nothing to judge", "from", "then")
 		log.Warn("the aggregator is away", "since", "now")
 	}
 	var out bytes.Buffer
 	messages.writeTo(&out)
-	if got := out.String(); strings.Contains(got, "alert") || strings.Count(got, "the aggregator is away") != 3 {
+	if got := out.String(); strings.Contains(got, "alert") || strings.Contains(got, "judge\"") || strings.Count(got, "the aggregator is away") != 3 {
 		t.Errorf("at the end it tells:\n%s", got)
 	}
 

@@ -115,7 +115,7 @@ func (w *world) up(ctx context.Context, f *config.File, agentConfig agent.Config
 	}
 	log := telemetry.NewLogger(f.Log, logTo)
 	if live.Terminal {
-		log = slog.New(withoutAlerts{log.Handler()})
+		log = slog.New(withoutHistory{log.Handler()})
 	}
 	var stack lifecycle.Stack
 	defer func() {
