@@ -72,7 +72,7 @@ measures and last seen. Without a dimension, the lists that there are are named,
 and the filters that each has.`),
 		Example: `  httpctl top
   httpctl top section --since 1h
-  httpctl top domain --status 5xx --host web-1,web-2
+  httpctl top routes --status 5xx --host web-1,web-2
   httpctl top user_agent -n 100 -o csv`,
 		Args: arguments(0, 1, "one dimension at most"),
 		RunE: func(cmd *cobra.Command, args []string) error {

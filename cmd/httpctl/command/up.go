@@ -34,7 +34,8 @@ func newUpCommand(w *world) *cobra.Command {
 		Short: "Watch this host: agent, aggregator and dashboard in one process",
 		Long: `Watch this host: capture, learn, alert and show, in one process. What is
 counted is kept in the data directory, so that baseline and alerts outlive a
-restart. Other httpctl commands find it by its socket there.
+restart. Other httpctl commands find it by its socket there. On a terminal q
+ends it, and everywhere Ctrl-C.
 
 Capturing needs root, or the capability CAP_NET_RAW.`,
 		Example: `  sudo httpctl up -i eth0
