@@ -13,6 +13,8 @@ import (
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/sys/unix"
+
+	"github.com/httpctl/httpctl/pkg/boltfile"
 )
 
 const (
@@ -82,10 +84,8 @@ func (s *Spool) verify() error {
 	var disk usage
 	last := s.seq
 	err := s.db.View(func(tx *bbolt.Tx) error {
-		if fi, err := s.file.Stat(); err != nil {
+		if err := s.lookOver(); err != nil {
 			return err
-		} else if fi.Size() < tx.Size() {
-			return fmt.Errorf("%w: the file has %d bytes of %d", ErrCorrupt, fi.Size(), tx.Size())
 		}
 		var first error
 		for err := range tx.Check() { // to its end: it is a goroutine
@@ -127,6 +127,22 @@ func (s *Spool) verify() error {
 	})
 	if err == nil {
 		s.disk, s.seq = disk, last
+	}
+	return err
+}
+
+// lookOver looks over all pages before the library follows them.
+func (s *Spool) lookOver() error {
+	fi, err := s.file.Stat()
+	if err != nil {
+		return err
+	}
+	pages, err := boltfile.Read(s.file, fi.Size())
+	if err == nil {
+		err = pages.All()
+	}
+	if errors.Is(err, boltfile.ErrDamaged) {
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	return err
 }

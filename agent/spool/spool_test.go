@@ -391,6 +391,16 @@ func TestCorruptFileIsRefused(t *testing.T) {
 		"no spool":   func(_ *testing.T, b []byte) []byte { return []byte(strings.Repeat("not a spool\n", 3000)) },
 		"truncated":  func(_ *testing.T, b []byte) []byte { return b[:len(b)/8] },
 		"both metas": func(_ *testing.T, b []byte) []byte { clear(b[:2*os.Getpagesize()]); return b },
+		"branches that name themselves": func(_ *testing.T, b []byte) []byte {
+			// Without a look first, the library's own check runs out of stack, which ends the process.
+			size := os.Getpagesize()
+			for page := 2; (page+1)*size <= len(b); page++ {
+				if p := b[page*size:]; binary.NativeEndian.Uint16(p[8:]) == 1 && binary.NativeEndian.Uint64(p) == uint64(page) {
+					binary.NativeEndian.PutUint64(p[16+8:], uint64(page))
+				}
+			}
+			return b
+		},
 		"pages": func(_ *testing.T, b []byte) []byte {
 			for i := 2 * os.Getpagesize(); i < len(b); i++ {
 				b[i] ^= 0x55

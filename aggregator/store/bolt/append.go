@@ -117,8 +117,15 @@ func (a *appender) interval(start int64) (*openInterval, error) {
 	iv := &openInterval{key: startKey(start)}
 	intervals := a.tx.Bucket(bucketIntervals)
 	value := a.tx.Bucket(bucketManifests).Get(iv.key)
-	iv.blobs = intervals.Bucket(iv.key)
 	var err error
+	if iv.blobs, err = a.s.blobs(a.tx, iv.key); errors.Is(err, store.ErrCorrupt) {
+		// The manifest stays, so that queries go on reporting what was lost.
+		a.s.checksumErrors.Add(1)
+		err = setAside(a.tx, iv.key)
+	}
+	if err != nil {
+		return nil, err
+	}
 	if value != nil {
 		if iv.m, err = parseManifest(iv.key, value); err != nil {
 			a.s.checksumErrors.Add(1)
@@ -131,6 +138,7 @@ func (a *appender) interval(start int64) (*openInterval, error) {
 		if iv.blobs, err = intervals.CreateBucket(iv.key); err != nil {
 			return nil, err
 		}
+		a.s.looked.Store(start, true)
 	}
 	a.intervals[start] = iv
 	return iv, nil
@@ -198,8 +206,8 @@ func (s *DB) hostRecord(tx *bbolt.Tx, key, value []byte) (*store.HostRecord, err
 	var headers []*bucket.Header
 	intervals := tx.Bucket(bucketIntervals).Cursor()
 	for start, _ := intervals.First(); start != nil; start, _ = intervals.Next() {
-		blobs := intervals.Bucket().Bucket(start)
-		if blobs == nil {
+		blobs, err := s.blobs(tx, start)
+		if err != nil || blobs == nil {
 			continue
 		}
 		c := blobs.Cursor()
@@ -226,7 +234,10 @@ func (s *DB) hostRecord(tx *bbolt.Tx, key, value []byte) (*store.HostRecord, err
 // there is fine.
 func (s *DB) verifyInterval(tx *bbolt.Tx, start int64) error {
 	key := startKey(start)
-	blobs := tx.Bucket(bucketIntervals).Bucket(key)
+	blobs, err := s.blobs(tx, key)
+	if err != nil {
+		return fmt.Errorf("interval %d: %w", start, err)
+	}
 	value := tx.Bucket(bucketManifests).Get(key)
 	if blobs == nil && value == nil {
 		return nil
@@ -274,14 +285,21 @@ func (s *DB) Purge(ctx context.Context, t int64) (int, error) {
 		err := s.update(ctx, func(tx *bbolt.Tx) (bool, error) {
 			doomed := s.purgeable(tx, t, perTx)
 			for _, key := range doomed {
-				if tx.Bucket(bucketIntervals).Bucket(key) != nil {
-					if err := tx.Bucket(bucketIntervals).DeleteBucket(key); err != nil {
-						return false, err
-					}
+				blobs, err := s.blobs(tx, key)
+				switch {
+				case errors.Is(err, store.ErrCorrupt): // its pages cannot be told, so they are not freed
+					s.checksumErrors.Add(1)
+					err = setAside(tx, key)
+				case err == nil && blobs != nil:
+					err = tx.Bucket(bucketIntervals).DeleteBucket(key)
+				}
+				if err != nil {
+					return false, err
 				}
 				if err := tx.Bucket(bucketManifests).Delete(key); err != nil {
 					return false, err
 				}
+				s.looked.Delete(int64(binary.BigEndian.Uint64(key)))
 			}
 			n = len(doomed)
 			if n == perTx {
@@ -298,6 +316,31 @@ func (s *DB) Purge(ctx context.Context, t int64) (int, error) {
 			return total, nil
 		}
 	}
+}
+
+// blobs opens an interval, nil if it is not there, and looks over its pages, unless
+// it was looked over or made since the file was opened.
+func (s *DB) blobs(tx *bbolt.Tx, key []byte) (*bbolt.Bucket, error) {
+	b := tx.Bucket(bucketIntervals).Bucket(key)
+	start := int64(binary.BigEndian.Uint64(key))
+	if _, ok := s.looked.Load(start); b == nil || ok {
+		return b, nil
+	}
+	if err := s.pages.At(tx.Size()).Tree(uint64(b.Root())); err != nil {
+		return nil, corrupt(err)
+	}
+	s.looked.Store(start, true)
+	return b, nil
+}
+
+// setAside takes an interval whose pages are damaged out of the way. The pages
+// stay in the file, out of use: whose they are cannot be told.
+func setAside(tx *bbolt.Tx, key []byte) error {
+	aside, err := tx.CreateBucketIfNotExists(bucketAside)
+	if err != nil {
+		return err
+	}
+	return tx.Bucket(bucketIntervals).MoveBucket(key, aside)
 }
 
 // purgeable returns the keys of up to limit intervals that ended at or before t.

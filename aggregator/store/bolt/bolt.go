@@ -3,7 +3,8 @@
 //
 // bbolt is safe against power failure and checks only its two meta pages, so
 // every value here carries a CRC32C over its key and itself, and every interval
-// a manifest kept apart from it; reads verify both. Reads run on a snapshot and
+// a manifest kept apart from it; reads verify both, and look over pages before
+// bbolt follows them. Reads run on a snapshot and
 // hold up no append.
 package bolt
 
@@ -27,6 +28,7 @@ import (
 	berrors "go.etcd.io/bbolt/errors"
 
 	"github.com/httpctl/httpctl/aggregator/store"
+	"github.com/httpctl/httpctl/pkg/boltfile"
 )
 
 // Options adjust Open. The zero value is the default.
@@ -50,12 +52,17 @@ type DB struct {
 
 	// writing serialises writers, before mu is taken.
 	writing sync.Mutex
-	// mu guards db: readers and the writer hold it shared for the length of a
+	// mu guards db and pages: readers and the writer hold it shared for the length of a
 	// transaction, and whoever reopens the file exclusively.
 	mu     sync.RWMutex
 	db     *bbolt.DB // nil when closed, or when reopening failed
+	pages  *boltfile.File
 	closed bool
 	broken error // why db is nil
+
+	// looked holds the intervals whose pages were looked over, or made, since the
+	// file was opened (start -> true), until they are purged.
+	looked sync.Map
 
 	// unproven is set once a commit has failed and until one succeeds: what is
 	// in the file may then be in memory only, so nothing is called a duplicate
@@ -135,16 +142,15 @@ func Open(path string, opts Options) (*DB, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	db, err := s.open()
-	if err != nil {
+	var err error
+	if s.db, s.pages, err = s.open(); err != nil {
 		return nil, err
 	}
-	s.db = db
 	return s, nil
 }
 
 // open opens and checks the file.
-func (s *DB) open() (*bbolt.DB, error) {
+func (s *DB) open() (*bbolt.DB, *boltfile.File, error) {
 	fail := func(err error) error {
 		e := &Error{Op: "open store", Path: s.path, Err: err}
 		switch {
@@ -161,10 +167,11 @@ func (s *DB) open() (*bbolt.DB, error) {
 		return e
 	}
 	if err := preflight(s.path); err != nil {
-		return nil, fail(err)
+		return nil, nil, fail(err)
 	}
 	var file *os.File
 	var db *bbolt.DB
+	var pages *boltfile.File
 	err := guard(func() (err error) {
 		db, err = bbolt.Open(s.path, 0o600, &bbolt.Options{
 			Timeout:         s.opts.LockTimeout,
@@ -183,14 +190,17 @@ func (s *DB) open() (*bbolt.DB, error) {
 		if file != nil {
 			_ = file.Close() // bbolt leaves it open when it panics
 		}
-		return nil, fail(s.explain(err))
+		return nil, nil, fail(s.explain(err))
 	}
 	db.AllocSize = s.opts.allocSize
-	if err := guard(func() error { return s.check(db) }); err != nil {
-		_ = guard(db.Close)
-		return nil, fail(err)
+	if pages, err = s.lookOver(file); err == nil {
+		err = guard(func() error { return s.check(db) })
 	}
-	return db, nil
+	if err != nil {
+		_ = guard(db.Close)
+		return nil, nil, fail(err)
+	}
+	return db, pages, nil
 }
 
 // explain turns an error of bbolt.Open into one of ours.
@@ -207,8 +217,8 @@ func (s *DB) explain(err error) error {
 	return err
 }
 
-// check verifies the format marker, or writes it into a new file, and looks
-// through a bounded part of the rest: it meets damaged pages by panicking.
+// check verifies the format marker, or writes it into a new file, and that
+// all top-level buckets are there.
 func (s *DB) check(db *bbolt.DB) error {
 	fresh, empty := false, false
 	err := db.View(func(tx *bbolt.Tx) error {
@@ -222,19 +232,8 @@ func (s *DB) check(db *bbolt.DB) error {
 			return err
 		}
 		for _, name := range [][]byte{bucketIntervals, bucketManifests, bucketHosts, bucketState} {
-			b := tx.Bucket(name)
-			if b == nil {
+			if tx.Bucket(name) == nil {
 				return fmt.Errorf("it has no %q: %w", name, store.ErrCorrupt)
-			}
-			const most = 1000
-			c, n := b.Cursor(), 0
-			for k, v := c.Last(); k != nil && n < most; k, v = c.Prev() {
-				n++
-				if v == nil && n <= 64 {
-					if nested := b.Bucket(k); nested != nil {
-						nested.Cursor().First()
-					}
-				}
 			}
 		}
 		return nil
@@ -381,12 +380,14 @@ func (s *DB) reopen(intervals []int64) error {
 	}
 	s.unproven = true
 	s.sums.changeAll()
+	s.looked.Clear()
 	s.reopened.Add(1)
 	// After a failed fsync the kernel may call pages clean that never reached
 	// the disk. What it serves from now on must come from there.
 	dropCache(s.path)
-	db, err := s.open()
+	db, pages, err := s.open()
 	if err == nil {
+		s.pages = pages
 		err = guard(func() error {
 			return db.View(func(tx *bbolt.Tx) error {
 				for _, start := range intervals {

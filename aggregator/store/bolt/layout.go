@@ -18,6 +18,7 @@ var (
 	bucketManifests = []byte("manifests")
 	bucketHosts     = []byte("hosts")
 	bucketState     = []byte("state")
+	bucketAside     = []byte("damaged") // intervals whose pages are damaged, made when there is one
 
 	keyFormat  = []byte("format")
 	keyCreated = []byte("created") // when the store was made, nanoseconds

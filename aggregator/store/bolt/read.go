@@ -124,7 +124,10 @@ func (s *DB) readInterval(tx *bbolt.Tx, key []byte, start int64, plan *store.Pla
 	if err != nil {
 		damage()
 	}
-	blobs := tx.Bucket(bucketIntervals).Bucket(key)
+	blobs, unsound := s.blobs(tx, key)
+	if unsound != nil && !errors.Is(unsound, store.ErrCorrupt) {
+		return unsound
+	}
 	if blobs == nil {
 		damage()
 		return nil
@@ -230,9 +233,9 @@ func (s *DB) Schemas(ctx context.Context, from, to int64) ([]bucket.Schema, erro
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			blobs := intervals.Bucket(key)
-			if blobs == nil {
-				continue
+			blobs, err := s.blobs(tx, key)
+			if err != nil || blobs == nil {
+				continue // Query reports it
 			}
 			cursor := blobs.Cursor()
 			for k, v := cursor.First(); k != nil && read < store.MaxSchemaBuckets; k, v = cursor.Next() {
