@@ -207,6 +207,9 @@ func init() { // the rows call what refers to them
 		"agent.http.max_pipelined": reads(func() []testkit.Frame {
 			return simple(strings.Repeat("GET /a HTTP/1.1\r\nHost: example.org\r\n\r\n", 3))
 		}, func(_ *config.Settings, c *agent.Config) { c.HTTP.MaxPipelined = 1 }, counter(exchange.PipelineOverflows), 0, 2),
+		"agent.http.max_waiting": reads(func() []testkit.Frame {
+			return simple(strings.Repeat("GET /a HTTP/1.1\r\nHost: example.org\r\n\r\n", 4))
+		}, func(_ *config.Settings, c *agent.Config) { c.HTTP.MaxWaiting = 1 }, counter(exchange.PipelineOverflows), 0, 2),
 		"agent.http.sniff_bytes": reads(func() []testkit.Frame {
 			return late(8, strings.Repeat("junk junk junk\r\n", 64))
 		}, func(_ *config.Settings, c *agent.Config) { c.HTTP.SniffBytes = config.KiB }, counter(exchange.Responses), 1, 0),

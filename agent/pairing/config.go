@@ -17,6 +17,12 @@ type Config struct {
 	// comes. Default 128: no common client sends more than 100 ahead. Each costs about
 	// 500 bytes and its strings while it waits.
 	MaxPipelined int `yaml:"max_pipelined"`
+	// MaxWaiting bounds the requests that wait behind another one of their connection, of all
+	// connections together. One beyond it is treated like one beyond MaxPipelined; the first that waits
+	// on a connection always has its place, so nobody who pipelines crowds out those who do not.
+	// Default 65536: 512 connections that use all of max_pipelined, 32 MiB and their strings. Where
+	// only requests are captured, all keep-alive connections fill up to it.
+	MaxWaiting int `yaml:"max_waiting"`
 	// SniffBytes is how much of a direction is looked through for the first message, on a
 	// connection whose opening was seen, before the connection is counted as of an unknown
 	// protocol and left alone. On one that was joined in the middle, where a long body may come
@@ -37,6 +43,7 @@ func DefaultConfig() Config {
 	return Config{
 		Config:       http1.DefaultConfig(),
 		MaxPipelined: 128,
+		MaxWaiting:   65536,
 		SniffBytes:   64 * config.KiB,
 		SniffStarts:  16,
 		MaxStrLength: config.DefaultSettings().MaxStrLength,
@@ -48,6 +55,9 @@ func (c Config) Validate() error {
 	errs := []error{c.Config.Validate()}
 	if c.MaxPipelined < 1 || c.MaxPipelined > 1<<16 {
 		errs = append(errs, fmt.Errorf("max_pipelined: %d is outside 1 to 65536", c.MaxPipelined))
+	}
+	if c.MaxWaiting < 1 || c.MaxWaiting > 1<<26 {
+		errs = append(errs, fmt.Errorf("max_waiting: %d is outside 1 to 67108864", c.MaxWaiting))
 	}
 	if c.SniffBytes < 1*config.KiB || c.SniffBytes > 64*config.MiB {
 		errs = append(errs, fmt.Errorf("sniff_bytes: %d is outside 1KiB to 64MiB", c.SniffBytes))

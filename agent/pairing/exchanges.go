@@ -41,7 +41,7 @@ func (p *Pairer) request(c *conn, d stream.Direction, at http1.At) {
 	c.sent++
 	p.count[exchange.Requests]++
 	p.observe(exchange.RequestSeen, e, at.Time)
-	if c.overflow > 0 || len(c.queue) >= p.cfg.MaxPipelined {
+	if c.overflow > 0 || len(c.queue) >= p.cfg.MaxPipelined || len(c.queue) > 0 && p.ahead >= p.cfg.MaxWaiting {
 		c.overflow++
 		c.asking = nil
 		p.count[exchange.PipelineOverflows]++
@@ -49,6 +49,14 @@ func (p *Pairer) request(c *conn, d stream.Direction, at http1.At) {
 		return
 	}
 	c.queue = append(c.queue, slot{e, c.sent})
+	p.measure(c)
+}
+
+// measure brings the number of requests that wait behind others up to date.
+func (p *Pairer) measure(c *conn) {
+	n := max(len(c.queue)-1, 0)
+	p.ahead += n - c.ahead
+	c.ahead = n
 }
 
 // waiting reports whether a request that was read waits for its response.

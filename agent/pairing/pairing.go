@@ -32,6 +32,7 @@ type Pairer struct {
 	obs   exchange.Observation
 
 	open           int
+	ahead          int   // requests that wait behind another one of their connection
 	oldest, newest *pair // open exchanges, in the order in which they began
 	conns          []*conn
 	pairs          []*pair
@@ -80,6 +81,8 @@ type conn struct {
 
 	// queue holds the requests whose responses have not begun, oldest first.
 	queue []slot
+	// ahead is how many of them Pairer.ahead counts.
+	ahead int
 	// sent counts requests, and those known to be lost; seen counts exchanges.
 	sent, seen uint64
 	// overflow counts requests beyond the queue, which follow it in order.
@@ -181,6 +184,7 @@ func (p *Pairer) Data(sc *stream.Conn, ch *stream.Chunk) bool {
 		c.last[d] = ch.Time
 		p.bytes(c, d, ch.Data, at)
 	}
+	p.measure(c)
 	p.settle(c)
 	return !c.off
 }
@@ -430,6 +434,7 @@ func (p *Pairer) Closed(sc *stream.Conn, reason stream.CloseReason, time int64) 
 			p.finish(s.pair, end, time)
 		}
 	}
+	p.ahead -= c.ahead
 	if e := c.asking; e != nil {
 		p.finish(e, end, time)
 	}

@@ -296,12 +296,44 @@ func TestHalfDuplex(t *testing.T) {
 	}
 }
 
+// TestWaitingIsBounded: connections that pipeline share what they may keep, and
+// the first request of each is kept in any case.
+func TestWaitingIsBounded(t *testing.T) {
+	r := newRig(t)
+	r.p.cfg.MaxWaiting = 5
+	conns := make([]*stream.Conn, 10)
+	for i := range conns {
+		r.open(true)
+		conns[i] = r.conn
+		r.get("/1").get("/2").get("/3")
+	}
+	if got := r.p.Open(); got != 10+5 {
+		t.Errorf("%d exchanges open, want the first of each of 10 connections and 5 more", got)
+	}
+	if got := r.count[exchange.PipelineOverflows]; got != 15 {
+		t.Errorf("pipeline overflows = %d, want 15", got)
+	}
+	// Whoever is answered makes room for others.
+	r.conn = conns[0]
+	r.ok("").ok("").ok("")
+	if r.p.ahead != 3 {
+		t.Errorf("%d requests wait behind others, want 3", r.p.ahead)
+	}
+	for _, c := range conns {
+		r.p.Closed(c, stream.ByFIN, r.now)
+		r.balance()
+	}
+	if r.p.ahead != 0 || r.p.Open() != 0 {
+		t.Errorf("after the connections: %d requests wait, %d exchanges are open", r.p.ahead, r.p.Open())
+	}
+}
+
 func TestConfig(t *testing.T) {
 	if err := DefaultConfig().Validate(); err != nil {
 		t.Errorf("DefaultConfig().Validate() = %v", err)
 	}
 	err := Config{}.Validate()
-	for _, key := range []string{"max_header_bytes", "max_pipelined", "sniff_bytes", "sniff_starts", "max_str_length"} {
+	for _, key := range []string{"max_header_bytes", "max_pipelined", "max_waiting", "sniff_bytes", "sniff_starts", "max_str_length"} {
 		if err == nil || !strings.Contains(err.Error(), key) {
 			t.Errorf("Config{}.Validate() = %v, want %s named", err, key)
 		}

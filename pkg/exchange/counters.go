@@ -32,7 +32,7 @@ const (
 	Malformed         // messages whose start looked like HTTP and whose head or framing is not
 	SkippedBytes      // HTTP connection bytes passed over while out of step
 	OversizedHeads    // heads longer than max_header_bytes
-	PipelineOverflows // requests beyond max_pipelined on one connection
+	PipelineOverflows // requests beyond max_pipelined on one connection, or max_waiting on all
 	EvictedFlows      // connections given up to stay within the flow limit
 	EvictedBytes      // out-of-order bytes given up to stay within memory
 	FlowPanics        // connections lost to a fault of this program
