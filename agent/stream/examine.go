@@ -56,7 +56,7 @@ func (t *Table) examine(n uint32, e *entry, dir uint8, s *decode.Segment) {
 		// The first packet was a keep-alive, one below the next byte.
 		me.next, ahead = seq, 0
 	}
-	if ahead > window || ahead < -near {
+	if ahead > window || ahead < -near && !(length > 0 && e.resent(dir, seq)) {
 		t.strange++
 		if length > 0 {
 			if e.far++; e.far >= farLimit {

@@ -15,7 +15,18 @@ const holePackets = 256
 type conn struct {
 	opened bool
 	offset [2]uint64
+	solid  [2]uint64 // offset from which on all bytes were delivered, without gap
 	held   *held
+}
+
+// resent reports whether a segment far behind is one that was delivered and is sent
+// again: the other end has not acknowledged it, and no byte since was missing, so that
+// next is not where a forged number has put it. After a timeout with more than near
+// in flight all of it is sent again.
+func (e *entry) resent(dir uint8, seq uint32) bool {
+	me, peer := &e.side[dir], &e.side[dir^1]
+	return e.conn != nil && me.has(started) && peer.has(acked) && int32(seq-peer.ack) >= 0 &&
+		uint64(me.next-seq) <= e.conn.state.offset[dir]-e.conn.state.solid[dir]
 }
 
 // met reports whether bytes of a direction below ack were all delivered.
@@ -301,6 +312,7 @@ func (t *Table) gap(n uint32, e *entry, dir uint8, length uint32, time int64, pa
 	ch := &t.chunk
 	*ch = Chunk{Dir: e.direction(dir), Offset: c.state.offset[dir], Gap: uint64(length), Time: time, Packet: packet}
 	c.state.offset[dir] += uint64(length)
+	c.state.solid[dir] = c.state.offset[dir]
 	if !t.handler.Data(c, ch) {
 		t.ignore(n, e)
 		return false

@@ -627,6 +627,52 @@ func TestClient(t *testing.T) {
 
 // A hole that the receiver has acknowledged is waited for by packets too, one
 // that it has not only by time and bytes.
+// TestResentFlight: after a timeout with more than 1 MiB in flight the sender begins
+// again far behind, with more than a handful of segments at once.
+func TestResentFlight(t *testing.T) {
+	const size, flight = 1460, 2000
+	r := newRig(t)
+	r.rec.quiet = true
+	segment := strings.Repeat("x", size)
+	r.open()
+	r.c(ack, 1, 1, "GET")
+	for i := range flight {
+		r.s(ack, 1+i*size, 4, segment)
+	}
+	r.c(ack, 4, 1+100*size, "")
+	for i := range 3 * farLimit {
+		r.s(ack, 1+(100+i)*size, 4, segment)
+	}
+	r.c(ack, 4, 1+flight*size, "")
+	r.s(ack, 1+flight*size, 4, segment)
+	r.drained(t)
+	k := r.rec.conns[1]
+	if len(r.rec.conns) != 1 || len(k.data[1]) != (flight+1)*size || len(k.gaps[1]) != 0 || k.reason != ByDrain {
+		t.Errorf("%d connections; the first has %d bytes, gaps %v, ended by %v, want 1 with %d and none, by the end",
+			len(r.rec.conns), len(k.data[1]), k.gaps[1], k.reason, (flight+1)*size)
+	}
+	if st := r.Stats(); st.Strange != 0 || st.DuplicateBytes != 3*farLimit*size {
+		t.Errorf("%d strange, %d bytes duplicate, want 0 and %d", st.Strange, st.DuplicateBytes, 3*farLimit*size)
+	}
+}
+
+// TestForgedAhead: bytes with a forged number, for which what lies before was given up, do
+// not make the true ones look like those of a flight that is sent again.
+func TestForgedAhead(t *testing.T) {
+	r := newRig(t)
+	r.open()
+	r.c(ack, 1, 1, "GET")
+	r.s(ack, 1, 4, "abc")
+	r.c(ack, 4, 4, "")
+	r.s(ack, 5_000_000, 4, "forged")
+	r.wait(3 * time.Second)
+	r.rec.log = nil
+	for i := range farLimit {
+		r.s(ack, 4+i, 4, "d")
+	}
+	r.expect(t, "close reuse", "open", "< d")
+}
+
 func TestHolePackets(t *testing.T) {
 	for _, acknowledged := range []bool{true, false} {
 		r := newRig(t)

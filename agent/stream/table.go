@@ -46,7 +46,8 @@ type Table struct {
 const window = 1 << 30
 
 // near is how far out of place an RST or a late packet of a closed connection may be, and how
-// far behind any segment: a usual window. A random number is within by 1 in 2,048.
+// far behind any segment that is not known to be sent again (see resent): a usual window. A random
+// number is within by 1 in 2,048.
 const near = 1 << 20
 
 // linger is how long a closed connection is remembered after its last packet
