@@ -96,6 +96,7 @@ type Accumulator struct {
 	closedThrough int64
 	ordinal       uint64
 	revision      uint32
+	open          int64         // exchanges that all buckets so far leave open
 	declared      []bucket.Span // jumps, which the next bucket tells
 	// numbers is the next part number of intervals that had late events;
 	// numberFloor is one that no forgotten interval has reached.
@@ -144,13 +145,19 @@ func (a *Accumulator) reset() {
 	}
 }
 
-// Pipeline returns the i-th pipeline, which reads counters and open (exchanges
-// whose outcome is still to come) on its own goroutine; either may be nil.
-// Call it once for each, before anything is observed.
-func (a *Accumulator) Pipeline(i int, counters *exchange.Counters, open func() uint64) *Pipeline {
+// Pipeline returns the i-th pipeline, which reads counters on its own goroutine; they
+// may be nil. Call it once for each, before anything is observed.
+func (a *Accumulator) Pipeline(i int, counters *exchange.Counters) *Pipeline {
 	p := a.pipelines[i]
-	p.counters, p.open = counters, open
+	p.counters = counters
 	return p
+}
+
+// opened is how many exchanges began and did not end in what n counts. The gauge of a
+// bucket is the sum over it and all before it, so that it speaks of the same packets as
+// they do, however far each pipeline was when it was emitted.
+func opened(n *exchange.Counters) int64 {
+	return int64(n[exchange.Requests] + n[exchange.UnmatchedResponses] - n[exchange.Outcomes])
 }
 
 // SetWidth changes the width of the intervals from a time on, which must be
@@ -276,8 +283,7 @@ func keys(m map[int64]*part) []int64 {
 	return list
 }
 
-// emitLate emits the late part of an interval as its next part. Its gauge is
-// the newest.
+// emitLate emits the late part of an interval as its next part.
 func (a *Accumulator) emitLate(start int64) {
 	t := a.lateOnes[start]
 	delete(a.lateOnes, start)
@@ -294,18 +300,7 @@ func (a *Accumulator) emitLate(start int64) {
 		delete(a.numbers, oldest)
 	}
 	a.numbers[start] = number + 1
-	t.pipelines = 0
 	a.emit(t, number, a.closedThrough)
-}
-
-// openNow is the newest gauge that the pipelines have told.
-func (a *Accumulator) openNow() (n uint64) {
-	for _, p := range a.pipelines {
-		p.mu.Lock()
-		n += p.gauge
-		p.mu.Unlock()
-	}
-	return n
 }
 
 // closePassed closes every interval that all clocks have passed.
@@ -388,9 +383,8 @@ func (a *Accumulator) header(b *bucket.Bucket, t *part) {
 func (a *Accumulator) emit(t *part, number uint32, closedThrough int64) {
 	b := t.bucket()
 	a.header(b, t)
-	if t.pipelines < len(a.pipelines) {
-		b.Open = a.openNow() // some pipeline had nothing to say in this interval
-	}
+	a.open += opened(&t.counters)
+	b.Open = uint64(max(a.open, 0))
 	b.Part = number
 	b.Final = true
 	a.closedThrough = max(a.closedThrough, closedThrough)
@@ -441,7 +435,7 @@ func (a *Accumulator) Provisional(rows int) *bucket.Bucket {
 			if several {
 				sum.absorb(t)
 			} else {
-				sum.counters, sum.open, sum.panics = t.counters, t.open, t.panics
+				sum.counters, sum.panics = t.counters, t.panics
 				for _, table := range t.list {
 					sum.list = append(sum.list, table.Head(rows))
 				}
@@ -456,6 +450,7 @@ func (a *Accumulator) Provisional(rows int) *bucket.Bucket {
 		}
 	}
 	a.header(b, sum)
+	b.Open = uint64(max(a.open+opened(&sum.counters), 0))
 	a.revision++
 	b.Revision = a.revision
 	b.ClosedThrough = a.closedThrough

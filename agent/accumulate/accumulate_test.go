@@ -62,7 +62,7 @@ func newRig(t testing.TB, pipelines int, cfg Config) *rig {
 	}
 	r.Accumulator = a
 	for i := range pipelines {
-		r.p = append(r.p, a.Pipeline(i, &r.counters[i], func() uint64 { return r.open[i] }))
+		r.p = append(r.p, a.Pipeline(i, &r.counters[i]))
 	}
 	return r
 }
@@ -212,8 +212,20 @@ func TestConservation(t *testing.T) {
 			t.Fatalf("seed %d: %d requests in tables, %d counted, want %d; %d outcomes in tables, %d counted",
 				seed, requests(&sum), c[exchange.Requests], total, outcomes, c[exchange.Outcomes])
 		}
-		if open := r.out[len(r.out)-1].Open; c[exchange.Requests] != c[exchange.Outcomes]+open {
-			t.Fatalf("seed %d: %d requests != %d outcomes + %d open", seed, c[exchange.Requests], c[exchange.Outcomes], open)
+		left := uint64(0)
+		for _, open := range r.open {
+			left += open
+		}
+		if open := r.out[len(r.out)-1].Open; open != left {
+			t.Fatalf("seed %d: %d open at the end, want %d", seed, open, left)
+		}
+		// At each bucket, and not only at the end.
+		c = exchange.Counters{}
+		for _, b := range r.out {
+			c.Add(&b.Counters)
+			if c[exchange.Requests] != c[exchange.Outcomes]+b.Open {
+				t.Fatalf("seed %d, bucket %d: %d requests != %d outcomes + %d open", seed, b.Ordinal, c[exchange.Requests], c[exchange.Outcomes], b.Open)
+			}
 		}
 	}
 }

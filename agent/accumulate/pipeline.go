@@ -13,9 +13,6 @@ type part struct {
 	interval
 	*tables
 	counters exchange.Counters
-	// open is the gauge at the end, summed over the pipelines that were here.
-	open      uint64
-	pipelines int
 }
 
 // interval is [start, end).
@@ -27,7 +24,6 @@ type interval struct{ start, end int64 }
 type Pipeline struct {
 	owner    *Accumulator
 	counters *exchange.Counters
-	open     func() uint64
 	// known is what of counters is in a part already. Only the pipeline's
 	// goroutine reads counters.
 	known exchange.Counters
@@ -36,10 +32,9 @@ type Pipeline struct {
 	collector *Collector // its own tables are not used
 	current   *part      // nil until the clock has begun
 	clock     int64
-	began     int64  // the first time of the clock in this incarnation
-	synced    int64  // clock at the last sync
-	step      int64  // of the wall clock, the last one noticed; guarded by owner.mu
-	gauge     uint64 // what open said then
+	began     int64 // the first time of the clock in this incarnation
+	synced    int64 // clock at the last sync
+	step      int64 // of the wall clock, the last one noticed; guarded by owner.mu
 }
 
 var _ exchange.Sink = (*Pipeline)(nil)
@@ -104,7 +99,7 @@ func (p *Pipeline) Advance(now int64) {
 		p.began = now
 	}
 	p.clock = max(p.clock, now)
-	p.current = &part{interval: a.intervalOf(p.clock), tables: p.collector.fresh(), pipelines: 1}
+	p.current = &part{interval: a.intervalOf(p.clock), tables: p.collector.fresh()}
 	p.sync()
 	p.mu.Unlock()
 	a.closePassed()
@@ -138,16 +133,12 @@ func (p *Pipeline) NewIncarnation(step int64, id bucket.ID) bool {
 	return true
 }
 
-// sync brings the counters and the gauge of the current part up to date.
+// sync brings the counters of the current part up to date.
 func (p *Pipeline) sync() {
 	if p.counters != nil {
 		d := p.counters.Sub(&p.known)
 		p.current.counters.Add(&d)
 		p.known = *p.counters
-	}
-	if p.open != nil {
-		p.gauge = p.open()
-		p.current.open = p.gauge
 	}
 	p.synced = p.clock
 }
@@ -162,8 +153,6 @@ func (t *part) absorb(o *part) {
 	}
 	t.panics += o.panics
 	t.counters.Add(&o.counters)
-	t.open += o.open
-	t.pipelines += o.pipelines
 }
 
 // bucket returns t as a bucket, with the counters that come of its tables.
@@ -178,6 +167,5 @@ func (t *part) bucket() *bucket.Bucket {
 			b.Tables = append(b.Tables, table)
 		}
 	}
-	b.Open = t.open
 	return b
 }

@@ -340,7 +340,7 @@ func (a *Agent) startPipelines(sources []capture.Source) error {
 	for i, source := range sources {
 		sink := &exchangeSink{}
 		p := newPipeline(source, a.cfg, a.settings.MaxStrLength, sink, a.local)
-		part := acc.Pipeline(i, p.counters, func() uint64 { return uint64(p.pairer.Open()) })
+		part := acc.Pipeline(i, p.counters)
 		sink.Sink = part
 		p.live = &liveClock{
 			idle:    func() int64 { return time.Now().Add(-a.cfg.Capture.PollTimeout).UnixNano() },

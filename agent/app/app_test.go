@@ -234,7 +234,7 @@ func TestFollowWidth(t *testing.T) {
 	}
 	// widthAt is what an event of a time falls into.
 	widthAt := func(a *Agent, at int64) (w time.Duration) {
-		acc := a.acc.Pipeline(0, nil, nil)
+		acc := a.acc.Pipeline(0, nil)
 		acc.Advance(at)
 		if b := a.acc.Provisional(1); b != nil {
 			w = b.Width
