@@ -127,13 +127,15 @@ func (p *pipeline) step() {
 	before := p.next
 	p.next = (p.now/tick + 1) * tick
 	if l := p.live; l != nil {
-		p.table.Advance(p.now)
 		if width := l.width.Load(); before > 0 && (before-1)/width != p.now/width {
-			p.pairer.Progress(p.now/width*width - 1)
+			// What was due before the interval ended belongs to it, in its counters as in its
+			// tables; what is due now belongs to the next.
+			end := p.now/width*width - 1
+			p.table.Advance(end)
+			p.pairer.Progress(end)
 		}
 		p.count()
 		l.advance(p.now)
-		return
 	}
 	p.table.Advance(p.now)
 }
