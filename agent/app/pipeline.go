@@ -32,7 +32,7 @@ type pipeline struct {
 	// snapshot is a copy of the counters for other goroutines.
 	snapshot atomic.Pointer[exchange.Counters]
 
-	// first and now are the times of the first and the newest packet; next is
+	// first and now are the times of the oldest and the newest packet; next is
 	// when the timers run again.
 	first, now, next int64
 	drops            uint64
@@ -79,7 +79,7 @@ func (p *pipeline) run() error {
 				// waited in the ring would stop this one for as long as it was.
 				packet.Time = min(packet.Time, p.live.wall())
 			}
-			if p.first == 0 {
+			if p.first == 0 || packet.Time < p.first {
 				p.first = packet.Time
 			}
 			if l := p.live; l != nil && l.steps.Load() != l.seen {

@@ -90,3 +90,15 @@ func TestTimeoutAtBoundary(t *testing.T) {
 		}
 	}
 }
+
+// TestOldestPacket: files may be named in any order.
+func TestOldestPacket(t *testing.T) {
+	local, _ := newLocalAddresses(nil)
+	p := newPipeline(&packets{times: []int64{5e18, 3e18, 6e18, 4e18}, err: io.EOF}, DefaultConfig(), 1024, &exchangeSink{}, local)
+	if err := p.run(); err != nil {
+		t.Fatal(err)
+	}
+	if p.first != 3e18 || p.now != 6e18 {
+		t.Errorf("oldest %d, newest %d, want 3e18 and 6e18", p.first, p.now)
+	}
+}

@@ -29,7 +29,7 @@ type ReadOptions struct {
 
 // Report is what capture files hold.
 type Report struct {
-	// First and Last are the times of the first and the newest packet,
+	// First and Last are the times of the oldest and the newest packet,
 	// nanoseconds since the epoch, 0 if there is none.
 	First, Last int64
 	Counters    exchange.Counters
