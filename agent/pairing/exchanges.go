@@ -128,6 +128,10 @@ func (p *Pairer) response(c *conn, d stream.Direction, at http1.At) {
 	if !h.IsSimple() {
 		p.count[exchange.Responses]++
 	}
+	if e.cut && e.asked && !c.pipelined {
+		// How much followed is not known, but all that came since was of this request.
+		x.RequestEnd = max(x.RequestEnd, c.last[c.req])
+	}
 	if x.HasRequest && (!e.asked || x.ResponseStart < x.RequestEnd) {
 		p.count[exchange.EarlyResponses]++
 	}

@@ -296,6 +296,18 @@ func TestHalfDuplex(t *testing.T) {
 	}
 }
 
+// TestCutRequest: the time to first byte is counted from the last byte of a request,
+// also when a gap took its framing long before.
+func TestCutRequest(t *testing.T) {
+	r := newRig(t)
+	r.up("POST /u HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab").gapUp(100)
+	r.now += 2e9
+	r.up("cd\r\n0\r\n\r\n").ok("").close(stream.ByFIN)
+	if ttfb, early, ok := r.done[0].TTFB(); ttfb != 1e6 || early || !ok {
+		t.Errorf("TTFB() = %d, %v, %v, want 1 ms", ttfb, early, ok)
+	}
+}
+
 // TestWaitingIsBounded: connections that pipeline share what they may keep, and
 // the first request of each is kept in any case.
 func TestWaitingIsBounded(t *testing.T) {
