@@ -269,6 +269,11 @@ func (p *Pairer) on(c *conn, d stream.Direction, ev http1.Event, at http1.At) {
 	switch ev {
 	case http1.Head:
 		if !c.sided {
+			if p.env.Message.IsSimple() && c.turns[1-d].seen {
+				// A line such as GET /x after a greeting: in HTTP/0.9 the client speaks first.
+				p.leave(c, exchange.OtherUnknown)
+				return
+			}
 			p.side(c, d)
 		}
 		if d == c.req {

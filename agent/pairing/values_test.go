@@ -296,6 +296,15 @@ func TestHalfDuplex(t *testing.T) {
 	}
 }
 
+// TestGreeting: a protocol in which the server speaks first has no HTTP/0.9.
+func TestGreeting(t *testing.T) {
+	r := newRig(t)
+	r.down("220 ready\r\n").up("GET /pub/file\r\n").down("150 here it comes\r\n").close(stream.ByFIN)
+	if r.String() != "" || r.count[exchange.Requests] != 0 || r.count[exchange.OtherUnknown] != 1 {
+		t.Errorf("got %q, %d requests, %d unknown, want none but 1 unknown", r, r.count[exchange.Requests], r.count[exchange.OtherUnknown])
+	}
+}
+
 // TestCutRequest: the time to first byte is counted from the last byte of a request,
 // also when a gap took its framing long before.
 func TestCutRequest(t *testing.T) {
