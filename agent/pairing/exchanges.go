@@ -81,8 +81,9 @@ func (c *conn) dropLost() {
 	c.queue = keep
 }
 
-// asked ends the request that is being read.
-func (p *Pairer) asked(c *conn, cut bool, time int64) {
+// asked ends the request that is being read: last is the time of the last byte
+// of it that was seen, time that of the event.
+func (p *Pairer) asked(c *conn, cut bool, last, time int64) {
 	e := c.asking
 	if e == nil {
 		return
@@ -91,7 +92,7 @@ func (p *Pairer) asked(c *conn, cut bool, time int64) {
 	c.asking = nil
 	e.asked = true
 	e.cut = e.cut || cut
-	e.x.RequestEnd = time
+	e.x.RequestEnd = last
 	if e.answered {
 		p.finish(e, e.end(), time)
 	}
@@ -215,7 +216,7 @@ func (c *conn) pop() *pair {
 }
 
 // answered ends the response that is being read: last is the time of its last
-// byte, time that of the event.
+// byte that was seen, time that of the event.
 func (p *Pairer) answered(c *conn, cut bool, last, time int64) {
 	e := c.answering
 	if e == nil {

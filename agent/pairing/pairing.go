@@ -255,6 +255,9 @@ func (p *Pairer) gap(c *conn, d stream.Direction, n uint64, at http1.At) {
 		case ev == http1.Missed && wasLost:
 			// Perhaps only more of a message that was lost before.
 			p.missedHead(c, d, false)
+		case ev == http1.End:
+			// The packet that shows the loss of a message's last bytes may come any time later.
+			p.ended(c, d, false, c.last[d], at.Time)
 		default:
 			p.on(c, d, ev, at)
 		}
@@ -282,17 +285,22 @@ func (p *Pairer) on(c *conn, d stream.Direction, ev http1.Event, at http1.At) {
 			p.response(c, d, at)
 		}
 	case http1.End, http1.Cut:
-		if d == c.req {
-			p.asked(c, ev == http1.Cut, at.Time)
-		} else {
-			p.answered(c, ev == http1.Cut, at.Time, at.Time)
-		}
+		p.ended(c, d, ev == http1.Cut, at.Time, at.Time)
 	case http1.Missed:
 		p.missedHead(c, d, true)
 	case http1.Other:
 		if c.tunnel || !c.sided {
 			p.leave(c, otherCounter[c.parsers[d].Protocol()])
 		}
+	}
+}
+
+// ended ends the message of direction d that is being read, see asked and answered.
+func (p *Pairer) ended(c *conn, d stream.Direction, cut bool, last, time int64) {
+	if d == c.req {
+		p.asked(c, cut, last, time)
+	} else {
+		p.answered(c, cut, last, time)
 	}
 }
 
@@ -415,7 +423,7 @@ func (p *Pairer) Finished(sc *stream.Conn, d stream.Direction, time int64) {
 	case ev == http1.Nothing:
 	case d == c.req:
 		if ev == http1.End {
-			p.asked(c, false, c.last[d])
+			p.asked(c, false, c.last[d], c.last[d])
 		}
 	case ev == http1.End:
 		p.answered(c, false, c.last[d], time)

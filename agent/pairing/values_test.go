@@ -305,6 +305,23 @@ func TestGreeting(t *testing.T) {
 	}
 }
 
+// TestLostTail: when the last bytes of a message are lost, which shows only with the
+// next packet, it ends with the last that was seen.
+func TestLostTail(t *testing.T) {
+	r := newRig(t)
+	r.get("/1").down("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345")
+	r.now += 30e9
+	r.gapDown(5).up("POST /2 HTTP/1.1\r\nContent-Length: 10\r\n\r\n12345")
+	r.now += 500e6
+	r.gapUp(5).ok("").close(stream.ByFIN)
+	if d, ok := r.done[0].Duration(); d != 1e6 || !ok || r.done[0].ResponseBytes != 10 {
+		t.Errorf("Duration() = %d, %v, with %d bytes, want 1 ms and 10", d, ok, r.done[0].ResponseBytes)
+	}
+	if ttfb, early, ok := r.done[1].TTFB(); ttfb != 502e6 || early || !ok || r.done[1].RequestBytes != 10 {
+		t.Errorf("TTFB() = %d, %v, %v, after %d bytes, want 502 ms and 10", ttfb, early, ok, r.done[1].RequestBytes)
+	}
+}
+
 // TestCutRequest: the time to first byte is counted from the last byte of a request,
 // also when a gap took its framing long before.
 func TestCutRequest(t *testing.T) {
