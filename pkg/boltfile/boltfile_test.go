@@ -259,7 +259,7 @@ func TestPassedIsSafe(t *testing.T) {
 	sound := made(t)
 	rng := rand.New(rand.NewPCG(1, 2))
 	passed, refused := 0, 0
-	rounds := 3000
+	rounds := 1000
 	if testing.Short() {
 		rounds = 300
 	}

@@ -162,8 +162,7 @@ func (t *Table) Add(keys []string, values []int64) {
 			t.push(heapEntry{addSaturating(r.Err, values[0]), len(t.Rows) - 1})
 		}
 	case values[0] <= 0:
-		r = &t.Other
-		t.Folded++
+		r = &t.Other // its row, if there was one, is counted as folded already
 	default:
 		r = t.replace(string(t.state.scratch), values[0])
 	}

@@ -223,6 +223,10 @@ func TestExactTableFoldsLate(t *testing.T) {
 	if table.Folded != 1 || table.Floor != 1 {
 		t.Errorf("folded %d, floor %d, want 1 and 1", table.Folded, table.Floor)
 	}
+	table.Add([]string{"server", "absent"}, []int64{0, 5, -1, 1})
+	if table.Folded != 1 || table.Other.Values[1] != 1+5 {
+		t.Errorf("after more of a key without a row: folded %d, other %d, want 1 and 6", table.Folded, table.Other.Values[1])
+	}
 	if NewTable(s, math.MaxInt).bound() != math.MaxInt {
 		t.Error("an unbounded exact table has a bound")
 	}
