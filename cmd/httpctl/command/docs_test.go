@@ -5,10 +5,12 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/httpctl/httpctl/pkg/config"
+	"github.com/httpctl/httpctl/pkg/stat"
 )
 
 const repo = "../../.."
@@ -79,5 +81,49 @@ func TestCommandPageListsCommandsAndKeys(t *testing.T) {
 				t.Errorf("docs/cli.md does not name the key %s of %s", m[1], path)
 			}
 		}
+	}
+}
+
+// TestExamplesOfTopAreAnswered checks the examples of pages and help: each list has the filters that it is asked with.
+func TestExamplesOfTopAreAnswered(t *testing.T) {
+	paths, err := filepath.Glob(filepath.Join(repo, "docs", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts := map[string]string{"help": newTopCommand(newBench(t).world).Example}
+	for _, path := range append(paths, filepath.Join(repo, "README.md")) {
+		page, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[path] = string(page)
+	}
+	filters := map[string][]string{}
+	for _, name := range stat.Builtin {
+		module, err := stat.New(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, schema := range module.Tables() {
+			for _, v := range schema.Views {
+				filters[v.Name] = append([]string{"host"}, schema.Keys...)
+			}
+		}
+	}
+	examples := 0
+	for where, text := range texts {
+		for _, m := range regexp.MustCompile(`(?m)\bhttpctl top ([a-z_]+)(.*)$`).FindAllStringSubmatch(text, -1) {
+			for _, c := range filterColumns {
+				if !regexp.MustCompile(`--` + c.name + `\b`).MatchString(m[2]) {
+					continue
+				}
+				if examples++; filters[m[1]] != nil && !slices.Contains(filters[m[1]], c.name) {
+					t.Errorf("%s: %q is refused: %s has no filter %s", where, m[0], m[1], c.name)
+				}
+			}
+		}
+	}
+	if examples < 3 {
+		t.Errorf("%d filters in examples, want at least 3", examples)
 	}
 }
