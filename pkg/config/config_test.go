@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -433,4 +435,15 @@ func stripComments(s string) string {
 		}
 	}
 	return strings.Join(lines, "\n")
+}
+
+// TestHiddenDataDir: whether there is a socket is not known where the directory may not be searched.
+func TestHiddenDataDir(t *testing.T) {
+	answers := map[string]error{SocketPath("/mine"): fs.ErrNotExist, SocketPath("/theirs"): &fs.PathError{Op: "stat", Path: "x", Err: syscall.EACCES}}
+	stat := func(path string) (fs.FileInfo, error) { return nil, answers[path] }
+	for want, dirs := range map[string][]string{"": {"", "/mine", "/open"}, "/theirs": {"/mine", "/theirs"}} {
+		if got := hidden(dirs, stat); got != want {
+			t.Errorf("hidden(%q) = %q, want %q", dirs, got, want)
+		}
+	}
 }

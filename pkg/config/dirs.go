@@ -1,6 +1,8 @@
 package config
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -51,4 +53,22 @@ func FindAggregator(flag string, uid int, getenv func(string) string) string {
 		}
 	}
 	return DefaultAddress
+}
+
+// HiddenDataDir returns the data directory in which FindAggregator may not
+// look for a socket, because it is another user's; "" if there is none.
+func HiddenDataDir(uid int, getenv func(string) string) string {
+	return hidden([]string{DataDir(uid, getenv), SystemDataDir}, os.Stat)
+}
+
+func hidden(dirs []string, stat func(string) (fs.FileInfo, error)) string {
+	for _, dir := range dirs {
+		if dir == "" {
+			continue
+		}
+		if _, err := stat(SocketPath(dir)); errors.Is(err, fs.ErrPermission) {
+			return dir
+		}
+	}
+	return ""
 }

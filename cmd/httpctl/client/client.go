@@ -27,11 +27,16 @@ type UnreachableError struct {
 	Address string
 	// Reason is the last step that failed.
 	Reason string
+	// Hidden is a data directory that was not searched for a socket, as in Options.
+	Hidden string
 }
 
 // Error implements error. It says what was tried, why it failed and what to do.
 func (e *UnreachableError) Error() string {
 	text := fmt.Sprintf("cannot reach the aggregator at %s: %s\n", e.Address, e.Reason)
+	if e.Hidden != "" {
+		text += fmt.Sprintf("One may run on %s, which this user may not search: try again with sudo, or as a member of its group.\n", e.Hidden)
+	}
 	if strings.Contains(e.Reason, "connect: connection refused") || strings.Contains(e.Reason, "connect: no such file") {
 		text += "Start one (httpctl-aggregator, or sudo httpctl up -i IFACE), or name"
 	} else { // something is there
@@ -56,6 +61,9 @@ type Options struct {
 	// TLS names the files of mutual TLS, for host:port. Without it, addresses
 	// that are not local are refused.
 	TLS security.TLS
+	// Hidden is a data directory in which a socket could be that this user
+	// cannot see; "" if all could be searched.
+	Hidden string
 	// Timeout bounds each call; 0 is 10 s.
 	Timeout time.Duration
 	// Dial replaces the network, for tests; nil is the network.
@@ -65,6 +73,7 @@ type Options struct {
 // Client asks one aggregator. It is safe for concurrent use.
 type Client struct {
 	address string
+	hidden  string
 	timeout time.Duration
 	conn    *grpc.ClientConn
 	query   pb.QueryServiceClient
@@ -113,7 +122,7 @@ func New(o Options) (*Client, error) {
 	if timeout == 0 {
 		timeout = 10 * time.Second
 	}
-	return &Client{o.Address, timeout, conn, pb.NewQueryServiceClient(conn)}, nil
+	return &Client{o.Address, o.Hidden, timeout, conn, pb.NewQueryServiceClient(conn)}, nil
 }
 
 // Close drops the connection.
@@ -133,9 +142,9 @@ func call[Q, A any](ctx context.Context, c *Client, f func(context.Context, *Q, 
 	s := status.Convert(err)
 	switch s.Code() {
 	case codes.Unavailable:
-		return nil, &UnreachableError{c.address, security.ConnectionReason(s.Message())}
+		return nil, &UnreachableError{c.address, security.ConnectionReason(s.Message()), c.hidden}
 	case codes.DeadlineExceeded:
-		return nil, &UnreachableError{c.address, fmt.Sprintf("no answer within %s", c.timeout)}
+		return nil, &UnreachableError{c.address, fmt.Sprintf("no answer within %s", c.timeout), c.hidden}
 	case codes.Canceled:
 		if ctx.Err() != nil {
 			return nil, ctx.Err()

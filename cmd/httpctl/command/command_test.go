@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/httpctl/httpctl/cmd/httpctl/client"
 )
 
 func TestGoldens(t *testing.T) {
@@ -175,6 +177,14 @@ func TestUnreachable(t *testing.T) {
 		if code != 3 || !strings.HasPrefix(stderr, want) {
 			t.Errorf("httpctl %s: exit %d, stderr\n%s\nwant exit 3 and\n%s", args, code, stderr, want)
 		}
+	}
+}
+
+// TestUnreachableSaysWhatIsHidden: sudo httpctl up runs, and its user asks without sudo.
+func TestUnreachableSaysWhatIsHidden(t *testing.T) {
+	e := client.UnreachableError{Address: "127.0.0.1:7420", Reason: "connect: connection refused", Hidden: "/var/lib/httpctl"}
+	if want := "One may run on /var/lib/httpctl, which this user may not search: try again with sudo"; !strings.Contains(e.Error(), want) {
+		t.Errorf("the error is %q, want %q in it", e.Error(), want)
 	}
 }
 

@@ -81,10 +81,11 @@ func (r *reading) connect() (*client.Client, error) {
 			}
 		}
 	}
-	c, err := client.New(client.Options{
-		Address: config.FindAggregator(r.address, r.w.uid, r.w.getenv),
-		TLS:     r.tls, Dial: r.w.dial,
-	})
+	o := client.Options{Address: config.FindAggregator(r.address, r.w.uid, r.w.getenv), TLS: r.tls, Dial: r.w.dial}
+	if r.address == "" && r.w.getenv(config.EnvPrefix+"AGGREGATOR") == "" && o.Address == config.DefaultAddress { // nobody named it
+		o.Hidden = config.HiddenDataDir(r.w.uid, r.w.getenv)
+	}
+	c, err := client.New(o)
 	if err != nil {
 		return nil, usageError{err.Error()}
 	}
