@@ -210,10 +210,11 @@ func TestQuestions(t *testing.T) {
 
 func TestHostsFilter(t *testing.T) {
 	b := newBench(t)
-	for args, want := range map[string]bool{"--host web-1": true, "--host 0a,x": true, "--host web-2": false} {
-		stdout, _, code := b.run(t, append([]string{"hosts"}, strings.Fields(args)...)...)
-		if got := strings.Contains(stdout, "web-1"); code != 0 || got != want {
-			t.Errorf("hosts %s: exit %d, lists web-1: %v, want %v", args, code, got, want)
+	for args, want := range map[string]string{"--host web-1": "", "--host 0a": "",
+		"--host web-2": `no host "web-2"; there are: web-1`, "--host 0a,x": `no host "x"`} {
+		stdout, stderr, code := b.run(t, append([]string{"hosts"}, strings.Fields(args)...)...)
+		if known := want == ""; (code == exitDone) != known || (code == exitUsage) == known || strings.Contains(stdout, "web-1") != known || !strings.Contains(stderr, want) {
+			t.Errorf("hosts %s: exit %d, %q, %q; want %q", args, code, stdout, stderr, want)
 		}
 	}
 }

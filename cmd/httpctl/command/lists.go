@@ -179,6 +179,9 @@ their agents could not see over the range.`,
 					return err
 				}
 				if len(q.Filters) > 0 { // by host, the only one
+					if err := knownHosts(q.Filters[0].Values, hosts); err != nil {
+						return err
+					}
 					hosts = slices.DeleteFunc(hosts, func(h view.Host) bool {
 						return !slices.Contains(q.Filters[0].Values, h.Name) && !slices.Contains(q.Filters[0].Values, h.ID)
 					})
@@ -192,6 +195,27 @@ their agents could not see over the range.`,
 	r.addRange(cmd, "an hour before its end")
 	r.addFilters(cmd, "host")
 	return cmd
+}
+
+// knownHosts returns a usage error unless each name is that of a host or its id.
+func knownHosts(names []string, hosts []view.Host) error {
+	for _, name := range names {
+		if slices.ContainsFunc(hosts, func(h view.Host) bool { return h.Name == name || h.ID == name }) {
+			continue
+		}
+		if len(hosts) == 0 {
+			return usagef("no host %q: no agent has reported yet", name)
+		}
+		var there []string
+		for _, h := range hosts[:min(len(hosts), 20)] {
+			there = append(there, h.Name)
+		}
+		if len(hosts) > len(there) {
+			there = append(there, fmt.Sprintf("and %d more", len(hosts)-len(there)))
+		}
+		return usagef("no host %q; there are: %s", name, strings.Join(there, ", "))
+	}
+	return nil
 }
 
 func newBaselineCommand(w *world) *cobra.Command {
