@@ -45,6 +45,9 @@ read of it, and a warning.`,
 			if err != nil {
 				return err
 			}
+			if exchanges && cmd.Flags().Changed("output") && format != view.FormatJSON {
+				return usagef("--exchanges prints lines of JSON, which -o %s is not", format)
+			}
 			if top < 0 {
 				return usagef("--top %d: want 0 (all) or more", top)
 			}

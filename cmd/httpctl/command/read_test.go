@@ -157,7 +157,7 @@ func TestReadDamaged(t *testing.T) {
 	}
 	for want, args := range map[int][][]string{
 		exitFailed: {{text}, {filepath.Join(t.TempDir(), "none.pcap")}, {t.TempDir()}},
-		exitUsage:  {{}, {"--top", "-1", path}, {"--local", "here", path}, {"--ports", "http", path}, {"-o", "xml", path}},
+		exitUsage:  {{}, {"--top", "-1", path}, {"--local", "here", path}, {"--ports", "http", path}, {"-o", "xml", path}, {"--exchanges", "-o", "csv", path}},
 	} {
 		for _, a := range args {
 			out, stderr, code := newBench(t).run(t, append([]string{"read"}, a...)...)
