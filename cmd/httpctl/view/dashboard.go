@@ -137,6 +137,7 @@ func frame(d *Dashboard, s Style, wide bool) []string {
 // header draws what stands above the lists.
 func header(d *Dashboard, s Style) []string {
 	st, a := &d.Status, &d.Status.Alert
+	now := st.Time.Truncate(time.Second) // as the title says it, so that the numbers agree
 	var lines []string
 	add := func(t Tone, label, text string) {
 		if label != "" {
@@ -176,7 +177,7 @@ func header(d *Dashboard, s Style) []string {
 		text += " of " + number(*a.ThresholdRequests)
 	}
 	if !a.WindowEnd.IsZero() {
-		text += sep + "next check in " + span(max(a.WindowEnd.Sub(st.Time), 0))
+		text += sep + "next check in " + span(max(a.WindowEnd.Sub(now), 0))
 	}
 	add(Plain, "window", text)
 
@@ -217,8 +218,9 @@ func header(d *Dashboard, s Style) []string {
 
 // stateText says in words what the state means.
 func stateText(d *Dashboard, s Style) string {
-	st, a := &d.Status, &d.Status.Alert
-	since := " since " + s.clock(a.Since) + " (" + span(max(st.Time.Sub(a.Since), 0)) + ")"
+	a := &d.Status.Alert
+	now := d.Status.Time.Truncate(time.Second) // as the title says it
+	since := " since " + s.clock(a.Since) + " (" + span(max(now.Sub(a.Since), 0)) + ")"
 	if a.Since.IsZero() {
 		since = ""
 	}
@@ -227,7 +229,7 @@ func stateText(d *Dashboard, s Style) string {
 		if a.LearningEnd.IsZero() {
 			return "  waits for the first buckets of an agent"
 		}
-		return fmt.Sprintf("  %s left, until %s", span(max(a.LearningEnd.Sub(st.Time), 0)), s.clock(a.LearningEnd))
+		return fmt.Sprintf("  %s left, until %s", span(max(a.LearningEnd.Sub(now), 0)), s.clock(a.LearningEnd))
 	case Alerting:
 		text := since
 		if a.LastRequests != nil && a.Baseline != nil && *a.Baseline > 0 {

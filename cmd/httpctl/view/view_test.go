@@ -431,3 +431,20 @@ func TestText(t *testing.T) {
 		}
 	}
 }
+
+// TestHeaderCountsFromItsClock: a reader who subtracts the times of the header gets its durations.
+func TestHeaderCountsFromItsClock(t *testing.T) {
+	for _, part := range []time.Duration{0, 400 * time.Millisecond, 999 * time.Millisecond} {
+		d := &Dashboard{Status: Status{Time: noon.Add(16*time.Second + part), Alert: AlertStatus{
+			State: Normal, Since: noon.Add(10 * time.Second), WindowStart: noon.Add(10 * time.Second), WindowEnd: noon.Add(20 * time.Second),
+			LearningEnd: noon.Add(30 * time.Second)}}}
+		text := strings.Join(Frame(d, Style{Location: time.UTC}, ""), "\n")
+		d.Status.Alert.State = Learning
+		text += strings.Join(Frame(d, Style{Location: time.UTC}, ""), "\n")
+		for _, want := range []string{"12:00:16 UTC", "since 12:00:10 (6s)", "12:00:20   0 requests   next check in 4s", "14s left, until 12:00:30"} {
+			if !strings.Contains(text, want) {
+				t.Errorf("at %s the header has no %q:\n%s", part, want, text)
+			}
+		}
+	}
+}
