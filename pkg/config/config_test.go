@@ -151,7 +151,7 @@ func TestFaults(t *testing.T) {
 		{"aggregator: 5\n", `t.yaml:1: aggregator: "5" stands where keys with values are wanted`},
 		{"- a\n", `t.yaml:1: a list stands where keys with values are wanted`},
 		{"agent: {ring: 5MB}\n", `t.yaml:1: agent.ring: "5MB": "5MB" is not a size: write bytes or a number with KiB, MiB or GiB, such as 64KiB`},
-		{"agent: {blocks: 65536}\n", `t.yaml:1: agent.blocks: "65536" where a whole number of 0 or more is wanted`},
+		{"agent: {blocks: 65536}\n", `t.yaml:1: agent.blocks: "65536" where a whole number from 0 to 65535 is wanted`},
 		{"agent: {on: yes}\n", `t.yaml:1: agent.on: "yes" where true or false is wanted`},
 		{"agent: {ratio: .inf}\n", `t.yaml:1: agent.ratio: ".inf" where a number is wanted`},
 		{"a: &x 1\nb: *x\n", `t.yaml:1: anchors, aliases, merge keys, tags and directives of YAML are not supported: write the value out`},

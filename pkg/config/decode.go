@@ -345,6 +345,8 @@ func wanted(t reflect.Type) string {
 		return "text"
 	case t.Kind() == reflect.Float64 || t.Kind() == reflect.Float32:
 		return "a number"
+	case t.Kind() == reflect.Uint8 || t.Kind() == reflect.Uint16:
+		return fmt.Sprintf("a whole number from 0 to %d", uint64(1)<<t.Bits()-1)
 	case strings.HasPrefix(t.Kind().String(), "uint"):
 		return "a whole number of 0 or more"
 	}
