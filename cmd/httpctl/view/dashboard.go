@@ -159,6 +159,9 @@ func header(d *Dashboard, s Style) []string {
 	add(tone, "", word+stateText(d, s))
 
 	text := fmt.Sprintf("now %s%saverage %s%s%s requests since %s", rate(st.RateNow), sep, rate(st.RateAverage), sep, number(st.Requests), s.clock(st.Since))
+	if !st.Until.IsZero() && st.Time.Sub(st.Until) > 2*time.Second { // an answer takes a moment; the bars, like now, are of the present
+		text += " until " + s.clock(st.Until)
+	}
 	bars := 30
 	if s.Width > 0 {
 		bars = min(bars, s.Width-width(text)-10-len(sep)) // 10 is the label's

@@ -448,3 +448,13 @@ func TestHeaderCountsFromItsClock(t *testing.T) {
 		}
 	}
 }
+
+// TestHeaderSaysWhereItsRangeEnds: with --until the requests are not those up to now.
+func TestHeaderSaysWhereItsRangeEnds(t *testing.T) {
+	for until, want := range map[time.Time]string{noon: "5 requests since 11:00:00\n", noon.Add(-time.Minute): "5 requests since 11:00:00 until 11:59:00\n"} {
+		d := &Dashboard{Status: Status{Time: noon.Add(time.Millisecond), Requests: 5, Since: noon.Add(-time.Hour), Until: until}}
+		if text := strings.Join(Frame(d, Style{Location: time.UTC}, ""), "\n"); !strings.Contains(text, want) {
+			t.Errorf("until %s the header has no %q:\n%s", until, want, text)
+		}
+	}
+}
