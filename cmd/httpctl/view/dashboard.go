@@ -316,7 +316,9 @@ func topPanel(t *Top) *panel {
 }
 
 func alertPanel(d *Dashboard, s Style) *panel {
-	g := AlertsGrid(&d.Alerts, s)
+	shown := d.Alerts
+	shown.Time = shown.Time.Truncate(time.Second) // as in the header, that an open alert is as old here
+	g := AlertsGrid(&shown, s)
 	g.Columns[0].Head = "ALERTS"
 	g.Columns[1].Wide = true // the scope
 	for i := range g.Columns {

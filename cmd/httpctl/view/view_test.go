@@ -440,8 +440,9 @@ func TestHeaderCountsFromItsClock(t *testing.T) {
 			LearningEnd: noon.Add(30 * time.Second)}}}
 		text := strings.Join(Frame(d, Style{Location: time.UTC}, ""), "\n")
 		d.Status.Alert.State = Learning
+		d.Alerts = Alerts{Time: d.Status.Time, Alerts: []Alert{{State: Alerting, Start: noon.Add(10 * time.Second)}}}
 		text += strings.Join(Frame(d, Style{Location: time.UTC}, ""), "\n")
-		for _, want := range []string{"12:00:16 UTC", "since 12:00:10 (6s)", "12:00:20   0 requests   next check in 4s", "14s left, until 12:00:30"} {
+		for _, want := range []string{"12:00:16 UTC", "since 12:00:10 (6s)", "12:00:20   0 requests   next check in 4s", "14s left, until 12:00:30", "12:00:10    -        6s"} {
 			if !strings.Contains(text, want) {
 				t.Errorf("at %s the header has no %q:\n%s", part, want, text)
 			}
