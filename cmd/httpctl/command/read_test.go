@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/httpctl/httpctl/pkg/testkit"
 )
@@ -164,6 +165,19 @@ func TestReadDamaged(t *testing.T) {
 			if code != want || stderr == "" || out != "" {
 				t.Errorf("httpctl read %v = %d, %q, %q, want %d and an error", a, code, out, stderr, want)
 			}
+		}
+	}
+}
+
+// TestReadIsTheSameOnAnyDay: README and scripts hold what a capture prints.
+func TestReadIsTheSameOnAnyDay(t *testing.T) {
+	path := shopCapture(t)
+	want, _, _ := newBench(t).run(t, "read", path)
+	for _, later := range []time.Duration{-63 * 24 * time.Hour, 24 * time.Hour, 400 * 24 * time.Hour} {
+		b := newBench(t)
+		b.world.now = func() time.Time { return noon.Add(later) }
+		if got, _, _ := b.run(t, "read", path); got != want {
+			t.Errorf("%s later the capture reads as\n%s\nwant\n%s", later, got, want)
 		}
 	}
 }

@@ -173,7 +173,9 @@ func WriteReport(w io.Writer, f Format, s Style, r *Report) error {
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("%s, %s", plural(n[exchange.Packets], "packet"), byteSize(int64(n[exchange.PacketBytes])))
 	if !r.First.IsZero() {
-		line("%s to %s (%s)", s.clock(r.First), s.clock(r.Last), span(r.Last.Sub(r.First)))
+		first, last := r.First.In(s.location()), r.Last.In(s.location())
+		s.Now = last // a capture reads the same on any day: what is of its last day needs no date
+		line("%s to %s (%s)", first.Format(time.DateTime), last.Format(time.DateTime), span(last.Sub(first)))
 	}
 	line("%s, %s, %s", plural(n[exchange.Requests], "request"), plural(n[exchange.Responses], "response"), plural(n[exchange.InterimResponses], "interim response"))
 	if n[exchange.UnmatchedRequests]+n[exchange.UnmatchedResponses] > 0 {
