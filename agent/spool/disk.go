@@ -334,7 +334,11 @@ func (s *Spool) flush() error {
 			// Whether the disk has it is unknown. The file is read back before it is used again.
 			s.closeFile()
 		}
-		return &Error{Op: "write spool", Path: s.path, Err: err, Hint: hint(s.path, err)}
+		err = &Error{Op: "write spool", Path: s.path, Err: err, Hint: hint(s.path, err)}
+		if s.db == nil {
+			s.why = err
+		}
+		return err
 	}
 	s.disk, s.lost = disk, lost
 	s.mem, s.memBytes, s.dirty = nil, 0, false
@@ -351,18 +355,18 @@ func (s *Spool) putState(meta *bbolt.Bucket) error {
 }
 
 // reopen puts a file that failed back into service, if reading it back shows that it is sound.
-// Tries have a least distance, unless now is set.
+// Tries have a least distance, unless now is set. If it returns nil, the file is there.
 func (s *Spool) reopen(now bool) error {
 	if !now && time.Since(s.tried) < reopenWait {
-		return s.tryFailed
+		return s.why
 	}
 	if _, err := os.Stat(s.path); errors.Is(err, fs.ErrNotExist) {
 		// Moved aside under a running agent: what it held is with whoever moved it.
 		s.log.Warn("the spool's file is gone; a new one is made", "path", s.path)
 	}
-	s.tryFailed = s.open()
+	s.why = s.open()
 	s.tried = time.Now()
-	return s.tryFailed
+	return s.why
 }
 
 func (s *Spool) closeFile() {
@@ -386,6 +390,7 @@ func (s *Spool) guard(f func() error) (err error) {
 				_ = s.file.Close() // gives up the lock; the library's own state can no longer be trusted
 			}
 			s.db, s.file = nil, nil
+			s.why = &Error{Op: "use spool", Path: s.path, Err: err, Hint: hint(s.path, err)}
 		}
 	}()
 	return f()

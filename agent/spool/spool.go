@@ -35,9 +35,9 @@ type Spool struct {
 	closed bool
 	db     *bbolt.DB // nil while the file is out of service
 	file   *os.File  // the file under db
-	// tried is when opening the file again was last tried, tryFailed what came of it.
-	tried     time.Time
-	tryFailed error
+	// tried is when opening the file again was last tried, why what has put it out of service.
+	tried time.Time
+	why   error
 
 	disk     usage // what is in the file
 	seq      uint64

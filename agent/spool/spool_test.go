@@ -449,8 +449,13 @@ func TestFailedSyncIsVerifiedNotRetried(t *testing.T) {
 	if err := s.Add(make1(4, 100)); !errors.Is(err, ErrKept) {
 		t.Errorf("Add = %v, want ErrKept", err)
 	}
-	if ns, _ := ordinals(t, s); !slices.Contains(ns, 3) || !slices.Contains(ns, 4) {
-		t.Errorf("queue %v, want what is in memory", ns)
+	var ns []int64
+	seq, data, err := s.Next(0)
+	for ; seq != 0; seq, data, err = s.Next(seq) {
+		ns = append(ns, int64(binary.BigEndian.Uint64(data[8:])))
+	}
+	if !slices.Contains(ns, 3) || !slices.Contains(ns, 4) || !errors.Is(err, syscall.EIO) {
+		t.Errorf("queue %v, %v, want what is in memory, and that there is more", ns, err)
 	}
 	s.fault, s.tried = nil, time.Time{}
 	add(t, s, 5, 6, 100)
@@ -461,6 +466,28 @@ func TestFailedSyncIsVerifiedNotRetried(t *testing.T) {
 	s = open(t, dir, DefaultConfig())
 	if ns, _ := ordinals(t, s); !slices.Equal(ns, seqOf(0, 6)) {
 		t.Errorf("queue %v, want 0 to 5, each once", ns)
+	}
+}
+
+// TestFileFailsAgain: a file that fails again soon after it was put back into service is not tried
+// all the time, and what is said of it meanwhile is why it failed.
+func TestFileFailsAgain(t *testing.T) {
+	s := open(t, t.TempDir(), DefaultConfig())
+	add(t, s, 0, 3, 100)
+	s.fault = func() error { return syscall.EIO }
+	for n := range int64(4) {
+		err := s.Add(make1(3+n, 100))
+		if !errors.Is(err, ErrKept) || !errors.Is(err, syscall.EIO) || errors.Is(err, ErrCorrupt) {
+			t.Errorf("Add = %v, want ErrKept and EIO each time", err)
+		}
+	}
+	if _, _, err := s.Next(s.seq); !errors.Is(err, syscall.EIO) {
+		t.Errorf("Next = %v, want it to say that the file is out of service", err)
+	}
+	s.fault, s.tried = nil, time.Time{}
+	add(t, s, 7, 8, 100)
+	if ns, _ := ordinals(t, s); !slices.Equal(ns, seqOf(0, 8)) {
+		t.Errorf("queue %v, want 0 to 7", ns)
 	}
 }
 
