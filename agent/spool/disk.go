@@ -232,15 +232,19 @@ func (s *Spool) nextOnDisk(after uint64) (seq uint64, data []byte, err error) {
 	return seq, data, err
 }
 
-// lookup returns a bucket's entry without its data, or nil.
-func (s *Spool) lookup(seq uint64) (e *entry) {
+// lookup returns a bucket's entry without its data; nil when it is in neither queue. An error
+// says that the file is out of service, so nobody knows.
+func (s *Spool) lookup(seq uint64) (e *entry, err error) {
 	if i := slices.IndexFunc(s.mem, func(e *entry) bool { return e.seq == seq }); i >= 0 {
-		return s.mem[i]
+		return s.mem[i], nil
 	}
-	if s.db == nil || s.settled[seq] {
-		return nil
+	if s.settled[seq] {
+		return nil, nil
 	}
-	_ = s.guard(func() error { // a file that fails here is reported by the flush that follows
+	if s.db == nil {
+		return nil, s.why
+	}
+	err = s.guard(func() error {
 		return s.db.View(func(tx *bbolt.Tx) error {
 			if queue := tx.Bucket(bucketQueue); queue != nil {
 				if v := queue.Get(key(seq)); v != nil {
@@ -253,7 +257,7 @@ func (s *Spool) lookup(seq uint64) (e *entry) {
 			return nil
 		})
 	})
-	return e
+	return e, err
 }
 
 // flush brings the file up to date in one transaction: settled entries go, the oldest go if

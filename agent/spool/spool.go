@@ -203,7 +203,8 @@ func (s *Spool) Next(after uint64) (seq uint64, data []byte, err error) {
 // (expired), and those it will never take (refused). What a settled bucket would have declared,
 // and of a refused one its interval too, is declared again by the next one. An error means that
 // the file was not updated: after a restart the buckets are sent again, and the aggregator
-// tells that it has them.
+// tells that it has them. An expired or refused bucket that cannot be looked up stays, as nobody
+// would declare it: it is sent and answered again.
 func (s *Spool) Settle(stored, expired, refused []uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -213,8 +214,15 @@ func (s *Spool) Settle(stored, expired, refused []uint64) error {
 	for _, seq := range stored {
 		s.forget(seq)
 	}
+	if s.db == nil && len(expired)+len(refused) > 0 {
+		_ = s.reopen(false) // flush tells the error
+	}
 	for _, seq := range expired {
-		if e := s.lookup(seq); e != nil && (len(e.unobserved) > 0 || e.dropped > 0) {
+		e, err := s.lookup(seq)
+		if err != nil {
+			continue
+		}
+		if e != nil && (len(e.unobserved) > 0 || e.dropped > 0) {
 			s.lost.spans = mergeSpans(append(slices.Clone(s.lost.spans), e.unobserved...))
 			s.lost.dropped += e.dropped
 			s.dirty = true
@@ -222,7 +230,11 @@ func (s *Spool) Settle(stored, expired, refused []uint64) error {
 		s.forget(seq)
 	}
 	for _, seq := range refused {
-		if e := s.lookup(seq); e != nil {
+		e, err := s.lookup(seq)
+		if err != nil {
+			continue
+		}
+		if e != nil {
 			s.giveUp(e, "refused")
 		}
 		s.forget(seq)

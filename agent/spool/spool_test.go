@@ -259,7 +259,7 @@ func TestFullSpoolDropsOldestAndDeclares(t *testing.T) {
 	covered := slices.Clone(lost.spans)
 	_, seqs = ordinals(t, s)
 	for _, seq := range seqs {
-		e := s.lookup(seq)
+		e, _ := s.lookup(seq)
 		dropped += e.dropped
 		covered = append(covered, e.unobserved...)
 	}
@@ -491,6 +491,39 @@ func TestFileFailsAgain(t *testing.T) {
 	}
 }
 
+// TestRefusedWhileOutOfService: what is refused is declared, also when the file that holds it cannot
+// be read at that moment: then it stays, and is refused again.
+func TestRefusedWhileOutOfService(t *testing.T) {
+	s := open(t, t.TempDir(), DefaultConfig())
+	b := make1(0, 100)
+	b.Unobserved = []bucket.Span{span(-30, -20)}
+	s.Add(b)
+	add(t, s, 1, 3, 100)
+	_, seqs := ordinals(t, s)
+	s.fault = func() error { return syscall.EIO }
+	for n := range int64(2) {
+		if err := s.Add(make1(3+n, 100)); !errors.Is(err, ErrKept) {
+			t.Fatalf("Add = %v, want ErrKept", err)
+		}
+	}
+	if err := s.Settle(seqs[2:], seqs[:1], seqs[1:2]); !errors.Is(err, syscall.EIO) {
+		t.Errorf("Settle = %v, want EIO", err)
+	}
+	s.fault, s.tried = nil, time.Time{}
+	add(t, s, 5, 6, 100)
+	if ns, _ := ordinals(t, s); !slices.Equal(ns, []int64{0, 1, 3, 4, 5}) {
+		t.Errorf("queue %v, want 0, 1 and 3 to 5", ns)
+	}
+	if err := s.Settle(nil, seqs[:1], seqs[1:2]); err != nil {
+		t.Fatal(err)
+	}
+	b = make1(6, 100)
+	s.Add(b)
+	if want := []bucket.Span{span(-30, -20), span(10, 20)}; !slices.Equal(b.Unobserved, want) {
+		t.Errorf("declared %v, want %v", b.Unobserved, want)
+	}
+}
+
 func TestMemoryQueueIsBounded(t *testing.T) {
 	s := open(t, t.TempDir(), Config{MaxSize: 4 * config.MiB, MaxMemory: config.MiB})
 	s.fault = func() error { return syscall.EIO }
@@ -509,7 +542,7 @@ func TestMemoryQueueIsBounded(t *testing.T) {
 	told := b.Counters[exchange.SpoolDropped]
 	covered := slices.Clone(b.Unobserved)
 	for _, seq := range seqs {
-		if e := s.lookup(seq); e.ordinal != 15 {
+		if e, _ := s.lookup(seq); e.ordinal != 15 {
 			told += e.dropped
 			covered = append(covered, e.unobserved...)
 		}
