@@ -167,7 +167,7 @@ func (s *Spool) restore(meta *bbolt.Bucket) {
 // damaged gives up an entry that fails its checksum. e is nil when even its interval is
 // unknown; its readable neighbours then tell from when to when it can have been.
 func (s *Spool) damaged(queue *bbolt.Bucket, seq uint64, e *entry) {
-	if s.settled[seq] {
+	if _, done := s.settled[seq]; done {
 		return
 	}
 	if e == nil {
@@ -216,7 +216,7 @@ func (s *Spool) nextOnDisk(after uint64) (seq uint64, data []byte, err error) {
 			c := queue.Cursor()
 			for k, v := c.Seek(key(after + 1)); k != nil; k, v = c.Next() {
 				q := binary.BigEndian.Uint64(k)
-				if s.settled[q] {
+				if _, done := s.settled[q]; done {
 					continue
 				}
 				e, err := decodeEntry(q, v)
@@ -238,7 +238,7 @@ func (s *Spool) lookup(seq uint64) (e *entry, err error) {
 	if i := slices.IndexFunc(s.mem, func(e *entry) bool { return e.seq == seq }); i >= 0 {
 		return s.mem[i], nil
 	}
-	if s.settled[seq] {
+	if _, done := s.settled[seq]; done {
 		return nil, nil
 	}
 	if s.db == nil {

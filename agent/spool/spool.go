@@ -43,7 +43,7 @@ type Spool struct {
 	seq      uint64
 	mem      []*entry // not yet in the file, oldest first; their data is owned
 	memBytes int64
-	settled  map[uint64]bool // done with, but still in the file
+	settled  map[uint64]bool // done with, but still in the file; true: as far as is known, it is there
 	lost     declaration     // to be told by the next bucket
 	state    State
 	hasState bool
@@ -246,11 +246,14 @@ func (s *Spool) Settle(stored, expired, refused []uint64) error {
 
 // forget takes a bucket out of memory, and out of the file with the next flush.
 func (s *Spool) forget(seq uint64) {
-	if i := slices.IndexFunc(s.mem, func(e *entry) bool { return e.seq == seq }); i >= 0 {
+	i := slices.IndexFunc(s.mem, func(e *entry) bool { return e.seq == seq })
+	if i >= 0 {
 		s.memBytes -= s.cost(s.mem[i])
 		s.mem = slices.Delete(s.mem, i, i+1)
 	}
-	s.settled[seq] = true // it may be in the file all the same, after a commit that failed late
+	if _, done := s.settled[seq]; !done {
+		s.settled[seq] = i < 0 // it may be in the file all the same, after a commit that failed late
+	}
 }
 
 // giveUp counts an entry as lost and notes what is to be declared.
@@ -277,7 +280,15 @@ func (s *Spool) Len() int {
 	return s.waiting()
 }
 
-func (s *Spool) waiting() int { return max(0, s.disk.count+len(s.mem)-len(s.settled)) }
+func (s *Spool) waiting() int {
+	n := s.disk.count + len(s.mem)
+	for _, inFile := range s.settled {
+		if inFile {
+			n--
+		}
+	}
+	return max(0, n)
+}
 
 // Close writes what is still in memory and closes the file. An error tells how many buckets
 // could not be saved.

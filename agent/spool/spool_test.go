@@ -524,6 +524,36 @@ func TestRefusedWhileOutOfService(t *testing.T) {
 	}
 }
 
+// TestLenWhileOutOfService: what waits is counted right while buckets come and go in memory; who
+// stops an agent waits for it.
+func TestLenWhileOutOfService(t *testing.T) {
+	s := open(t, t.TempDir(), DefaultConfig())
+	add(t, s, 0, 1, 100)
+	_, seqs := ordinals(t, s)
+	s.Settle(seqs, nil, nil)
+	s.closeFile()
+	s.tried, s.why = time.Now().Add(time.Hour), syscall.EIO
+	for n := range int64(5) {
+		s.Add(make1(1+n, 100))
+		if s.Len() != 1 {
+			t.Errorf("Len() = %d with one bucket in memory and %d sent from there", s.Len(), n)
+		}
+		seq, _, err := s.Next(0)
+		if seq == 0 || err != nil {
+			t.Fatalf("Next = %d, %v", seq, err)
+		}
+		s.Settle([]uint64{seq}, nil, nil)
+		if s.Len() != 0 {
+			t.Errorf("Len() = %d after all was sent", s.Len())
+		}
+	}
+	s.tried = time.Time{}
+	add(t, s, 6, 8, 100)
+	if ns, _ := ordinals(t, s); !slices.Equal(ns, seqOf(6, 8)) || s.Len() != 2 || len(s.settled) != 0 {
+		t.Errorf("queue %v, Len() = %d, %d settled; want 6 and 7", ns, s.Len(), len(s.settled))
+	}
+}
+
 func TestMemoryQueueIsBounded(t *testing.T) {
 	s := open(t, t.TempDir(), Config{MaxSize: 4 * config.MiB, MaxMemory: config.MiB})
 	s.fault = func() error { return syscall.EIO }

@@ -196,6 +196,7 @@ func (s *session) deliver(ctx context.Context, in <-chan *httpctlv1.DeliverRespo
 		case m := <-in:
 			s.message(m)
 		case <-s.u.deps.Queue.Ready():
+			spoolFail = time.Time{} // what is new is at hand, whatever ails the file
 		case <-timer.C:
 		}
 	}
