@@ -47,6 +47,7 @@ type Spool struct {
 	lost     declaration     // to be told by the next bucket
 	state    State
 	hasState bool
+	begun    bool // an incarnation has begun since the spool was opened
 	restored bool // state and lost were read from the file
 	dirty    bool // lost or state differ from the file
 }
@@ -108,17 +109,25 @@ func (s *Spool) Previous() (state State, ok bool) {
 
 // Begin starts an incarnation that observes from the given time (nanoseconds) on. The time
 // since the previous one had last closed its intervals is declared unobserved: at least one
-// open bucket's worth after a kill, and the time away. An error means that this isn't durable
-// yet; it is written with the next Add.
+// open bucket's worth after a kill, and the time away. Where the clock is now behind what was closed,
+// that one bucket is declared: how long the agent was away is not known. An error means that this
+// isn't durable yet; it is written with the next Add.
 func (s *Spool) Begin(incarnation bucket.ID, from int64, width time.Duration) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return ErrClosed
 	}
-	if s.hasState && s.state.ClosedThrough < from {
-		s.lost.spans = mergeSpans(append(slices.Clone(s.lost.spans), bucket.Span{From: s.state.ClosedThrough, To: from}))
+	if s.hasState {
+		closed := s.state.ClosedThrough
+		switch {
+		case closed < from:
+			s.lost.spans = mergeSpans(append(slices.Clone(s.lost.spans), bucket.Span{From: closed, To: from}))
+		case !s.begun && s.state.Width > 0: // not after a clock step, before which everything was closed
+			s.lost.spans = mergeSpans(append(slices.Clone(s.lost.spans), bucket.Span{From: closed, To: closed + int64(s.state.Width)}))
+		}
 	}
+	s.begun = true
 	s.state, s.hasState, s.dirty = State{Incarnation: incarnation, ClosedThrough: from, Width: width}, true, true
 	return s.flush()
 }

@@ -226,6 +226,31 @@ func TestUnobservedAfterKill(t *testing.T) {
 	}
 }
 
+// TestKilledAndClockBehind: a host that lost power may start with a clock that is behind. What the
+// open bucket held is declared all the same.
+func TestKilledAndClockBehind(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, DefaultConfig())
+	s.Begin(inc, sec(3), width)
+	add(t, s, 0, 10, 10)
+	s.Close() // as after a kill at 105 s
+
+	s = open(t, dir, DefaultConfig())
+	s.Begin(bucket.ID{2}, sec(52), width)
+	b := make1(5, 10)
+	s.Add(b)
+	if want := []bucket.Span{span(100, 110)}; !slices.Equal(b.Unobserved, want) {
+		t.Errorf("declared %v, want %v", b.Unobserved, want)
+	}
+	// A step of the clock under a running agent loses nothing.
+	s.Begin(bucket.ID{3}, sec(12), width)
+	b = make1(1, 10)
+	s.Add(b)
+	if len(b.Unobserved) != 0 {
+		t.Errorf("after a step back %v is declared, want nothing", b.Unobserved)
+	}
+}
+
 func TestFullSpoolDropsOldestAndDeclares(t *testing.T) {
 	dir := t.TempDir()
 	cfg := Config{MaxSize: config.MiB, MaxMemory: config.MiB}
