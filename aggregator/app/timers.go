@@ -159,8 +159,8 @@ type purgeClock struct {
 // says nothing about it.
 func (c *purgeClock) read(hosts []store.Host, now time.Time) int64 {
 	for _, h := range hosts {
-		if h.CoveredThrough > c.newest && h.CoveredThrough <= now.Add(maxAhead).UnixNano() {
-			c.newest, c.since = h.CoveredThrough, now
+		if t := h.Covered(now.UnixNano()); t > c.newest && t <= now.Add(maxAhead).UnixNano() {
+			c.newest, c.since = t, now
 		}
 	}
 	if c.newest == 0 {

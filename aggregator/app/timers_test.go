@@ -184,5 +184,10 @@ func TestPurgeClock(t *testing.T) {
 		check("an hour later, no progress", at(-71*time.Hour), at(-72*time.Hour), math.MaxInt64)
 		check("caught up", at(time.Hour-time.Second), at(time.Hour-time.Second))
 		check("a little ahead", at(time.Hour), at(time.Hour+time.Minute))
+		c = purgeClock{}
+		set := store.Host{CoveredThrough: math.MaxInt64, CurrentThrough: at(time.Minute)}
+		if got := c.read([]store.Host{set}, time.Now()); got != at(time.Minute) {
+			t.Errorf("a host whose clock was set right: the clock is %d, want what it covers now, %d", got, at(time.Minute))
+		}
 	})
 }

@@ -20,7 +20,8 @@
 //
 // Only windows that end less than five minutes ahead of the wall clock are
 // judged. A host whose coverage is further ahead, and moving, is skewed: it is
-// neither waited for nor counted.
+// neither waited for nor counted. Once its clock was set right, what its new
+// incarnation covers counts (store.Host.Covered).
 //
 // # What is durable
 //

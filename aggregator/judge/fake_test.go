@@ -62,6 +62,7 @@ func (s *fake) add(name string, start time.Time, width time.Duration, requests i
 		s.hosts[id] = h
 	}
 	h.CoveredThrough, h.LastEnd = max(h.CoveredThrough, b.end), max(h.LastEnd, b.end)
+	h.CurrentThrough = b.end // as if each that is not later than the one before began an incarnation
 }
 
 func (s *fake) Query(_ context.Context, p store.Plan) (*store.Answer, error) {

@@ -52,7 +52,9 @@ func (j *Judge) census(ctx context.Context) (fleet, error) {
 	}
 	f := fleet{now: j.clock()}
 	ahead := f.now.Add(maxAhead).UnixNano()
-	for _, h := range hosts {
+	for i := range hosts {
+		h := &hosts[i]
+		h.CoveredThrough = h.Covered(f.now.UnixNano())
 		if h.CoveredThrough <= ahead {
 			f.newest = max(f.newest, h.CoveredThrough)
 		}
@@ -113,7 +115,7 @@ func (j *Judge) Health(hosts []store.Host) []Health {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
 	for i, h := range hosts {
-		if p, ok := j.progress[h.ID]; ok && p.covered == h.CoveredThrough {
+		if p, ok := j.progress[h.ID]; ok && p.covered == h.Covered(now.UnixNano()) {
 			out[i] = j.health(p, now)
 		}
 	}

@@ -255,6 +255,36 @@ func TestSkewedHost(t *testing.T) {
 	})
 }
 
+// A host whose clock was hours ahead for a moment is waited for and counted again once it is set
+// right, and not when those hours have passed.
+func TestClockSetRight(t *testing.T) {
+	inBubble(t, func(s *sim) {
+		s.rates["a"], s.rates["b"] = 10, 10
+		s.want(end(1), alert.Normal)
+		s.st.add("b", s.begin.Add(end(1)+5*time.Hour), width, 1)
+		for n := 2; n < 12; n++ {
+			s.rates["b"] = 100
+			s.want(end(n)-2*width, map[bool]alert.Status{true: alert.Normal, false: alert.Alert}[n == 2])
+			delete(s.rates, "b") // the last two of the window come late
+			s.run(end(n))
+			if got := s.j.Status(); got.Last.To == s.at(end(n)) {
+				t.Fatalf("window %d was judged without b: %+v", n, got.Last)
+			}
+			for at := end(n) - 2*width; at < end(n); at += width {
+				s.st.add("b", s.begin.Add(at), width, 100)
+			}
+			s.j.Notify()
+			time.Sleep(2 * time.Second)
+			synctest.Wait()
+			hosts, _ := s.st.Hosts(t.Context())
+			got := s.j.Status()
+			if health := s.j.Health(hosts); got.Last.Requests != 660 || got.Last.Incomplete || health[1] != Reporting {
+				t.Fatalf("window %d: %+v, b is %v; want 660 requests of both, reporting", n, got.Last, health[1])
+			}
+		}
+	})
+}
+
 // What cannot be read makes a window incomplete: it does not dismiss.
 func TestDamage(t *testing.T) {
 	inBubble(t, func(s *sim) {

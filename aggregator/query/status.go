@@ -47,6 +47,10 @@ func (s *Service) survey(ctx context.Context, rng span, sel *selection) (*fleet,
 	if err != nil {
 		return nil, failed("read hosts", err)
 	}
+	now := s.Now().UnixNano()
+	for i := range known {
+		known[i].CoveredThrough = known[i].Covered(now)
+	}
 	stored := make(map[bucket.ID]bool, len(known))
 	for _, h := range known {
 		stored[h.ID] = true

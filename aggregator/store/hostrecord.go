@@ -118,6 +118,17 @@ func (r *HostRecord) advance(sealed int64) {
 		reached = max(reached, inc.closed)
 	}
 	r.CoveredThrough = max(r.CoveredThrough, min(reached, hole))
+	r.current()
+}
+
+// current finds what the present incarnation has covered.
+func (r *HostRecord) current() {
+	r.CurrentThrough = 0
+	for i := range r.incarnations {
+		if inc := &r.incarnations[i]; inc.id == r.Incarnation {
+			r.CurrentThrough = inc.closed
+		}
+	}
 }
 
 // overtaken reports whether so many later buckets have arrived that the first
@@ -267,6 +278,7 @@ func (r *HostRecord) UnmarshalBinary(data []byte) error {
 		}
 		r.incarnations = append(r.incarnations, inc)
 	}
+	r.current()
 	if d.bad || len(d.b) != 0 {
 		return fmt.Errorf("host record of %d bytes cannot be read: %w", len(data), ErrCorrupt)
 	}

@@ -128,6 +128,17 @@ func TestClockSetBack(t *testing.T) {
 		if want := max(h.ClosedThrough, ahead.ClosedThrough); r.CoveredThrough != want {
 			t.Fatalf("after ordinal %d: CoveredThrough = %d, want %d", n, r.CoveredThrough, want)
 		}
+		b, _ := r.AppendBinary(nil)
+		if err := r.UnmarshalBinary(b); err != nil {
+			t.Fatal(err)
+		}
+		// What it said of times that had not come is not believed.
+		if got := r.Covered(h.ClosedThrough); got != h.ClosedThrough {
+			t.Fatalf("after ordinal %d, at its end: covered through %d, want %d", n, got, h.ClosedThrough)
+		}
+		if got := r.Covered(ahead.ClosedThrough); got != r.CoveredThrough {
+			t.Fatalf("after ordinal %d, later: covered through %d, want %d", n, got, r.CoveredThrough)
+		}
 	}
 	if r.Incarnation != (bucket.ID{2}) || r.Name != "new" || r.LastOpen != 12 {
 		t.Errorf("the host is %+v, want what the incarnation that began last says", r.Host)

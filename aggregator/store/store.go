@@ -149,10 +149,23 @@ type Host struct {
 	// declared unobserved. It comes from ordinals without a hole, and rests
 	// while one is missing. It never goes back. HostRecord has the details.
 	CoveredThrough int64
+	// CurrentThrough is what Incarnation alone has covered without a hole, 0 if nothing. It is less than
+	// CoveredThrough where an incarnation before it came further: see Covered.
+	CurrentThrough int64
 	// Incarnation is the one whose first bucket arrived last.
 	Incarnation bucket.ID
 	// LastOpen is the gauge of the newest bucket.
 	LastOpen uint64
+}
+
+// Covered is CoveredThrough as far as it can be believed at a time (nanoseconds). Nothing has
+// happened yet after now; where the host's coverage says otherwise, and its present incarnation
+// has not come so far, the clock ran ahead and was set right since.
+func (h *Host) Covered(now int64) int64 {
+	if h.CoveredThrough > now && h.CurrentThrough > 0 {
+		return min(h.CoveredThrough, h.CurrentThrough)
+	}
+	return h.CoveredThrough
 }
 
 // Stats describes an engine.
