@@ -32,7 +32,8 @@ type Settings struct {
 	// have without alert. 0 to 1000000, default 10.
 	AverageThreshold int64 `yaml:"average_threshold"`
 	// AverageLearningDuration is how long the baseline is learned: a multiple
-	// of the interval, at most 31d. 0, the default, is AverageBucketSize; see [Settings.Learning].
+	// of the interval, at most 31d and MaxRetentionLength + MaxLate, as what was counted before that is
+	// gone when learning ends. 0, the default, is AverageBucketSize; see [Settings.Learning].
 	AverageLearningDuration time.Duration `yaml:"average_learning_duration"`
 	// MaxStrLength bounds every stored string, in bytes: 16 to 65536, default
 	// 1024. Longer strings are cut and marked with a hash.
@@ -110,7 +111,8 @@ func (s *Settings) Validate(statistics []string) error {
 		multiple("average_bucket_size", s.AverageBucketSize)
 	}
 	number("average_threshold", s.AverageThreshold, 0, 1_000_000)
-	if duration("average_learning_duration", s.AverageLearningDuration, 0, 31*day) {
+	learningOK := duration("average_learning_duration", s.AverageLearningDuration, 0, 31*day)
+	if learningOK {
 		multiple("average_learning_duration", s.AverageLearningDuration)
 	}
 	number("max_str_length", int64(s.MaxStrLength), 16, 65536)
@@ -118,15 +120,21 @@ func (s *Settings) Validate(statistics []string) error {
 	if number("max_top_hits", int64(s.MaxTopHits), 1, 1_000_000) && keysOK {
 		c.That(s.MaxTopHits <= s.MaxKeys, "max_top_hits", s.MaxTopHits, fmt.Sprintf("at most max_keys, %d", s.MaxKeys))
 	}
-	if duration("max_retention_length", s.MaxRetentionLength, time.Second, 366*day) {
+	retentionOK := duration("max_retention_length", s.MaxRetentionLength, time.Second, 366*day)
+	if retentionOK {
 		multiple("max_retention_length", s.MaxRetentionLength)
 		if windowOK {
 			c.That(s.MaxRetentionLength >= s.AverageBucketSize, "max_retention_length", s.MaxRetentionLength,
 				"at least average_bucket_size, "+FormatDuration(s.AverageBucketSize))
 		}
 	}
-	if duration("max_late", s.MaxLate, 0, 366*day) {
+	lateOK := duration("max_late", s.MaxLate, 0, 366*day)
+	if lateOK {
 		multiple("max_late", s.MaxLate)
+	}
+	if kept := s.MaxRetentionLength + s.MaxLate; learningOK && retentionOK && lateOK {
+		c.That(s.AverageLearningDuration <= kept, "average_learning_duration", s.AverageLearningDuration,
+			"at most max_retention_length + max_late, "+FormatDuration(kept)+": what is older is not kept")
 	}
 	if duration("host_gone_after", s.HostGoneAfter, time.Second, 31*day) && widthOK {
 		c.That(s.HostGoneAfter >= 3*width, "host_gone_after", s.HostGoneAfter,
