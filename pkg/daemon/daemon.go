@@ -84,6 +84,11 @@ func (p Program) run(ctx context.Context, args, env []string, stdout, stderr io.
 		fmt.Fprintf(stderr, "%s: %v\n", p.Name, err)
 		return exitUsage
 	}
+	if *dump || *check {
+		for _, w := range f.Warnings {
+			fmt.Fprintf(stderr, "%s: %s\n", p.Name, w)
+		}
+	}
 	if *dump {
 		if err := f.Dump(stdout); err != nil {
 			fmt.Fprintf(stderr, "%s: %v\n", p.Name, err)

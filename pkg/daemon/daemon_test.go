@@ -49,7 +49,7 @@ func try(t *testing.T, r *running, startErr error, args ...string) (code int, st
 		},
 	}
 	var out, err bytes.Buffer
-	code = p.run(ctx, args, nil, &out, &err)
+	code = p.run(ctx, args, []string{"HTTPCTL_TIMEOT=3s"}, &out, &err)
 	return code, out.String(), err.String()
 }
 
@@ -77,7 +77,7 @@ func TestRun(t *testing.T) {
 		{args: []string{"--help"}, stderr: "-config FILE"},
 		{args: []string{"--nonsense"}, code: 2, stderr: "nonsense"},
 		{args: []string{"extra"}, code: 2, stderr: `unexpected argument "extra"`},
-		{args: []string{"--config", good, "--check"}, stdout: "no faults"},
+		{args: []string{"--config", good, "--check"}, stdout: "no faults", stderr: `did you mean "HTTPCTL_TIMEOUT"?`},
 		{args: []string{"--config", good, "--dump"}, stdout: "timeout: 3s"},
 		{args: []string{"--config", bad}, code: 2, stderr: "state"},
 		{args: []string{"--config", invalid}, code: 2, stderr: "timeout"},
