@@ -334,7 +334,7 @@ func (s *Spool) flush() error {
 	})
 	if err != nil {
 		s.metrics.errors.Inc()
-		if s.db != nil && !isNoSpace(err) {
+		if s.db != nil && !isUnwritten(err) {
 			// Whether the disk has it is unknown. The file is read back before it is used again.
 			s.closeFile()
 		}

@@ -84,10 +84,17 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// isNoSpace reports whether a write failed for want of room, which leaves what was written
-// before as it was.
+// isNoSpace reports whether there was no room.
 func isNoSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+// isUnwritten reports whether a write found no room, which leaves what was written before as it
+// was. Of a sync that says the same, on file systems that allocate late, that is not known; the library
+// returns its error bare, and that of a write with the file's name.
+func isUnwritten(err error) bool {
+	var write *fs.PathError
+	return isNoSpace(err) && errors.As(err, &write)
 }
 
 func hint(path string, err error) string {

@@ -494,6 +494,23 @@ func TestFailedSyncIsVerifiedNotRetried(t *testing.T) {
 	}
 }
 
+// TestSyncWithoutRoom: a failed sync is a failed sync, also if it says that there is no room.
+func TestSyncWithoutRoom(t *testing.T) {
+	s := open(t, t.TempDir(), DefaultConfig())
+	s.fault = func() error { return syscall.ENOSPC }
+	if err := s.Add(make1(0, 100)); !errors.Is(err, ErrKept) || !strings.Contains(err.Error(), "free space") {
+		t.Errorf("Add = %v, want ErrKept and what to do", err)
+	}
+	if s.db != nil {
+		t.Error("the file is still in use after a failed sync")
+	}
+	s.fault = nil
+	add(t, s, 1, 2, 100)
+	if ns, _ := ordinals(t, s); !slices.Equal(ns, seqOf(0, 2)) {
+		t.Errorf("queue %v, want 0 and 1, each once", ns)
+	}
+}
+
 // TestFileFailsAgain: a file that fails again soon after it was put back into service is not tried
 // all the time, and what is said of it meanwhile is why it failed.
 func TestFileFailsAgain(t *testing.T) {
