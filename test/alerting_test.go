@@ -173,6 +173,7 @@ func TestAlerting(t *testing.T) {
 				Time time.Time `json:"time"`
 				Hits int64     `json:"hits"`
 			} `json:"entries"`
+			JoinedHosts []string `json:"joined_hosts"`
 		} `json:"alerts"`
 		Max     float64 `json:"max_duration_seconds"`
 		Average float64 `json:"average_duration_seconds"`
@@ -186,6 +187,9 @@ func TestAlerting(t *testing.T) {
 		t.Fatalf("%d alerts, want one episode:\n%s", len(answer.Alerts), out)
 	}
 	a := answer.Alerts[0]
+	if !slices.Equal(a.JoinedHosts, []string{"web-2"}) {
+		t.Errorf("joined hosts %v, want web-2", a.JoinedHosts)
+	}
 	if a.Scope != "fleet" || a.State != "dismissed" || a.Baseline != *normal.Baseline || a.ThresholdPercent != 30 {
 		t.Errorf("the episode is %+v, want a dismissed one of the fleet", a)
 	}

@@ -1,7 +1,6 @@
 package view
 
 import (
-	"encoding/csv"
 	"fmt"
 	"io"
 	"slices"
@@ -436,56 +435,21 @@ func Columns(line string) int {
 	}
 }
 
-// dashboardCSV writes every value of the dashboard on a line of its own:
-// list, row, key, column, value.
+// dashboardCSV writes every value of the dashboard on a line of its own.
 func dashboardCSV(w io.Writer, d *Dashboard) error {
-	c := csv.NewWriter(w)
-	put := func(record ...string) { _ = c.Write(record) } // kept by c.Error
-	put("list", "row", "key", "column", "value")
-	var members func(prefix string, o object)
-	members = func(prefix string, o object) {
-		for _, m := range o {
-			if inner, ok := m.value.(object); ok {
-				members(prefix+m.key+".", inner)
-				continue
-			}
-			put("status", "", "", prefix+m.key, csvText(m.value))
-		}
-	}
-	members("", statusObject(&d.Status))
-	grid := func(list string, keys int, g *Grid) {
-		for i, row := range g.all() {
-			rank := fmt.Sprint(i + 1)
-			if i >= len(g.Rows) {
-				rank = "other"
-			}
-			var key []string
-			first := 0
-			if g.Columns[0].Name == "rank" {
-				first = 1
-			}
-			for _, cell := range row.Cells[first : first+keys] {
-				key = append(key, csvText(cell))
-			}
-			for j := first + keys; j < len(row.Cells); j++ {
-				put(list, rank, strings.Join(key, " "), g.Columns[j].Name, csvText(row.Cells[j]))
-			}
-		}
-	}
+	v := newValues(w)
+	v.object("status", statusObject(&d.Status))
 	for i := range d.Tops {
-		grid(d.Tops[i].Name, len(d.Tops[i].Keys), TopGrid(&d.Tops[i]))
+		v.top(&d.Tops[i])
 	}
-	grid("alerts", 0, AlertsGrid(&d.Alerts, Style{}))
-	put("alerts", "", "", "max_duration_seconds", csvText(d.Alerts.MaxDuration))
-	put("alerts", "", "", "average_duration_seconds", csvText(d.Alerts.AverageDuration))
-	grid("hosts", 1, HostsGrid(d.Hosts))
+	v.grid("alerts", 0, AlertsGrid(&d.Alerts, Style{}))
+	v.put("alerts", "", "", "max_duration_seconds", d.Alerts.MaxDuration)
+	v.put("alerts", "", "", "average_duration_seconds", d.Alerts.AverageDuration)
+	v.grid("hosts", 1, HostsGrid(d.Hosts))
 	step := d.Status.Interval
 	for i, n := range d.RateHistory {
-		put("rate_history", fmt.Sprint(i+1), window(time.Duration(len(d.RateHistory)-1-i)*step)+" ago", "requests", fmt.Sprint(n))
+		v.put("rate_history", fmt.Sprint(i+1), window(time.Duration(len(d.RateHistory)-1-i)*step)+" ago", "requests", n)
 	}
-	for i, n := range d.Notes {
-		put("notes", fmt.Sprint(i+1), "", "note", csvText(n))
-	}
-	c.Flush()
-	return c.Error()
+	v.list("notes", "note", d.Notes)
+	return v.end()
 }

@@ -145,7 +145,14 @@ func csvText(cell any) string {
 		return strings.Join(parts, " ")
 	case []AlertEntry:
 		for _, e := range v {
-			parts = append(parts, fmt.Sprintf("%s=%d", machine(e.Time), e.Hits))
+			text := fmt.Sprintf("%s=%d", machine(e.Time), e.Hits)
+			if e.LateHits > 0 {
+				text += fmt.Sprintf(";late=%d", e.LateHits)
+			}
+			if e.Incomplete {
+				text += ";incomplete"
+			}
+			parts = append(parts, text)
 		}
 		return strings.Join(parts, " ")
 	}

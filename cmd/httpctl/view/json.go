@@ -124,7 +124,14 @@ func topObject(t *Top) object {
 func entries(list []AlertEntry) []object {
 	out := []object{}
 	for _, e := range list {
-		out = append(out, object{{"time", machine(e.Time)}, {"hits", e.Hits}})
+		o := object{{"time", machine(e.Time)}, {"hits", e.Hits}}
+		if e.LateHits > 0 {
+			o = append(o, member{"late_hits", e.LateHits})
+		}
+		if e.Incomplete {
+			o = append(o, member{"incomplete", true})
+		}
+		out = append(out, o)
 	}
 	return out
 }
@@ -134,7 +141,7 @@ func alertsObject(a *Alerts) object {
 	list := []object{}
 	for i := range a.Alerts {
 		e := &a.Alerts[i]
-		list = append(list, object{
+		o := object{
 			{"scope", machine(e.Scope)},
 			{"state", string(e.State)},
 			{"start", machine(e.Start)},
@@ -143,7 +150,11 @@ func alertsObject(a *Alerts) object {
 			{"baseline", e.Baseline},
 			{"threshold_percent", e.ThresholdPercent},
 			{"entries", entries(e.Entries)},
-		})
+		}
+		if len(e.JoinedHosts) > 0 {
+			o = append(o, member{"joined_hosts", valid(e.JoinedHosts)})
+		}
+		list = append(list, o)
 	}
 	return object{
 		{"alerts", list},

@@ -63,6 +63,12 @@ func WriteAlerts(w io.Writer, f Format, s Style, a *Alerts) error {
 	} else {
 		g.Notes = []string{alertSummary(a)}
 	}
+	if f == FormatCSV { // which has no place for what is of all of them
+		g.Columns = append(g.Columns, Column{Name: "max_duration_seconds"}, Column{Name: "average_duration_seconds"})
+		for i := range g.Rows {
+			g.Rows[i].Cells = append(g.Rows[i].Cells, a.MaxDuration, a.AverageDuration)
+		}
+	}
 	return write(w, f, s, g, func() any { return alertsObject(a) })
 }
 
@@ -354,13 +360,15 @@ func entriesText(list []AlertEntry) string {
 	parts := make([]string, len(list))
 	for i, e := range list {
 		text := number(e.Hits)
-		if e.LateHits > 0 {
-			text += " +" + number(e.LateHits) + " late"
-		}
-		if e.Incomplete {
-			text += " incomplete"
+		switch {
+		case e.LateHits > 0 && e.Incomplete:
+			text += " (+" + number(e.LateHits) + " late, incomplete)"
+		case e.LateHits > 0:
+			text += " (+" + number(e.LateHits) + " late)"
+		case e.Incomplete:
+			text += " (incomplete)"
 		}
 		parts[len(list)-1-i] = text
 	}
-	return strings.Join(parts, ", ")
+	return strings.Join(parts, "  ") // no comma: the numbers have some
 }

@@ -166,7 +166,7 @@ func WriteReport(w io.Writer, f Format, s Style, r *Report) error {
 		return writeJSON(w, reportObject(r))
 	}
 	if f == FormatCSV {
-		return reportGrid(r).CSV(w)
+		return reportCSV(w, r)
 	}
 	var b strings.Builder
 	n := &r.Counters
@@ -224,21 +224,15 @@ func counters(n *exchange.Counters, kind func(exchange.Counter) bool) []Count {
 	return out
 }
 
-// reportGrid is the report's top lists as one table: a row for each key.
-func reportGrid(r *Report) *Grid {
-	g := &Grid{Columns: []Column{
-		{Name: "dimension"}, {Name: "key"}, {Name: "hits"}, {Name: "error"}, {Name: stat.MeasureBytes}, {Name: "last_seen"},
-	}}
+// reportCSV writes every value of the report on a line of its own.
+func reportCSV(w io.Writer, r *Report) error {
+	v := newValues(w)
+	v.object("report", reportCounts(r))
 	for i := range r.Tops {
-		for _, o := range topObjects(&r.Tops[i]) {
-			row := Row{Cells: []any{r.Tops[i].Name}}
-			for _, c := range g.Columns[1:] {
-				row.Cells = append(row.Cells, o.get(c.Name))
-			}
-			g.Rows = append(g.Rows, row)
-		}
+		v.top(&r.Tops[i])
 	}
-	return g
+	v.list("warnings", "warning", r.Warnings)
+	return v.end()
 }
 
 // get returns the value of a member, nil if there is none.
@@ -263,8 +257,8 @@ func topObjects(t *Top) []object {
 	return rows
 }
 
-// reportObject is the JSON of a report.
-func reportObject(r *Report) object {
+// reportCounts is what a report says of all packets.
+func reportCounts(r *Report) object {
 	n := &r.Counters
 	all := func(kind func(exchange.Counter) bool) object {
 		o := object{}
@@ -274,10 +268,6 @@ func reportObject(r *Report) object {
 			}
 		}
 		return o
-	}
-	tops := object{}
-	for i := range r.Tops {
-		tops = append(tops, member{r.Tops[i].Name, topObjects(&r.Tops[i])})
 	}
 	return object{
 		{"packets", n[exchange.Packets]},
@@ -296,9 +286,26 @@ func reportObject(r *Report) object {
 		{"smuggling_suspects", n[exchange.SmugglingSuspects]},
 		{"loss", all(exchange.Counter.Loss)},
 		{"other_protocols", all(exchange.Counter.OtherProtocol)},
+	}
+}
+
+// reportObject is the JSON of a report.
+func reportObject(r *Report) object {
+	tops, rest := object{}, object{}
+	for i := range r.Tops {
+		t := &r.Tops[i]
+		tops = append(tops, member{t.Name, topObjects(t)})
+		var other any
+		if g := TopGrid(t); g.Other != nil {
+			other = g.objects([]Row{*g.Other})[0]
+		}
+		rest = append(rest, member{t.Name, object{{"total", t.Total}, {"floor", t.Floor}, {"other", other}}})
+	}
+	return append(reportCounts(r), object{
 		{"warnings", valid(r.Warnings)},
 		{"tops", tops},
-	}
+		{"rest", rest},
+	}...)
 }
 
 // WriteExchange writes one exchange as a line of JSON. What belongs to an
