@@ -86,6 +86,8 @@ func TestBadInput(t *testing.T) {
 		{"directory", []string{"httpctl", "read", dir}, 1, []string{dir + ": is a directory (name the capture files in it)"}, ""},
 		{"missing file", []string{"httpctl", "read", dir + "/missing"}, 1, []string{"no such file or directory (check the name; - is standard input)"}, ""},
 		{"empty standard input", []string{"httpctl", "read", "-"}, 1, []string{"open standard input: not a capture file (it is empty"}, ""},
+		{"filter without a value", []string{"httpctl", "top", "section", "--filter", "section"}, 2, []string{"--filter section: want KEY=VALUE"}, ""},
+		{"replay of text", []string{"httpctl", "up", "--replay", text, "--data", dir + "/up"}, 1, []string{"not a capture file"}, ""},
 		{"unknown command", []string{"httpctl", "dashbord"}, 2, []string{`unknown command "dashbord"; did you mean "dashboard"?`, "See httpctl --help."}, ""},
 		{"unknown flag", []string{"httpctl", "alerts", "--sinse", "1h"}, 2, []string{"unknown flag: --sinse; did you mean --since?"}, ""},
 		{"unknown flag of a daemon", []string{"httpctl-agent", "--nonsense"}, 2, []string{"nonsense"}, ""},
@@ -118,6 +120,9 @@ func TestBadInput(t *testing.T) {
 			got := try(t, nil, c.args...)
 			judgeMessage(t, got, c.code, c.says)
 		})
+	}
+	if left, err := os.ReadDir(dir + "/up"); err == nil {
+		t.Errorf("httpctl up that could not capture left %v behind", left)
 	}
 	for _, name := range []string{"corrupt/httpctl.db", "spool/spool.db"} {
 		if now, err := os.ReadFile(filepath.Join(dir, name)); err != nil || !bytes.Equal(now, garbage) {

@@ -31,7 +31,7 @@ type known struct {
 
 // column is what a filter compares.
 func (k *known) column(name string) string {
-	return map[string]string{"host": k.host, "domain": k.domain, "section": k.section, "method": k.method, "status": k.status, "role": k.role}[name]
+	return map[string]string{"host": k.host, "domain": k.domain, "section": k.section, "method": k.method, "status": k.status, "role": k.role, "server": k.server}[name]
 }
 
 // key is the exchange's row in a top list, as CSV shows it.
@@ -43,7 +43,7 @@ func (k *known) key(dimension string) string {
 var topFilters = map[string][]string{
 	"section": {"host", "domain", "section", "role"}, "domain": {"host", "domain", "role"}, "user_agent": {"host", "role"},
 	"method": {"host", "method", "role"}, "status": {"host", "method", "status", "role"}, "volume": {"host", "domain", "role"},
-	"server": {"host", "role"}, "client_ip": {"host", "role"}, "routes": {"host", "domain", "section", "method", "status", "role"},
+	"server": {"host", "role", "server"}, "client_ip": {"host", "role"}, "routes": {"host", "domain", "section", "method", "status", "role"},
 }
 
 // TestTop asks for every top list with every filter and range, and compares
@@ -96,6 +96,9 @@ func TestTop(t *testing.T) {
 		{"--status 503", "status", by("status", "503")},
 		{"--status 5xx", "status", by("status", "503", "500")},
 		{"--role client,transit", "role", by("role", "client", "transit")},
+		{"--filter method=POST", "method", by("method", "POST")},
+		{"--status 503 --filter status=404", "status", by("status", "503", "404")},
+		{"--filter server=192.0.2.2:80", "server", by("server", "192.0.2.2:80")},
 		{"--since 3h", "host", func(*known) bool { return true }},
 		{"--since 3h --until 1h", "host", func(k *known) bool { return !recent(k) }},
 		{"--until 90m", "host", func(k *known) bool { return !recent(k) }}, // the hour before

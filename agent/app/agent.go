@@ -152,6 +152,23 @@ func (a *Agent) open(replay string) ([]capture.Source, error) {
 	return sources, nil
 }
 
+// Check says whether this host can capture as cfg wants, or read the capture file to
+// replay: it opens the sources as Start does, and closes them.
+func Check(cfg Config, replay string) error {
+	if replay != "" {
+		files, err := capture.OpenFile(replay)
+		if err != nil {
+			return err
+		}
+		return files.Close()
+	}
+	rings, err := capture.OpenLive(cfg.Capture)
+	for _, r := range rings {
+		err = errors.Join(err, r.Close())
+	}
+	return err
+}
+
 func closeAll(sources []capture.Source) {
 	for _, s := range sources {
 		_ = s.Close() // nothing was read from it

@@ -46,8 +46,12 @@ func (s *Service) GetDashboard(ctx context.Context, r *httpctlv1.GetDashboardReq
 	if err != nil {
 		return nil, err
 	}
-	out := &httpctlv1.GetDashboardResponse{Hosts: f.messages(rng)}
-	if out.Status, out.RateHistory, err = s.status(ctx, f, rng, &sel, r.GetLive()); err != nil {
+	var open []Provisional
+	if r.GetLive() {
+		open = s.provisional(rng, &sel)
+	}
+	out := &httpctlv1.GetDashboardResponse{Hosts: f.messages(rng, open)}
+	if out.Status, out.RateHistory, err = s.status(ctx, f, rng, &sel, r.GetLive(), open); err != nil {
 		return nil, err
 	}
 	if len(sel.where) > 0 {

@@ -158,12 +158,13 @@ func (s *Service) GetStatus(ctx context.Context, _ *httpctlv1.GetStatusRequest) 
 	if err != nil {
 		return nil, err
 	}
-	out, _, err := s.status(ctx, f, rng, &selection{}, true)
+	out, _, err := s.status(ctx, f, rng, &selection{}, true, s.provisional(rng, &selection{}))
 	return out, err
 }
 
-// status fills in the dashboard's header and its rate history.
-func (s *Service) status(ctx context.Context, f *fleet, rng span, sel *selection, live bool) (*httpctlv1.GetStatusResponse, []uint64, error) {
+// status fills in the dashboard's header and its rate history. With live, open is
+// what was not closed yet; the store was asked before: see Live.
+func (s *Service) status(ctx context.Context, f *fleet, rng span, sel *selection, live bool, open []Provisional) (*httpctlv1.GetStatusResponse, []uint64, error) {
 	set := s.Settings()
 	out := &httpctlv1.GetStatusResponse{
 		TimeUnixNs: s.Now().UnixNano(), Version: s.Version,
@@ -200,14 +201,12 @@ func (s *Service) status(ctx context.Context, f *fleet, rng span, sel *selection
 	if d := baseline.Covered(cover, rng.from, rng.to); d > 0 {
 		out.RateAverage = float64(out.Requests) / d.Seconds()
 	}
-	if live { // as the top lists below it do; the store was asked before: see Live
-		for _, p := range s.provisional(rng, sel) {
-			all, own := requestsOf(p.Table(totals), &p.Counters)
-			if sel.fleetWide() {
-				all = own
-			}
-			out.Requests += all
+	for i := range open { // as the top lists below it do
+		all, own := requestsOf(open[i].Table(totals), &open[i].Counters)
+		if sel.fleetWide() {
+			all = own
 		}
+		out.Requests += all
 	}
 	history, err := s.rates(ctx, f, sel, live, out)
 	return out, history, err
@@ -338,17 +337,23 @@ func (s *Service) ListHosts(ctx context.Context, r *httpctlv1.ListHostsRequest) 
 	if err != nil {
 		return nil, err
 	}
-	return &httpctlv1.ListHostsResponse{Hosts: f.messages(rng)}, nil
+	return &httpctlv1.ListHostsResponse{Hosts: f.messages(rng, nil)}, nil
 }
 
-func (f *fleet) messages(rng span) []*httpctlv1.Host {
+// messages tells of each host; open is what was not closed yet and counts, too.
+func (f *fleet) messages(rng span, open []Provisional) []*httpctlv1.Host {
+	more := map[bucket.ID]uint64{}
+	for i := range open {
+		all, _ := requestsOf(open[i].Table(totals), &open[i].Counters)
+		more[open[i].Host] += all
+	}
 	var out []*httpctlv1.Host
 	for i := range f.hosts {
 		h := &f.hosts[i]
 		p := &httpctlv1.Host{
 			Id: h.ID.String(), Name: sendable(h.Name), Health: healths[min(h.health, Gone)],
 			CoveredThroughUnixNs: h.CoveredThrough, FirstSeenUnixNs: h.FirstStart, Open: h.LastOpen,
-			Requests: h.requests,
+			Requests: h.requests + more[h.ID],
 			Counters: counts(&h.counters, length(h.lost), func(exchange.Counter) bool { return true }),
 		}
 		if d := baseline.Covered([]baseline.HostCoverage{h.coverage()}, rng.from, rng.to); d > 0 {

@@ -183,8 +183,9 @@ func (l *Latency) Clone() *Latency {
 }
 
 // Quantile returns the q-quantile in nanoseconds, or 0 when empty; q is taken
-// into [0, 1]. It is within 1% of the observation of rank q*(Count-1), rounded
-// down, among all in rising order. A nil sketch is empty.
+// into [0, 1]. It is within 1% of the smallest observation that at least that share
+// of all do not exceed (the nearest rank): of two, the larger is the 99th percentile.
+// A nil sketch is empty.
 func (l *Latency) Quantile(q float64) int64 {
 	if l == nil || l.Count == 0 {
 		return 0
@@ -195,11 +196,11 @@ func (l *Latency) Quantile(q float64) int64 {
 	if q >= 1 {
 		return l.Max
 	}
-	rank := q * float64(l.Count-1)
+	rank := math.Ceil(q * float64(l.Count))
 	seen := uint64(0)
 	for _, b := range l.Bins {
 		seen = addSaturating(seen, b.Count)
-		if float64(seen) > rank {
+		if float64(seen) >= rank {
 			return min(max(binValue(b.Index), l.Min), l.Max)
 		}
 	}

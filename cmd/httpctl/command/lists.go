@@ -73,7 +73,8 @@ and the filters that each has.`),
 		Example: `  httpctl top
   httpctl top section --since 1h
   httpctl top routes --status 5xx --host web-1,web-2
-  httpctl top user_agent -n 100 -o csv`,
+  httpctl top user_agent -n 100 -o csv
+  httpctl top server --filter server=192.0.2.1:80`,
 		Args: arguments(0, 1, "one dimension at most"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return r.list(func(c *client.Client, q client.Question, f view.Format) error {
@@ -183,7 +184,7 @@ their agents could not see over the range.`,
 						return err
 					}
 					hosts = slices.DeleteFunc(hosts, func(h view.Host) bool {
-						return !slices.Contains(q.Filters[0].Values, h.Name) && !slices.Contains(q.Filters[0].Values, h.ID)
+						return !slices.ContainsFunc(q.Filters[0].Values, h.Is)
 					})
 				}
 				return view.WriteHosts(w.out, f, w.style(), hosts)
@@ -200,7 +201,7 @@ their agents could not see over the range.`,
 // knownHosts returns a usage error unless each name is that of a host or its id.
 func knownHosts(names []string, hosts []view.Host) error {
 	for _, name := range names {
-		if slices.ContainsFunc(hosts, func(h view.Host) bool { return h.Name == name || h.ID == name }) {
+		if slices.ContainsFunc(hosts, func(h view.Host) bool { return h.Is(name) }) {
 			continue
 		}
 		if len(hosts) == 0 {

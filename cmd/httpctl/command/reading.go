@@ -23,6 +23,7 @@ type reading struct {
 	output       string
 	since, until string
 	filters      map[string]*[]string
+	others       []string // KEY=VALUE of filters that have no flag of their own
 	name         string   // of the command
 	only         []string // filters that apply; nil is all
 }
@@ -67,6 +68,9 @@ func (r *reading) addFilters(cmd *cobra.Command, only ...string) {
 		if only != nil && !slices.Contains(only, c.name) {
 			_ = cmd.Flags().MarkHidden(c.name) // the flag exists
 		}
+	}
+	if only == nil {
+		cmd.Flags().StringArrayVar(&r.others, "filter", nil, "only where a key has a value: `KEY=VALUE`, with a key that httpctl top names, such as user_agent or one of a plug-in's")
 	}
 	r.name, r.only = cmd.Name(), only
 	_ = cmd.RegisterFlagCompletionFunc("role", cobra.FixedCompletions([]string{"server", "client", "transit"}, cobra.ShellCompDirectiveNoFileComp))
@@ -148,6 +152,17 @@ func (r *reading) question() (q client.Question, err error) {
 		}
 		q.Filters = append(q.Filters, client.Filter{Column: c.name, Values: values})
 	}
+	for _, f := range r.others {
+		key, value, ok := strings.Cut(f, "=")
+		if !ok || key == "" || value == "" {
+			return q, usagef("--filter %s: want KEY=VALUE, such as user_agent=curl/8.14.1", f)
+		}
+		if i := slices.IndexFunc(q.Filters, func(f client.Filter) bool { return f.Column == key }); i >= 0 {
+			q.Filters[i].Values = append(q.Filters[i].Values, value)
+			continue
+		}
+		q.Filters = append(q.Filters, client.Filter{Column: key, Values: []string{value}})
+	}
 	return q, nil
 }
 
@@ -187,6 +202,6 @@ func (w *world) style() view.Style {
 }
 
 // readingLong ends the help of commands with range and filters.
-const readingLong = "\n\nFilters may be given several times or with commas between: any of the values matches."
+const readingLong = "\n\nFilters may be given several times, and but for --filter with commas between: any of the values matches."
 
 func describe(format string, args ...any) string { return fmt.Sprintf(format, args...) + readingLong }

@@ -126,6 +126,10 @@ func (w *world) up(ctx context.Context, f *config.File, agentConfig agent.Config
 		messages.writeTo(w.err)
 	}()
 
+	// What this host cannot do is said before a database is made.
+	if err := agent.Check(agentConfig, replay); err != nil {
+		return err
+	}
 	center, err := aggregator.Start(ctx, f.Settings, aggregatorConfig, log)
 	if err != nil {
 		return err

@@ -101,9 +101,9 @@ func frame(d *Dashboard, s Style, wide bool) []string {
 	} else {
 		groups = append(groups, alerts)
 	}
-	shown := len(groups)
+	shown, cutRows := len(groups), false
 	if s.Height > 0 {
-		shown = allot(groups, s.Height-len(lines))
+		shown, cutRows = allot(groups, s.Height-len(lines))
 	}
 	for _, group := range groups[:shown] {
 		lines = append(lines, "")
@@ -117,6 +117,9 @@ func frame(d *Dashboard, s Style, wide bool) []string {
 		}
 	}
 	var rest []string
+	if cutRows {
+		rest = append(rest, "more rows")
+	}
 	for _, group := range groups[shown:] {
 		for _, p := range group {
 			rest = append(rest, p.name)
@@ -157,7 +160,11 @@ func header(d *Dashboard, s Style) []string {
 	word, tone := stateWord(a.State, s)
 	add(tone, "", word+stateText(d, s))
 
-	text := fmt.Sprintf("now %s%saverage %s%s%s requests since %s", rate(st.RateNow), sep, rate(st.RateAverage), sep, number(st.Requests), s.clock(st.Since))
+	average := rate(st.RateAverage)
+	if st.RateAverage == 0 && st.Requests > 0 {
+		average = "-" // of none of them an interval is over
+	}
+	text := fmt.Sprintf("now %s%saverage %s%s%s requests since %s", rate(st.RateNow), sep, average, sep, number(st.Requests), s.clock(st.Since))
 	if !st.Until.IsZero() && st.Time.Sub(st.Until) > 2*time.Second { // an answer takes a moment; the bars, like now, are of the present
 		text += " until " + s.clock(st.Until)
 	}
@@ -195,7 +202,11 @@ func header(d *Dashboard, s Style) []string {
 			}
 		}
 	} else {
-		text = fmt.Sprintf("being learned%sestimated average %s per %s%sthreshold +%d%%", sep, number(a.EstimatedBaseline), window(st.Window), sep, a.ThresholdPercent)
+		estimate := number(a.EstimatedBaseline)
+		if average == "-" {
+			estimate = average
+		}
+		text = fmt.Sprintf("being learned%sestimated average %s per %s%sthreshold +%d%%", sep, estimate, window(st.Window), sep, a.ThresholdPercent)
 	}
 	add(Plain, "baseline", text)
 
@@ -350,8 +361,8 @@ func (p *panel) draw(s Style, wide bool) []string {
 
 // allot decides how many groups of panels are shown and how many rows each
 // panel has, so that they need at most room lines. It gives each a few rows
-// first, then one more to all in turn.
-func allot(groups [][]*panel, room int) (shown int) {
+// first, then one more to all in turn. cutRows says that some panel has not all of its rows.
+func allot(groups [][]*panel, room int) (shown int, cutRows bool) {
 	const few = 3
 	want := map[*panel]int{}
 	for _, group := range groups {
@@ -362,14 +373,16 @@ func allot(groups [][]*panel, room int) (shown int) {
 	}
 	need := func() int {
 		total := 0
+		cutRows = false
 		for _, group := range groups[:shown] {
 			tallest := 0
 			for _, p := range group {
 				tallest = max(tallest, p.height())
+				cutRows = cutRows || p.rows < want[p]
 			}
 			total += 1 + tallest
 		}
-		if shown < len(groups) {
+		if shown < len(groups) || cutRows {
 			total++ // the line that names the rest
 		}
 		return total
@@ -397,7 +410,8 @@ func allot(groups [][]*panel, room int) (shown int) {
 			grew = grew || len(grown) > 0
 		}
 	}
-	return shown
+	need() // cutRows, as it is now
+	return shown, cutRows
 }
 
 // beside joins two blocks of lines, the left of which is n columns wide.

@@ -4,7 +4,10 @@
 // they came from the network; they are cleaned where they are drawn.
 package view
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // State is a state of the alert rule.
 type State string
@@ -206,6 +209,11 @@ type Host struct {
 	Rate           float64
 	Counters       []Count
 	Open           uint64
+}
+
+// Is reports whether a filter means the host: its name or id, in any case.
+func (h Host) Is(name string) bool {
+	return strings.EqualFold(h.Name, name) || strings.EqualFold(h.ID, name)
 }
 
 // Baseline is what was learned.
