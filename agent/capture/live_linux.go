@@ -64,7 +64,7 @@ func OpenLive(cfg Config) (_ []*Live, err error) {
 		return &Error{Op: "capture on", Path: where, Err: err, Hint: hint}
 	}
 	if len(cfg.Interfaces) == 0 {
-		return nil, &Error{Op: "capture on", Path: "nothing", Err: errors.New("no interface is given"), Hint: "choose from: " + interfaceNames()}
+		return nil, &Error{Op: "capture on", Path: "nothing", Err: errors.New("no interface is given"), Hint: "name some in agent.capture.interfaces; there are: " + interfaceNames()}
 	}
 	names := slices.Compact(slices.Sorted(slices.Values(cfg.Interfaces)))
 	if slices.Contains(names, Any) {

@@ -4,11 +4,14 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -74,7 +77,10 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.
 	a.teardown.Push("servers", a.servers.Stop)
 
 	if err := os.MkdirAll(cfg.Data, 0o750); err != nil {
-		return nil, fmt.Errorf("make the data directory (aggregator.data): %w; the user of this program must be able to write there", err)
+		if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+			err = fmt.Errorf("%w; the user of this program must be able to write there", err)
+		}
+		return nil, fmt.Errorf("make the data directory (aggregator.data): %w", err)
 	}
 	db, err := bolt.Open(filepath.Join(cfg.Data, databaseName), bolt.Options{})
 	if err != nil {
