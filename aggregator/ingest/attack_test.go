@@ -9,6 +9,7 @@ import (
 	"hash/crc32"
 	"io"
 	"log/slog"
+	"maps"
 	"math"
 	"net"
 	"runtime"
@@ -195,11 +196,24 @@ func TestHostileBuckets(t *testing.T) {
 	}
 }
 
-// TestFarBuckets: what is merely old or early is for the store to judge.
+// TestFarBuckets: what is merely old or early is stored; what is more than five minutes ahead, marked.
 func TestFarBuckets(t *testing.T) {
-	_, c := serve(t, DefaultConfig(), storeAll)
+	marks := map[int64]bool{}
+	service, c := serve(t, DefaultConfig(), func(batch []store.Item) ([]store.Result, error) {
+		for _, it := range batch {
+			marks[it.Header.Start] = it.Skewed // one stream, and it waits for each answer
+		}
+		return storeAll(batch)
+	})
 	s := connect(t, c, hostA, inc1)
-	for i, start := range []time.Time{time.Unix(10, 0), time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)} {
+	near := time.Now().Truncate(10 * time.Second).Add(4 * time.Minute)
+	defer func() {
+		want := map[int64]bool{10e9: false, near.UnixNano(): false, time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC).UnixNano(): true}
+		if !maps.Equal(marks, want) || count(t, service.metrics.skewed) != 1 {
+			t.Errorf("marked as skewed: %v, %v counted, want %v", marks, count(t, service.metrics.skewed), want)
+		}
+	}()
+	for i, start := range []time.Time{time.Unix(10, 0), near, time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)} {
 		b := sound(0)
 		b.Start = start.UnixNano()
 		b.ClosedThrough = b.End()

@@ -80,6 +80,8 @@ const (
 	// maxProvisional bounds a provisional bucket's encoding, as one per host is kept in memory.
 	// With max_top_hits 10 it takes about 3 KB.
 	maxProvisional = 256 << 10
+	// maxAhead is how far ahead of the wall clock a bucket is not skewed (DESIGN section 6).
+	maxAhead = 5 * time.Minute
 	// minWidth and maxWidth bound an interval (DESIGN section 8: a divisor of one minute, at
 	// least 1s).
 	minWidth = time.Second

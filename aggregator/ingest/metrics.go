@@ -7,7 +7,7 @@ type metrics struct {
 	pending                         prometheus.Gauge
 	buckets, rejected               *prometheus.CounterVec
 	bytes, provisional, storeErrors prometheus.Counter
-	badProvisional                  prometheus.Counter
+	badProvisional, skewed          prometheus.Counter
 	batch, appendSeconds            prometheus.Histogram
 }
 
@@ -26,6 +26,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		bytes:          counter("received_bytes_total", "Size of the buckets received."),
 		provisional:    counter("provisional_buckets_total", "Provisional buckets received."),
 		badProvisional: counter("bad_provisional_buckets_total", "Provisional buckets left out because they are too large."),
+		skewed:         counter("skewed_buckets_total", "Final buckets whose interval was more than five minutes ahead: stored, and never judged."),
 		storeErrors:    counter("store_errors_total", "Transactions that the store failed; their buckets are sent again."),
 		batch: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: ns, Subsystem: sub, Name: "batch_buckets",
 			Help: "Buckets per transaction.", Buckets: prometheus.ExponentialBuckets(1, 2, 9)}),
@@ -39,7 +40,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		m.rejected.WithLabelValues(reason)
 	}
 	if r != nil {
-		r.MustRegister(m.agents, m.pending, m.buckets, m.rejected, m.bytes, m.provisional, m.badProvisional, m.storeErrors, m.batch, m.appendSeconds)
+		r.MustRegister(m.agents, m.pending, m.buckets, m.rejected, m.bytes, m.provisional, m.badProvisional, m.skewed, m.storeErrors, m.batch, m.appendSeconds)
 	}
 	return m
 }

@@ -344,11 +344,15 @@ func (s *Service) take(ctx context.Context, a *agent, st *stream, m *httpctlv1.B
 		st.answer(&httpctlv1.BucketResult{Sequence: m.GetSequence(), Status: httpctlv1.BucketStatus_BUCKET_STATUS_REFUSED, Reason: bad.Error()})
 		return nil
 	}
+	skewed := b.Start > time.Now().Add(maxAhead).UnixNano()
+	if skewed {
+		s.metrics.skewed.Inc()
+	}
 	if err := s.budget.acquire(ctx, int64(len(data))); err != nil {
 		return err
 	}
 	select {
-	case s.queue <- &delivery{item: store.Item{Header: &b.Header, Data: data}, sequence: m.GetSequence(), stream: st}:
+	case s.queue <- &delivery{item: store.Item{Header: &b.Header, Data: data, Skewed: skewed}, sequence: m.GetSequence(), stream: st}:
 		return nil
 	case <-ctx.Done():
 		s.budget.release(int64(len(data)))

@@ -31,6 +31,7 @@ type fake struct {
 }
 
 type sample struct {
+	skewed           bool
 	host             bucket.ID
 	start, end       int64
 	requests, mirror int64
@@ -55,6 +56,7 @@ func (s *fake) add(name string, start time.Time, width time.Duration, requests i
 	var id bucket.ID
 	copy(id[:], name)
 	b := sample{host: id, start: start.UnixNano(), end: start.Add(width).UnixNano(), requests: requests, mirror: 1000}
+	b.skewed = time.Until(start) > 5*time.Minute
 	s.buckets = append(s.buckets, b)
 	h := s.hosts[id]
 	if h == nil {
@@ -75,7 +77,7 @@ func (s *fake) Query(_ context.Context, p store.Plan) (*store.Answer, error) {
 	}
 	found := map[key]*store.Slice{}
 	for _, b := range s.buckets {
-		if b.start < p.From || b.start >= p.To || p.Hosts != nil && !slices.Contains(p.Hosts, b.host) {
+		if b.start < p.From || b.start >= p.To || p.Hosts != nil && !slices.Contains(p.Hosts, b.host) || p.Judged && b.skewed {
 			continue
 		}
 		k := key{}

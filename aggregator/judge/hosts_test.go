@@ -255,6 +255,21 @@ func TestSkewedHost(t *testing.T) {
 	})
 }
 
+// What a clock that was ahead had dated wrongly is not judged either when that time comes.
+func TestSkewedBucketIsNeverJudged(t *testing.T) {
+	inBubble(t, func(s *sim) {
+		s.rates["a"] = 10
+		s.want(t1, alert.Normal)
+		for at := time.Duration(0); at < 5*time.Minute; at += width {
+			s.st.add("b", s.begin.Add(t1+20*time.Minute+at), width, 5000)
+		}
+		for n := 1; n < 30; n++ {
+			s.rates["a"] = 10
+			s.want(end(n), alert.Normal)
+		}
+	})
+}
+
 // A host whose clock was hours ahead for a moment is waited for and counted again once it is set
 // right, and not when those hours have passed.
 func TestClockSetRight(t *testing.T) {

@@ -42,11 +42,11 @@ func (j *Judge) read(ctx context.Context, f *fleet, from int64, step time.Durati
 		return out, nil
 	}
 	answer, err := j.st.Query(ctx, store.Plan{
-		Table: "totals", From: from, To: out[n-1].to, Step: step, PerHost: true, Hosts: f.plan,
+		Table: "totals", From: from, To: out[n-1].to, Step: step, PerHost: true, Hosts: f.plan, Judged: true,
 		Where: []store.Condition{{Column: stat.KeyMirror, Values: []string{"0"}}}, By: []string{stat.KeyMirror},
 	})
 	if errors.Is(err, store.ErrColumn) { // a plug-in's table of that name: heads are counted all the same
-		answer, err = j.st.Query(ctx, store.Plan{From: from, To: out[n-1].to, Step: step, PerHost: true, Hosts: f.plan})
+		answer, err = j.st.Query(ctx, store.Plan{From: from, To: out[n-1].to, Step: step, PerHost: true, Hosts: f.plan, Judged: true})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read requests from %d to %d: %w", from, out[n-1].to, err)
@@ -145,7 +145,7 @@ func (j *Judge) firstCovered(ctx context.Context, f fleet, from int64) (int64, b
 	if f.counted == 0 {
 		return 0, false
 	}
-	answer, err := j.st.Query(ctx, store.Plan{From: from, To: f.now.Add(maxAhead).UnixNano(), Hosts: f.plan})
+	answer, err := j.st.Query(ctx, store.Plan{From: from, To: f.now.Add(maxAhead).UnixNano(), Hosts: f.plan, Judged: true})
 	if err != nil || len(answer.Slices) == 0 || len(answer.Slices[0].Covered) == 0 {
 		return 0, false
 	}

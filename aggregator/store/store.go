@@ -66,6 +66,9 @@ const MaxSchemaBuckets = 256
 type Item struct {
 	Header *bucket.Header
 	Data   []byte
+	// Skewed marks a bucket whose interval was more than five minutes ahead when it arrived
+	// (DESIGN section 6): it is stored, and never judged. The first time that it is stored counts.
+	Skewed bool
 }
 
 // Result is what became of an Item.
@@ -99,6 +102,8 @@ type Plan struct {
 	// Step, a multiple of the interval's width, splits the answer by time into
 	// steps that tile from From; 0 gives one slice.
 	Step time.Duration
+	// Judged leaves out what is never judged: buckets marked as skewed.
+	Judged bool
 	// PerHost splits the answer by host.
 	PerHost bool
 	// MaxRows bounds the rows of each slice, the largest first measures being

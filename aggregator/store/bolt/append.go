@@ -84,20 +84,19 @@ func (a *appender) add(it *store.Item) (store.Result, error) {
 		return 0, err
 	}
 	key := blobKey(&h.Name)
-	sum := crcKey(iv.key, key)
 	old := iv.blobs.Get(key)
 	if old != nil {
-		payload, err := unseal(sum, old)
+		data, _, err := unsealBlob(iv.key, key, old)
 		switch {
 		case err != nil:
 			a.s.checksumErrors.Add(1) // and what arrives again heals it
-		case bytes.Equal(payload, it.Data):
+		case bytes.Equal(data, it.Data):
 			return store.Duplicate, nil
 		default:
 			return store.Mismatch, nil
 		}
 	}
-	if err := iv.blobs.Put(key, sealedValue(sum, it.Data)); err != nil {
+	if err := iv.blobs.Put(key, blobValue(iv.key, key, it)); err != nil {
 		return 0, err
 	}
 	if old == nil {
@@ -212,7 +211,7 @@ func (s *DB) hostRecord(tx *bbolt.Tx, key, value []byte) (*store.HostRecord, err
 		}
 		c := blobs.Cursor()
 		for k, v := c.Seek(key); k != nil && bytes.HasPrefix(k, key); k, v = c.Next() {
-			if data, err := unseal(crcKey(start, k), v); err == nil {
+			if data, _, err := unsealBlob(start, k, v); err == nil {
 				if h, err := bucket.DecodeHeader(data); err == nil {
 					headers = append(headers, h)
 				}

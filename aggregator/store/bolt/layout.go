@@ -34,6 +34,9 @@ const (
 	blobKeyLen = 16 + 16 + 4 // host, incarnation, part
 )
 
+// The first byte of a bucket's payload.
+const flagSkewed = 1
+
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // sealed prefixes payload with the CRC32C over key and payload.
@@ -62,6 +65,26 @@ func unseal(key, value []byte) ([]byte, error) {
 		return nil, fmt.Errorf("checksum of key %x: %w", key, store.ErrCorrupt)
 	}
 	return payload, nil
+}
+
+// blobValue seals a bucket, and unsealBlob opens it; start and key are those of the entry.
+func blobValue(start, key []byte, it *store.Item) []byte {
+	flags := byte(0)
+	if it.Skewed {
+		flags = flagSkewed
+	}
+	return sealedValue(crcKey(start, key), []byte{flags}, it.Data)
+}
+
+func unsealBlob(start, key, value []byte) (data []byte, skewed bool, err error) {
+	p, err := unseal(crcKey(start, key), value)
+	if err == nil && (len(p) == 0 || p[0] > flagSkewed) {
+		err = fmt.Errorf("flags of key %x: %w", key, store.ErrCorrupt)
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	return p[1:], p[0] == flagSkewed, nil
 }
 
 // startKey is the key of an interval: its start, which is never negative.

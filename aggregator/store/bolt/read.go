@@ -146,12 +146,15 @@ func (s *DB) readInterval(tx *bbolt.Tx, key []byte, start int64, plan *store.Pla
 		if !c.Wants(host) {
 			continue
 		}
-		b, err := decode(key, k, v, plan.Table)
+		b, skewed, err := decode(key, k, v, plan.Table)
 		if err != nil {
 			if errors.Is(err, bucket.ErrVersion) {
 				return fmt.Errorf("bucket of host %s at %d: %w", host, start, err)
 			}
 			damage()
+			continue
+		}
+		if skewed && plan.Judged {
 			continue
 		}
 		if err := c.Add(b); err != nil {
@@ -166,25 +169,24 @@ func (s *DB) readInterval(tx *bbolt.Tx, key []byte, start int64, plan *store.Pla
 
 // decode verifies a value and decodes the header and that table, if named. The
 // result takes no memory of value.
-func decode(start, key, value []byte, table string) (*bucket.Bucket, error) {
-	data, err := unseal(crcKey(start, key), value)
+func decode(start, key, value []byte, table string) (b *bucket.Bucket, skewed bool, err error) {
+	data, skewed, err := unsealBlob(start, key, value)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	var b *bucket.Bucket
 	if table == "" {
 		h, err := bucket.DecodeHeader(data)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		b = &bucket.Bucket{Header: *h}
 	} else if b, err = bucket.Decode(data, table); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if !bytes.Equal(blobKey(&b.Name), key) || b.Start != int64(binary.BigEndian.Uint64(start)) {
-		return nil, fmt.Errorf("bucket under another's name: %w", store.ErrCorrupt)
+		return nil, false, fmt.Errorf("bucket under another's name: %w", store.ErrCorrupt)
 	}
-	return b, nil
+	return b, skewed, nil
 }
 
 // Hosts implements store.Store.
@@ -239,7 +241,7 @@ func (s *DB) Schemas(ctx context.Context, from, to int64) ([]bucket.Schema, erro
 			}
 			cursor := blobs.Cursor()
 			for k, v := cursor.First(); k != nil && read < store.MaxSchemaBuckets; k, v = cursor.Next() {
-				data, err := unseal(crcKey(key, k), v)
+				data, _, err := unsealBlob(key, k, v)
 				if err != nil {
 					s.checksumErrors.Add(1)
 					continue

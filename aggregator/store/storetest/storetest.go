@@ -29,6 +29,7 @@ func Run(t *testing.T, open func(dir string) store.Store) {
 		{"Parts", testParts},
 		{"Expired", testExpired},
 		{"Refused", testRefused},
+		{"Skewed", testSkewed},
 		{"State", testState},
 		{"Query", testQuery},
 		{"Schemas", testSchemas},
@@ -48,6 +49,35 @@ func Run(t *testing.T, open func(dir string) store.Store) {
 				return s
 			})
 		})
+	}
+}
+
+// testSkewed: the mark of a bucket leaves it out where only what is judged is asked for, and stays
+// that of the first time.
+func testSkewed(t *testing.T, open func() store.Store) {
+	s := open()
+	defer s.Close()
+	marked, plain := Item(t, Bucket(Header(1, 0), hits(1))), Item(t, Bucket(Header(2, 0), hits(10)))
+	marked.Skewed = true
+	mustAppend(t, s, store.Stored, marked, plain)
+	marked.Skewed = false // its time has come, and it is sent again
+	mustAppend(t, s, store.Duplicate, marked)
+	for _, tt := range []struct {
+		judged bool
+		want   uint64
+	}{{false, 11}, {true, 10}, {false, 11}} {
+		for _, table := range []string{"", "totals"} {
+			a := mustQuery(t, s, store.Plan{Table: table, From: At(0), To: At(60), Judged: tt.judged})
+			if got := a.Slices[0].Counters[exchange.Requests]; got != tt.want || a.Damaged != nil {
+				t.Errorf("table %q, judged %t: %d requests, damaged %v, want %d", table, tt.judged, got, a.Damaged, tt.want)
+			}
+		}
+	}
+	if a := mustQuery(t, s, store.Plan{From: At(0), To: At(1), Hosts: []bucket.ID{ID(1)}, Judged: true}); len(a.Slices) != 0 {
+		t.Errorf("slices of the skewed host alone = %v, want none", a.Slices)
+	}
+	if hosts, err := s.Hosts(context.Background()); err != nil || len(hosts) != 2 {
+		t.Errorf("Hosts = %v, %v, want both", hosts, err)
 	}
 }
 
