@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -582,18 +583,24 @@ func TestKilled(t *testing.T) {
 	for round := range 4 {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestKilled$")
 		cmd.Env = append(os.Environ(), "STORE_TEST_VICTIM="+path)
-		var out bytes.Buffer
-		cmd.Stdout = &out
+		pipe, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Duration(150+round*37) * time.Millisecond)
+		first := make([]byte, 1)
+		_, _ = io.ReadFull(pipe, first) // however long the process takes to start
+		time.Sleep(time.Duration(20+round*37) * time.Millisecond)
 		_ = cmd.Process.Kill()
+		rest, _ := io.ReadAll(pipe)
 		_ = cmd.Wait()
-		if strings.Contains(out.String(), "failed") {
-			t.Fatal(out.String())
+		out := string(first) + string(rest)
+		if strings.Contains(out, "failed") {
+			t.Fatal(out)
 		}
-		acknowledged += strings.Count(out.String(), ".")
+		acknowledged += strings.Count(out, ".")
 		s, err := Open(path, Options{})
 		if err != nil {
 			t.Fatal(err)
