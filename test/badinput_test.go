@@ -166,9 +166,17 @@ func TestNoPrivilege(t *testing.T) {
 	judgeMessage(t, try(t, unprivileged, "httpctl", "up", "-i", "lo", "--data", dir+"/data"), 1,
 		[]string{"CAP_NET_RAW", "run it as root", "sudo setcap cap_net_raw+ep " + program(t, "httpctl")})
 	foreign := worldReadable(t)
-	judgeMessage(t, try(t, unprivileged, "httpctl", "up", "-i", "lo", "--data", foreign), 1,
+	recording := filepath.Join(foreign, "recording.pcap.gz")
+	data, err := os.ReadFile("../demo/recording.pcap.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(recording, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	judgeMessage(t, try(t, unprivileged, "httpctl", "up", "--replay", recording, "--data", foreign), 1,
 		[]string{"open store " + foreign + "/httpctl.db: open: permission denied; the user of this program must be able to write there"})
-	judgeMessage(t, try(t, unprivileged, "httpctl", "up", "-i", "lo", "--data", foreign+"/sub"), 1,
+	judgeMessage(t, try(t, unprivileged, "httpctl", "up", "--replay", recording, "--data", foreign+"/sub"), 1,
 		[]string{"make the data directory", "permission denied"})
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -14,32 +15,66 @@ import (
 	"github.com/httpctl/httpctl/cmd/httpctl/view"
 )
 
-// screen runs RunDashboard in a bubble.
+// paper is a buffer that the dashboard writes while a test reads.
+type paper struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (p *paper) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.b.Write(b)
+}
+
+func (p *paper) String() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.b.String()
+}
+
+// take returns what was written since the last call.
+func (p *paper) take() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	defer p.b.Reset()
+	return p.b.String()
+}
+
+// screen runs RunDashboard in a bubble. mu guards what both sides use.
 type screen struct {
-	out, err      bytes.Buffer
+	out, err      paper
 	resized       chan os.Signal
+	mu            sync.Mutex
 	width, height int
 	answers       int
 	away          error
 }
 
+// set changes the screen while the dashboard runs.
+func (s *screen) set(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+}
+
 func (s *screen) live(terminal bool) Live {
 	return Live{Out: &s.out, Err: &s.err, Format: view.FormatTable, Terminal: terminal, Resized: s.resized, Now: time.Now,
-		Style: func() view.Style { return view.Style{Width: s.width, Height: s.height} }}
+		Style: func() view.Style {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return view.Style{Width: s.width, Height: s.height}
+		}}
 }
 
 func (s *screen) fetch(context.Context) (*view.Dashboard, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.away != nil {
 		return nil, s.away
 	}
 	s.answers++
 	return &view.Dashboard{Status: view.Status{Time: time.Now(), Interval: 10 * time.Second, Refresh: 2 * time.Second, RateNow: float64(s.answers)}}, nil
-}
-
-// take returns what was written since the last call.
-func take(b *bytes.Buffer) string {
-	defer b.Reset()
-	return b.String()
 }
 
 func TestDashboardRedrawsInPlace(t *testing.T) {
@@ -49,42 +84,42 @@ func TestDashboardRedrawsInPlace(t *testing.T) {
 		done := make(chan error)
 		go func() { done <- RunDashboard(ctx, s.live(true), s.fetch) }()
 		synctest.Wait()
-		if got := take(&s.out); !strings.HasPrefix(got, enterScreen+home+"httpctl") || !strings.Contains(got, "now 1.00/s") || !strings.HasSuffix(got, endOfLine+"\r\n"+clearBelow) {
+		if got := s.out.take(); !strings.HasPrefix(got, enterScreen+home+"httpctl") || !strings.Contains(got, "now 1.00/s") || !strings.HasSuffix(got, endOfLine+"\r\n"+clearBelow) {
 			t.Errorf("first picture = %q", got)
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		got := take(&s.out)
+		got := s.out.take()
 		if !strings.HasPrefix(got, home+"httpctl") || !strings.Contains(got, "now 2.00/s") || strings.Contains(got, "\x1b[2J") {
 			t.Errorf("second picture = %q", got)
 		}
 		if rows := strings.Count(got, "\n"); rows >= 24 {
 			t.Errorf("%d line ends scroll a terminal of 24", rows)
 		}
-		s.width, s.height = 40, 5
+		s.set(func() { s.width, s.height = 40, 5 })
 		s.resized <- syscall.SIGWINCH
 		synctest.Wait()
-		if got := take(&s.out); strings.Count(got, "\r\n") != 4 || s.answers != 2 {
+		if got := s.out.take(); strings.Count(got, "\r\n") != 4 || s.answers != 2 {
 			t.Errorf("picture after resizing = %q, %d answers", got, s.answers)
 		}
-		s.width, s.height = 200, 24
-		s.away = errors.New("connection\x1b refused\nand more")
+		s.set(func() { s.width, s.height = 200, 24 })
+		s.set(func() { s.away = errors.New("connection\x1b refused\nand more") })
 		time.Sleep(6 * time.Second)
 		synctest.Wait()
-		if got := take(&s.out); !strings.Contains(got, "✖ NO ANSWER since 00:00:04 (4s); this was seen at 00:00:02"+endOfLine+"\r\n  connection\\x1b refused and more") || !strings.Contains(got, "now 2.00/s") {
+		if got := s.out.take(); !strings.Contains(got, "✖ NO ANSWER since 00:00:04 (4s); this was seen at 00:00:02"+endOfLine+"\r\n  connection\\x1b refused and more") || !strings.Contains(got, "now 2.00/s") {
 			t.Errorf("picture while away = %q", got)
 		}
-		s.away = nil
+		s.set(func() { s.away = nil })
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		if got := take(&s.out); strings.Contains(got, "NO ANSWER") || !strings.Contains(got, "now 3.00/s") {
+		if got := s.out.take(); strings.Contains(got, "NO ANSWER") || !strings.Contains(got, "now 3.00/s") {
 			t.Errorf("picture after recovery = %q", got)
 		}
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("RunDashboard = %v, want nil after Ctrl-C", err)
 		}
-		if got := take(&s.out); got != leaveScreen {
+		if got := s.out.take(); got != leaveScreen {
 			t.Errorf("last = %q, want the terminal restored", got)
 		}
 	})
@@ -115,20 +150,20 @@ func TestDashboardOnAPipe(t *testing.T) {
 		go func() { done <- RunDashboard(ctx, s.live(false), s.fetch) }()
 		time.Sleep(25 * time.Second)
 		synctest.Wait()
-		got := take(&s.out)
+		got := s.out.take()
 		if strings.Count(got, "httpctl  ") != 3 || strings.Contains(got, "\x1b") {
 			t.Errorf("25 s at 10 s = %q, want three plain dashboards", got)
 		}
-		s.away = errors.New("gone")
+		s.set(func() { s.away = errors.New("gone") })
 		time.Sleep(20 * time.Second)
 		synctest.Wait()
-		if got := take(&s.out); got != "" {
+		if got := s.out.take(); got != "" {
 			t.Errorf("while away stdout has %q", got)
 		}
-		s.away = nil
+		s.set(func() { s.away = nil })
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		if got, want := take(&s.err), "httpctl: NO ANSWER since 00:00:30 (0s); this was seen at 00:00:20\ngone\nhttpctl: the aggregator answers again after 20s\n"; got != want {
+		if got, want := s.err.take(), "httpctl: NO ANSWER since 00:00:30 (0s); this was seen at 00:00:20\ngone\nhttpctl: the aggregator answers again after 20s\n"; got != want {
 			t.Errorf("stderr = %q, want %q", got, want)
 		}
 		cancel()
@@ -140,7 +175,7 @@ func TestDashboardOnAPipe(t *testing.T) {
 
 func TestDashboardFirstErrorIsReturned(t *testing.T) {
 	s := &screen{away: errors.New("gone")}
-	if err := RunDashboard(t.Context(), s.live(true), s.fetch); err != s.away || s.out.Len() != 0 {
+	if err := RunDashboard(t.Context(), s.live(true), s.fetch); err != s.away || s.out.String() != "" {
 		t.Errorf("RunDashboard = %v with %q, want the error and nothing drawn", err, s.out.String())
 	}
 }
