@@ -29,6 +29,6 @@
 // # Ambiguous requests
 //
 // Where two servers could frame a request differently (request smuggling) the
-// reading of RFC 9112 is followed, and the reasons are given in Head.Suspect
-// and counted once a request.
+// reading of RFC 9112 is followed, and the reasons are given by Parser.Suspect
+// and counted, each once a request.
 package http1

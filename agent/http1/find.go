@@ -194,7 +194,7 @@ func (p *Parser) recognise(h *Message) {
 // found notes that a message start was recognised.
 func (p *Parser) found() {
 	p.kind = p.env.Message.Kind
-	p.fresh, p.first, p.lost, p.simple, p.suspected = false, false, false, false, false
+	p.fresh, p.first, p.lost, p.simple, p.suspected = false, false, false, false, 0
 	p.misses = 0
 	p.wire, p.body = 0, 0
 }

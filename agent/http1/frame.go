@@ -16,9 +16,7 @@ const (
 
 // frameRequest decides where the body of a request ends (RFC 9112 section 6.3).
 func (p *Parser) frameRequest(h *Message) {
-	if h.Suspect != 0 {
-		p.suspect()
-	}
+	p.suspect(h.Suspect)
 	switch {
 	case h.coded && h.chunked:
 		p.state = atSize
@@ -69,11 +67,11 @@ func (p *Parser) Answer(method string) {
 	p.unsure = method == "" && p.state != atEnd && p.state != atCut && !h.IsSimple()
 }
 
-// suspect counts the current request as ambiguous, once.
-func (p *Parser) suspect() {
-	if p.kind == Request && !p.suspected {
-		p.suspected = true
-		p.env.count[exchange.SmugglingSuspects]++
+// suspect counts the current request as ambiguous, once for each reason.
+func (p *Parser) suspect(why exchange.Suspicion) {
+	if p.kind == Request {
+		p.env.count.Suspect(why, p.suspected)
+		p.suspected |= why
 	}
 }
 
@@ -98,7 +96,7 @@ func (p *Parser) chunked(data []byte) (int, Event) {
 			case c == '\r':
 				p.state = atSizeLF
 			case c == '\n':
-				p.suspect()
+				p.suspect(exchange.ChunkFraming)
 				p.sized()
 			case c == ';', c == ' ', c == '\t':
 				p.state = inExtension
@@ -115,7 +113,7 @@ func (p *Parser) chunked(data []byte) (int, Event) {
 			p.wire += uint64(n)
 			i += n
 			if data[i] == '\n' {
-				p.suspect()
+				p.suspect(exchange.ChunkFraming)
 				p.sized()
 			} else {
 				p.state = atSizeLF
@@ -138,7 +136,7 @@ func (p *Parser) chunked(data []byte) (int, Event) {
 			case '\r':
 				p.state = afterChunkLF
 			case '\n':
-				p.suspect()
+				p.suspect(exchange.ChunkFraming)
 				p.state = atSize
 			default:
 				return p.broken(i, len(data))
@@ -195,7 +193,7 @@ func (p *Parser) sized() {
 // length of data.
 func (p *Parser) broken(i, n int) (int, Event) {
 	p.env.count[malformed]++
-	p.suspect()
+	p.suspect(exchange.ChunkFraming)
 	p.skipped += uint64(n - i)
 	p.state, p.lost, p.edge = atStart, true, false
 	return n, Cut
@@ -234,6 +232,8 @@ func (p *Parser) salvage() bool {
 	if h.Kind == Response {
 		p.state = atAnswer
 	} else {
+		// What is lost may name chunked.
+		p.suspect(h.Suspect &^ exchange.ChunkedNotLast)
 		p.state = atCut
 	}
 	return true

@@ -3,6 +3,8 @@ package http1
 import (
 	"bytes"
 	"math"
+
+	"github.com/httpctl/httpctl/pkg/exchange"
 )
 
 // Kind tells requests from responses.
@@ -14,43 +16,6 @@ const (
 	Request
 	Response
 )
-
-// Suspicion is a set of reasons why two servers might frame a request
-// differently. The zero value is a request that every server frames alike.
-type Suspicion uint16
-
-// The reasons.
-const (
-	LengthAndCoding  Suspicion = 1 << iota // Content-Length beside Transfer-Encoding (RFC 9112 section 6.1)
-	DifferingLengths                       // Content-Length values that differ
-	InvalidLength                          // a Content-Length that is not a number, is signed, or exceeds 64 bits
-	UnknownCoding                          // a transfer coding nobody registered, or identity
-	ChunkedNotLast                         // a Transfer-Encoding whose last coding is not chunked
-	ChunkedTwice                           // chunked applied twice
-	CodingInOld                            // Transfer-Encoding in HTTP/1.0
-	SpaceBeforeColon                       // white space between a framing field's name and its colon
-	FoldedFraming                          // a folded Content-Length or Transfer-Encoding (obs-fold)
-	BareCR                                 // a CR that is not part of a line end
-	MixedLineEnds                          // some lines end in CRLF, some in LF alone
-	DisguisedName                          // a name that only differs from a framing field's in octets no name may have
-)
-
-var suspicionNames = [...]string{
-	"content-length with transfer-encoding", "differing content-length", "invalid content-length",
-	"unknown transfer coding", "chunked is not last", "chunked twice", "transfer-encoding in http/1.0",
-	"space before colon", "folded framing field", "bare CR", "mixed line ends", "disguised field name",
-}
-
-// Names lists the reasons in words.
-func (s Suspicion) Names() []string {
-	var names []string
-	for i, n := range suspicionNames {
-		if s&(1<<i) != 0 {
-			names = append(names, n)
-		}
-	}
-	return names
-}
 
 // Message is what one message head says. Its slices are borrowed: they are
 // valid until the next call on any parser of the same [Env].
@@ -64,8 +29,8 @@ type Message struct {
 	// whole, fields may be missing, and the message is Cut.
 	Partial bool
 	// Suspect holds the reasons that the head gives. Chunk framing can make a
-	// request suspect later, which is counted and not shown here.
-	Suspect Suspicion
+	// request suspect later: see Parser.Suspect.
+	Suspect exchange.Suspicion
 
 	Method, Target []byte
 	Status         int
@@ -167,10 +132,10 @@ func (h *Message) headers(b []byte, strict bool) bool {
 		}
 	}
 	if h.crlf && h.bareLF {
-		h.Suspect |= MixedLineEnds
+		h.Suspect |= exchange.MixedLineEnds
 	}
 	if h.anyBare {
-		h.Suspect |= BareCR
+		h.Suspect |= exchange.BareCR
 	}
 	h.judge()
 	return true
@@ -234,17 +199,17 @@ func (h *Message) field(line []byte, folded, strict bool) bool {
 		}
 	}
 	if len(name) > 14 && len(name) < 24 && disguised(name) {
-		h.Suspect |= DisguisedName
+		h.Suspect |= exchange.DisguisedName
 	}
 	return true
 }
 
 func (h *Message) framing(spaced, folded bool) {
 	if spaced {
-		h.Suspect |= SpaceBeforeColon
+		h.Suspect |= exchange.SpaceBeforeColon
 	}
 	if folded {
-		h.Suspect |= FoldedFraming
+		h.Suspect |= exchange.FoldedFraming
 	}
 }
 
@@ -258,10 +223,10 @@ func (h *Message) contentLength(value []byte) {
 		switch {
 		case !ok:
 			h.badLength = true
-			h.Suspect |= InvalidLength
+			h.Suspect |= exchange.InvalidLength
 		case h.lengths > 0 && n != h.length:
 			h.badLength = true
-			h.Suspect |= DifferingLengths
+			h.Suspect |= exchange.DifferingLengths
 		}
 		if h.lengths == 0 {
 			h.length = n
@@ -299,16 +264,16 @@ func (h *Message) transferEncoding(value []byte) {
 		case len(item) == 0: // empty list elements are ignored (RFC 9110 section 5.6.1.2)
 		case equalFold(item, "chunked"):
 			if h.chunked {
-				h.Suspect |= ChunkedTwice
+				h.Suspect |= exchange.ChunkedTwice
 			}
 			h.chunked = true
 		default:
 			if h.chunked {
-				h.Suspect |= ChunkedNotLast
+				h.Suspect |= exchange.ChunkedNotLast
 			}
 			h.chunked = false
 			if name, _, _ := bytes.Cut(item, []byte{';'}); !isCoding(trim(name)) {
-				h.Suspect |= UnknownCoding
+				h.Suspect |= exchange.UnknownCoding
 			}
 		}
 	}
@@ -326,13 +291,13 @@ func (h *Message) judge() {
 		return
 	}
 	if h.lengths > 0 {
-		h.Suspect |= LengthAndCoding
+		h.Suspect |= exchange.LengthAndCoding
 	}
 	if !h.chunked {
-		h.Suspect |= ChunkedNotLast
+		h.Suspect |= exchange.ChunkedNotLast
 	}
 	if h.Version < 11 {
-		h.Suspect |= CodingInOld
+		h.Suspect |= exchange.CodingInOld
 	}
 }
 

@@ -46,7 +46,7 @@ type Env struct {
 }
 
 // NewEnv makes the shared part of a pipeline's parsers. Malformed,
-// OversizedHeads, EvictedBytes, Resyncs and SmugglingSuspects are added to count.
+// OversizedHeads, EvictedBytes, Resyncs, SmugglingSuspects and its reasons are added to count.
 func NewEnv(cfg Config, count *exchange.Counters) *Env {
 	return &Env{maxHead: int(cfg.MaxHeaderBytes), maxMemory: int(cfg.MaxHeadMemory), count: count}
 }
@@ -91,10 +91,10 @@ type Parser struct {
 	lined     bool // buf's first line is a start line
 	simple    bool // a response without head is due (HTTP/0.9)
 	unsure    bool // the body may be absent: the request is not known
-	suspected bool // the current request was counted as suspect
 	stale     bool // buf was read and is to be freed
 	proto     Protocol
 	misses    uint16
+	suspected exchange.Suspicion // reasons for which the current request was counted
 
 	rem     uint64 // bytes left in the body, chunk or prefix
 	skipped uint64
@@ -151,6 +151,10 @@ func (p *Parser) Start() At { return p.start }
 // those of its content.
 func (p *Parser) Wire() uint64    { return p.wire }
 func (p *Parser) Content() uint64 { return p.body }
+
+// Suspect is why two servers might frame the current request differently, as
+// far as it was read.
+func (p *Parser) Suspect() exchange.Suspicion { return p.suspected }
 
 // Skipped returns the number of bytes passed over since it was last called.
 func (p *Parser) Skipped() uint64 {

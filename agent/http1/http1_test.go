@@ -537,13 +537,6 @@ func TestHeadMemory(t *testing.T) {
 	}
 }
 
-func TestSuspicionNames(t *testing.T) {
-	got := strings.Join((LengthAndCoding | DisguisedName).Names(), "; ")
-	if want := "content-length with transfer-encoding; disguised field name"; got != want {
-		t.Errorf("Names() = %q, want %q", got, want)
-	}
-}
-
 func TestConfig(t *testing.T) {
 	if err := DefaultConfig().Validate(); err != nil {
 		t.Errorf("DefaultConfig().Validate() = %v", err)

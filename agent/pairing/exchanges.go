@@ -33,7 +33,7 @@ func (p *Pairer) request(c *conn, d stream.Direction, at http1.At) {
 	x.Section = p.names.section(x.Domain, x.Method, x.Target)
 	s := q.Start()
 	x.RequestStart, x.RequestHead, x.FirstPacket = s.Time, at.Time, s.Packet
-	x.RequestWireBytes = q.Wire()
+	x.RequestWireBytes, x.Suspect = q.Wire(), q.Suspect()
 	c.asking = e
 	if h.IsSimple() {
 		c.parsers[1-d].ExpectSimple()
@@ -269,7 +269,7 @@ func (p *Pairer) begin(c *conn, time int64) *pair {
 func (c *conn) sync(e *pair) {
 	if e == c.asking {
 		q := &c.parsers[c.req]
-		e.x.RequestBytes, e.x.RequestWireBytes = q.Content(), q.Wire()
+		e.x.RequestBytes, e.x.RequestWireBytes, e.x.Suspect = q.Content(), q.Wire(), q.Suspect()
 	}
 	if e == c.answering {
 		q := &c.parsers[1-c.req]

@@ -213,10 +213,10 @@ func TestPairing(t *testing.T) {
 		}, "GET /1 = 200 complete", map[exchange.Counter]uint64{exchange.SkippedBytes: 25}},
 		{"smuggling attempt", func(r *rig) {
 			r.up("POST /s HTTP/1.1\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + getting("/x")).down(okay(200, "") + okay(200, "")).close(stream.ByFIN)
-		}, "POST /s = 200 complete\nGET /x = 200 complete", map[exchange.Counter]uint64{exchange.SmugglingSuspects: 1}},
+		}, "POST /s = 200 complete\nGET /x = 200 complete", map[exchange.Counter]uint64{exchange.SmugglingSuspects: 1, exchange.SuspectLengthAndCoding: 1}},
 		{"unframed request", func(r *rig) {
 			r.up("POST /s HTTP/1.1\r\nContent-Length: -6\r\n\r\n" + getting("/x")).down(okay(400, "")).close(stream.ByFIN)
-		}, "POST /s = 400 lost", map[exchange.Counter]uint64{exchange.SmugglingSuspects: 1, exchange.Malformed: 1, exchange.SkippedBytes: 38}},
+		}, "POST /s = 400 lost", map[exchange.Counter]uint64{exchange.SmugglingSuspects: 1, exchange.SuspectInvalidLength: 1, exchange.Malformed: 1, exchange.SkippedBytes: 38}},
 
 		// Loss.
 		{"gap in a body", func(r *rig) {

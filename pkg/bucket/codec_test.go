@@ -57,6 +57,10 @@ func randomBucket(seed uint64) *Bucket {
 		b.Unobserved = append(b.Unobserved, Span{from, from + r.Int64N(1e10)})
 	}
 	for i := range b.Counters {
+		if i > int(exchange.SmugglingSuspects) { // later than testdata/v1.bucket, whose numbers must not change
+			b.Counters[i] = uint64(i % 3 * i)
+			continue
+		}
 		b.Counters[i] = r.Uint64N(3) * r.Uint64N(1e6)
 	}
 	for i := range r.IntN(4) {
@@ -338,6 +342,7 @@ var update = flag.Bool("update", false, "write testdata/v1.bucket anew")
 func TestReadsVersion1(t *testing.T) {
 	const path = "testdata/v1.bucket"
 	want := randomBucket(6)
+	clear(want.Counters[exchange.SmugglingSuspects+1:]) // it has none of these
 	if *update {
 		data, err := Encode(nil, want)
 		if err != nil {

@@ -50,8 +50,22 @@ const (
 	OtherUpgraded // connections that left HTTP through 101 or CONNECT
 	OtherUnknown
 
-	// Requests that two servers would frame differently.
+	// Requests that two servers would frame differently, and for which reasons
+	// (see Suspicion, whose order this is; a request may have several).
 	SmugglingSuspects
+	SuspectLengthAndCoding
+	SuspectDifferingLengths
+	SuspectInvalidLength
+	SuspectUnknownCoding
+	SuspectChunkedNotLast
+	SuspectChunkedTwice
+	SuspectCodingInOld
+	SuspectSpaceBeforeColon
+	SuspectFoldedFraming
+	SuspectBareCR
+	SuspectMixedLineEnds
+	SuspectDisguisedName
+	SuspectChunkFraming
 
 	NumCounters
 )
@@ -70,7 +84,14 @@ var counterNames = [NumCounters]string{
 	SpoolDropped: "spool_dropped_buckets",
 	OtherTLS:     "tls", OtherHTTP2: "http2", OtherSSH: "ssh", OtherRTSP: "rtsp", OtherSIP: "sip",
 	OtherUpgraded: "upgraded", OtherUnknown: "unknown",
-	SmugglingSuspects: "smuggling_suspects",
+	SmugglingSuspects:      "smuggling_suspects",
+	SuspectLengthAndCoding: "suspect_length_and_coding", SuspectDifferingLengths: "suspect_differing_lengths",
+	SuspectInvalidLength: "suspect_invalid_length", SuspectUnknownCoding: "suspect_unknown_coding",
+	SuspectChunkedNotLast: "suspect_chunked_not_last", SuspectChunkedTwice: "suspect_chunked_twice",
+	SuspectCodingInOld: "suspect_coding_in_http10", SuspectSpaceBeforeColon: "suspect_space_before_colon",
+	SuspectFoldedFraming: "suspect_folded_framing", SuspectBareCR: "suspect_bare_cr",
+	SuspectMixedLineEnds: "suspect_mixed_line_ends", SuspectDisguisedName: "suspect_disguised_name",
+	SuspectChunkFraming: "suspect_chunk_framing",
 }
 
 // String returns the name that outputs and docs/formats.md carry.
@@ -81,6 +102,9 @@ func (c Counter) Loss() bool { return c >= KernelDrops && c <= SpoolDropped }
 
 // OtherProtocol reports whether c counts connections of another protocol.
 func (c Counter) OtherProtocol() bool { return c >= OtherTLS && c <= OtherUnknown }
+
+// Suspicion reports whether c counts the requests that are suspect for one reason.
+func (c Counter) Suspicion() bool { return c >= SuspectLengthAndCoding && c <= SuspectChunkFraming }
 
 // Counters holds one value for each Counter. The rooms of one pipeline share
 // one Counters and add to it; it is not safe for concurrent use.

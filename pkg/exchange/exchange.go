@@ -67,6 +67,10 @@ type Exchange struct {
 	ResponseStart, ResponseHead, ResponseEnd int64
 	ResponseBytes, ResponseWireBytes         uint64
 
+	// Suspect holds the reasons why two servers might frame the request
+	// differently.
+	Suspect Suspicion
+
 	// FirstPacket is the number (from 1) in its source of the packet with the
 	// first byte of the exchange.
 	FirstPacket uint64

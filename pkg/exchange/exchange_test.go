@@ -211,3 +211,29 @@ func TestNamesOfValues(t *testing.T) {
 		}
 	}
 }
+
+// TestSuspicion: every reason has a name and a counter of its own, in the same
+// order, and a request is counted once for each.
+func TestSuspicion(t *testing.T) {
+	var n int
+	for c := range NumCounters {
+		if c.Suspicion() {
+			n++
+		}
+	}
+	if n != len(suspicionNames) || 1<<(n-1) != ChunkFraming {
+		t.Errorf("%d counters, %d names, last reason %#x", n, len(suspicionNames), uint16(ChunkFraming))
+	}
+	if got, want := strings.Join((LengthAndCoding|DisguisedName).Names(), "; "), "content-length with transfer-encoding; disguised field name"; got != want {
+		t.Errorf("Names() = %q, want %q", got, want)
+	}
+	var c, want Counters
+	c.Suspect(0, 0)
+	c.Suspect(LengthAndCoding|BareCR, 0)
+	c.Suspect(ChunkFraming|BareCR, LengthAndCoding|BareCR)
+	c.Suspect(ChunkFraming, 0)
+	want[SmugglingSuspects], want[SuspectLengthAndCoding], want[SuspectBareCR], want[SuspectChunkFraming] = 2, 1, 1, 2
+	if c != want {
+		t.Errorf("counters = %v, want %v", c, want)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -212,5 +213,40 @@ func TestReadIsTheSameOnAnyDay(t *testing.T) {
 		if got, _, _ := b.run(t, "read", path); got != want {
 			t.Errorf("%s later the capture reads as\n%s\nwant\n%s", later, got, want)
 		}
+	}
+}
+
+// TestReadSuspects: who reads a capture sees which requests two servers could
+// frame differently, and why.
+func TestReadSuspects(t *testing.T) {
+	c := testkit.NewConversation("192.0.2.1:40000", "192.0.2.80:80")
+	c.Open()
+	c.ToServer("POST /a HTTP/1.1\r\nHost: example.org\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
+	c.ToClient("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+	c.ToServer("POST /b HTTP/1.1\r\nHost: example.org\r\nContent-Length: 6\r\nTransfer-Encoding : chunked\r\n\r\n1\na\r\n0\r\n\r\n")
+	c.ToClient("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+	c.ToServer("GET /c HTTP/1.1\r\nHost: example.org\r\n\r\n")
+	c.ToClient("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+	c.Close()
+	path := testkit.WriteFile(t, c.Frames...)
+	out, _, _ := newBench(t).run(t, "read", path)
+	if want := "could frame differently: 2 (2 length and coding, 1 space before colon, 1 chunk framing)\n"; !strings.Contains(out, want) {
+		t.Errorf("read prints\n%s\nwithout %q", out, want)
+	}
+	out, _, _ = newBench(t).run(t, "read", "--exchanges", path)
+	var got []string
+	for line := range strings.Lines(out) {
+		var x struct {
+			Target  string
+			Suspect []string
+		}
+		if err := json.Unmarshal([]byte(line), &x); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, fmt.Sprint(x.Target, " ", strings.Join(x.Suspect, ", ")))
+	}
+	want := []string{"/a content-length with transfer-encoding", "/b content-length with transfer-encoding, space before colon, chunk framing", "/c "}
+	if !slices.Equal(got, want) {
+		t.Errorf("read --exchanges shows %q, want %q", got, want)
 	}
 }

@@ -189,7 +189,11 @@ func WriteReport(w io.Writer, f Format, s Style, r *Report) error {
 		line("other protocols (connections): %s", countsText(list))
 	}
 	if c := n[exchange.SmugglingSuspects]; c > 0 {
-		line("%s", s.Paint(Warn, fmt.Sprintf("requests that two servers could frame differently: %s", number(c))))
+		reasons := counters(n, exchange.Counter.Suspicion)
+		for i := range reasons {
+			reasons[i].Name = strings.TrimPrefix(reasons[i].Name, "suspect_")
+		}
+		line("%s", s.Paint(Warn, fmt.Sprintf("requests that two servers could frame differently: %s (%s)", number(c), countsText(reasons))))
 	}
 	if _, err := io.WriteString(w, b.String()); err != nil {
 		return err
@@ -284,6 +288,7 @@ func reportCounts(r *Report) object {
 		{"early_responses", n[exchange.EarlyResponses]},
 		{"upgrades", n[exchange.Upgrades]},
 		{"smuggling_suspects", n[exchange.SmugglingSuspects]},
+		{"smuggling_reasons", all(exchange.Counter.Suspicion)},
 		{"loss", all(exchange.Counter.Loss)},
 		{"other_protocols", all(exchange.Counter.OtherProtocol)},
 	}
@@ -350,6 +355,7 @@ func WriteExchange(w io.Writer, x *exchange.Exchange) error {
 		{"response_wire_bytes", half(x.HasResponse, x.ResponseWireBytes)},
 		{"ttfb_seconds", seconds(ttfb, hasTTFB)},
 		{"duration_seconds", seconds(duration, hasDuration)},
+		{"suspect", half(x.HasRequest, x.Suspect.Names())},
 		{"unmatched", x.Unmatched()},
 		{"end", x.End.String()},
 	}.MarshalJSON()
