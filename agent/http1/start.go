@@ -13,8 +13,7 @@ const (
 	SSH
 	RTSP
 	SIP
-	// OtherKnown is a known protocol without a name of its own here (ICAP).
-	OtherKnown
+	ICAP
 )
 
 // A verdict says what a stretch of bytes at a possible message start is.
@@ -293,7 +292,7 @@ func otherVersion(b []byte) Protocol {
 	case bytes.HasPrefix(b, []byte("SIP/")):
 		return SIP
 	case bytes.HasPrefix(b, []byte("ICAP/")):
-		return OtherKnown
+		return ICAP
 	}
 	return Unknown
 }

@@ -307,7 +307,7 @@ func (p *Pairer) ended(c *conn, d stream.Direction, cut bool, last, time int64) 
 var otherCounter = [...]exchange.Counter{
 	http1.Unknown: exchange.OtherUnknown, http1.TLS: exchange.OtherTLS, http1.HTTP2: exchange.OtherHTTP2,
 	http1.SSH: exchange.OtherSSH, http1.RTSP: exchange.OtherRTSP, http1.SIP: exchange.OtherSIP,
-	http1.OtherKnown: exchange.OtherUnknown,
+	http1.ICAP: exchange.OtherICAP,
 }
 
 // leave gives up a connection that speaks something else.

@@ -273,6 +273,7 @@ func TestPairing(t *testing.T) {
 		{"ssh on port 80", func(r *rig) { r.down("SSH-2.0-x\r\n").up("SSH-2.0-y\r\n").close(stream.ByFIN) }, "", map[exchange.Counter]uint64{exchange.OtherSSH: 1}},
 		{"http/2", func(r *rig) { r.up("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").close(stream.ByFIN) }, "", map[exchange.Counter]uint64{exchange.OtherHTTP2: 1}},
 		{"rtsp", func(r *rig) { r.up("DESCRIBE rtsp://a/ RTSP/1.0\r\n\r\n").close(stream.ByFIN) }, "", map[exchange.Counter]uint64{exchange.OtherRTSP: 1}},
+		{"icap", func(r *rig) { r.up("OPTIONS icap://a/ ICAP/1.0\r\n\r\n").close(stream.ByFIN) }, "", map[exchange.Counter]uint64{exchange.OtherICAP: 1}},
 		{"sip", func(r *rig) { r.up("INVITE sip:a SIP/2.0\r\n\r\n").close(stream.ByFIN) }, "", map[exchange.Counter]uint64{exchange.OtherSIP: 1}},
 		{"smtp", func(r *rig) {
 			r.down("220 a ESMTP\r\n")

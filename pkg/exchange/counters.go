@@ -67,6 +67,9 @@ const (
 	SuspectDisguisedName
 	SuspectChunkFraming
 
+	// More of what is left alone on purpose.
+	OtherICAP
+
 	NumCounters
 )
 
@@ -92,6 +95,7 @@ var counterNames = [NumCounters]string{
 	SuspectFoldedFraming: "suspect_folded_framing", SuspectBareCR: "suspect_bare_cr",
 	SuspectMixedLineEnds: "suspect_mixed_line_ends", SuspectDisguisedName: "suspect_disguised_name",
 	SuspectChunkFraming: "suspect_chunk_framing",
+	OtherICAP:           "icap",
 }
 
 // String returns the name that outputs and docs/formats.md carry.
@@ -101,7 +105,9 @@ func (c Counter) String() string { return counterNames[c] }
 func (c Counter) Loss() bool { return c >= KernelDrops && c <= SpoolDropped }
 
 // OtherProtocol reports whether c counts connections of another protocol.
-func (c Counter) OtherProtocol() bool { return c >= OtherTLS && c <= OtherUnknown }
+func (c Counter) OtherProtocol() bool {
+	return c >= OtherTLS && c <= OtherUnknown || c == OtherICAP
+}
 
 // Suspicion reports whether c counts the requests that are suspect for one reason.
 func (c Counter) Suspicion() bool { return c >= SuspectLengthAndCoding && c <= SuspectChunkFraming }
