@@ -247,8 +247,9 @@ func (p *Parser) overtaken(data []byte) Event {
 	case atStart, atAnswer, atCut, atEnd, inPrefix:
 		return Nothing
 	}
-	v, _, _ := startLine(data, &p.env.Message, true)
-	if v != isRequest && v != isResponse || p.kind != p.env.Message.Kind {
+	if !p.starts(data) || p.state == inBody && p.rem < uint64(len(data)) && p.starts(data[p.rem:]) {
+		// In the second case the body is as long as announced, and what begins it
+		// was taken for the method.
 		return Nothing
 	}
 	ended := p.state == inRest
@@ -258,6 +259,12 @@ func (p *Parser) overtaken(data []byte) Event {
 	}
 	p.env.count[malformed]++
 	return Cut
+}
+
+// starts reports whether b begins with a start line of the direction's kind.
+func (p *Parser) starts(b []byte) bool {
+	v, _, _ := startLine(b, &p.env.Message, true)
+	return (v == isRequest || v == isResponse) && p.kind == p.env.Message.Kind
 }
 
 func (p *Parser) take(n uint64) { p.wire += n; p.body += n }

@@ -268,6 +268,10 @@ func TestPairing(t *testing.T) {
 			r.get("/1").down(okay(200, "") + "surplus").down("more").get("/2").ok("").close(stream.ByFIN)
 		}, "GET /1 = 200 complete\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.Resyncs: 1, exchange.SkippedBytes: 11}},
 
+		{"the rest of a refused body and the next request at once", func(r *rig) {
+			r.up("POST /p HTTP/1.1\r\nContent-Length: 20\r\n\r\n0123456789").down(okay(413, "")).up("0123456789" + getting("/2")).ok("").close(stream.ByFIN)
+		}, "POST /p = 413 complete\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.EarlyResponses: 1}},
+
 		// Other protocols.
 		{"tls", func(r *rig) { r.up("\x16\x03\x01\x00\x05hello").get("/1").close(stream.ByFIN) }, "", map[exchange.Counter]uint64{exchange.OtherTLS: 1}},
 		{"ssh on port 80", func(r *rig) { r.down("SSH-2.0-x\r\n").up("SSH-2.0-y\r\n").close(stream.ByFIN) }, "", map[exchange.Counter]uint64{exchange.OtherSSH: 1}},
