@@ -91,6 +91,7 @@ type Parser struct {
 	lined     bool // buf's first line is a start line
 	simple    bool // a response without head is due (HTTP/0.9)
 	unsure    bool // the body may be absent: the request is not known
+	alone     bool // see Alone
 	stale     bool // buf was read and is to be freed
 	proto     Protocol
 	misses    uint16
@@ -135,6 +136,10 @@ func (p *Parser) Stretch(may bool) { p.edge, p.may, p.due = true, may, false }
 // (RFC 9110 section 10.1.1).
 func (p *Parser) Due() { p.due = true }
 
+// Alone says whether messages may follow each other in this direction without
+// a word of the other one: it is not captured, or they are pipelined.
+func (p *Parser) Alone(yes bool) { p.alone = yes }
+
 // Lost reports whether the parser has lost its place.
 func (p *Parser) Lost() bool { return p.lost }
 
@@ -178,7 +183,7 @@ func (p *Parser) Next(data []byte, at At) (int, Event) {
 	}
 	if p.unsure && len(data) > 0 {
 		p.unsure = false
-		if p.absent(data) {
+		if (p.alone || p.edge && p.may) && p.absent(data) {
 			p.state = atStart
 			return 0, End
 		}
@@ -236,8 +241,13 @@ func (p *Parser) absent(data []byte) bool {
 	if len(data) <= len("HTTP/1.1 200") {
 		return false
 	}
-	v, _, _ := statusLine(data, &p.env.Message, true)
-	return v == isResponse
+	if v, _, _ := statusLine(data, &p.env.Message, true); v != isResponse {
+		return false
+	}
+	// Where the announced length leads to the end of what there is, or to another
+	// response, it is a body that looks like one.
+	n := uint64(len(data))
+	return p.state != inBody || p.rem > n || p.rem < n && !p.starts(data[p.rem:])
 }
 
 // overtaken ends the current message if data, which the other end has

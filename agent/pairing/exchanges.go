@@ -113,6 +113,10 @@ func (p *Pairer) response(c *conn, d stream.Direction, at http1.At) {
 		q.Answer("")
 		return
 	}
+	if c.replied && c.turns[c.req].seen {
+		c.pipelined = true // its request and the one before were sent ahead of both
+	}
+	c.replied = true
 	e := p.match(c, at.Time)
 	if e == nil {
 		e = p.begin(c, at.Time)
@@ -136,8 +140,9 @@ func (p *Pairer) response(c *conn, d stream.Direction, at http1.At) {
 	if x.HasRequest && (!e.asked || x.ResponseStart < x.RequestEnd) {
 		p.count[exchange.EarlyResponses]++
 	}
-	c.answering = e
+	c.answering, c.answered = e, true
 	q.Answer(x.Method)
+	q.Alone(!c.turns[c.req].seen || c.pipelined)
 	connect := x.Method == "CONNECT" && h.Status >= 200 && h.Status < 300
 	if h.Status != 101 && !connect {
 		return

@@ -97,6 +97,16 @@ type conn struct {
 	missed   int
 	gapped   bool
 	missedAt uint64
+	// early marks directions with a gap while the other one had begun the first
+	// message of the connection and not ended its head.
+	early [2]bool
+	// replied: a response was read, and nothing of the other direction since.
+	replied bool
+	// answered and interim: a final and an interim response was read in this chunk.
+	answered, interim bool
+	// guessed is how many lost requests were noted since the last bytes of either
+	// direction.
+	guessed uint64
 }
 
 // A slot is a place in the queue; pair is nil for a request that was lost.
@@ -172,6 +182,7 @@ func (p *Pairer) Data(sc *stream.Conn, ch *stream.Chunk) bool {
 	own, other := &c.turns[d], &c.turns[1-d]
 	if ch.Data == nil {
 		own.ownGap, own.seen, own.holed = true, true, true
+		c.replied = c.replied && d != c.req
 		other.otherGap = true
 		p.gap(c, d, ch.Gap, at)
 	} else {
@@ -180,9 +191,18 @@ func (p *Pairer) Data(sc *stream.Conn, ch *stream.Chunk) bool {
 			c.parsers[d].Due()
 		}
 		*own = turn{seen: true, holed: own.holed}
+		c.guessed = 0
+		before := *other
 		other.otherData, other.ownGap = true, false
 		c.last[d] = ch.Time
+		c.replied = c.replied && d != c.req
+		c.answered, c.interim = c.answering != nil, false
 		p.bytes(c, d, ch.Data, at)
+		if c.sided && d != c.req && !c.answered && !c.parsers[d].Lost() {
+			// Nothing but interim responses: the client goes on with its request.
+			*other = before
+			other.otherData = before.otherData && !c.interim
+		}
 	}
 	p.measure(c)
 	p.settle(c)

@@ -271,6 +271,15 @@ func TestPairing(t *testing.T) {
 		{"the rest of a refused body and the next request at once", func(r *rig) {
 			r.up("POST /p HTTP/1.1\r\nContent-Length: 20\r\n\r\n0123456789").down(okay(413, "")).up("0123456789" + getting("/2")).ok("").close(stream.ByFIN)
 		}, "POST /p = 413 complete\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.EarlyResponses: 1}},
+		{"request lost, the body of its response looks like a response", func(r *rig) {
+			r.gapUp(50).down(okay(200, okay(299, ""))).get("/2").ok("").close(stream.ByFIN)
+		}, "- = 200 complete\nGET /2 = 200 complete", nil},
+		{"joined at a response whose body looks like one", func(r *rig) {
+			r.close(stream.ByFIN).open(false).down(okay(200, okay(299, ""))).get("/2").ok("").close(stream.ByFIN)
+		}, "- = 200 complete\nGET /2 = 200 complete", nil},
+		{"a pipelined request lost, and with it that they are pipelined", func(r *rig) {
+			r.get("/0").ok("").gapUp(38).up("HEAD /2 HTTP/1.1\r\nHost: a\r\n\r\n").down(okay(201, "one")).down("HTTP/1.1 202 X\r\nContent-Length: 9\r\n\r\n").down(okay(203, "")).close(stream.ByFIN)
+		}, "GET /0 = 200 complete\n- = 201 complete\n- = 202 complete\n- = 203 complete", map[exchange.Counter]uint64{exchange.SkippedBytes: 29}},
 
 		// Other protocols.
 		{"tls", func(r *rig) { r.up("\x16\x03\x01\x00\x05hello").get("/1").close(stream.ByFIN) }, "", map[exchange.Counter]uint64{exchange.OtherTLS: 1}},
