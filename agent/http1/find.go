@@ -1,6 +1,10 @@
 package http1
 
-import "bytes"
+import (
+	"bytes"
+
+	"github.com/httpctl/httpctl/pkg/exchange"
+)
 
 // begin looks for a message start at data, or goes on collecting a head that
 // began in an earlier stretch.
@@ -23,6 +27,12 @@ func (p *Parser) begin(data []byte, at At) (int, Event) {
 // collect adds data to the held beginning of a head.
 func (p *Parser) collect(data []byte, at At, edge bool) (int, Event) {
 	old := len(p.buf)
+	if (p.lost || p.fresh && !p.whole) && edge && !p.lined && p.opens(data) {
+		// What is held was the end of something that was lost.
+		p.skipped += uint64(old)
+		p.drop()
+		return p.try(data, 0, at)
+	}
 	add := min(len(data), p.env.maxHead+1-old)
 	p.hold(data[:add])
 	if len(p.buf) == 0 { // no memory for it
@@ -167,6 +177,16 @@ func (p *Parser) try(b []byte, old int, at At) (int, Event) {
 		p.frameRequest(h)
 	}
 	return i + end - old, Head
+}
+
+// opens reports whether b begins as only a message does: with a method that is
+// known, or a status line.
+func (p *Parser) opens(b []byte) bool {
+	if i := bytes.IndexByte(b[:min(len(b), maxMethod)], ' '); i > 0 && exchange.MethodAttribute(string(b[:i])) != exchange.Other {
+		return true
+	}
+	v, _, _ := statusLine(b, &p.env.Message, true)
+	return v == isResponse
 }
 
 // empty returns the length of what may stand before a message: empty lines

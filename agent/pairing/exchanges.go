@@ -104,6 +104,7 @@ func (p *Pairer) response(c *conn, d stream.Direction, at http1.At) {
 	h := &p.env.Message
 	q := &c.parsers[d]
 	if h.Interim() {
+		c.interim = true
 		p.count[exchange.InterimResponses]++
 		if len(c.queue) > 0 && c.queue[0].pair != nil && !c.gapped {
 			e := c.queue[0].pair

@@ -280,6 +280,12 @@ func TestPairing(t *testing.T) {
 		{"a pipelined request lost, and with it that they are pipelined", func(r *rig) {
 			r.get("/0").ok("").gapUp(38).up("HEAD /2 HTTP/1.1\r\nHost: a\r\n\r\n").down(okay(201, "one")).down("HTTP/1.1 202 X\r\nContent-Length: 9\r\n\r\n").down(okay(203, "")).close(stream.ByFIN)
 		}, "GET /0 = 200 complete\n- = 201 complete\n- = 202 complete\n- = 203 complete", map[exchange.Counter]uint64{exchange.SkippedBytes: 29}},
+		{"beginning of a request lost, its body after an interim response looks like one", func(r *rig) {
+			r.gapUp(80).down("HTTP/1.1 100 Con").down("tinue\r\n\r\n").get("/inside").ok("").get("/2").ok("").close(stream.ByFIN)
+		}, "- = 200 complete\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.InterimResponses: 1, exchange.SkippedBytes: 43}},
+		{"beginning of a refused request lost, its end before the next", func(r *rig) {
+			r.gapUp(80).down(okay(413, "")).up("0123456789").get("/2").ok("").close(stream.ByFIN)
+		}, "- = 413 complete\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.SkippedBytes: 10}},
 
 		// Other protocols.
 		{"tls", func(r *rig) { r.up("\x16\x03\x01\x00\x05hello").get("/1").close(stream.ByFIN) }, "", map[exchange.Counter]uint64{exchange.OtherTLS: 1}},
