@@ -143,6 +143,10 @@ func (p *Parser) Alone(yes bool) { p.alone = yes }
 // Lost reports whether the parser has lost its place.
 func (p *Parser) Lost() bool { return p.lost }
 
+// Begun reports whether the start line of a message was read and the rest of
+// its head not yet.
+func (p *Parser) Begun() bool { return p.lined }
+
 // Misses is how many possible starts were no message since the last one that was.
 func (p *Parser) Misses() int { return int(p.misses) }
 

@@ -165,7 +165,7 @@ func (p *Pairer) restart(c *conn, whole bool) {
 		p.env.Init(&c.parsers[i], whole)
 		c.turns[i].otherData = true
 	}
-	c.sided = false
+	c.sided, c.early = false, [2]bool{}
 }
 
 // Data implements stream.Handler.
@@ -358,6 +358,9 @@ func (p *Pairer) side(c *conn, d stream.Direction) {
 		c.client, c.server = c.server, c.client
 		c.role = p.roleOf(c.client, c.server)
 	}
+	if c.early[1-req] {
+		c.gapped, c.missedAt = true, c.sent+1
+	}
 	c.parsers[req].Expect(http1.Request)
 	c.parsers[1-req].Expect(http1.Response)
 }
@@ -376,13 +379,20 @@ func (p *Pairer) roleOf(client, server netip.AddrPort) exchange.Role {
 // were read; certain says that there was at least one.
 func (p *Pairer) missedHead(c *conn, d stream.Direction, certain bool) {
 	if !c.sided {
+		c.early[d] = c.early[d] || c.parsers[1-d].Begun()
 		return
 	}
 	if d != c.req {
 		if certain {
 			c.missed++
 		}
-		c.gapped, c.missedAt = true, c.sent
+		// Of gaps in both directions with nothing between them it is not known which came
+		// first. A request that was lost is taken for later than the response, one whose
+		// beginning is there for earlier.
+		c.gapped, c.missedAt = true, c.sent-c.guessed
+		if c.parsers[c.req].Begun() {
+			c.missedAt++
+		}
 		return
 	}
 	if !certain && c.pipelined {
@@ -391,6 +401,7 @@ func (p *Pairer) missedHead(c *conn, d stream.Direction, certain bool) {
 	n := len(c.queue)
 	if c.overflow == 0 && n < p.cfg.MaxPipelined && (n == 0 || c.queue[n-1].pair != nil) {
 		c.sent++
+		c.guessed++
 		c.queue = append(c.queue, slot{n: c.sent})
 	}
 }

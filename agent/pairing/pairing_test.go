@@ -286,6 +286,21 @@ func TestPairing(t *testing.T) {
 		{"beginning of a refused request lost, its end before the next", func(r *rig) {
 			r.gapUp(80).down(okay(413, "")).up("0123456789").get("/2").ok("").close(stream.ByFIN)
 		}, "- = 413 complete\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.SkippedBytes: 10}},
+		{"end of a request and beginning of its response lost", func(r *rig) {
+			r.up("GET /1 HTTP/1.1\r\nHost: ").gapUp(15).gapDown(23).down("h: 0\r\n\r\n").get("/2").ok("").close(stream.ByFIN)
+		}, "GET /1 = - lost\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.Resyncs: 1, exchange.SkippedBytes: 8}},
+		{"end of a request and beginning of its response lost, the other order", func(r *rig) {
+			r.up("GET /1 HTTP/1.1\r\nHost: ").gapDown(23).gapUp(15).down("h: 0\r\n\r\n").get("/2").ok("").close(stream.ByFIN)
+		}, "GET /1 = - lost\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.Resyncs: 1, exchange.SkippedBytes: 8}},
+		{"in a tunnel, end of a request and beginning of its response lost", func(r *rig) {
+			r.up("CONNECT a:80 HTTP/1.1\r\n\r\n").down(connected).up("GET /1 HTTP/1.1\r\nHost: ").gapDown(23).gapUp(15).down("h: 0\r\n\r\n").get("/2").ok("").close(stream.ByFIN)
+		}, "CONNECT a:80 = 200 upgraded\nGET /1 = - lost\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.Upgrades: 1, exchange.Resyncs: 1, exchange.SkippedBytes: 8}},
+		{"response and next request lost", func(r *rig) {
+			r.get("/1").gapDown(40).gapUp(40).down(okay(202, "")).get("/3").ok("").close(stream.ByFIN)
+		}, "GET /1 = - lost\n- = 202 complete\nGET /3 = 200 complete", map[exchange.Counter]uint64{exchange.Resyncs: 1}},
+		{"response and next request lost, the other order", func(r *rig) {
+			r.get("/1").gapUp(40).gapDown(40).down(okay(202, "")).get("/3").ok("").close(stream.ByFIN)
+		}, "GET /1 = - lost\n- = 202 complete\nGET /3 = 200 complete", map[exchange.Counter]uint64{exchange.Resyncs: 1}},
 
 		// Other protocols.
 		{"tls", func(r *rig) { r.up("\x16\x03\x01\x00\x05hello").get("/1").close(stream.ByFIN) }, "", map[exchange.Counter]uint64{exchange.OtherTLS: 1}},
