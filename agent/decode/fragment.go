@@ -2,6 +2,7 @@ package decode
 
 import (
 	"bytes"
+	"slices"
 	"time"
 
 	"github.com/httpctl/httpctl/pkg/exchange"
@@ -13,6 +14,9 @@ const (
 	// maxRanges bounds the separate stretches of an incomplete datagram. In
 	// order or in reverse there is one; 64 KiB in frames of 1500 make at most 22.
 	maxRanges = 32
+	// maxRecent is how many complete datagrams are remembered for the copies of their
+	// fragments: a capture on several interfaces shows each within some tens of packets.
+	maxRecent = 32
 )
 
 // fragmentKey names a datagram (RFC 791 section 3.2, RFC 8200 section 4.5).
@@ -34,6 +38,7 @@ type datagram struct {
 	length  int // 0 until the last fragment is there
 	proto   uint8
 	refused bool // stays to swallow the fragments to come
+	again   bool // a datagram of this name was complete shortly before
 	ranges  [maxRanges]struct{ start, end int }
 	n       int // of ranges
 
@@ -57,6 +62,8 @@ type fragments struct {
 	free     *datagram // linked by older
 	complete *datagram // borrowed by the current packet, linked by older
 	now      int64
+	recent   [maxRecent]fragmentKey // complete ones, in a ring
+	last     int
 }
 
 func newFragments(cfg Config, n *exchange.Counters) fragments {
@@ -113,6 +120,8 @@ func (f *fragments) add(k *fragmentKey, offset int, more bool, b []byte, proto u
 		return nil, false
 	}
 	f.remove(g)
+	f.last = (f.last + 1) % maxRecent
+	f.recent[f.last] = g.key
 	g.older = f.complete
 	f.complete = g
 	return g, true
@@ -172,6 +181,7 @@ func (f *fragments) datagram(k *fragmentKey) *datagram {
 			g = &datagram{}
 		}
 		g.key, g.started = *k, f.now
+		g.again = slices.Contains(f.recent[:], *k)
 		g.older = f.newest
 		if f.newest != nil {
 			f.newest.newer = g
@@ -234,9 +244,12 @@ func (f *fragments) shrink(g *datagram) {
 	}
 }
 
-// giveUp counts the fragments of a datagram as lost and forgets it.
+// giveUp counts the fragments of a datagram as lost and forgets it. Nothing is
+// lost of those that seem to be copies, which came after their datagram was complete.
 func (f *fragments) giveUp(g *datagram) {
-	f.n[exchange.FragmentsDropped] += g.count
+	if !g.again {
+		f.n[exchange.FragmentsDropped] += g.count
+	}
 	f.remove(g)
 	f.release(g)
 }

@@ -62,6 +62,7 @@ func TestFragments(t *testing.T) {
 		{"a copy", []piece{{0, 1000}, {0, 1000}, {1000, 9999}}, 3000, true, 0},
 		{"the header in two", []piece{{0, 8}, {8, 9999}}, 100, true, 0},
 		{"largest", []piece{{0, 32000}, {32000, 65536}}, 65515, true, 0},
+		{"every one twice", []piece{{0, 1000}, {0, 1000}, {1000, 2000}, {1000, 2000}, {2000, 9999}, {2000, 9999}}, 3000, true, 0},
 		{"one missing", []piece{{0, 1000}, {2000, 9999}}, 3000, false, 2},
 		{"the last missing", []piece{{0, 1000}, {1000, 2000}}, 3000, false, 2},
 		{"overlap", []piece{{0, 1000}, {992, 2000}, {1000, 2000}, {2000, 9999}}, 3000, false, 4},
