@@ -42,10 +42,6 @@ func (t *Table) examine(n uint32, e *entry, dir uint8, s *decode.Segment) {
 		me.next = seq
 		me.is |= known
 	}
-	if s.Flags&decode.ACK != 0 && !peer.has(known) {
-		peer.next = s.Ack
-		peer.is |= known
-	}
 	ahead := int32(seq - me.next)
 	if ahead < 0 && ahead > -near && !me.has(started|synced|finished) && length > 1 {
 		// The first packets of a connection that was joined in its middle came out of
@@ -68,6 +64,10 @@ func (t *Table) examine(n uint32, e *entry, dir uint8, s *decode.Segment) {
 	}
 	e.far = 0
 	me.is |= seen
+	if s.Flags&decode.ACK != 0 && !peer.has(known) {
+		peer.next = s.Ack
+		peer.is |= known
+	}
 	hasAck := s.Flags&decode.ACK != 0
 	if hasAck && s.Ack-peer.next == 1 && length == 0 && !peer.has(started|synced|finished) && e.conn == nil {
 		peer.next = s.Ack // the answer to such a keep-alive
