@@ -1,6 +1,7 @@
 package test
 
 import (
+	"bytes"
 	"context"
 	"encoding/csv"
 	"fmt"
@@ -11,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"text/tabwriter"
 	"time"
 
 	agent "github.com/httpctl/httpctl/agent/app"
@@ -38,58 +38,77 @@ type conversation struct {
 	messages map[string]int // request METHOD HOST, response STATUS
 	requests map[string]int // method, host, target, user agent
 	pairs    map[string]int // method, target, status ("-": none)
-	lengths  map[string]int // method, target, status, content length of the response
+	sizes    map[string]int // method, target, status, content length of the response; method, target, that of the request
 	waits    map[string]int // method, target, ttfb in nanoseconds
 }
 
 func newConversation() *conversation {
 	return &conversation{
 		messages: map[string]int{}, requests: map[string]int{}, pairs: map[string]int{},
-		lengths: map[string]int{}, waits: map[string]int{},
+		sizes: map[string]int{}, waits: map[string]int{},
 	}
 }
 
-// differs says, by capture and by what is compared, why it is not as the truth
-// has it. A capture whose agreement is "all" must never need one for messages.
-var differs = map[string]map[string]string{
+// A difference from the truth, by what is compared, and why it is right.
+type difference struct {
+	parts []string
+	why   string
+	// proof are packets of the capture that show it, and what they hold.
+	proof []proof
+}
+
+type proof struct {
+	packet int
+	holds  string
+}
+
+// differs explains, by capture, what is not as the truth has it. An explanation
+// that is not needed, or whose packets do not hold what it says, fails the test.
+var differs = map[string]difference{
 	"pcapplusplus__Pcap++Test__PcapExamples__example.pcap": {
-		"pairs": "tshark does not link the 200 to its SUBSCRIBE, alone on their connection",
+		parts: []string{"pairs"},
+		why:   "tshark does not link the 200 to its SUBSCRIBE, though there is nothing else on their connection",
+		proof: []proof{{3416, "SUBSCRIBE /evt/CmnIfCfg HTTP/1.1\r\n"}, {3420, "HTTP/1.1 200 OK\r\n"}},
 	},
 	"suricata__http-evader__http-evader-382__input.pcap": {
-		"lengths": "the status line holds a bare CR and `Transfer-Encoding: chunked`, which tshark takes for a field; RFC 9112 section 2.2 does not",
+		parts: []string{"sizes"},
+		why:   "the status line holds a bare CR and `Transfer-Encoding:chunked`, which tshark takes for a field of its own; RFC 9112 section 2.2 has a recipient take a bare CR for a space, and the length is then that up to the end of the connection",
+		proof: []proof{{5, "HTTP/1.1 200\rTransfer-Encoding:chunked\r\n"}},
 	},
 	"zeek__http__http-desync-request-response-5.pcap": {
-		"pairs":   "a server sent three responses to one request; tshark links the request to the packet that holds the surplus ones",
-		"lengths": "as pairs",
-		"waits":   "as pairs",
+		parts: []string{"pairs", "sizes", "waits"},
+		why:   "the server sends three responses to one request; the first of them answers it, and tshark, which shows that one complete only with the surplus ones, links the request to the last",
+		proof: []proof{{6, "GET / HTTP/1.1\r\n"}, {10, "HTTP/1.1 200 OK\r\n"}, {16, "HTTP/1.1 200 OK\r\n"}},
 	},
 	"zeek__http__methods.pcap": {
-		"messages": "a request line without a target is no message; tshark shows two. Their 400 responses are counted, unmatched",
-		"requests": "as messages",
-		"pairs":    "as messages",
-		"lengths":  "as messages",
-		"waits":    "as messages",
+		parts: []string{"messages", "requests", "pairs", "sizes", "waits"},
+		why:   "a request line without a target is no message; tshark shows two. Their 400 responses are counted, as without request",
+		proof: []proof{{14, "OPTIONS HTTP/1.1\nHost: www.google.com\n\n"}, {34, "OPTIONS\nHost: www.google.com\n\n"}},
 	},
 	"zeek__http__query-method.pcap": {
-		"messages": "tshark 4.0 does not know the method QUERY",
-		"requests": "as messages",
-		"pairs":    "as messages",
+		parts: []string{"messages", "requests", "pairs"},
+		why:   "tshark 4.0 does not know the method QUERY",
+		proof: []proof{{4, "QUERY /"}},
 	},
 }
 
+// mostExcepted is how many captures of which all ways of counting agree may need
+// an explanation.
+const mostExcepted = 3
+
 // TestConformance reads every shared capture and compares what it holds with
-// what tshark, corrected by a scan of the raw bytes, saw.
+// what tshark, corrected by a scan of the raw bytes, saw. Its result is
+// docs/conformance.md, which -update writes.
 func TestConformance(t *testing.T) {
 	dir := testkit.SharedCaptures(t)
 	captures := readTable(t, filepath.Join(dir, "truth", "SUMMARY.tsv"))
 	if len(captures) < fewestCaptures {
 		t.Errorf("%d captures in SUMMARY.tsv, want at least %d", len(captures), fewestCaptures)
 	}
-	var table strings.Builder
-	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "capture\tagreement\trequests\tof\tresponses\tof\tF1")
+	var page conformance
 	var sum float64
 	var scored, read int
+	unused := maps.Clone(differs)
 	for _, c := range captures {
 		name := c["file"]
 		got, err := readCapture(filepath.Join(dir, name))
@@ -99,47 +118,194 @@ func TestConformance(t *testing.T) {
 		}
 		read++
 		want := truthOf(t, filepath.Join(dir, "truth", name+".http.tsv"))
-		f1 := score(got.messages, want.messages)
-		gotRequests, gotResponses := count(got.messages)
-		requests, responses := count(want.messages)
-		if requests+responses == 0 {
-			if gotRequests+gotResponses > 0 {
+		explained, isExplained := differs[name]
+		delete(unused, name)
+		if len(want.messages) == 0 {
+			if len(got.messages) > 0 {
 				t.Errorf("%s has no HTTP; messages were invented: %v", name, got.messages)
 			}
+			page.without(c)
 			continue
 		}
-		if _, excused := differs[name]["messages"]; excused && c["agreement"] == "all" {
-			t.Errorf("%s: all agree on its messages; there is no excuse", name)
-		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%.4f\n", name, c["agreement"], gotRequests, requests, gotResponses, responses, f1)
 		if c["agreement"] == "all" {
-			sum += f1
+			sum += score(got.messages, want.messages)
 			scored++
+			if isExplained {
+				page.excepted++
+			}
+			if slices.Contains(explained.parts, "messages") {
+				t.Errorf("%s: all agree on its messages; there is no excuse", name)
+			}
 		}
 		for _, part := range []struct {
 			name      string
 			got, want map[string]int
 		}{
 			{"messages", got.messages, want.messages}, {"requests", got.requests, want.requests},
-			{"pairs", got.pairs, want.pairs}, {"lengths", overlap(got.lengths, want.lengths), want.lengths},
+			{"pairs", got.pairs, want.pairs}, {"sizes", overlap(got.sizes, want.sizes), want.sizes},
 			{"waits", overlap(got.waits, want.waits), want.waits},
 		} {
-			_, excused := differs[name][part.name]
-			difference := compare(part.got, part.want)
-			if (difference != "") != excused {
-				t.Errorf("%s: %s differ, excused %t:\n%s", name, part.name, excused, difference)
+			excused := slices.Contains(explained.parts, part.name)
+			if difference := compare(part.got, part.want); (difference != "") != excused {
+				t.Errorf("%s: %s differ, explained %t:\n%s", name, part.name, excused, difference)
 			}
 		}
+		if isExplained {
+			checkProof(t, filepath.Join(dir, name), explained.proof)
+		}
+		page.with(c, got, want)
 	}
-	w.Flush()
-	t.Logf("\n%s", table.String())
+	for name := range unused {
+		t.Errorf("%s is explained, and is none of the captures", name)
+	}
+	if page.excepted > mostExcepted {
+		t.Errorf("%d captures whose truth all agree on need an explanation, want at most %d", page.excepted, mostExcepted)
+	}
 	if read < fewestCaptures {
 		t.Errorf("%d captures read, want at least %d", read, fewestCaptures)
 	}
 	if mean := sum / float64(scored); !(mean >= agreed) {
 		t.Errorf("mean F1 of %d captures = %.4f, want at least %.2f", scored, mean, agreed)
+	}
+	path := filepath.Join(testkit.ModuleRoot(t), "docs", "conformance.md")
+	if *update && !t.Failed() {
+		if err := os.WriteFile(path, []byte(page.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if b, err := os.ReadFile(path); err != nil || string(b) != page.String() {
+		t.Errorf("docs/conformance.md is out of date (%v): go test ./test -run Conformance -update", err)
+	}
+}
+
+// conformance is the page that the comparison makes.
+type conformance struct {
+	rows, reasons                  strings.Builder
+	http, exact, excepted, silent  int
+	requests, responses, all, size int
+}
+
+// with adds a capture that holds HTTP.
+func (p *conformance) with(c map[string]string, got, want *conversation) {
+	gotRequests, gotResponses := count(got.messages)
+	requests, responses := count(want.messages)
+	verdict := "agrees"
+	name := c["file"]
+	if d, ok := differs[name]; ok {
+		verdict = "[differs](#what-differs)"
+		var packets []string
+		for _, at := range d.proof {
+			packets = append(packets, strconv.Itoa(at.packet))
+		}
+		noun := "packet"
+		if len(packets) > 1 {
+			noun = "packets"
+		}
+		fmt.Fprintf(&p.reasons, "- `%s` differs in %s because %s: %s %s.\n", name, strings.Join(d.parts, ", "), d.why, noun, strings.Join(packets, ", "))
 	} else {
-		t.Logf("mean F1 of %d captures whose truth all agree on: %.4f", scored, mean)
+		p.exact++
+	}
+	p.http++
+	p.requests += gotRequests
+	p.responses += gotResponses
+	if c["agreement"] == "all" {
+		p.all++
+	}
+	p.size += total(want.sizes)
+	of := func(got, want int) string {
+		if got == want {
+			return strconv.Itoa(got)
+		}
+		return fmt.Sprintf("%d of %d", got, want)
+	}
+	fmt.Fprintf(&p.rows, "| `%s` | %s | %s | %s | %s | %d | %s |\n", name, exercises(c), c["agreement"],
+		of(gotRequests, requests), of(gotResponses, responses), total(want.sizes), verdict)
+}
+
+// without adds one that does not; none was invented there.
+func (p *conformance) without(c map[string]string) {
+	p.silent++
+	fmt.Fprintf(&p.rows, "| `%s` | %s | %s | 0 | 0 | 0 | agrees |\n", c["file"], exercises(c), c["agreement"])
+}
+
+// tags are the words for what the truth's SUMMARY.tsv says of a capture; others are
+// shown as they are, "" not at all.
+var tags = map[string]string{
+	"ether": "", "per-packet": "", "http1": "", "null": "BSD loopback", "raw": "raw IP", "rawip": "raw IP", "rawip4": "raw IP",
+	"sll": "Linux cooked", "linux-sll": "Linux cooked", "linux-sll2": "Linux cooked 2", "wlan": "802.11", "ieee-802-11-radiotap": "802.11",
+	"ip in ip": "IP in IP", "ipfrag": "IP fragments", "gre": "GRE", "geneve": "GENEVE", "gtp": "GTP-U", "vxlan": "VXLAN", "mpls": "MPLS",
+	"vlan": "VLAN", "qinq": "QinQ", "ppp": "", "pppoe": "PPPoE", "socks": "SOCKS", "ipv6 and http": "IPv6", "dns": "DNS", "tls": "TLS",
+	"quic": "QUIC", "h2": "HTTP/2", "retrans": "retransmissions", "ooo": "out of order", "midstream": "joined in the middle",
+	"one sided": "one side only", "odd port": "other ports", "odd method": "other methods", "no http": "no HTTP", "no version": "no version in the request line",
+	"content encoding": "content codings", "snaplen cut": "cut packets", "malformed": "malformed packets",
+}
+
+// exercises says what is peculiar in a capture.
+func exercises(c map[string]string) string {
+	var out []string
+	for _, tag := range append([]string{c["link"]}, strings.Split(c["features"], ",")...) {
+		tag = strings.ReplaceAll(strings.TrimPrefix(tag, "http_"), "_", " ")
+		if words, ok := tags[tag]; ok {
+			tag = words
+		}
+		if tag != "" && !slices.Contains(out, tag) {
+			out = append(out, tag)
+		}
+	}
+	if len(out) == 0 {
+		return "plain requests"
+	}
+	return strings.Join(out, ", ")
+}
+
+func total(m map[string]int) (n int) {
+	for _, v := range m {
+		n += v
+	}
+	return n
+}
+
+// String is the page.
+func (p *conformance) String() string {
+	return fmt.Sprintf(`# Conformance
+
+What `+"`httpctl read`"+` makes of captures from the test suites of other projects (Arkime, deepflow, mercury, PcapPlusPlus, Suricata,
+Zeek), next to what is known of them. The captures are not part of this tree; with them beside it, a test compares,
+fails where a difference is not explained below or an explanation does not hold, and writes this page
+(`+"`go test ./test -run Conformance -update`"+`).
+
+Compared are every request with method, host, target and user agent, every final response with its status, which
+answers which, the content bytes of both, and the time to the first byte. The truth is that of tshark 4.0,
+corrected stream by stream by a scan of the raw bytes. *Truth* says who agrees on the number of messages: tshark, a scan of single
+segments (raw) and tcpflow. Sizes are compared where the truth has one: with a content coding that of Content-Length only, as tshark
+measures after decompression. Interim responses are counted apart here and are responses there; 101 is final.
+
+- %d captures hold HTTP, with %d requests and %d responses; %d agree in everything, %d are explained.
+- Of the %d on whose messages all agree, all messages agree; %d of these are explained for something else.
+- %d sizes of bodies were compared.
+- %d captures hold no HTTP, and none is seen in them.
+
+## Captures
+
+| capture | exercises | truth | requests | responses | sizes compared | |
+|---|---|---|---|---|---|---|
+%s
+## What differs
+
+%s`, p.http, p.requests, p.responses, p.exact, p.http-p.exact, p.all, p.excepted, p.size, p.silent, p.rows.String(), p.reasons.String())
+}
+
+// checkProof wants each packet to hold what an explanation says.
+func checkProof(t *testing.T, path string, want []proof) {
+	t.Helper()
+	if len(want) == 0 {
+		t.Errorf("%s: an explanation without a packet", path)
+	}
+	frames := readFrames(t, path)
+	for _, p := range want {
+		if p.packet > len(frames) || !bytes.Contains(frames[p.packet-1].Data, []byte(p.holds)) {
+			t.Errorf("%s: packet %d does not hold %q", filepath.Base(path), p.packet, p.holds)
+		}
 	}
 }
 
@@ -161,8 +327,11 @@ func readCapture(path string) (*conversation, error) {
 		c.messages["request "+x.Method+" "+x.Host]++
 		c.requests[strings.Join([]string{x.Method, x.Host, x.Target, x.UserAgent}, " ")]++
 		c.pairs[x.Method+" "+x.Target+" "+status]++
+		if x.RequestEnd != 0 && x.End != exchange.Lost {
+			c.sizes[fmt.Sprint(x.Method, " ", x.Target, " sent ", x.RequestBytes)]++
+		}
 		if x.HasResponse && x.End != exchange.Lost {
-			c.lengths[fmt.Sprint(x.Method, " ", x.Target, " ", status, " ", x.ResponseBytes)]++
+			c.sizes[fmt.Sprint(x.Method, " ", x.Target, " ", status, " ", x.ResponseBytes)]++
 		}
 		if ttfb, _, ok := x.TTFB(); ok {
 			c.waits[fmt.Sprint(x.Method, " ", x.Target, " ", ttfb)]++
@@ -208,6 +377,9 @@ func truthOf(t *testing.T, path string) *conversation {
 		method, host, target, agent := r["method"], unescape(r["host"]), unescape(r["uri"]), unescape(r["user_agent"])
 		c.messages["request "+method+" "+host]++
 		c.requests[strings.Join([]string{method, host, target, agent}, " ")]++
+		if sent, known := bodyOf(r); known {
+			c.sizes[fmt.Sprint(method, " ", target, " sent ", sent)]++
+		}
 		key := r["stream"] + " " + r["frame"]
 		if len(answers[key]) == 0 {
 			c.pairs[method+" "+target+" -"]++
@@ -216,15 +388,8 @@ func truthOf(t *testing.T, path string) *conversation {
 		a := answers[key][0]
 		answers[key] = answers[key][1:]
 		c.pairs[method+" "+target+" "+a["status"]]++
-		length, known := a["content_length"], method != "HEAD" && a["status"] != "304"
-		switch {
-		case a["transfer_encoding"] != "":
-			length, known = a["decoded_body_len"], a["content_encoding"] == "" && a["decoded_body_len"] != ""
-		case strings.HasSuffix(a["reading"], "_hdr"):
-			known = false // the body did not complete
-		}
-		if known && length != "" {
-			c.lengths[fmt.Sprint(method, " ", target, " ", a["status"], " ", length)]++
+		if length, known := bodyOf(a); known && method != "HEAD" && a["status"] != "304" {
+			c.sizes[fmt.Sprint(method, " ", target, " ", a["status"], " ", length)]++
 		}
 		if seconds := a["wait_s"]; seconds != "" {
 			wait, err := time.ParseDuration(seconds + "s")
@@ -235,6 +400,18 @@ func truthOf(t *testing.T, path string) *conversation {
 		}
 	}
 	return c
+}
+
+// bodyOf is the content length of a message, if the truth knows it: neither of
+// a body that did not complete nor of one that was decompressed.
+func bodyOf(r map[string]string) (length string, known bool) {
+	switch {
+	case r["transfer_encoding"] != "":
+		return r["decoded_body_len"], r["content_encoding"] == "" && r["decoded_body_len"] != ""
+	case strings.HasSuffix(r["reading"], "_hdr"):
+		return "", false
+	}
+	return r["content_length"], r["content_length"] != ""
 }
 
 // interim reports whether a response is 1xx; 101 is final.
