@@ -432,3 +432,25 @@ func TestTrapsEncapsulated(t *testing.T) {
 		}
 	}
 }
+
+// TestTrapSSDP: HTTP's form over UDP is counted by its name, and nothing of it is
+// a message.
+func TestTrapSSDP(t *testing.T) {
+	client, group := netip.MustParseAddrPort("192.0.2.1:50000"), netip.MustParseAddrPort("239.255.255.250:1900")
+	var frames []frame
+	for _, d := range []struct {
+		src, dst netip.AddrPort
+		text     string
+	}{
+		{client, group, "M-SEARCH * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\nMAN: \"ssdp:discover\"\r\n\r\n"},
+		{netip.MustParseAddrPort("192.0.2.2:1900"), client, "HTTP/1.1 200 OK\r\nLOCATION: http://192.0.2.2/\r\n\r\n"},
+		{client, group, "NOTIFY * HTTP/1.1\r\nNTS: ssdp:alive\r\n\r\n"},
+		{client, group, "something else"},
+		{client, netip.MustParseAddrPort("192.0.2.2:53"), "NOTIFY * HTTP/1.1\r\n\r\n"},
+	} {
+		frames = append(frames, frame{Frame: testkit.Frame{Data: testkit.Ethernet(testkit.EtherIPv4, testkit.UDPIP(d.src, d.dst, []byte(d.text)))}})
+	}
+	if got, want := watch(t, frames).String(), "\nssdp 3, "; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

@@ -17,7 +17,7 @@ const maxDepth = 24
 //
 // Checksums are not validated: those of local traffic are not filled in
 // before the hardware does it. The counters it adds to are Packets, PacketBytes,
-// Segments, TruncatedPackets, MalformedPackets, UndecodedPackets and FragmentsDropped.
+// Segments, TruncatedPackets, MalformedPackets, UndecodedPackets, FragmentsDropped and OtherSSDP.
 type Decoder struct {
 	n         *exchange.Counters
 	ports     map[uint16]bool

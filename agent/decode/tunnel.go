@@ -1,6 +1,10 @@
 package decode
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/httpctl/httpctl/pkg/exchange"
+)
 
 // Kinds of tunnels whose ids are part of a flow. The ids of the others are not:
 // GTP's, PPTP's and MPLS's differ between the directions, those of ERSPAN may, and
@@ -238,6 +242,8 @@ const (
 	portL2TP       = 1701
 	portTZSP       = 37008
 	portLISP       = 4341
+	// portSSDP is no tunnel's: its datagrams are counted.
+	portSSDP = 1900
 )
 
 // udp looks for a tunnel in a UDP datagram: by port, else by content that is
@@ -286,6 +292,20 @@ func (d *Decoder) udp(b []byte, n int) bool {
 	}
 	if inner, length, ok := teredo(b, n, src == portTeredo || dst == portTeredo); ok {
 		return d.ipv6(inner, length)
+	}
+	if (src == portSSDP || dst == portSSDP) && isSSDP(b) {
+		d.n[exchange.OtherSSDP]++
+	}
+	return false
+}
+
+// isSSDP reports whether a datagram is of SSDP, the discovery of UPnP, which looks
+// like HTTP and is not (UPnP Device Architecture 2.0 section 1).
+func isSSDP(b []byte) bool {
+	for _, start := range [...]string{"NOTIFY * HTTP/1.", "M-SEARCH * HTTP/1.", "HTTP/1.1 200 OK"} {
+		if len(b) >= len(start) && string(b[:len(start)]) == start {
+			return true
+		}
 	}
 	return false
 }

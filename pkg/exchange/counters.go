@@ -69,6 +69,7 @@ const (
 
 	// More of what is left alone on purpose.
 	OtherICAP
+	OtherSSDP // datagrams: it is HTTP's form over UDP
 
 	NumCounters
 )
@@ -95,7 +96,7 @@ var counterNames = [NumCounters]string{
 	SuspectFoldedFraming: "suspect_folded_framing", SuspectBareCR: "suspect_bare_cr",
 	SuspectMixedLineEnds: "suspect_mixed_line_ends", SuspectDisguisedName: "suspect_disguised_name",
 	SuspectChunkFraming: "suspect_chunk_framing",
-	OtherICAP:           "icap",
+	OtherICAP:           "icap", OtherSSDP: "ssdp",
 }
 
 // String returns the name that outputs and docs/formats.md carry.
@@ -104,9 +105,10 @@ func (c Counter) String() string { return counterNames[c] }
 // Loss reports whether c counts something that was not seen or not understood.
 func (c Counter) Loss() bool { return c >= KernelDrops && c <= SpoolDropped }
 
-// OtherProtocol reports whether c counts connections of another protocol.
+// OtherProtocol reports whether c counts connections, or datagrams, of another
+// protocol.
 func (c Counter) OtherProtocol() bool {
-	return c >= OtherTLS && c <= OtherUnknown || c == OtherICAP
+	return c >= OtherTLS && c <= OtherUnknown || c >= OtherICAP && c <= OtherSSDP
 }
 
 // Suspicion reports whether c counts the requests that are suspect for one reason.
