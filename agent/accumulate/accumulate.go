@@ -46,13 +46,16 @@ type Config struct {
 	Width time.Duration
 	// MaxKeys bounds the rows of each table.
 	MaxKeys int
+	// Memory bounds the tables of one interval, in bytes; 0 is without bound. So many
+	// exist at a time: one for each pipeline, those merged of them, and what Emit keeps.
+	Memory int64
 	// Statistics lists the statistics by name; empty is the built-in ones.
 	Statistics []string
 }
 
 // Validate reports every fault of c.
 func (c Config) Validate() error {
-	_, err := NewCollector(c.Statistics, c.MaxKeys)
+	_, err := NewCollector(c.Statistics, c.MaxKeys, c.Memory)
 	return errors.Join(validWidth(c.Width), err)
 }
 
@@ -119,7 +122,7 @@ func New(cfg Config, deps Deps, pipelines int) (*Accumulator, error) {
 	}
 	a := &Accumulator{cfg: cfg, regimes: []regime{{math.MinInt64, int64(cfg.Width)}}, deps: deps}
 	for i := range pipelines + 1 {
-		c, err := NewCollector(cfg.Statistics, cfg.MaxKeys)
+		c, err := NewCollector(cfg.Statistics, cfg.MaxKeys, cfg.Memory)
 		if err != nil {
 			return nil, err
 		}
@@ -230,11 +233,14 @@ func ceil(t, w int64) int64 { return floor(t+w-1, w) }
 func (a *Accumulator) add(p *part) {
 	if a.begun && p.start < a.next {
 		// Closed without this pipeline, which lagged too far behind.
-		a.latePart(p.interval).absorb(p)
+		t := a.latePart(p.interval)
+		t.absorb(p)
+		a.lateKeep.bound(t.tables)
 		return
 	}
 	if t := a.pending[p.start]; t != nil {
 		t.absorb(p)
+		a.lateKeep.bound(t.tables)
 		return
 	}
 	a.pending[p.start] = p

@@ -534,11 +534,11 @@ func TestNewCollectorRefuses(t *testing.T) {
 		{[]string{"totals", "totals"}, 1, "twice"},
 		{nil, 0, "max_keys"},
 	} {
-		if _, err := NewCollector(c.statistics, c.maxKeys); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := NewCollector(c.statistics, c.maxKeys, 0); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("NewCollector(%v, %d) = %v, want an error about %q", c.statistics, c.maxKeys, err, c.want)
 		}
 	}
-	c, err := NewCollector(nil, 10)
+	c, err := NewCollector(nil, 10, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

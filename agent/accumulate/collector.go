@@ -15,6 +15,7 @@ import (
 type Collector struct {
 	modules []module
 	maxKeys int
+	memory  int64 // of the tables of an interval; 0 is without bound
 	current *tables
 }
 
@@ -34,16 +35,17 @@ type tables struct {
 var _ exchange.Sink = (*Collector)(nil)
 
 // NewCollector returns a Collector of the named statistics (none: the built-in ones) with at
-// most maxKeys rows a table. It fails for an unknown statistic, one that is named twice, a
+// most maxKeys rows a table, and memory bytes for all tables together (0: whatever the rows
+// take), beyond which the largest table folds its smallest rows. It fails for an unknown statistic, one that is named twice, a
 // schema that is not valid, and two tables or two views of one name.
-func NewCollector(statistics []string, maxKeys int) (*Collector, error) {
+func NewCollector(statistics []string, maxKeys int, memory int64) (*Collector, error) {
 	if maxKeys < 1 {
 		return nil, fmt.Errorf("max_keys is %d: want at least 1", maxKeys)
 	}
 	if len(statistics) == 0 {
 		statistics = stat.Builtin
 	}
-	c := &Collector{maxKeys: maxKeys}
+	c := &Collector{maxKeys: maxKeys, memory: memory}
 	var faults []error
 	named, owner, viewed, n := map[string]bool{}, map[string]string{}, map[string]string{}, 0
 	for _, name := range statistics {
@@ -102,6 +104,25 @@ func (c *Collector) Observe(o *exchange.Observation) { c.observe(o, c.current) }
 func (c *Collector) observe(o *exchange.Observation, t *tables) {
 	for i := range c.modules {
 		c.modules[i].guarded(o, t)
+	}
+	c.bound(t)
+}
+
+// bound keeps t within the memory for one interval's tables: long keys and many-binned
+// sketches make rows that are a hundred times the usual.
+func (c *Collector) bound(t *tables) {
+	for c.memory > 0 {
+		sum, largest := int64(0), (*bucket.Table)(nil)
+		for _, table := range t.list {
+			n := table.Bytes()
+			if sum += n; largest == nil || n > largest.Bytes() {
+				largest = table
+			}
+		}
+		if sum <= c.memory || len(largest.Rows) < 2 {
+			return
+		}
+		largest.Shed()
 	}
 }
 

@@ -61,6 +61,7 @@ const unbounded = math.MaxInt
 // decoded tables that are only read do without.
 type tableState struct {
 	index   map[string]*Row // by appendKey of the row's keys
+	bytes   int64           // see Table.Bytes
 	scratch []byte
 	// heap finds the row with the smallest upper bound. Bounds only rise, so
 	// an entry may be stale, which is mended when it comes to the top. It is
@@ -108,7 +109,65 @@ func (t *Table) prepare() {
 	for _, r := range t.Rows {
 		t.state.scratch = appendKey(t.state.scratch[:0], r.Keys)
 		t.state.index[string(t.state.scratch)] = r
+		t.state.bytes += r.bytes()
 	}
+}
+
+// Bytes estimates the memory of the rows of a table that is added to: their keys, values and
+// sketches, and what finds them.
+func (t *Table) Bytes() int64 { return t.state.bytes }
+
+// What a row takes: itself, its pointer, its places in index and heap, and for each value, key
+// and sketch. From a heap profile of a million rows.
+const (
+	rowBytes     = 80 + 8 + 48 + 16
+	valueBytes   = 8
+	keyBytes     = 16 + 3 // and the key itself, with its length
+	latencyBytes = 8 + 64
+	binBytes     = 16
+)
+
+// bytes is what r counts for in Table.Bytes.
+func (r *Row) bytes() int64 {
+	n := rowBytes + valueBytes*len(r.Values) + keyBytes*len(r.Keys)
+	for _, k := range r.Keys {
+		n += len(k)
+	}
+	for _, l := range r.Latency {
+		if l != nil {
+			n += latencyBytes + binBytes*cap(l.Bins)
+		}
+	}
+	return int64(n)
+}
+
+// Shed folds an eighth of the rows, at least one, those with the smallest upper bounds, to
+// free their memory; one always stays. Keys whose share is above one in as many as are left
+// still have a row.
+func (t *Table) Shed() {
+	t.prepare()
+	n := min(max(len(t.Rows)/8, 1), len(t.Rows)-1)
+	if n < 1 {
+		return
+	}
+	// Not cut, which compares keys: this may come after every eighth of a table of new keys.
+	order := t.state.heap[:0]
+	for i, r := range t.Rows {
+		order = append(order, heapEntry{r.Upper(), i})
+	}
+	slices.SortFunc(order, func(a, b heapEntry) int {
+		return cmp.Or(cmp.Compare(a.upper, b.upper), cmp.Compare(a.position, b.position))
+	})
+	for _, e := range order[:n] {
+		r := t.Rows[e.position]
+		t.state.scratch = appendKey(t.state.scratch[:0], r.Keys)
+		delete(t.state.index, string(t.state.scratch))
+		t.state.bytes -= r.bytes()
+		t.fold(r)
+		t.Rows[e.position] = nil
+	}
+	t.Rows = slices.DeleteFunc(t.Rows, func(r *Row) bool { return r == nil })
+	t.state.heap = nil
 }
 
 // appendKey appends the keys, each after its length, which no two rows share.
@@ -175,10 +234,15 @@ func (t *Table) Add(keys []string, values []int64) {
 			r.Values[i] = max(r.Values[i], v)
 		case Latency:
 			if v >= 0 {
-				if r.Latency[latency] == nil {
-					r.Latency[latency] = new(sketch.Latency)
+				l := r.Latency[latency]
+				if l == nil {
+					l = new(sketch.Latency)
+					r.Latency[latency] = l
+					t.state.bytes += latencyBytes
 				}
-				r.Latency[latency].Add(v)
+				before := cap(l.Bins)
+				l.Add(v)
+				t.state.bytes += int64(binBytes * (cap(l.Bins) - before))
 			}
 			latency++
 		}
@@ -189,6 +253,7 @@ func (t *Table) Add(keys []string, values []int64) {
 func (t *Table) insert(key string, r *Row) *Row {
 	t.reset(key, r)
 	t.Rows = append(t.Rows, r)
+	t.state.bytes += r.bytes()
 	return r
 }
 
@@ -234,7 +299,9 @@ func (t *Table) replace(key string, value int64) *Row {
 	t.state.scratch = appendKey(t.state.scratch[:0], r.Keys)
 	delete(t.state.index, string(t.state.scratch))
 	t.fold(r)
+	t.state.bytes -= r.bytes()
 	t.reset(key, r)
+	t.state.bytes += r.bytes()
 	r.Err = t.Floor
 	h[0].upper = addSaturating(r.Err, value)
 	t.down()
@@ -335,7 +402,9 @@ func (t *Table) Merge(o *Table) error {
 		} else {
 			r.Err = addSaturating(r.Err-o.Floor, or.Err)
 		}
+		before := r.bytes()
 		t.combine(r, or)
+		t.state.bytes += r.bytes() - before
 	}
 	t.combine(&t.Other, &o.Other)
 	t.Floor = addSaturating(t.Floor, o.Floor)
@@ -362,6 +431,7 @@ func (t *Table) cut(bound int) {
 		if t.state.index != nil {
 			t.state.scratch = appendKey(t.state.scratch[:0], r.Keys)
 			delete(t.state.index, string(t.state.scratch))
+			t.state.bytes -= r.bytes()
 		}
 		t.fold(r)
 	}

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -512,5 +513,56 @@ func BenchmarkTableAdd(b *testing.B) {
 				i++
 			}
 		})
+	}
+}
+
+// TestShed: bytes follow what is added, folded, replaced and merged, and shedding keeps the bounds.
+func TestShed(t *testing.T) {
+	s := Schema{Name: "x", Version: 1, Keys: []string{"k"}, Measures: []Measure{{Name: "hits", Kind: Sum}, {Name: "ttfb", Kind: Latency}}}
+	check := func(what string, table *Table, total int64) {
+		t.Helper()
+		sum := int64(0)
+		for _, r := range table.Rows {
+			sum += r.bytes()
+			if table.state.index[string(appendKey(nil, r.Keys))] != r {
+				t.Errorf("%s: %v is not found", what, r.Keys)
+			}
+		}
+		if table.Bytes() != sum || len(table.state.index) != len(table.Rows) {
+			t.Errorf("%s: %d bytes, %d in the index; the %d rows have %d", what, table.Bytes(), len(table.state.index), len(table.Rows), sum)
+		}
+		if got := table.Total(0); got != total {
+			t.Errorf("%s: total %d, want %d", what, got, total)
+		}
+	}
+	table, other := NewTable(s, 100), NewTable(s, 100)
+	n := int64(0)
+	for i := range 1000 {
+		table.Add([]string{fmt.Sprint(strings.Repeat("k", i%50), i)}, []int64{1, int64(i * i)})
+		table.Add([]string{"often"}, []int64{1, int64(i)})
+		other.Add([]string{fmt.Sprint(i % 150)}, []int64{1, int64(i)})
+		if n += 2; i%37 == 0 {
+			table.Shed()
+		}
+		if i%100 == 0 {
+			check(fmt.Sprint("after ", i), table, n)
+		}
+	}
+	if err := table.Merge(other); err != nil {
+		t.Fatal(err)
+	}
+	check("merged", table, n+1000)
+	before := len(table.Rows)
+	table.Shed()
+	check("shed", table, n+1000)
+	if len(table.Rows) != before-before/8 {
+		t.Errorf("%d rows of %d after shedding an eighth", len(table.Rows), before)
+	}
+	for range 200 {
+		table.Shed()
+	}
+	check("shed to the last", table, n+1000)
+	if len(table.Rows) != 1 || table.Rows[0].Keys[0] != "often" || table.Rows[0].Values[0] != 1000 {
+		t.Errorf("the last row is %+v of %d, want the one that was added to most", table.Rows[0], len(table.Rows))
 	}
 }
