@@ -450,3 +450,44 @@ func TestHiddenDataDir(t *testing.T) {
 		}
 	}
 }
+
+// sized derives one value from another.
+type sized struct {
+	Memory Size `yaml:"memory"`
+	Table  Size `yaml:"table"`
+}
+
+func (s *sized) Derive(given func(string) bool) (string, []string) {
+	if given("table") {
+		return "memory", nil
+	}
+	s.Table = s.Memory / 2
+	return "memory", []string{"table"}
+}
+
+// TestDerived: a value that follows from another does so from every source, unless it is set, and the
+// dump says so.
+func TestDerived(t *testing.T) {
+	for _, c := range []struct {
+		file, env, flag, want string
+	}{
+		{"", "", "", "table: 512KiB # default"},
+		{"agent: {memory: 4MiB}", "", "", "table: 2MiB # from agent.memory"},
+		{"agent: {memory: 4MiB}", "HTTPCTL_AGENT_MEMORY=8MiB", "", "table: 4MiB # from agent.memory"},
+		{"", "", "16MiB", "table: 8MiB # from agent.memory"},
+		{"agent: {table: 3MiB}", "", "16MiB", "table: 3MiB # f:1"},
+	} {
+		s := sized{Memory: MiB}
+		f, err := Parse("f", []byte(c.file), []string{c.env}, Section{Name: "agent", Into: &s})
+		if err == nil && c.flag != "" {
+			err = f.Set("agent.memory", c.flag, "flag")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b strings.Builder
+		if err := f.Dump(&b); err != nil || !strings.Contains(b.String(), c.want+"\n") {
+			t.Errorf("%+v: %v, %s", c, err, b.String())
+		}
+	}
+}

@@ -54,7 +54,9 @@ func (d dumper) entry(key string, v reflect.Value, path string, depth int) {
 		v = v.Elem()
 	}
 	where := d.file.Where(path)
-	if where == "" {
+	if from := d.file.derived[path]; where == "" && d.file.Where(from) != "" {
+		where = "from " + from
+	} else if where == "" {
 		where = "default"
 	}
 	where = strings.Map(func(r rune) rune { // a file's name may hold anything

@@ -32,6 +32,11 @@ var SectionNames = []string{"agent", "aggregator", "log"}
 // Section is a part of the file that a program reads. Into points to a struct
 // that holds the defaults; its fields are matched by their yaml tags. If it
 // has a method Validate() error, [File.Validate] calls it.
+//
+// If it has a method Derive(given func(key string) bool) (from string, keys []string), some of
+// its values follow from another: Derive computes those that are not given, and returns
+// their keys and that of the one they follow from, below the section. It is called after the file and the
+// environment were read, and after each [File.Set].
 type Section struct {
 	Name string
 	Into any
@@ -50,6 +55,7 @@ type File struct {
 
 	sections []Section
 	where    map[string]string // key path -> where it was set
+	derived  map[string]string // key path -> the key path that it follows from
 }
 
 // Load reads the file at path, then applies env (as os.Environ returns it).
@@ -95,7 +101,25 @@ func Parse(name string, data []byte, env []string, sections ...Section) (*File, 
 	if len(faults) > 0 {
 		return nil, faults
 	}
+	f.derive()
 	return f, nil
+}
+
+// derive computes what follows from other values and was not set.
+func (f *File) derive() {
+	f.derived = map[string]string{}
+	for _, s := range f.sections {
+		d, ok := s.Into.(interface {
+			Derive(given func(key string) bool) (from string, keys []string)
+		})
+		if !ok {
+			continue
+		}
+		from, keys := d.Derive(func(key string) bool { return f.where[join(s.Name, key)] != "" })
+		for _, key := range keys {
+			f.derived[join(s.Name, key)] = join(s.Name, from)
+		}
+	}
 }
 
 // Set sets one scalar key or list of scalars (separated by commas) from text,
@@ -107,6 +131,7 @@ func (f *File) Set(key, text, where string) error {
 				return Fault{Where: where, Key: key, Problem: err.Error()}
 			}
 			f.where[key] = where
+			f.derive()
 			return nil
 		}
 	}
