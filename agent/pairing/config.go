@@ -20,9 +20,15 @@ type Config struct {
 	// MaxWaiting bounds the requests that wait behind another one of their connection, of all
 	// connections together. One beyond it is treated like one beyond MaxPipelined; the first that waits
 	// on a connection always has its place, so nobody who pipelines crowds out those who do not.
-	// Default 65536: 512 connections that use all of max_pipelined, 32 MiB and their strings. Where
+	// Default 48128, from max_open_memory: 375 connections that use all of max_pipelined. Where
 	// only requests are captured, all keep-alive connections fill up to it.
 	MaxWaiting int `yaml:"max_waiting"`
+	// MaxOpenMemory bounds the exchanges that have begun and not ended, of all connections together,
+	// with their strings. When it is full the oldest one is given up (counted in
+	// pipeline_overflows, its outcome is `evicted`): one that is answered in time is never the oldest.
+	// Default 21MiB, from the agent's memory: 48,000 requests that wait for answers, 5,000 if each has
+	// strings of 4 KiB.
+	MaxOpenMemory config.Size `yaml:"max_open_memory"`
 	// SniffBytes is how much of a direction is looked through for the first message, on a
 	// connection whose opening was seen, before the connection is counted as of an unknown
 	// protocol and left alone. On one that was joined in the middle, where a long body may come
@@ -43,7 +49,7 @@ func DefaultConfig() Config {
 	return Config{
 		Config:       http1.DefaultConfig(),
 		MaxPipelined: 128,
-		MaxWaiting:   65536,
+		MaxWaiting:   48128, MaxOpenMemory: 21 * config.MiB,
 		SniffBytes:   64 * config.KiB,
 		SniffStarts:  16,
 		MaxStrLength: config.DefaultSettings().MaxStrLength,
@@ -58,6 +64,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxWaiting < 1 || c.MaxWaiting > 1<<26 {
 		errs = append(errs, fmt.Errorf("max_waiting: %d is outside 1 to 67108864", c.MaxWaiting))
+	}
+	if c.MaxOpenMemory < 64*config.KiB || c.MaxOpenMemory > 64*config.GiB {
+		errs = append(errs, fmt.Errorf("max_open_memory: %d is outside 64KiB to 64GiB", c.MaxOpenMemory))
 	}
 	if c.SniffBytes < 1*config.KiB || c.SniffBytes > 64*config.MiB {
 		errs = append(errs, fmt.Errorf("sniff_bytes: %d is outside 1KiB to 64MiB", c.SniffBytes))

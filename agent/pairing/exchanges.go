@@ -50,6 +50,33 @@ func (p *Pairer) request(c *conn, d stream.Direction, at http1.At) {
 	}
 	c.queue = append(c.queue, slot{e, c.sent})
 	p.measure(c)
+	text := len(x.Method) + len(x.Target) + len(x.Host) + len(x.UserAgent) + len(x.Domain) + len(x.Section)
+	e.cost += text
+	p.memory += text
+	p.makeRoom(e, at.Time)
+}
+
+// makeRoom gives up the oldest open exchanges, but not e, until the others fit into memory.
+func (p *Pairer) makeRoom(e *pair, time int64) {
+	for p.memory > int(p.cfg.MaxOpenMemory) && p.oldest != e {
+		p.giveUp(p.oldest, time)
+	}
+}
+
+// pairBytes is what an open exchange takes beside its strings: the pair, in the
+// allocator's size, and its place in the queue.
+const pairBytes = 416 + 32
+
+// giveUp ends an exchange to free its memory. Its place in the queue stays, so that the responses
+// after its own still find their requests.
+func (p *Pairer) giveUp(e *pair, time int64) {
+	for i := range e.conn.queue {
+		if s := &e.conn.queue[i]; s.pair == e {
+			s.pair = nil
+		}
+	}
+	p.count[exchange.PipelineOverflows]++
+	p.finish(e, exchange.Evicted, time)
 }
 
 // measure brings the number of requests that wait behind others up to date.
@@ -125,6 +152,7 @@ func (p *Pairer) response(c *conn, d stream.Direction, at http1.At) {
 		e.x.Protocol = protocol(h.Version)
 		e.x.FirstPacket = q.Start().Packet
 		p.count[exchange.UnmatchedResponses]++
+		p.makeRoom(e, at.Time)
 	}
 	x := &e.x
 	x.HasResponse = true
@@ -217,7 +245,9 @@ func (c *conn) pop() *pair {
 	e := c.queue[0].pair
 	n := copy(c.queue, c.queue[1:])
 	c.queue[n] = slot{}
-	c.queue = c.queue[:n]
+	if c.queue = c.queue[:n]; n == 0 && cap(c.queue) > spareQueue {
+		c.queue = nil // one burst is no reason to keep so much for the life of a connection
+	}
 	return e
 }
 
@@ -255,7 +285,8 @@ func (p *Pairer) begin(c *conn, time int64) *pair {
 	} else {
 		e = &pair{}
 	}
-	e.conn, e.begun = c, time
+	e.conn, e.begun, e.cost = c, time, pairBytes
+	p.memory += pairBytes
 	x := &e.x
 	x.Connection, x.Stream = c.id, c.seen
 	x.Client, x.Server, x.Role = c.client, c.server, c.role
@@ -299,6 +330,7 @@ func (p *Pairer) finish(e *pair, end exchange.End, time int64) {
 	}
 	p.count[exchange.Outcomes]++
 	p.open--
+	p.memory -= e.cost
 	if e.prev != nil {
 		e.prev.next = e.next
 	} else {
@@ -311,6 +343,8 @@ func (p *Pairer) finish(e *pair, end exchange.End, time int64) {
 	}
 	p.observe(exchange.Outcome, e, time)
 	if len(p.pairs) < 1024 {
+		x := &e.x // which is not to keep strings while it is spare
+		x.Method, x.Target, x.Host, x.UserAgent, x.Domain, x.Section = "", "", "", "", "", ""
 		p.pairs = append(p.pairs, e)
 	}
 }

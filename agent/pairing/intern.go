@@ -11,8 +11,11 @@ import (
 
 // internSlots is the size of each table of strings: enough for the hosts,
 // sections and user agents that make up a host's traffic. A slot holds one
-// string, so the tables hold at most 3 x 4096 strings of max_str_length.
-const internSlots = 4096
+// string of at most internLength bytes, so the tables hold at most 4 x 4096 of them, 8 MiB.
+const (
+	internSlots  = 4096
+	internLength = 512 // above nearly every user agent and target
+)
 
 // names makes the strings of exchanges and keeps the latest of them, so that steady
 // traffic allocates none. It is bounded: a string whose slot is taken replaces it.
@@ -40,6 +43,9 @@ func (n *names) in(table *[internSlots]string, b []byte) string {
 	if len(b) > n.limit || bytes.IndexByte(b, '\n') >= 0 {
 		return exchange.Bound(unfold(b), n.limit)
 	}
+	if len(b) > internLength {
+		return string(b)
+	}
 	slot := &table[maphash.Bytes(n.seed, b)%internSlots]
 	if *slot != string(b) {
 		*slot = string(b)
@@ -66,7 +72,7 @@ func (n *names) target(b []byte) string { return n.in(&n.targets, b) }
 
 // domain is exchange.Domain with a memory.
 func (n *names) domain(method, target, host string, server netip.Addr) string {
-	if host == "" || target == "" || target[0] != '/' || method == "CONNECT" {
+	if host == "" || len(host) > internLength || target == "" || target[0] != '/' || method == "CONNECT" {
 		return n.bound(exchange.Domain(method, target, host, server))
 	}
 	slot := &n.domains[maphash.String(n.seed, host)%internSlots]

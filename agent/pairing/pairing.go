@@ -32,6 +32,7 @@ type Pairer struct {
 	obs   exchange.Observation
 
 	open           int
+	memory         int   // of the open exchanges, see pair.cost
 	ahead          int   // requests that wait behind another one of their connection
 	oldest, newest *pair // open exchanges, in the order in which they began
 	conns          []*conn
@@ -109,6 +110,9 @@ type conn struct {
 	guessed uint64
 }
 
+// spareQueue is the longest queue that is kept when it is empty.
+const spareQueue = 16
+
 // A slot is a place in the queue; pair is nil for a request that was lost.
 type slot struct {
 	pair *pair
@@ -138,6 +142,7 @@ type pair struct {
 	asked, answered, cut bool
 	begun                int64  // time of the first head
 	interim              uint64 // octets of the interim responses
+	cost                 int    // bytes that it counts for in Pairer.memory
 	// What Progress events have carried.
 	reqBytes, reqWire, respBytes, respWire uint64
 	prev, next                             *pair
@@ -490,7 +495,7 @@ func (p *Pairer) Closed(sc *stream.Conn, reason stream.CloseReason, time int64) 
 			p.turnOff(c)
 		}
 	}
-	if cap(c.queue) > 16 {
+	if cap(c.queue) > spareQueue {
 		c.queue = nil
 	}
 	if len(p.conns) < 256 {

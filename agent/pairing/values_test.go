@@ -366,6 +366,52 @@ func TestWaitingIsBounded(t *testing.T) {
 	}
 }
 
+// TestOpenMemory: the oldest open exchanges give way, with whatever they hold, and what is answered
+// in time does not, nor are answers shifted to other requests.
+func TestOpenMemory(t *testing.T) {
+	r := newRig(t)
+	r.p.cfg.MaxOpenMemory = 64 << 10
+	r.open(true)
+	pipelined := r.conn
+	r.get("/first").get("/second")
+	for range 1000 {
+		r.open(true)
+		r.get("/" + strings.Repeat("x", 900))
+		if r.p.memory > 64<<10 {
+			t.Fatalf("%d bytes held, want at most 64 KiB", r.p.memory)
+		}
+	}
+	if open, lost := r.p.Open(), r.count[exchange.PipelineOverflows]; open > 100 || uint64(open)+lost != 1002 {
+		t.Errorf("%d exchanges open, %d given up, want at most 100, 1002 together", open, lost)
+	}
+	r.open(true)
+	r.get("/honest").ok("")
+	if x := r.done[len(r.done)-1]; x.Target != "/honest" || !x.HasResponse || x.End != exchange.Complete {
+		t.Errorf("an exchange answered in time: %+v", x)
+	}
+	r.conn = pipelined
+	r.get("/third").ok("").ok("").ok("")
+	if x := r.done[len(r.done)-1]; x.Target != "/third" || !x.HasResponse {
+		t.Errorf("the third response after two requests were given up: %+v, want it to answer /third", x)
+	}
+	r.balance()
+}
+
+// TestBurst: a connection does not keep the room that a burst of requests took.
+func TestBurst(t *testing.T) {
+	r := newRig(t)
+	r.open(true)
+	for range 100 {
+		r.get("/a")
+	}
+	for range 100 {
+		r.ok("")
+	}
+	if c := r.conn.User.(*conn); cap(c.queue) > spareQueue || len(c.queue) != 0 {
+		t.Errorf("room for %d requests after a burst, want at most %d", cap(c.queue), spareQueue)
+	}
+}
+
 func TestConfig(t *testing.T) {
 	if err := DefaultConfig().Validate(); err != nil {
 		t.Errorf("DefaultConfig().Validate() = %v", err)

@@ -32,12 +32,12 @@ const (
 	Malformed         // messages whose start looked like HTTP and whose head or framing is not
 	SkippedBytes      // HTTP connection bytes passed over while out of step
 	OversizedHeads    // heads longer than max_header_bytes
-	PipelineOverflows // requests beyond max_pipelined on one connection, or max_waiting on all
+	PipelineOverflows // exchanges given up beyond max_pipelined on one connection, max_waiting or max_open_memory on all
 	EvictedFlows      // connections given up to stay within the flow limit
 	EvictedBytes      // out-of-order bytes given up to stay within memory
 	FlowPanics        // connections lost to a fault of this program
 	StatisticPanics   // observations a statistic lost to its own fault
-	EvictedKeys       // table rows folded into "other"
+	EvictedKeys       // table rows folded into "other": beyond max_keys, or table_memory
 	LateEvents        // events for an interval already closed, sent as a further part
 	SpoolDropped      // closed buckets the full spool had to drop
 
