@@ -135,6 +135,28 @@ func init() { // the rows call what refers to them
 			func(_ *config.Settings, c *agent.Config) { c.LocalNetworks = []string{"192.0.2.80/32"} },
 			func(r *agent.Report) any { return tableOf(r, "totals").Rows[0].Keys[1] }, "transit", "server"),
 
+		"agent.memory": reads(func() []testkit.Frame {
+			var all []*testkit.Conversation
+			for i := range 18_000 {
+				all = append(all, slow(40_000+i, 0))
+			}
+			return testkit.Merge(all...)
+		}, func(_ *config.Settings, c *agent.Config) {
+			c.Memory = 96 * config.MiB
+			c.Derive(func(string) bool { return false })
+		}, func(r *agent.Report) any { return r.Counters[exchange.EvictedFlows] > 0 }, false, true),
+		"agent.table_memory": reads(func() []testkit.Frame {
+			var all []*testkit.Conversation
+			for i := range 500 {
+				c := newClient(40_000 + i)
+				c.Open()
+				c.ToServer(fmt.Sprintf("GET /%0900d HTTP/1.1\r\nHost: %0900d.example.org\r\n\r\n", i, i))
+				all = append(all, c)
+			}
+			return testkit.Merge(all...)
+		}, func(_ *config.Settings, c *agent.Config) { c.TableMemory = config.MiB },
+			func(r *agent.Report) any { return r.Counters[exchange.EvictedKeys] > 0 }, false, true),
+
 		"agent.capture.interfaces": showInterfaces,
 		"agent.capture.ports": reads(func() []testkit.Frame { return numberedFrames(3) },
 			func(_ *config.Settings, c *agent.Config) { c.Capture.Ports = []uint16{8080} }, counter(exchange.Requests), 3, 0),

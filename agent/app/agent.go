@@ -35,8 +35,9 @@ const (
 	// acknowledged. What is not stays in the spool.
 	deliverWait = 2 * time.Second
 	// unwrittenBuckets is how many closed buckets may wait for a slow disk before
-	// the pipelines wait too: 8 per pipeline-interval at 1 s are 8 s.
-	unwrittenBuckets = 8
+	// the pipelines wait too, and packets in the rings: at an interval of 10 s, 40 s. Each may take a
+	// share of table_memory.
+	unwrittenBuckets = 4
 	// clockCheck is how often the wall clock is compared with the monotonic one.
 	clockCheck = 250 * time.Millisecond
 	// clockStep is the step of the wall clock that begins a new incarnation.
@@ -76,6 +77,7 @@ func Main() int {
 		Name:    "httpctl-agent",
 		Section: config.Section{Name: "agent", Into: &cfg}, Statistics: stat.Names(),
 		Start: func(ctx context.Context, f *config.File, log *slog.Logger) (daemon.Running, error) {
+			cfg.LimitMemory()
 			return Start(ctx, f.Settings, cfg, "", log)
 		},
 	})
@@ -326,7 +328,7 @@ func (a *Agent) accumulator(pipelines int) (*accumulate.Accumulator, error) {
 	a.mu.Lock() // the aggregator's settings may come at this moment
 	defer a.mu.Unlock()
 	acc, err := accumulate.New(
-		accumulate.Config{Width: a.interval, MaxKeys: a.settings.MaxKeys, Statistics: a.settings.Statistics},
+		accumulate.Config{Width: a.interval, MaxKeys: a.settings.MaxKeys, Memory: a.cfg.tableMemory(pipelines), Statistics: a.settings.Statistics},
 		accumulate.Deps{
 			Host: a.spool.Host(), HostName: a.cfg.HostName, Incarnation: a.incarnation,
 			Emit: func(b *bucket.Bucket) { a.write <- func() error { return a.spool.Add(b) } },

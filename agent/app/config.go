@@ -1,6 +1,7 @@
 package app
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"unicode/utf8"
@@ -28,6 +29,17 @@ type Config struct {
 	// besides those of its interfaces: for an agent on a router or a mirror port. Default:
 	// none.
 	LocalNetworks []string `yaml:"local_networks"`
+	// Memory is the most that the agent takes of resident memory, whatever the traffic:
+	// 96MiB to 64GiB. Default 256MiB. From it follow, each unless it is set itself, the sizes of rings, flow
+	// table, buffers and tables; see [Config.Derive]. Raise it when evicted_flows or
+	// evicted_keys grow on a host with many clients; twice as much keeps about two and a half times as
+	// many connections.
+	Memory config.Size `yaml:"memory"`
+	// TableMemory bounds the rows of all tables, of the interval under way and those that
+	// wait for the disk; where they would take more, the largest table folds its smallest rows
+	// (counter evicted_keys). It only acts where names are very long or latencies very many: max_keys
+	// bounds the usual ones. Default: from Memory, 42MiB.
+	TableMemory config.Size `yaml:"table_memory"`
 	// Capture says where packets come from.
 	Capture capture.Config `yaml:"capture"`
 	// Decode bounds the IP fragments that wait for the rest.
@@ -54,8 +66,9 @@ func DefaultConfig() Config {
 	if err != nil {
 		name = "unnamed"
 	}
-	return Config{
+	c := Config{
 		Config:   uplink.DefaultConfig(),
+		Memory:   256 * config.MiB,
 		State:    state,
 		HostName: name,
 		Capture:  capture.DefaultConfig(),
@@ -64,6 +77,8 @@ func DefaultConfig() Config {
 		HTTP:     pairing.DefaultConfig(),
 		Spool:    spool.DefaultConfig(),
 	}
+	c.Derive(func(string) bool { return false })
+	return c
 }
 
 // Validate returns nil or config.Faults.
@@ -75,6 +90,11 @@ func (c *Config) Validate() error {
 	if _, err := newLocalAddresses(c.LocalNetworks); err != nil {
 		check.In("local_networks", err)
 	}
+	if check.That(c.Memory >= minMemory && c.Memory <= 64*config.GiB, "memory", c.Memory, "96MiB to 64GiB") {
+		least := c.fixedMemory() + config.Size(c.Capture.Rings)*minPipelineMemory
+		check.That(c.Memory >= least, "memory", c.Memory, fmt.Sprintf("at least %v, as capture.rings, capture.ring_size and spool.max_memory are", least))
+	}
+	check.That(c.TableMemory >= config.MiB && c.TableMemory <= 64*config.GiB, "table_memory", c.TableMemory, "1MiB to 64GiB")
 	check.In("capture", c.Capture.Validate())
 	check.In("decode", c.Decode.Validate())
 	check.In("stream", c.Stream.Validate())

@@ -49,7 +49,7 @@ func Read(ctx context.Context, paths []string, o ReadOptions) (*Report, error) {
 	if o.MaxKeys == 0 {
 		o.MaxKeys = o.Settings.MaxKeys
 	}
-	collector, err := accumulate.NewCollector(o.Settings.Statistics, o.MaxKeys, 0)
+	collector, err := accumulate.NewCollector(o.Settings.Statistics, o.MaxKeys, int64(o.Config.TableMemory))
 	if err != nil {
 		return nil, err
 	}

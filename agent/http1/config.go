@@ -18,13 +18,13 @@ type Config struct {
 	// MaxHeadMemory bounds the buffers of unfinished heads of all connections
 	// together. When it is full the oldest unfinished head is given up, counted
 	// in evicted_bytes: a head that arrives in time is never the oldest.
-	// Default 16MiB: 4,000 heads half-way at once.
+	// Default 10.5MiB, from the agent's memory: 10,000 heads half-way at once.
 	MaxHeadMemory config.Size `yaml:"max_head_memory"`
 }
 
 // DefaultConfig returns the defaults named in the fields' comments.
 func DefaultConfig() Config {
-	return Config{MaxHeaderBytes: 64 * config.KiB, MaxHeadMemory: 16 * config.MiB}
+	return Config{MaxHeaderBytes: 64 * config.KiB, MaxHeadMemory: 10*config.MiB + 512*config.KiB}
 }
 
 // Validate reports every setting that is out of range.

@@ -13,15 +13,13 @@ type Config struct {
 	// MaxFlows is how many connections are tracked at once, half-open and
 	// just-closed ones included. Above it the least recently heard gives way: first
 	// closed ones, then half-open, then those of no interest, then the others
-	// (counter evicted_flows). Default 131072, at which a host with 100,000 clients is not cut:
-	// 16 MiB if all are half-open, 100 MiB if all carry HTTP. A connection costs about 130 bytes
-	// half-open, about 800 with bytes, of which more than half are what pairing keeps of it, and
-	// about 450 more, and its strings, for each request that waits for its response (from a heap
-	// profile of test/attack_test.go: 175 MiB live, at the defaults and with the table full).
+	// (counter evicted_flows). Default 66560, from the agent's memory: 10 MiB if all are half-open, 55 MiB if
+	// all carry HTTP. A connection costs about 150 bytes half-open, about 820 with bytes, of
+	// which more than half are what pairing keeps of it.
 	MaxFlows int `yaml:"max_flows"`
 	// MaxBuffer is how many bytes are held in all while missing ones are waited
-	// for (counter evicted_bytes when it cuts a wait short). Default 32MiB: one
-	// second of loss-ridden traffic at 250 Mbit/s. Lower, and reordered or
+	// for (counter evicted_bytes when it cuts a wait short). Default 10.5MiB, from the agent's
+	// memory: a second of loss-ridden traffic at 90 Mbit/s. Lower, and reordered or
 	// retransmitted packets on a lossy link become gaps; raising it costs that memory.
 	MaxBuffer config.Size `yaml:"max_buffer"`
 	// MaxFlowBuffer is the part of MaxBuffer that one connection may take. Default
@@ -45,8 +43,8 @@ type Config struct {
 // DefaultConfig returns the defaults that Config's fields give reasons for.
 func DefaultConfig() Config {
 	return Config{
-		MaxFlows:        131072,
-		MaxBuffer:       32 * config.MiB,
+		MaxFlows:        66560,
+		MaxBuffer:       10*config.MiB + 512*config.KiB,
 		MaxFlowBuffer:   2 * config.MiB,
 		FlowIdleTimeout: 10 * time.Minute,
 		HalfOpenTimeout: 5 * time.Second,

@@ -22,6 +22,10 @@ import (
 // there is one set of tables, not one per interval and host, so it may be larger than max_keys.
 const readKeys = 10_000
 
+// readKeyMemory is what one more key takes in the built-in tables together, with names and
+// latencies as they usually are: fewer rows are better than many that fold each other.
+const readKeyMemory = 4 * config.KiB
+
 func newReadCommand(w *world) *cobra.Command {
 	r := &reading{w: w}
 	var exchanges bool
@@ -75,7 +79,9 @@ read of it, and a warning.`,
 			if err := f.Validate(stat.Names()); err != nil {
 				return usageError{err.Error()}
 			}
-			options := agent.ReadOptions{Settings: f.Settings, Config: cfg, MaxKeys: max(f.Settings.MaxKeys, readKeys)}
+			cfg.LimitMemory()
+			keys := min(readKeys, int(cfg.TableMemory/readKeyMemory))
+			options := agent.ReadOptions{Settings: f.Settings, Config: cfg, MaxKeys: max(f.Settings.MaxKeys, keys)}
 			out := bufio.NewWriterSize(w.out, 64<<10)
 			if exchanges {
 				options.Exchange = func(x *exchange.Exchange) error { return view.WriteExchange(out, x) }
