@@ -50,6 +50,10 @@ bench: build ## record a million packets of nginx and wrk (root), compare with n
 	@scripts/test-tools httpry ndpiReader
 	BENCH_DIR=$(BENCH_DIR) scripts/bench
 
+.PHONY: attack
+attack: ## the memory test in full: a million half-open connections and endless heads, ten million names (minutes)
+	HTTPCTL_ATTACK=full $(GO) test ./test -run TestMemoryUnderAttack -v -count 1 -timeout 60m
+
 .PHONY: install
 install: build ## install the programs into $(PREFIX)/bin (default /usr/local)
 	install -D -m 0755 -t $(DESTDIR)$(or $(PREFIX),/usr/local)/bin bin/httpctl bin/httpctl-agent bin/httpctl-aggregator
