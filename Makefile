@@ -6,6 +6,7 @@ export CGO_ENABLED ?= 0
 
 FUZZTIME ?= 30s
 BENCH_DIR ?= /tmp/httpctl-bench
+PEER_RUNS ?= 5
 
 .PHONY: help
 help: ## list the targets
@@ -46,9 +47,14 @@ fuzz: ## fuzz every parser in turn, FUZZTIME each (default 30s)
 	FUZZTIME=$(FUZZTIME) scripts/fuzz
 
 .PHONY: bench
-bench: build ## record a million packets of nginx and wrk (root), compare with nginx's log, and race tshark and others
-	@scripts/test-tools httpry ndpiReader
+bench: build ## benchmarks of the hot rooms, and of reading a capture of nginx and wrk (root)
 	BENCH_DIR=$(BENCH_DIR) scripts/bench
+
+.PHONY: bench-peers
+bench-peers: build ## record a million packets (root), compare with nginx's log, and race tcpdump, httpry, ndpiReader, tshark
+	@scripts/test-tools httpry ndpiReader
+	$(GO) build -o bin/ ./bench
+	bin/bench -dir $(BENCH_DIR) -httpctl bin/httpctl -runs $(PEER_RUNS)
 
 .PHONY: attack
 attack: ## the memory test in full: a million half-open connections and endless heads, ten million names (minutes)
