@@ -1,0 +1,238 @@
+package app
+
+import (
+	"encoding/binary"
+	"fmt"
+	"testing"
+
+	"github.com/httpctl/httpctl/agent/accumulate"
+	"github.com/httpctl/httpctl/agent/capture"
+	"github.com/httpctl/httpctl/agent/decode"
+	"github.com/httpctl/httpctl/pkg/exchange"
+	"github.com/httpctl/httpctl/pkg/testkit"
+)
+
+// crowd makes endless packets of many connections: of each in turn an exchange of five, a request and a
+// response of four segments. All are at the same place in their streams, so that making packets takes no
+// memory, nor any cache.
+type crowd struct {
+	*pipeline
+	flows   int
+	packets [perExchange]struct {
+		data     []byte
+		up       bool
+		seq, ack uint32 // in the exchange
+	}
+	handshake      [3][]byte
+	asked, replied uint32 // bytes of an exchange
+	packet         capture.Packet
+	segment        decode.Segment
+}
+
+const perExchange = 5
+
+func newCrowd(t testing.TB, flows int) *crowd {
+	t.Helper()
+	collector, err := accumulate.NewCollector(nil, 1000, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := DefaultConfig()
+	cfg.Stream.MaxFlows = max(cfg.Stream.MaxFlows, flows)
+	local, err := newLocalAddresses(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &crowd{flows: flows}
+	c.pipeline = newPipeline(&script{}, cfg, 1024, &readSink{collector: collector}, local)
+	c.packet = capture.Packet{Link: 1, Time: testkit.Start.UnixNano()}
+	for i := range c.handshake {
+		c.handshake[i] = frameOf(i == 1, [...]byte{2, 2 | 16, 16}[i], "")
+	}
+	request := "GET /section/page.html?id=1 HTTP/1.1\r\nHost: www.example.org\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101\r\nAccept: */*\r\n\r\n"
+	response := fmt.Sprintf("HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Length: 5600\r\n\r\n%05600d", 0)
+	c.asked, c.replied = uint32(len(request)), uint32(len(response))
+	for i := range c.packets {
+		p := &c.packets[i]
+		if p.up = i == 0; p.up {
+			p.data = frameOf(false, 16, request)
+			continue
+		}
+		from := (i - 1) * 1460
+		p.data = frameOf(true, 16, response[from:min(from+1460, len(response))])
+		p.seq, p.ack = uint32(from), c.asked
+	}
+	for i := range flows {
+		for k, frame := range c.handshake {
+			place(frame, i, uint32(k/2), uint32((k+1)/2), k == 1)
+			c.take(frame)
+		}
+	}
+	return c
+}
+
+// frameOf is a segment in an Ethernet frame, without addresses and numbers.
+func frameOf(down bool, flags byte, payload string) []byte {
+	b := make([]byte, 54, 54+len(payload))
+	be := binary.BigEndian
+	be.PutUint16(b[12:], 0x0800)
+	b[14], b[22], b[23], b[46], b[47] = 0x45, 64, 6, 5<<4, flags
+	be.PutUint16(b[16:], uint16(40+len(payload)))
+	if down {
+		be.PutUint16(b[34:], 80)
+	} else {
+		be.PutUint16(b[36:], 80)
+	}
+	return append(b, payload...)
+}
+
+// place fills in what frameOf leaves out.
+func place(b []byte, flow int, seq, ack uint32, down bool) {
+	be := binary.BigEndian
+	client, port, server := 26, 34, 30
+	if down {
+		client, port, server = 30, 36, 26
+	}
+	be.PutUint32(b[client:], 0x0a000000+uint32(flow/32768))
+	be.PutUint16(b[port:], uint16(32768+flow%32768))
+	be.PutUint32(b[server:], 0xc0000250)
+	be.PutUint32(b[38:], seq)
+	be.PutUint32(b[42:], ack)
+}
+
+func (c *crowd) take(frame []byte) {
+	p := &c.packet
+	p.Number++
+	p.Time += 1000
+	p.Data, p.Length = frame, len(frame)
+	if p.Time > c.now {
+		if c.now = p.Time; c.now >= c.next {
+			c.step()
+		}
+	}
+	for ok := c.decoder.Decode(p, &c.segment); ok; ok = c.decoder.More(&c.segment) {
+		c.table.Segment(&c.segment)
+	}
+}
+
+// send takes a packet of a flow's exchange.
+func (c *crowd) send(flow, exchange, i int) {
+	p := &c.packets[i]
+	up, down := uint32(exchange)*c.asked+1, uint32(exchange)*c.replied+1
+	if p.up {
+		place(p.data, flow, up, down, false)
+	} else {
+		place(p.data, flow, down+p.seq, up+p.ack, true)
+	}
+	c.take(p.data)
+}
+
+// BenchmarkFlows is the cost of a packet, from its frame to the tables, by how many connections
+// are open: burst=5 is an exchange of one after that of another, burst=1 never two packets of one in a
+// row, so that with many no packet finds its connection in the processor's caches.
+func BenchmarkFlows(b *testing.B) {
+	for _, burst := range []int{5, 1} {
+		for _, flows := range []int{100, 1000, 10_000, 100_000, 500_000} {
+			b.Run(fmt.Sprintf("burst=%d/flows=%d", burst, flows), func(b *testing.B) {
+				c := newCrowd(b, flows)
+				flow, turn, i := 0, 0, 0
+				step := func() {
+					c.send(flow, turn, i)
+					if burst == perExchange {
+						if i++; i < perExchange {
+							return
+						}
+						i = 0
+					}
+					if flow++; flow < flows {
+						return
+					}
+					flow = 0
+					if burst == 1 {
+						if i++; i < perExchange {
+							return
+						}
+						i = 0
+					}
+					turn++
+				}
+				for range perExchange * flows {
+					step()
+				}
+				b.ReportAllocs()
+				for b.Loop() {
+					step()
+				}
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "packets/s")
+				if got := c.counters[exchange.Requests]; got < uint64(flows) || c.counters[exchange.Gaps]+c.counters[exchange.EvictedFlows] > 0 {
+					b.Fatalf("%d requests, %d gaps, %d evicted", got, c.counters[exchange.Gaps], c.counters[exchange.EvictedFlows])
+				}
+			})
+		}
+	}
+}
+
+// TestAllocationsOfPipeline: from frame to tables, no packet allocates, and an exchange not more than
+// its two new strings, be its connection new or not.
+func TestAllocationsOfPipeline(t *testing.T) {
+	c := newCrowd(t, 100)
+	turn := 0
+	whole := func() {
+		for i := range perExchange {
+			c.send(turn%100, turn/100, i)
+		}
+		turn++
+	}
+	for range 2000 {
+		whole()
+	}
+	if n := testing.AllocsPerRun(1000, whole); n != 0 {
+		t.Errorf("an exchange of known strings: %v allocations, want 0", n)
+	}
+
+	// Every target is new.
+	fresh := func() {
+		for i, n := 0, turn; i < 7; i, n = i+1, n/10 {
+			c.packets[0].data[54+len("GET /section/")+i] = byte('0' + n%10)
+		}
+		whole()
+	}
+	for range 10_000 {
+		fresh()
+	}
+	if n := testing.AllocsPerRun(1000, fresh); n > 2 {
+		t.Errorf("an exchange with a new target: %v allocations, want at most 2", n)
+	} else {
+		t.Logf("an exchange with a new target: %v allocations", n)
+	}
+
+	// Every connection is new, and closed.
+	flow := 1000
+	fin := [2][]byte{frameOf(false, 16|1, ""), frameOf(true, 16|1, "")}
+	short := func() {
+		flow++
+		for k, frame := range c.handshake {
+			place(frame, flow, uint32(k/2), uint32((k+1)/2), k == 1)
+			c.take(frame)
+		}
+		for i := range perExchange {
+			c.send(flow, 0, i)
+		}
+		place(fin[0], flow, 1+c.asked, 1+c.replied, false)
+		c.take(fin[0])
+		place(fin[1], flow, 1+c.replied, 2+c.asked, true)
+		c.take(fin[1])
+		c.packet.Time += 1e6 // tombstones go after 30 s
+	}
+	for range 60_000 {
+		short()
+	}
+	if n := testing.AllocsPerRun(1000, short); n > 2 {
+		t.Errorf("an exchange on a new connection: %v allocations, want at most 2", n)
+	} else {
+		t.Logf("an exchange on a new connection: %v allocations", n)
+	}
+	if got := c.counters[exchange.Gaps] + c.counters[exchange.UnmatchedResponses] + c.counters[exchange.Malformed]; got != 0 {
+		t.Errorf("the packets are not what they should be: %v", *c.counters)
+	}
+}
