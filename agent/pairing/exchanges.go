@@ -56,8 +56,13 @@ func (p *Pairer) request(c *conn, d stream.Direction, at http1.At) {
 	p.makeRoom(e, at.Time)
 }
 
-// makeRoom gives up the oldest open exchanges, but not e, until the others fit into memory.
+// makeRoom gives up spare pairs, then the oldest open exchanges, but not e, until the others fit
+// into memory.
 func (p *Pairer) makeRoom(e *pair, time int64) {
+	for n := len(p.pairs); n > 0 && p.memory+n*pairBytes > int(p.cfg.MaxOpenMemory); n = len(p.pairs) {
+		p.pairs[n-1] = nil
+		p.pairs = p.pairs[:n-1]
+	}
 	for p.memory > int(p.cfg.MaxOpenMemory) && p.oldest != e {
 		p.giveUp(p.oldest, time)
 	}
@@ -342,7 +347,7 @@ func (p *Pairer) finish(e *pair, end exchange.End, time int64) {
 		p.newest = e.prev
 	}
 	p.observe(exchange.Outcome, e, time)
-	if len(p.pairs) < 1024 {
+	if p.memory+(len(p.pairs)+1)*pairBytes <= int(p.cfg.MaxOpenMemory) {
 		x := &e.x // which is not to keep strings while it is spare
 		x.Method, x.Target, x.Host, x.UserAgent, x.Domain, x.Section = "", "", "", "", "", ""
 		p.pairs = append(p.pairs, e)

@@ -44,8 +44,8 @@ type side struct {
 
 func (s *side) has(what uint16) bool { return s.is&what != 0 }
 
-// An entry is what the table keeps of a flow, bytes or not: 120 bytes on two
-// cache lines, or three. Side 0 is the sender of the packet that made the entry.
+// An entry is what the table keeps of a flow, bytes or not: 128 bytes on two
+// cache lines. Side 0 is the sender of the packet that made the entry.
 type entry struct {
 	key        decode.Flow
 	hash       uint32
@@ -64,7 +64,7 @@ type entry struct {
 
 const nobody = 2
 
-// slabSize entries are allocated at a time: 120 KiB.
+// slabSize entries are allocated at a time: 128 KiB, which are whole pages.
 const slabSize = 1024
 
 // index finds entries by flow, in either direction, and lists them by state in
