@@ -95,15 +95,13 @@ func (p *peer) rss() float64  { return p.median(func(c cost) float64 { return fl
 // race runs every program in turn on the same, cached file, runs times, and prints medians and their
 // ratios to httpctl's. It returns an error that names the bars that are missed.
 func race(httpctl, capture string, packets, requests int64, runs int) error {
+	httpryRequests := int64(0)
 	found := filepath.Join(filepath.Dir(capture), "httpry.txt")
 	defer os.Remove(found)
 	peers := []*peer{
 		{name: "httpctl read", args: []string{httpctl, "read", "-o", "json", capture}, requests: countReport},
 		{name: "tcpdump --count", args: []string{"tcpdump", "--count", "-r", capture}},
-		{name: "httpry", args: []string{"httpry", "-q", "-o", found, "-r", capture}, requests: func([]byte) (int64, error) {
-			text, err := os.ReadFile(found)
-			return int64(bytes.Count(text, []byte("\t>\t"))), err
-		}},
+		{name: "httpry", args: []string{"httpry", "-q", "-o", found, "-r", capture}, requests: func([]byte) (int64, error) { return httpryRequests, nil }},
 		{name: "ndpiReader", args: []string{"ndpiReader", "-q", "-i", capture}},
 		{name: "tshark -Y http", args: []string{"tshark", "-n", "-r", capture, "-Y", "http", "-T", "fields", "-e", "http.request.method", "-e", "http.response.code"}, requests: countFields},
 	}
@@ -115,12 +113,20 @@ func race(httpctl, capture string, packets, requests int64, runs int) error {
 			if p.err != nil {
 				continue
 			}
+			_ = os.Remove(found) // httpry appends
 			c, err := measure(p.args[0], p.args[1:]...)
 			if err != nil {
 				p.err = err
 				continue
 			}
 			p.runs = append(p.runs, c)
+			if p.name == "httpry" {
+				text, err := os.ReadFile(found)
+				if err != nil {
+					return err
+				}
+				httpryRequests = int64(bytes.Count(text, []byte("\t>\t")))
+			}
 		}
 	}
 	us := peers[0]
