@@ -56,6 +56,10 @@ bench-peers: build ## record a million packets (root), compare with nginx's log,
 	$(GO) build -o bin/ ./bench
 	bin/bench -dir $(BENCH_DIR) -httpctl bin/httpctl -runs $(PEER_RUNS)
 
+.PHONY: bench-flows
+bench-flows: ## the cost of a packet with 100 to 500,000 connections, and docs/flows.svg of it
+	scripts/bench-flows
+
 .PHONY: attack
 attack: ## the memory test in full: a million half-open connections and endless heads, ten million names (minutes)
 	HTTPCTL_ATTACK=full $(GO) test ./test -run TestMemoryUnderAttack -v -count 1 -timeout 60m

@@ -8,6 +8,7 @@ import (
 	"github.com/httpctl/httpctl/agent/accumulate"
 	"github.com/httpctl/httpctl/agent/capture"
 	"github.com/httpctl/httpctl/agent/decode"
+	"github.com/httpctl/httpctl/pkg/config"
 	"github.com/httpctl/httpctl/pkg/exchange"
 	"github.com/httpctl/httpctl/pkg/testkit"
 )
@@ -38,7 +39,11 @@ func newCrowd(t testing.TB, flows int) *crowd {
 		t.Fatal(err)
 	}
 	cfg := DefaultConfig()
-	cfg.Stream.MaxFlows = max(cfg.Stream.MaxFlows, flows)
+	cfg.Memory = 4 * config.GiB
+	cfg.Derive(func(string) bool { return false })
+	if cfg.Stream.MaxFlows < flows || int(cfg.HTTP.MaxOpenMemory)/openMemory < flows {
+		t.Fatalf("%d connections do not fit", flows)
+	}
 	local, err := newLocalAddresses(nil)
 	if err != nil {
 		t.Fatal(err)
