@@ -47,11 +47,12 @@ fuzz: ## fuzz every parser in turn, FUZZTIME each (default 30s)
 	FUZZTIME=$(FUZZTIME) scripts/fuzz
 
 .PHONY: bench
-bench: build ## benchmarks of the hot rooms, and of reading a capture of nginx and wrk (root)
+bench: build ## benchmarks of the hot rooms; reading a capture of nginx and wrk (root), against nginx's log, tshark and others
+	@scripts/test-tools httpry ndpiReader
 	BENCH_DIR=$(BENCH_DIR) scripts/bench
 
 .PHONY: bench-peers
-bench-peers: build ## record a million packets (root), compare with nginx's log, and race tcpdump, httpry, ndpiReader, tshark
+bench-peers: build ## the same comparison with medians of PEER_RUNS runs of each program (default 5)
 	@scripts/test-tools httpry ndpiReader
 	$(GO) build -o bin/ ./bench
 	bin/bench -dir $(BENCH_DIR) -httpctl bin/httpctl -runs $(PEER_RUNS)
