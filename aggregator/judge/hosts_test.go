@@ -155,7 +155,9 @@ func TestAggregatorAbsent(t *testing.T) {
 		if got := s.j.Status(); got.Last.To != s.at(end(1)) || s.j.Stats().Gaps != 0 {
 			t.Fatalf("back, no agent yet: %+v, want nothing judged or skipped", got)
 		}
-		time.Sleep(2 * width) // the agents take longer than two widths to come back
+		// The agents take longer than two widths to come back, and all their buckets come between two
+		// looks of the judge.
+		time.Sleep(2*width + 700*time.Millisecond)
 		now := time.Since(s.begin).Truncate(width)
 		for at := end(1); at < now; at += width {
 			rate := int64(10)
