@@ -578,7 +578,11 @@ func FuzzHTTP1(f *testing.F) {
 		f.Add([]byte(m.in), uint16(7), uint16(0), uint16(0), m.method, true)
 		f.Add([]byte(m.in), uint16(1), uint16(9), uint16(5), m.method, false)
 	}
+	judge := newRig(false)
 	f.Fuzz(func(t *testing.T, in []byte, step, gapAt, gapLen uint16, method string, whole bool) {
+		// Where a connection was joined in its middle, a segment that opens a message ends
+		// what may have been the rest of another one: then the segments matter.
+		matter := false
 		run := func(step int, gap bool) *rig {
 			r := newRig(whole)
 			r.asks(method)
@@ -595,6 +599,7 @@ func FuzzHTTP1(f *testing.F) {
 					n = min(n, int(gapAt)-i)
 				}
 				r.stretch(string(in[i:i+n]), false)
+				matter = matter || !whole && i > 0 && judge.p.opens(in[i:i+n])
 				i += n
 				if k := len(r.out); k > 0 && strings.HasPrefix(r.out[k-1], "other") {
 					return r
@@ -623,7 +628,7 @@ func FuzzHTTP1(f *testing.F) {
 		a := run(max(len(in), 1), false)
 		b := run(int(step)+1, false)
 		simple := strings.Contains(a.String(), " 9 host=") || strings.Contains(b.String(), " 9 host=")
-		if a.String() != b.String() && !simple {
+		if a.String() != b.String() && !simple && !matter {
 			t.Fatalf("in one piece:\n%s\nin pieces of %d:\n%s", a, step+1, b)
 		}
 		run(int(step)+1, true)
