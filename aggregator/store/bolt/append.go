@@ -33,8 +33,9 @@ func (s *DB) Append(ctx context.Context, batch []store.Item) ([]store.Result, er
 	slices.Sort(starts)
 	starts = slices.Compact(starts)
 	var results []store.Result
+	var made []int64
 	err := s.update(ctx, func(tx *bbolt.Tx) (bool, error) {
-		a := appender{s: s, tx: tx, intervals: map[int64]*openInterval{}, hosts: map[bucket.ID]*store.HostRecord{},
+		a := appender{s: s, tx: tx, made: &made, intervals: map[int64]*openInterval{}, hosts: map[bucket.ID]*store.HostRecord{},
 			sealed: getInt(tx, keySealed)}
 		a.floor = max(a.sealed, getInt(tx, keyCreated))
 		results = make([]store.Result, len(batch))
@@ -48,6 +49,9 @@ func (s *DB) Append(ctx context.Context, batch []store.Item) ([]store.Result, er
 		return a.changed, a.finish()
 	}, starts)
 	if err != nil {
+		for _, start := range made { // and not kept
+			s.looked.Delete(start)
+		}
 		return nil, err
 	}
 	return results, nil
@@ -57,6 +61,7 @@ func (s *DB) Append(ctx context.Context, batch []store.Item) ([]store.Result, er
 type appender struct {
 	s             *DB
 	tx            *bbolt.Tx
+	made          *[]int64 // intervals
 	intervals     map[int64]*openInterval
 	hosts         map[bucket.ID]*store.HostRecord
 	sealed, floor int64
@@ -137,7 +142,8 @@ func (a *appender) interval(start int64) (*openInterval, error) {
 		if iv.blobs, err = intervals.CreateBucket(iv.key); err != nil {
 			return nil, err
 		}
-		a.s.looked.Store(start, true)
+		a.s.looked.Store(start, a.tx.ID())
+		*a.made = append(*a.made, start)
 	}
 	a.intervals[start] = iv
 	return iv, nil
@@ -277,6 +283,7 @@ func (s *DB) Purge(ctx context.Context, t int64) (int, error) {
 		return 0, err
 	}
 	s.sums.purge(t)
+	s.forgetLooked(t)
 	const perTx = 256
 	total := 0
 	for {
@@ -298,7 +305,6 @@ func (s *DB) Purge(ctx context.Context, t int64) (int, error) {
 				if err := tx.Bucket(bucketManifests).Delete(key); err != nil {
 					return false, err
 				}
-				s.looked.Delete(int64(binary.BigEndian.Uint64(key)))
 			}
 			n = len(doomed)
 			if n == perTx {
@@ -322,14 +328,29 @@ func (s *DB) Purge(ctx context.Context, t int64) (int, error) {
 func (s *DB) blobs(tx *bbolt.Tx, key []byte) (*bbolt.Bucket, error) {
 	b := tx.Bucket(bucketIntervals).Bucket(key)
 	start := int64(binary.BigEndian.Uint64(key))
-	if _, ok := s.looked.Load(start); b == nil || ok {
+	if since, ok := s.looked.Load(start); b == nil || ok && tx.ID() >= since.(int) {
 		return b, nil
 	}
 	if err := s.pages.At(tx.Size()).Tree(uint64(b.Root())); err != nil {
 		return nil, corrupt(err)
 	}
-	s.looked.Store(start, true)
+	s.looked.LoadOrStore(start, 0)
 	return b, nil
+}
+
+// forgetLooked drops what looked knows of intervals that the purge before this one, of
+// t, took away: no snapshot that has them is read any more.
+func (s *DB) forgetLooked(t int64) {
+	s.writing.Lock()
+	gone := s.purged - maxWidth
+	s.purged = max(s.purged, t)
+	s.writing.Unlock()
+	s.looked.Range(func(start, _ any) bool {
+		if start.(int64) < gone {
+			s.looked.Delete(start)
+		}
+		return true
+	})
 }
 
 // setAside takes an interval whose pages are damaged out of the way. The pages

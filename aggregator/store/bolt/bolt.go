@@ -60,9 +60,11 @@ type DB struct {
 	closed bool
 	broken error // why db is nil
 
-	// looked holds the intervals whose pages were looked over, or made, since the
-	// file was opened (start -> true), until they are purged.
+	// looked holds the intervals whose pages were looked over, or made, since the file was
+	// opened: start -> the transaction (int) from which on that is so. An earlier snapshot may
+	// hold a damaged one that was set aside.
 	looked sync.Map
+	purged int64 // what Purge was last called with; guarded by writing
 
 	// unproven is set once a commit has failed and until one succeeds: what is
 	// in the file may then be in memory only, so nothing is called a duplicate

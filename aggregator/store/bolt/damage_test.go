@@ -386,7 +386,42 @@ func TestDamagedPages(t *testing.T) {
 	if got, damaged := sum(t, s); got != 60 || !slices.Equal(damaged, at) {
 		t.Errorf("requests = %d, damaged %v, want 60, %v", got, damaged, at)
 	}
-	appendAll(t, s, item(t, 70, 1, 100), item(t, 70, 2, 1000))
+	// An append that sets it aside and is not kept changes nothing.
+	bad := item(t, 70, 2, 1)
+	host := bad.Header.Host
+	raise := func(value []byte) {
+		t.Helper()
+		if err := s.update(ctx, func(tx *bbolt.Tx) (bool, error) { return true, tx.Bucket(bucketHosts).Put(host[:], value) }, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	raise(sealedValue(host[:], []byte{99})) // a host record of a newer program
+	if _, err := s.Append(ctx, []store.Item{item(t, 71, 1, 7), bad}); !errors.Is(err, store.ErrVersion) {
+		t.Fatalf("Append beside a newer host record = %v, want ErrVersion", err)
+	}
+	if got, damaged := sum(t, s); got != 60 || !slices.Equal(damaged, at) {
+		t.Errorf("after an append that failed: requests = %d, damaged %v, want 60, %v", got, damaged, at)
+	}
+	if err := s.update(ctx, func(tx *bbolt.Tx) (bool, error) { return true, tx.Bucket(bucketHosts).Delete(host[:]) }, nil); err != nil {
+		t.Fatal(err)
+	}
+	// A reader that began before it is set aside still meets the damaged pages.
+	if err := s.view(func(tx *bbolt.Tx) error {
+		done := make(chan error)
+		go func() {
+			_, err := s.Append(ctx, []store.Item{item(t, 70, 1, 100), item(t, 70, 2, 1000)})
+			done <- err
+		}()
+		if err := <-done; err != nil {
+			return err
+		}
+		if _, err := s.blobs(tx, startKey(at[0])); !errors.Is(err, store.ErrCorrupt) {
+			t.Errorf("an older snapshot's interval = %v, want ErrCorrupt", err)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
 	if got, damaged := sum(t, s); got != 1160 || !slices.Equal(damaged, at) {
 		t.Errorf("after an append: requests = %d, damaged %v, want 1160, %v", got, damaged, at)
 	}
