@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"math"
 	"slices"
 )
 
@@ -118,7 +119,7 @@ func (f *File) At(size int64) *File {
 // places. It reads all of the file but the values, and is not safe for concurrent use.
 func (f *File) All() error {
 	f.unused = nil
-	w := walker{f: f, seen: map[uint64]bool{}, enter: func([]byte) bool { return true }}
+	w := walker{f: f, seen: map[uint64]bool{}, levels: math.MaxInt}
 	if err := w.tree(f.root); err != nil {
 		return err
 	}
@@ -129,10 +130,7 @@ func (f *File) All() error {
 // buckets in it, and not further. It must not be called at the same time as others.
 func (f *File) Top() error {
 	f.unused = nil
-	depth := 0
-	w := walker{f: f, seen: map[uint64]bool{}}
-	w.enter = func([]byte) bool { return depth == 0 }
-	w.into = func(d int) { depth += d }
+	w := walker{f: f, seen: map[uint64]bool{}, levels: 1}
 	if err := w.tree(f.root); err != nil {
 		return err
 	}
@@ -153,12 +151,11 @@ func (f *File) Tree(root uint64) error {
 
 // walker goes through trees of pages.
 type walker struct {
-	f     *File
-	seen  map[uint64]bool
-	flat  bool // no element may be a bucket
-	enter func(bucket []byte) bool
-	into  func(int) // called with 1 before a bucket is entered, with -1 after
-	spare [][]byte  // rooms for pages
+	f      *File
+	seen   map[uint64]bool
+	flat   bool     // no element may be a bucket
+	levels int      // of buckets that are entered
+	spare  [][]byte // rooms for pages
 }
 
 // claim notes the pages of a run; none may be in two places.
@@ -291,11 +288,10 @@ func (p *page) bucket(at, keyLen, valueLen int64) error {
 	if p.w.flat || p.id == 0 || valueLen < bucketHeader {
 		return damaged("page %d has a bucket of %d bytes where none can be", p.id, valueLen)
 	}
-	b, err := p.bytes(at, keyLen+valueLen)
+	value, err := p.bytes(at+keyLen, valueLen)
 	if err != nil {
 		return fmt.Errorf("read page %d: %w", p.id, err)
 	}
-	key, value := b[:keyLen], b[keyLen:]
 	root := order.Uint64(value)
 	inline := value[bucketHeader:]
 	switch {
@@ -307,13 +303,11 @@ func (p *page) bucket(at, keyLen, valueLen int64) error {
 		return err
 	case root < firstPage || root >= p.w.f.pages:
 		return damaged("page %d has a bucket at page %d, it has %d", p.id, root, p.w.f.pages)
-	case !p.w.enter(key):
+	case p.w.levels == 0:
 		return nil
 	}
-	if p.w.into != nil {
-		p.w.into(1)
-		defer p.w.into(-1)
-	}
+	p.w.levels--
+	defer func() { p.w.levels++ }()
 	return p.w.tree(root)
 }
 

@@ -251,8 +251,8 @@ func (o object) get(key string) any {
 
 // topObjects are the rows of a report's top list. Besides the key columns each
 // has key: the one key, or all of several, separated by spaces.
-func topObjects(t *Top) []object {
-	rows := TopGrid(t).objects(TopGrid(t).Rows)
+func topObjects(t *Top, g *Grid) []object {
+	rows := g.objects(g.Rows)
 	for i, o := range rows {
 		if o.get("key") == nil {
 			rows[i] = append(object{{"key", machine(strings.Join(t.Rows[i].Keys, " "))}}, o...)
@@ -299,9 +299,10 @@ func reportObject(r *Report) object {
 	tops, rest := object{}, object{}
 	for i := range r.Tops {
 		t := &r.Tops[i]
-		tops = append(tops, member{t.Name, topObjects(t)})
+		g := TopGrid(t)
+		tops = append(tops, member{t.Name, topObjects(t, g)})
 		var other any
-		if g := TopGrid(t); g.Other != nil {
+		if g.Other != nil {
 			other = g.objects([]Row{*g.Other})[0]
 		}
 		rest = append(rest, member{t.Name, object{{"total", t.Total}, {"floor", t.Floor}, {"other", other}}})
