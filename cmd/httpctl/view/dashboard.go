@@ -203,8 +203,8 @@ func header(d *Dashboard, s Style) []string {
 		}
 	} else {
 		estimate := number(a.EstimatedBaseline)
-		if average == "-" {
-			estimate = average
+		if a.EstimatedBaseline == 0 {
+			estimate = "-" // no interval of the learning is over, or none had a request
 		}
 		text = fmt.Sprintf("being learned%sestimated average %s per %s%sthreshold +%d%%", sep, estimate, window(st.Window), sep, a.ThresholdPercent)
 	}
