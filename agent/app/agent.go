@@ -76,6 +76,9 @@ func Main() int {
 	return daemon.Main(daemon.Program{
 		Name:    "httpctl-agent",
 		Section: config.Section{Name: "agent", Into: &cfg}, Statistics: stat.Names(),
+		Settings: []daemon.Setting{
+			{Flag: "i", Key: "agent.capture.interfaces", Usage: "capture on `IFACE`; may be given several times; any is all"},
+		},
 		Start: func(ctx context.Context, f *config.File, log *slog.Logger) (daemon.Running, error) {
 			cfg.LimitMemory()
 			return Start(ctx, f.Settings, cfg, "", log)

@@ -11,6 +11,8 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -44,8 +46,22 @@ type Program struct {
 	// Statistics are the names that the setting may list. A program that does not
 	// count leaves it nil: plug-ins need to be linked into those that do only.
 	Statistics []string
+	// Settings are flags besides those of every daemon; they go before file and environment.
+	Settings []Setting
+	// Tasks are flags that have the program do something once, and exit.
+	Tasks []Task
 	// Start runs the program. The settings are valid.
 	Start func(ctx context.Context, f *config.File, log *slog.Logger) (Running, error)
+}
+
+// Setting is a flag that sets a key of the configuration. Given several times, it makes a list.
+type Setting struct{ Flag, Key, Usage string }
+
+// Task is a flag that has something done instead of starting the program. The settings are valid,
+// and what Run prints is the answer.
+type Task struct {
+	Flag, Usage string
+	Run         func(ctx context.Context, f *config.File, stdout io.Writer) error
 }
 
 // Main runs the program with the process's arguments until SIGINT or SIGTERM
@@ -63,6 +79,17 @@ func (p Program) run(ctx context.Context, args, env []string, stdout, stderr io.
 	check := flags.Bool("check", false, "check the configuration and exit")
 	dump := flags.Bool("dump", false, "print the effective configuration and exit")
 	version := flags.Bool("version", false, "print the version and exit")
+	values := make([][]string, len(p.Settings))
+	for i, s := range p.Settings {
+		flags.Func(s.Flag, s.Usage, func(v string) error {
+			values[i] = append(values[i], v)
+			return nil
+		})
+	}
+	tasks := make([]*bool, len(p.Tasks))
+	for i, t := range p.Tasks {
+		tasks[i] = flags.Bool(t.Flag, false, t.Usage)
+	}
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		return exitDone
@@ -77,6 +104,11 @@ func (p Program) run(ctx context.Context, args, env []string, stdout, stderr io.
 		return exitDone
 	}
 	f, err := config.Load(*path, env, p.Section)
+	for i, s := range p.Settings {
+		if err == nil && len(values[i]) > 0 {
+			err = f.Set(s.Key, strings.Join(values[i], ","), "flag --"+s.Flag)
+		}
+	}
 	if err == nil {
 		err = f.Validate(p.Statistics)
 	}
@@ -84,7 +116,8 @@ func (p Program) run(ctx context.Context, args, env []string, stdout, stderr io.
 		fmt.Fprintf(stderr, "%s: %v\n", p.Name, err)
 		return exitUsage
 	}
-	if *dump || *check {
+	task := slices.IndexFunc(tasks, func(asked *bool) bool { return *asked })
+	if *dump || *check || task >= 0 {
 		for _, w := range f.Warnings {
 			fmt.Fprintf(stderr, "%s: %s\n", p.Name, w)
 		}
@@ -98,6 +131,13 @@ func (p Program) run(ctx context.Context, args, env []string, stdout, stderr io.
 	}
 	if *check {
 		fmt.Fprintln(stdout, "no faults")
+		return exitDone
+	}
+	if task >= 0 {
+		if err := p.Tasks[task].Run(ctx, f, stdout); err != nil {
+			fmt.Fprintf(stderr, "%s: %v\n", p.Name, err)
+			return exitFailed
+		}
 		return exitDone
 	}
 	log := telemetry.NewLogger(f.Log, stderr)

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -15,7 +17,8 @@ import (
 
 // section is a part of the configuration for these tests.
 type section struct {
-	State string `yaml:"state"`
+	State string   `yaml:"state"`
+	Names []string `yaml:"names"`
 }
 
 // running is a started program of which the test decides.
@@ -42,8 +45,16 @@ func try(t *testing.T, r *running, startErr error, args ...string) (code int, st
 	defer cancel()
 	var s section
 	p := Program{
-		Name:    "program",
-		Section: config.Section{Name: "agent", Into: &s},
+		Name:     "program",
+		Section:  config.Section{Name: "agent", Into: &s},
+		Settings: []Setting{{Flag: "n", Key: "agent.names", Usage: "a `NAME`"}},
+		Tasks: []Task{{Flag: "tell", Usage: "tell the names", Run: func(_ context.Context, _ *config.File, stdout io.Writer) error {
+			if len(s.Names) == 0 {
+				return errors.New("no names")
+			}
+			_, err := fmt.Fprintln(stdout, s.Names)
+			return err
+		}}},
 		Start: func(context.Context, *config.File, *slog.Logger) (Running, error) {
 			return r, startErr
 		},
@@ -65,6 +76,7 @@ func TestRun(t *testing.T) {
 		return path
 	}
 	good := file("good.yaml", "timeout: 3s\nagent:\n  state: /tmp/x\n")
+	named := file("named.yaml", "agent:\n  names: [from-file]\n")
 	bad := file("bad.yaml", "timeout: 3s\nagent:\n  stat: /tmp/x\n")
 	invalid := file("invalid.yaml", "timeout: -3s\n")
 	for _, c := range []struct {
@@ -83,6 +95,10 @@ func TestRun(t *testing.T) {
 		{args: []string{"--config", invalid}, code: 2, stderr: "timeout"},
 		{args: []string{"--config", filepath.Join(dir, "none")}, code: 2, stderr: "no such file"},
 		{args: []string{"--config", good}, stderr: "stopping", stopped: 1},
+		{args: []string{"--config", named, "--dump"}, stdout: `["from-file"]`},
+		{args: []string{"--config", named, "-n", "a", "-n", "b,c", "--tell"}, stdout: "[a b c]\n", stderr: "HTTPCTL_TIMEOUT"},
+		{args: []string{"--config", named, "--tell", "-n"}, code: 2, stderr: "flag needs an argument: -n"},
+		{args: []string{"--tell"}, code: 1, stderr: "program: no names"},
 	} {
 		r := newRunning()
 		code, stdout, stderr := try(t, r, nil, c.args...)
