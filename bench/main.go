@@ -1,6 +1,7 @@
 // Command bench makes a capture of real traffic (nginx and wrk in two network
 // namespaces), then compares what `httpctl read` counts in it with nginx's own
-// log, to the unit, and its cost with that of tcpdump, httpry, ndpiReader and tshark.
+// log, to the unit, and its cost with that of tcpdump, httpry, ndpiReader and tshark. With -live it
+// measures what an agent costs beside nginx instead.
 package main
 
 import (
@@ -19,8 +20,17 @@ func main() {
 	httpctl := flag.String("httpctl", "bin/httpctl", "the program to measure")
 	requests := flag.Int("requests", 120000, "requests in the capture")
 	runs := flag.Int("runs", 5, "runs of each program, in turn; medians are shown; 0 only makes the capture and compares")
+	beside := flag.Bool("live", false, "measure an agent beside nginx instead")
+	pairs := flag.Int("pairs", livePairs, "with -live: runs without an agent and with one, alternating")
+	seconds := flag.Int("seconds", 6, "with -live: how long a run takes")
 	flag.Parse()
-	if err := run(*dir, *httpctl, *requests, *runs); err != nil {
+	var err error
+	if *beside {
+		err = benchLive(*dir, filepath.Dir(*httpctl), *pairs, *seconds)
+	} else {
+		err = run(*dir, *httpctl, *requests, *runs)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}

@@ -102,8 +102,8 @@ func (c *Collector) fresh() *tables {
 func (c *Collector) Observe(o *exchange.Observation) { c.observe(o, c.current) }
 
 func (c *Collector) observe(o *exchange.Observation, t *tables) {
-	for i := range c.modules {
-		c.modules[i].guarded(o, t)
+	for i := 0; i < len(c.modules); {
+		i = c.show(i, o, t)
 	}
 	c.bound(t)
 }
@@ -126,14 +126,21 @@ func (c *Collector) bound(t *tables) {
 	}
 }
 
-// guarded keeps a fault of a statistic to itself.
-func (m *module) guarded(o *exchange.Observation, t *tables) {
+// show shows o to the statistics from number i on, up to one that panics. It returns the number of that
+// which is next.
+func (c *Collector) show(i int, o *exchange.Observation, t *tables) (next int) {
 	defer func() {
-		if recover() != nil {
+		if next < len(c.modules) {
+			_ = recover()
 			t.panics++
+			next++
 		}
 	}()
-	m.Observe(o, t.list[m.first:m.last:m.last])
+	for next = i; next < len(c.modules); next++ {
+		m := &c.modules[next]
+		m.Observe(o, t.list[m.first:m.last:m.last])
+	}
+	return next
 }
 
 // Tables returns the tables, in the order of the statistics. They are the

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 	"slices"
+	"unsafe"
 
 	"github.com/httpctl/httpctl/pkg/sketch"
 )
@@ -63,6 +65,9 @@ type tableState struct {
 	index   map[string]*Row // by appendKey of the row's keys
 	bytes   int64           // see Table.Bytes
 	scratch []byte
+	// recent are rows that were added to, by recentSlot of the keys they were added with: what is busy is
+	// found without its key being written out and hashed.
+	recent []*Row
 	// heap finds the row with the smallest upper bound. Bounds only rise, so
 	// an entry may be stale, which is mended when it comes to the top. It is
 	// nil until a row has to go, and after a merge.
@@ -106,6 +111,7 @@ func (t *Table) prepare() {
 		return
 	}
 	t.state.index = make(map[string]*Row, len(t.Rows))
+	t.state.recent = make([]*Row, 1<<recentBits)
 	for _, r := range t.Rows {
 		t.state.scratch = appendKey(t.state.scratch[:0], r.Keys)
 		t.state.index[string(t.state.scratch)] = r
@@ -168,6 +174,7 @@ func (t *Table) Shed() {
 	}
 	t.Rows = slices.DeleteFunc(t.Rows, func(r *Row) bool { return r == nil })
 	t.state.heap = nil
+	clear(t.state.recent)
 }
 
 // appendKey appends the keys, each after its length, which no two rows share.
@@ -210,20 +217,12 @@ func (t *Table) Add(keys []string, values []int64) {
 			t.Schema.Name, len(keys), len(values), len(t.Schema.Keys), len(t.Schema.Measures)))
 	}
 	t.prepare()
-	t.state.scratch = appendKey(t.state.scratch[:0], keys)
-	r := t.state.index[string(t.state.scratch)]
-	switch {
-	case r != nil:
-	case len(t.Rows) < t.bound():
-		r = t.insert(string(t.state.scratch), &Row{})
-		r.Err = t.Floor
-		if t.state.heap != nil {
-			t.push(heapEntry{addSaturating(r.Err, values[0]), len(t.Rows) - 1})
+	recent := &t.state.recent[recentSlot(keys)]
+	r := *recent
+	if r == nil || !slices.Equal(r.Keys, keys) {
+		if r = t.row(keys, values); r != &t.Other {
+			*recent = r
 		}
-	case values[0] <= 0:
-		r = &t.Other // its row, if there was one, is counted as folded already
-	default:
-		r = t.replace(string(t.state.scratch), values[0])
 	}
 	latency := 0
 	for i, v := range values {
@@ -247,6 +246,39 @@ func (t *Table) Add(keys []string, values []int64) {
 			latency++
 		}
 	}
+}
+
+// recentBits is the size of tableState.recent, 2 KiB: the first level of caches has room for it.
+const recentBits = 8
+
+// recentSlot goes by where the keys are in memory, as who counts keeps one copy of each: equal keys in
+// other places are in other slots, which costs time and nothing else.
+func recentSlot(keys []string) uint64 {
+	h := uint64(0)
+	for _, k := range keys {
+		h = bits.RotateLeft64(h, 9) ^ uint64(uintptr(unsafe.Pointer(unsafe.StringData(k))))
+	}
+	return h * 0x9e3779b97f4a7c15 >> (64 - recentBits) // Fibonacci hashing
+}
+
+// row finds or makes the row that values are to be added to.
+func (t *Table) row(keys []string, values []int64) *Row {
+	t.state.scratch = appendKey(t.state.scratch[:0], keys)
+	r := t.state.index[string(t.state.scratch)]
+	switch {
+	case r != nil:
+	case len(t.Rows) < t.bound():
+		r = t.insert(string(t.state.scratch), &Row{})
+		r.Err = t.Floor
+		if t.state.heap != nil {
+			t.push(heapEntry{addSaturating(r.Err, values[0]), len(t.Rows) - 1})
+		}
+	case values[0] <= 0:
+		r = &t.Other // its row, if there was one, is counted as folded already
+	default:
+		r = t.replace(string(t.state.scratch), values[0])
+	}
+	return r
 }
 
 // insert appends r, made empty but for its keys.
@@ -438,6 +470,7 @@ func (t *Table) cut(bound int) {
 	clear(t.Rows[bound:])
 	t.Rows = t.Rows[:bound]
 	t.state.heap = nil
+	clear(t.state.recent)
 }
 
 // Total returns the sum of a Sum measure over all rows and Other: exact,

@@ -119,14 +119,22 @@ func firstByte(x *exchange.Exchange) int64 {
 	return -1
 }
 
-// texts remembers the text of addresses, so that a busy one is formatted once.
-type texts[K comparable] struct{ known map[K]string }
+// texts remembers the text of addresses, so that a busy one is formatted once, and the last one of
+// all apart: most hosts have one server.
+type texts[K comparable] struct {
+	known map[K]string
+	last  K
+	text  string
+}
 
 // maxTexts bounds the memory; beyond it everything is forgotten. It is a few
 // times the rows that a table has by default.
 const maxTexts = 4096
 
 func (t *texts[K]) of(k K, format func(K) string) string {
+	if k == t.last && t.text != "" {
+		return t.text
+	}
 	s, ok := t.known[k]
 	if !ok {
 		if t.known == nil || len(t.known) >= maxTexts {
@@ -135,6 +143,7 @@ func (t *texts[K]) of(k K, format func(K) string) string {
 		s = format(k)
 		t.known[k] = s
 	}
+	t.last, t.text = k, s
 	return s
 }
 

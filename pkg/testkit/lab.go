@@ -23,6 +23,18 @@ type Lab struct {
 // NewLab makes a namespace for each host. It needs root and `ip`; the error
 // names what is missing. Close removes everything.
 func NewLab(hosts ...string) (*Lab, error) {
+	return newLab(hosts, (*Lab).joinBySwitch)
+}
+
+// NewPair is NewLab for two hosts whose eth0 are the ends of one veth pair.
+func NewPair(a, b string) (*Lab, error) {
+	return newLab([]string{a, b}, func(l *Lab) ([][]string, error) {
+		return [][]string{{"-n", l.prefix + a, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", l.prefix + b}}, nil
+	})
+}
+
+// newLab makes the hosts; join returns what joins them.
+func newLab(hosts []string, join func(*Lab) (steps [][]string, err error)) (*Lab, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("network namespaces need root (CAP_SYS_ADMIN and CAP_NET_ADMIN)")
 	}
@@ -30,31 +42,26 @@ func NewLab(hosts ...string) (*Lab, error) {
 		return nil, errors.New("`ip` is not installed (Debian package iproute2)")
 	}
 	l := &Lab{prefix: fmt.Sprintf("hc%d-", os.Getpid()), hosts: hosts}
-	if err := l.build(); err != nil {
+	if err := l.build(join); err != nil {
 		l.Close()
 		return nil, err
 	}
 	return l, nil
 }
 
-func (l *Lab) build() error {
-	sw := l.prefix + "switch"
-	if err := l.namespace(sw); err != nil {
-		return err
-	}
-	steps := [][]string{
-		{"-n", sw, "link", "add", "br0", "type", "bridge"},
-		{"-n", sw, "link", "set", "br0", "up"},
-	}
-	for i, host := range l.hosts {
-		ns := l.prefix + host
-		if err := l.namespace(ns); err != nil {
+func (l *Lab) build(join func(*Lab) ([][]string, error)) error {
+	for _, host := range l.hosts {
+		if err := l.namespace(l.prefix + host); err != nil {
 			return err
 		}
-		port := fmt.Sprintf("port%d", i)
+	}
+	steps, err := join(l)
+	if err != nil {
+		return err
+	}
+	for _, host := range l.hosts {
+		ns := l.prefix + host
 		steps = append(steps,
-			[]string{"-n", sw, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", ns},
-			[]string{"-n", sw, "link", "set", port, "master", "br0", "up"},
 			[]string{"-n", ns, "addr", "add", l.Address(host).String() + "/24", "dev", "eth0"},
 			[]string{"-n", ns, "link", "set", "lo", "up"},
 			[]string{"-n", ns, "link", "set", "eth0", "up"},
@@ -66,6 +73,25 @@ func (l *Lab) build() error {
 		}
 	}
 	return nil
+}
+
+func (l *Lab) joinBySwitch() ([][]string, error) {
+	sw := l.prefix + "switch"
+	if err := l.namespace(sw); err != nil {
+		return nil, err
+	}
+	steps := [][]string{
+		{"-n", sw, "link", "add", "br0", "type", "bridge"},
+		{"-n", sw, "link", "set", "br0", "up"},
+	}
+	for i, host := range l.hosts {
+		port := fmt.Sprintf("port%d", i)
+		steps = append(steps,
+			[]string{"-n", sw, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", l.prefix + host},
+			[]string{"-n", sw, "link", "set", port, "master", "br0", "up"},
+		)
+	}
+	return steps, nil
 }
 
 func (l *Lab) namespace(name string) error {
