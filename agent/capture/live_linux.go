@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 	"unsafe"
 
@@ -31,7 +32,11 @@ const resolveEvery = time.Second
 //
 // VLAN tags that the kernel took off are not put back: they are not part of a flow.
 type Live struct {
-	fd, wake  int
+	fd        int
+	file      *os.File           // around fd, for the runtime's poller
+	conn      syscall.RawConn    // of file
+	ready     func(uintptr) bool // whether Next need not wait; kept, as making it allocates
+	alarm     time.Time          // when the wait under way ends at the latest
 	ring      []byte
 	blocks    int
 	timeout   time.Duration
@@ -136,18 +141,22 @@ func interfaceNames() string {
 
 // newRing makes a bound socket with a ring, whose filter still drops everything.
 func newRing(cfg Config, names []string) (_ *Live, err error) {
-	l := &Live{fd: -1, wake: -1, names: names, ports: cfg.Ports, timeout: cfg.PollTimeout, blocks: int(cfg.RingSize / blockSize)}
+	l := &Live{fd: -1, names: names, ports: cfg.Ports, timeout: cfg.PollTimeout, blocks: int(cfg.RingSize / blockSize)}
 	defer func() {
 		if err != nil {
 			l.release()
 		}
 	}()
 	// With protocol 0 nothing arrives until bind, by when the filter is there.
-	if l.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
+	if l.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0); err != nil {
 		return nil, fmt.Errorf("open packet socket: %w", err)
 	}
-	if l.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
-		return nil, fmt.Errorf("open event: %w", err)
+	l.file = os.NewFile(uintptr(l.fd), "packet socket")
+	l.ready = func(uintptr) bool {
+		return l.closing.Load() || atomic.LoadUint32(l.status(l.block))&unix.TP_STATUS_USER != 0
+	}
+	if l.conn, err = l.file.SyscallConn(); err != nil {
+		return nil, fmt.Errorf("wait for packets: %w", err)
 	}
 	if err = l.attach([]int{}); err != nil {
 		return nil, err
@@ -208,9 +217,13 @@ func fanOut(rings []*Live) error {
 	return nil
 }
 
-// resolve looks up the interfaces and changes the filter if their indexes did.
+// resolve looks up the interfaces and changes the filter if their indexes did. It returns what
+// the socket has to complain of, but for an interface that is down.
 func (l *Live) resolve(first bool) error {
 	l.resolved = time.Now()
+	if errno, err := unix.GetsockoptInt(l.fd, unix.SOL_SOCKET, unix.SO_ERROR); err == nil && errno != 0 && unix.Errno(errno) != unix.ENETDOWN {
+		return unix.Errno(errno)
+	}
 	if l.names == nil {
 		if first {
 			return l.attach(nil)
@@ -298,7 +311,7 @@ func (l *Live) Next(p *Packet) error {
 		}
 		if time.Since(l.resolved) >= resolveEvery {
 			if err := l.resolve(false); err != nil {
-				return &Error{Op: "capture on", Path: strings.Join(l.names, ","), Err: err}
+				return l.fault(err)
 			}
 		}
 		if atomic.LoadUint32(l.status(l.block))&unix.TP_STATUS_USER == 0 {
@@ -318,25 +331,29 @@ func (l *Live) status(block int) *uint32 {
 	return (*uint32)(unsafe.Pointer(&l.ring[block*blockSize+blockStatus]))
 }
 
-// wait waits for a block, the timeout (ErrIdle), or Close.
+// wait waits for a block, about the timeout at most (ErrIdle), or for Close. It does so in the runtime's poller:
+// a thread that blocks in a system call of its own keeps the runtime's monitor awake, which
+// then looks after it every 20 us, and costs as much as the packets do.
 func (l *Live) wait() error {
-	fds := [2]unix.PollFd{{Fd: int32(l.fd), Events: unix.POLLIN | unix.POLLERR}, {Fd: int32(l.wake), Events: unix.POLLIN}}
-	n, err := unix.Poll(fds[:], int(l.timeout/time.Millisecond))
-	switch {
-	case errors.Is(err, unix.EINTR):
-		return nil
-	case err != nil:
-		return &Error{Op: "capture on", Path: strings.Join(l.names, ","), Err: fmt.Errorf("poll: %w", err)}
-	case n == 0:
-		return ErrIdle
-	}
-	if fds[0].Revents&unix.POLLERR != 0 {
-		errno, err := unix.GetsockoptInt(l.fd, unix.SOL_SOCKET, unix.SO_ERROR)
-		if err == nil && errno != 0 && unix.Errno(errno) != unix.ENETDOWN {
-			return &Error{Op: "capture on", Path: strings.Join(l.names, ","), Err: unix.Errno(errno)}
+	// The kernel hands over what is older than the timeout, however long is waited here.
+	if now := time.Now(); l.alarm.Sub(now) < l.timeout/2 {
+		l.alarm = now.Add(l.timeout)
+		if err := l.file.SetReadDeadline(l.alarm); err != nil {
+			return l.fault(err)
 		}
 	}
-	return nil
+	err := l.conn.Read(l.ready)
+	switch {
+	case err == nil, l.closing.Load():
+		return nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return ErrIdle
+	}
+	return l.fault(err)
+}
+
+func (l *Live) fault(err error) error {
+	return &Error{Op: "capture on", Path: strings.Join(l.names, ","), Err: err}
 }
 
 // sizeofHeader is TPACKET_ALIGN(sizeof(struct tpacket3_hdr)): where the
@@ -412,9 +429,7 @@ func (l *Live) Close() error {
 		return nil
 	}
 	l.closing.Store(true)
-	one := [8]byte{}
-	binary.NativeEndian.PutUint64(one[:], 1)
-	if _, err := unix.Write(l.wake, one[:]); err != nil && !errors.Is(err, unix.EAGAIN) {
+	if err := l.file.SetReadDeadline(time.Unix(1, 0)); err != nil {
 		return fmt.Errorf("wake the reader: %w", err)
 	}
 	return nil
@@ -434,10 +449,7 @@ func (l *Live) release() {
 		_ = unix.Munmap(l.ring)
 		l.ring = nil
 	}
-	if l.fd >= 0 {
-		_ = unix.Close(l.fd)
-	}
-	if l.wake >= 0 {
-		_ = unix.Close(l.wake)
+	if l.file != nil {
+		_ = l.file.Close()
 	}
 }
