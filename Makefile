@@ -57,6 +57,12 @@ bench-peers: build ## the same comparison with medians of PEER_RUNS runs of each
 	$(GO) build -o bin/ ./bench
 	bin/bench -dir $(BENCH_DIR) -httpctl bin/httpctl -runs $(PEER_RUNS)
 
+.PHONY: bench-live
+bench-live: build ## what an agent costs beside nginx: at 60% of saturation, at saturation, with downloads (root; minutes)
+	@scripts/test-tools h2load
+	$(GO) build -o bin/ ./bench
+	bin/bench -live -dir $(BENCH_DIR) -httpctl bin/httpctl
+
 .PHONY: bench-flows
 bench-flows: ## the cost of a packet with 100 to 500,000 connections, and docs/flows.svg of it
 	scripts/bench-flows
