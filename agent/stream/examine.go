@@ -48,7 +48,7 @@ func (t *Table) examine(n uint32, e *entry, dir uint8, s *decode.Segment) {
 		// order. (A single byte would be a keep-alive.)
 		me.next, ahead = seq, 0
 	}
-	if ahead == 1 && (length > 0 || s.Flags&decode.FIN != 0) && !me.has(started|synced|finished) {
+	if ahead == 1 && (length > 0 || s.Flags&decode.FIN != 0) && !me.has(started|synced|finished) && !e.holdsNext(dir) {
 		// The first packet was a keep-alive, one below the next byte.
 		me.next, ahead = seq, 0
 	}
@@ -92,6 +92,15 @@ func (t *Table) examine(n uint32, e *entry, dir uint8, s *decode.Segment) {
 	}
 	t.touch(n, e)
 	t.take(n, e, dir, seq, length, hasAck, s)
+}
+
+// holdsNext reports whether the next byte of a direction waits to be delivered.
+func (e *entry) holdsNext(dir uint8) bool {
+	if e.conn == nil || e.conn.state.held == nil {
+		return false
+	}
+	m := e.conn.state.held.head(dir)
+	return m != nil && int32(m.seq-e.side[dir].next) <= 0
 }
 
 // take delivers or holds what a segment brings.

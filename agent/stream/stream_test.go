@@ -289,6 +289,12 @@ func TestTraps(t *testing.T) {
 			r.c(ack, 1, 1, "abc")
 			r.s(ack, 1, 4, "def")
 		}, want: "open, > abc, < def, close drain"},
+		{name: "first byte alone, held", do: func(r *rig) {
+			r.c(syn, 0, 0, "")
+			r.c(ack, 4, 1, "d") // what is before it is missing
+			r.s(ack, 1, 5, "H")
+			r.s(ack, 2, 5, "TTP")
+		}, want: "open, > gap 3, > d, < H, < TTP, close drain", gapBytes: 3, gaps: 1},
 		{name: "FIN with data", do: func(r *rig) {
 			r.open()
 			r.c(fin|ack, 1, 1, "abc")
