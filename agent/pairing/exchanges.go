@@ -138,7 +138,9 @@ func (p *Pairer) response(c *conn, d stream.Direction, at http1.At) {
 	if h.Interim() {
 		c.interim = true
 		p.count[exchange.InterimResponses]++
-		if len(c.queue) > 0 && c.queue[0].pair != nil && !c.gapped {
+		// It is no part of an earlier answer that was lost.
+		p.resolve(c, at.Time)
+		if len(c.queue) > 0 && c.queue[0].pair != nil {
 			e := c.queue[0].pair
 			e.x.Interim++
 			e.interim += q.Wire()
@@ -206,28 +208,35 @@ func (p *Pairer) response(c *conn, d stream.Direction, at http1.At) {
 	q.Expect(http1.Response)
 }
 
+// resolve takes the requests whose responses were lost before the one just read out of
+// the queue.
+func (p *Pairer) resolve(c *conn, time int64) {
+	if !c.gapped {
+		return
+	}
+	drop := 0
+	if c.pipelined {
+		drop = min(c.missed, len(c.queue)-1)
+	} else {
+		for i, s := range c.queue {
+			if s.n > c.missedAt {
+				drop = i
+				break
+			}
+		}
+	}
+	for ; drop > 0; drop-- {
+		if e := c.pop(); e != nil {
+			p.unanswered(c, e, time)
+		}
+	}
+	c.missed, c.gapped = 0, false
+}
+
 // match takes the request that the response just read answers out of the
 // queue, or returns nil when it was not seen.
 func (p *Pairer) match(c *conn, time int64) *pair {
-	if c.gapped {
-		drop := 0
-		if c.pipelined {
-			drop = min(c.missed, len(c.queue)-1)
-		} else {
-			for i, s := range c.queue {
-				if s.n > c.missedAt {
-					drop = i
-					break
-				}
-			}
-		}
-		for ; drop > 0; drop-- {
-			if e := c.pop(); e != nil {
-				p.unanswered(c, e, time)
-			}
-		}
-		c.missed, c.gapped = 0, false
-	}
+	p.resolve(c, time)
 	if len(c.queue) == 0 {
 		if c.overflow > 0 {
 			c.overflow--

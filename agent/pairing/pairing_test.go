@@ -140,6 +140,22 @@ func (r *rig) String() string {
 
 const connected = "HTTP/1.1 200 Connection established\r\n\r\n"
 
+// TestInterimAfterLoss: an interim response after a lost one is part of the next exchange.
+func TestInterimAfterLoss(t *testing.T) {
+	hint := "HTTP/1.1 103 Early Hints\r\n\r\n"
+	r := newRig(t)
+	r.get("/1").gapDown(90).get("/2").down(hint).ok("").close(stream.ByFIN)
+	if got, want := r.String(), "GET /1 = - lost\nGET /2 = 200 complete"; got != want {
+		t.Fatalf("exchanges:\n%s\nwant\n%s", got, want)
+	}
+	if x := r.done[1]; x.Interim != 1 || x.ResponseWireBytes != uint64(len(hint+okay(200, ""))) {
+		t.Errorf("GET /2 has %d interim responses and %d bytes, want 1 and %d", x.Interim, x.ResponseWireBytes, len(hint+okay(200, "")))
+	}
+	if x := r.done[0]; x.Interim != 0 {
+		t.Errorf("GET /1, whose response is lost, has %d interim responses", x.Interim)
+	}
+}
+
 // TestPairing: what answers what.
 func TestPairing(t *testing.T) {
 	chunked := "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
