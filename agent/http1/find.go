@@ -221,7 +221,8 @@ func (p *Parser) found() {
 
 // miss gives up a candidate of n bytes.
 func (p *Parser) miss(n int) Event {
-	inPlace := !p.lost && !p.fresh
+	// The first bytes of a server whose client asks are the place of a response.
+	inPlace := !p.lost && (!p.fresh || p.kind == Response)
 	p.drop()
 	p.skipped += uint64(n)
 	p.lost, p.first = true, false

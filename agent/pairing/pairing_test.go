@@ -264,6 +264,9 @@ func TestPairing(t *testing.T) {
 		{"request head lost, its body looks like a head", func(r *rig) {
 			r.get("/1").ok("").gapUp(90).get("/inner").ok("two").get("/3").ok("").close(stream.ByFIN)
 		}, "GET /1 = 200 complete\n- = 200 complete\nGET /3 = 200 complete", map[exchange.Counter]uint64{exchange.Resyncs: 1, exchange.SkippedBytes: 42}},
+		{"beginning of the first response lost, with the server's numbers", func(r *rig) {
+			r.get("/1").down("rest of a page\r\n").get("/2").ok("").close(stream.ByFIN)
+		}, "GET /1 = - lost\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.SkippedBytes: 16}},
 		{"interim lost", func(r *rig) {
 			r.up("POST /p HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n").gapDown(25).up("ab").ok("").close(stream.ByFIN)
 		}, "POST /p = 200 complete", nil},
