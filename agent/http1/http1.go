@@ -175,6 +175,14 @@ func (p *Parser) Skipped() uint64 {
 // PeekSkipped is Skipped without taking them.
 func (p *Parser) PeekSkipped() uint64 { return p.skipped }
 
+// Unread is how many bytes are held of a message whose head has not ended.
+func (p *Parser) Unread() uint64 {
+	if p.stale {
+		return 0
+	}
+	return uint64(len(p.buf))
+}
+
 // Release gives back what p holds. Call it when the direction is given up.
 func (p *Parser) Release() { p.drop() }
 

@@ -491,6 +491,9 @@ func (p *Pairer) Closed(sc *stream.Conn, reason stream.CloseReason, time int64) 
 		if !c.sided && (c.turns[0].seen || c.turns[1].seen) {
 			p.leave(c, exchange.OtherUnknown)
 		} else {
+			for i := range c.parsers {
+				p.count[exchange.SkippedBytes] += c.parsers[i].Unread()
+			}
 			p.settle(c)
 			p.turnOff(c)
 		}

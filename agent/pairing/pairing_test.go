@@ -267,6 +267,9 @@ func TestPairing(t *testing.T) {
 		{"beginning of the first response lost, with the server's numbers", func(r *rig) {
 			r.get("/1").down("rest of a page\r\n").get("/2").ok("").close(stream.ByFIN)
 		}, "GET /1 = - lost\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.SkippedBytes: 16}},
+		{"reset within a head", func(r *rig) {
+			r.get("/1").down("HTTP/1.1 200 OK\r\nContent-").close(stream.ByRST)
+		}, "GET /1 = - closed", map[exchange.Counter]uint64{exchange.SkippedBytes: 25}},
 		{"interim lost", func(r *rig) {
 			r.up("POST /p HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n").gapDown(25).up("ab").ok("").close(stream.ByFIN)
 		}, "POST /p = 200 complete", nil},
