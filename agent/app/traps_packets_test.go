@@ -12,18 +12,18 @@ import (
 )
 
 // twoGets is what most traps of this file carry, whatever happens to the packets.
+var sayTwoGets = []message{up(get("/1")), down(answer(201, "one")), up(get("/2")), down(answer(202, "two"))}
+
 var twoGets = []string{"GET /1 example.org 0/38 = 201 3/40 complete", "GET /2 example.org 0/38 = 202 3/40 complete"}
 
+// inPlace says why packets cannot change places.
+func inPlace(why string) map[mutation]string {
+	return map[mutation]string{swapped: why, delayed: why}
+}
+
 // tcpTraps are connections that TCP makes hard to follow.
-var tcpTraps = []struct {
-	name string
-	do   func(c *testkit.Conversation)
-	want []string
-	// moved: packets that were exchanged stand for something else.
-	moved bool
-	count counts
-}{
-	{name: "retransmissions with other content", moved: true, want: twoGets, do: func(c *testkit.Conversation) {
+var tcpTraps = []trap{
+	{name: "retransmissions with other content", what: "a request and a response sent again with other content: the first copy counts", but: strings.NewReplacer("GET /x", "GET /1", "= 299", "= 201"), of: 2, say: sayTwoGets, want: twoGets, do: func(c *testkit.Conversation) {
 		c.Open()
 		c.ToServer(get("/1"))
 		c.ClientSeq -= 38
@@ -35,7 +35,7 @@ var tcpTraps = []struct {
 		c.ToClient(answer(202, "two"))
 		c.Close()
 	}},
-	{name: "overlaps with other content", moved: true, want: twoGets, do: func(c *testkit.Conversation) {
+	{name: "overlaps with other content", what: "segments that overlap, with other content where they do: the first copy counts", not: inPlace("the copy that comes first is believed, and of two that differ one is garbage"), of: 2, say: sayTwoGets, want: twoGets, do: func(c *testkit.Conversation) {
 		c.Open()
 		a, b := get("/1"), answer(201, "one")
 		c.ToServer(a[:10])
@@ -50,7 +50,7 @@ var tcpTraps = []struct {
 		c.ToClient(answer(202, "two"))
 		c.Close()
 	}},
-	{name: "zero-window probes", want: twoGets, do: func(c *testkit.Conversation) {
+	{name: "zero-window probes", what: "probes of one byte into a closed window, in both directions", of: 2, say: sayTwoGets, want: twoGets, do: func(c *testkit.Conversation) {
 		c.Open()
 		a, b := get("/1"), answer(201, "one")
 		c.ToServer(a[:20])
@@ -71,7 +71,7 @@ var tcpTraps = []struct {
 		c.ToClient(answer(202, "two"))
 		c.Close()
 	}},
-	{name: "keep-alives", want: twoGets, do: func(c *testkit.Conversation) {
+	{name: "keep-alives", what: "keep-alives, empty and with a byte of garbage, before and between messages", of: 2, say: sayTwoGets, want: twoGets, do: func(c *testkit.Conversation) {
 		c.Open()
 		alive := func(garbage string) {
 			c.ClientSeq--
@@ -97,7 +97,7 @@ var tcpTraps = []struct {
 		alive("")
 		c.Close()
 	}},
-	{name: "acknowledged before it was seen", want: twoGets, do: func(c *testkit.Conversation) {
+	{name: "acknowledged before it was seen", what: "acknowledgements captured before what they acknowledge", of: 2, say: sayTwoGets, want: twoGets, do: func(c *testkit.Conversation) {
 		c.Open()
 		late := func(say func(string), text string, ack func()) {
 			k := len(c.Frames)
@@ -111,7 +111,7 @@ var tcpTraps = []struct {
 		late(c.ToServer, get("/2"), func() { c.ToClient(answer(202, "two")) })
 		c.Close()
 	}},
-	{name: "reset after the last response", want: twoGets, moved: true, do: func(c *testkit.Conversation) {
+	{name: "reset after the last response", what: "an RST, and a FIN behind it", of: 2, say: sayTwoGets, want: twoGets, do: func(c *testkit.Conversation) {
 		c.Open()
 		c.ToServer(get("/1"))
 		c.ToClient(answer(201, "one"))
@@ -120,7 +120,7 @@ var tcpTraps = []struct {
 		c.Reset()
 		c.FromServer(testkit.ACK|testkit.FIN, nil)
 	}},
-	{name: "reset that its receiver ignores", want: twoGets, moved: true, do: func(c *testkit.Conversation) {
+	{name: "reset that its receiver ignores", what: "an RST behind the window, after which the connection goes on", not: inPlace("in another place the RST is one that its receiver obeys"), of: 2, say: sayTwoGets, want: twoGets, do: func(c *testkit.Conversation) {
 		c.Open()
 		c.ToServer(get("/1"))
 		c.ClientSeq -= 10
@@ -131,7 +131,7 @@ var tcpTraps = []struct {
 		c.ToClient(answer(202, "two"))
 		c.Close()
 	}},
-	{name: "ports used again", want: twoGets, moved: true, count: counts{exchange.Connections: 2}, do: func(c *testkit.Conversation) {
+	{name: "ports used again", what: "two connections on the same ports", of: 2, say: slices.Concat(sayTwoGets[:2], on(1, slices.Clone(sayTwoGets[2:])...)), want: twoGets, count: counts{exchange.Connections: 2}, do: func(c *testkit.Conversation) {
 		c.Open()
 		c.ToServer(get("/1"))
 		c.ToClient(answer(201, "one"))
@@ -142,7 +142,7 @@ var tcpTraps = []struct {
 		c.ToClient(answer(202, "two"))
 		c.Close()
 	}},
-	{name: "ports used again, without an end", want: twoGets, moved: true, count: counts{exchange.Connections: 2}, do: func(c *testkit.Conversation) {
+	{name: "ports used again, without an end", what: "a second connection on the ports of one whose end was not seen", of: 2, say: slices.Concat(sayTwoGets[:2], on(1, slices.Clone(sayTwoGets[2:])...)), want: twoGets, count: counts{exchange.Connections: 2}, do: func(c *testkit.Conversation) {
 		c.Open()
 		c.ToServer(get("/1"))
 		c.ToClient(answer(201, "one"))
@@ -152,7 +152,7 @@ var tcpTraps = []struct {
 		c.ToClient(answer(202, "two"))
 		c.Close()
 	}},
-	{name: "simultaneous open", want: twoGets, do: func(c *testkit.Conversation) {
+	{name: "simultaneous open", what: "both ends send a SYN (RFC 9293 section 3.5)", of: 2, say: sayTwoGets, want: twoGets, do: func(c *testkit.Conversation) {
 		c.FromClient(testkit.SYN, nil)
 		c.FromServer(testkit.SYN, nil)
 		client, server := c.ClientSeq, c.ServerSeq
@@ -167,7 +167,7 @@ var tcpTraps = []struct {
 		c.ToClient(answer(202, "two"))
 		c.Close()
 	}},
-	{name: "data with the SYN", want: twoGets, do: func(c *testkit.Conversation) {
+	{name: "data with the SYN", what: "a request in the SYN (TCP Fast Open)", of: 2, say: sayTwoGets, want: twoGets, do: func(c *testkit.Conversation) {
 		a := get("/1")
 		c.FromClient(testkit.SYN, []byte(a))
 		c.ClientSeq++
@@ -178,7 +178,43 @@ var tcpTraps = []struct {
 		c.ToClient(answer(202, "two"))
 		c.Close()
 	}},
-	{name: "on port 22", want: twoGets, do: func(c *testkit.Conversation) {
+	{name: "numbers wrap", what: "the sequence numbers of both directions wrap, within a head and within a body", of: 2, say: []message{
+		up(get("/1")), down(answer(201, strings.Repeat("one ", 30))), up(get("/2")), down(answer(202, "two")),
+	}, want: []string{
+		"GET /1 example.org 0/38 = 201 120/159 complete", "GET /2 example.org 0/38 = 202 3/40 complete",
+	}, do: func(c *testkit.Conversation) {
+		c.ClientSeq, c.ServerSeq = 1<<32-21, 1<<32-100
+		c.Open()
+		c.ToServer(get("/1"))
+		c.MSS = 50
+		c.ToClient(answer(201, strings.Repeat("one ", 30)))
+		c.ToServer(get("/2"))
+		c.ToClient(answer(202, "two"))
+		c.Close()
+	}},
+	{name: "client closes first", what: "a FIN of the client behind its last request, then the responses", of: 2, say: sayTwoGets, want: twoGets, do: func(c *testkit.Conversation) {
+		c.Open()
+		c.ToServer(get("/1"))
+		c.ToClient(answer(201, "one"))
+		c.ToServer(get("/2"))
+		c.FromClient(testkit.FIN|testkit.ACK, nil)
+		c.ToClient(answer(202, "two"))
+		c.FromServer(testkit.FIN|testkit.ACK, nil)
+		c.FromClient(testkit.ACK, nil)
+	}},
+	{name: "reset within a body", what: "an RST of the server after 3 of 9 bytes", of: 2, say: []message{
+		up(get("/1")), down(answer(201, "one")), up(get("/2")), down("HTTP/1.1 202 X\r\nContent-Length: 9\r\n\r\ntwo"),
+	}, want: []string{
+		"GET /1 example.org 0/38 = 201 3/40 complete", "GET /2 example.org 0/38 = 202 3/40 closed",
+	}, not: inPlace("an RST ends what comes after it"), do: func(c *testkit.Conversation) {
+		c.Open()
+		c.ToServer(get("/1"))
+		c.ToClient(answer(201, "one"))
+		c.ToServer(get("/2"))
+		c.ToClient("HTTP/1.1 202 X\r\nContent-Length: 9\r\n\r\ntwo")
+		c.FromServer(testkit.RST|testkit.ACK, nil)
+	}},
+	{name: "on port 22", what: "HTTP where SSH is expected", of: 6, say: sayTwoGets, want: twoGets, do: func(c *testkit.Conversation) {
 		c.Server = netip.MustParseAddrPort("192.0.2.2:22")
 		c.Open()
 		c.ToServer(get("/1"))
@@ -187,56 +223,6 @@ var tcpTraps = []struct {
 		c.ToClient(answer(202, "two"))
 		c.Close()
 	}},
-}
-
-func TestTrapsTCP(t *testing.T) {
-	for i := range tcpTraps {
-		tt := &tcpTraps[i]
-		t.Run(tt.name, func(t *testing.T) {
-			c := testkit.NewConversation("192.0.2.1:40000", "192.0.2.2:80")
-			c.ClientSeq, c.ServerSeq = 1<<32-30, 1<<32-50
-			tt.do(c)
-			var frames []frame
-			for _, f := range c.Frames {
-				frames = append(frames, frame{Frame: f})
-			}
-			whole := watch(t, frames)
-			whole.count[exchange.EarlyResponses] = 0 // by the time of capture
-			if got := whole.lines(); !slices.Equal(got, tt.want) {
-				t.Fatalf("exchanges:\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(tt.want, "\n"))
-			}
-			(&trap{count: tt.count}).checkCounters(t, whole)
-			var twice []frame
-			for _, f := range frames {
-				twice = append(twice, f, f)
-			}
-			same := func(how string, i int, frames []frame) {
-				t.Helper()
-				got := watch(t, frames)
-				got.count[exchange.EarlyResponses] = 0
-				if got.String() != whole.String() {
-					t.Errorf("%s %d:\n%s\nwant\n%s", how, i+1, got, whole)
-				}
-			}
-			same("every packet twice", 0, twice)
-			for i := range frames {
-				same("again later, packet", i, slices.Insert(slices.Clone(frames), min(i+2, len(frames)), frames[i]))
-				if i > 0 && !tt.moved {
-					swapped := slices.Clone(frames)
-					swapped[i-1], swapped[i] = swapped[i], swapped[i-1]
-					same("before the one before it, packet", i, swapped)
-				}
-				if !tt.moved {
-					if err := watch(t, slices.Delete(slices.Clone(frames), i, i+1)).within(whole, false, false); err != nil {
-						t.Errorf("without packet %d: %v", i+1, err)
-					}
-					if err := watch(t, frames[i:]).within(whole, true, false); err != nil {
-						t.Errorf("from packet %d on: %v", i+1, err)
-					}
-				}
-			}
-		})
-	}
 }
 
 func be16(v int) []byte { return binary.BigEndian.AppendUint16(nil, uint16(v)) }
@@ -286,7 +272,12 @@ var wrappings = func() []wrapping {
 			return testkit.Ethernet(0x8864, cat([]byte{0x11, 0, 0, 9}, be16(2+len(ip)), be16(family(ip, 0x21, 0x57)), ip))
 		}),
 		one("GRE", 1, func(ip []byte) []byte { return in4(47, be16(0), kind(ip), ip) }),
-		one("ERSPAN", 1, func(ip []byte) []byte {
+		one("GRE with a key", 1, func(ip []byte) []byte { return in4(47, be16(0x2000), kind(ip), be32(7), ip) }),
+		one("ERSPAN I", 1, func(ip []byte) []byte { return in4(47, be16(0), be16(0x88be), ether(ip)) }),
+		one("ERSPAN III", 1, func(ip []byte) []byte {
+			return in4(47, be16(0x1000), be16(0x22eb), be32(1), be32(0x20050007), make([]byte, 8), ether(ip))
+		}),
+		one("ERSPAN II", 1, func(ip []byte) []byte {
 			return in4(47, be16(0x1000), be16(0x88be), be32(1), be32(0x10050007), be32(0), ether(ip))
 		}),
 		one("IP in IP, 6in4", 1, func(ip []byte) []byte { return in4(uint8(family(ip, 4, 41)), ip) }),
@@ -309,7 +300,7 @@ var wrappings = func() []wrapping {
 		one("Linux cooked", 113, func(ip []byte) []byte { return cat(make([]byte, 14), kind(ip), ip) }),
 		one("Linux cooked 2", 276, func(ip []byte) []byte { return cat(kind(ip), make([]byte, 18), ip) }),
 		one("raw IP", 101, func(ip []byte) []byte { return ip }),
-		one("BSD loopback", 0, func(ip []byte) []byte { return cat([]byte{byte(family(ip, 2, 30)), 0, 0, 0}, ip) }),
+		one("BSD loopback", linkNull, func(ip []byte) []byte { return cat([]byte{byte(family(ip, 2, 30)), 0, 0, 0}, ip) }),
 		one("OpenBSD loopback", 108, func(ip []byte) []byte { return cat(be32(family(ip, 2, 24)), ip) }),
 		one("802.11", 105, func(ip []byte) []byte { return cat([]byte{8, 1}, make([]byte, 22), snap(ip)) }),
 		one("radiotap", 127, func(ip []byte) []byte {
@@ -351,106 +342,89 @@ type wrapping struct {
 	f    func(ip []byte, n int) [][]byte
 }
 
-// TestTrapsEncapsulated reads two connections inside everything that may be around
-// them: what is seen is the same, and so is what is lost.
-func TestTrapsEncapsulated(t *testing.T) {
-	var plain [][]byte
-	conversation := func(client, server string) *testkit.Conversation {
-		c := testkit.NewConversation(client, server)
-		c.Wrap = func(ip []byte) []byte { return ip }
-		c.MSS = 60
-		c.Open()
-		c.ToServer(post("/1", "Content-Length: 80\r\n", strings.Repeat("b", 80)))
-		c.ToClient(inChunks(201, likeResponse))
-		c.ToServer(get("/2"))
-		c.ToClient(answer(202, "two"))
-		c.Close()
-		return c
+// encapsulated are two connections inside a wrapping: what is seen is the same, and so is what
+// is lost.
+func encapsulated(w *wrapping) *trap {
+	say := []message{
+		up(post("/1", "Content-Length: 80\r\n", strings.Repeat("b", 80))), down(inChunks(201, likeResponse)),
+		up(get("/2")), down(answer(202, "two")),
 	}
-	for _, f := range testkit.Merge(conversation("192.0.2.1:40000", "192.0.2.2:80"), conversation("[2001:db8::1]:40000", "[2001:db8::2]:80")) {
-		plain = append(plain, f.Data)
+	line := []string{
+		"GET /2 example.org 0/38 = 202 3/40 complete",
+		"POST /1 example.org 80/139 = 201 37/94 complete",
 	}
-	var reference *seen
-	var lost []string
-	for _, w := range wrappings {
-		wrap := func(packets [][]byte) (out []frame) {
-			for i, ip := range packets {
-				for _, b := range w.f(ip, i) {
-					out = append(out, frame{Frame: testkit.Frame{Data: b}, link: w.link})
-				}
-			}
-			return out
-		}
-		frames := wrap(plain)
-		if w.link == 0 {
-			for i := range frames {
-				frames[i].link = linkNull
-			}
-		}
-		got := watch(t, frames)
-		if reference == nil {
-			reference = got
-			if n := got.count; n[exchange.Requests] != 4 || n[exchange.Responses] != 4 || n[exchange.UnmatchedRequests]+n[exchange.GapBytes] != 0 {
-				t.Fatalf("plain:\n%s", got)
-			}
-		}
-		same := func(how string, got *seen) {
-			t.Helper()
-			got.count[exchange.EarlyResponses] = 0
-			if got.String() != reference.String() {
-				t.Errorf("%s, %s:\n%s\nwant\n%s", w.name, how, got, reference)
-			}
-		}
-		same("as said", got)
-		var twice []frame
-		for _, f := range frames {
-			twice = append(twice, f, f)
-		}
-		same("every packet twice", watch(t, twice))
-		for i := 1; i < len(frames); i++ {
-			swapped := slices.Clone(frames)
-			swapped[i-1], swapped[i] = swapped[i], swapped[i-1]
-			same("swapped", watch(t, swapped))
-		}
-		for i := range frames {
-			got := watch(t, slices.Delete(slices.Clone(frames), i, i+1))
-			if err := got.within(reference, false, false); err != nil {
-				t.Errorf("%s, without packet %d: %v", w.name, i+1, err)
-			}
-			if w.name == "fragments" {
-				if got.String() != reference.String() && got.count[exchange.FragmentsDropped] == 0 {
-					t.Errorf("without fragment %d: %s", i+1, got)
-				}
-				continue
-			}
-			// What is lost does not depend on what is around it.
-			if w.name == wrappings[0].name {
-				lost = append(lost, got.String())
-			} else if got.String() != lost[i] {
-				t.Errorf("%s, without packet %d:\n%s\nwant\n%s", w.name, i+1, got, lost[i])
-			}
-		}
+	return &trap{
+		name: "in " + w.name, of: 7, what: "two connections, over IPv4 and over IPv6, inside " + w.name, wrap: w, want: []string{line[0], line[0], line[1], line[1]},
+		say: append(on(0, slices.Clone(say)...), on(1, say...)...), count: counts{exchange.Connections: 2},
 	}
 }
 
-// TestTrapSSDP: HTTP's form over UDP is counted by its name, and nothing of it is
-// a message.
+// ssdpTrap is HTTP's form over UDP.
+var ssdpTrap = trap{
+	name: "SSDP", of: 6, what: "HTTP's form in datagrams: three of SSDP, one of nothing, one on DNS's port",
+	count: counts{exchange.OtherSSDP: 3, exchange.Connections: 0},
+	not:   map[mutation]string{split: "datagrams come in one piece"},
+	raw: func() (frames []frame) {
+		client, group := netip.MustParseAddrPort("192.0.2.1:50000"), netip.MustParseAddrPort("239.255.255.250:1900")
+		server := netip.MustParseAddrPort("192.0.2.2:1900")
+		for _, d := range []struct {
+			src, dst netip.AddrPort
+			text     string
+			ssdp     int
+		}{
+			{client, group, "M-SEARCH * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\nMAN: \"ssdp:discover\"\r\n\r\n", 1},
+			{server, client, "HTTP/1.1 200 OK\r\nLOCATION: http://192.0.2.2/\r\n\r\n", 1},
+			{client, group, "NOTIFY * HTTP/1.1\r\nNTS: ssdp:alive\r\n\r\n", 1},
+			{client, group, "something else", 0},
+			{client, netip.MustParseAddrPort("192.0.2.2:53"), "NOTIFY * HTTP/1.1\r\n\r\n", 0},
+		} {
+			frames = append(frames, frame{
+				Frame: testkit.Frame{Data: testkit.Ethernet(testkit.EtherIPv4, testkit.UDPIP(d.src, d.dst, []byte(d.text)))},
+				up:    d.src == client, size: d.ssdp, parts: 1,
+			})
+		}
+		return frames
+	},
+}
+
+// TestTrapSSDP: datagrams are counted by their name, each by itself, and nothing of them
+// is a message.
 func TestTrapSSDP(t *testing.T) {
-	client, group := netip.MustParseAddrPort("192.0.2.1:50000"), netip.MustParseAddrPort("239.255.255.250:1900")
-	var frames []frame
-	for _, d := range []struct {
-		src, dst netip.AddrPort
-		text     string
-	}{
-		{client, group, "M-SEARCH * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\nMAN: \"ssdp:discover\"\r\n\r\n"},
-		{netip.MustParseAddrPort("192.0.2.2:1900"), client, "HTTP/1.1 200 OK\r\nLOCATION: http://192.0.2.2/\r\n\r\n"},
-		{client, group, "NOTIFY * HTTP/1.1\r\nNTS: ssdp:alive\r\n\r\n"},
-		{client, group, "something else"},
-		{client, netip.MustParseAddrPort("192.0.2.2:53"), "NOTIFY * HTTP/1.1\r\n\r\n"},
-	} {
-		frames = append(frames, frame{Frame: testkit.Frame{Data: testkit.Ethernet(testkit.EtherIPv4, testkit.UDPIP(d.src, d.dst, []byte(d.text)))}})
-	}
-	if got, want := watch(t, frames).String(), "\nssdp 3, "; got != want {
+	frames := ssdpTrap.frames(0)
+	if got, want := ssdpTrap.readFile(t, frames).String(), "\nssdp 3, "; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+	check := func(frames []frame) {
+		t.Helper()
+		var want exchange.Counters
+		for _, f := range frames {
+			want[exchange.OtherSSDP] += uint64(f.size)
+			if f.length > 0 {
+				want[exchange.TruncatedPackets]++
+			}
+		}
+		s := watch(t, frames)
+		clear(s.count[:exchange.Connections])
+		if s.count != want || len(s.exchanges) > 0 {
+			t.Errorf("%d packets: got %s, want %s", len(frames), s, (&seen{count: want}).counters())
+		}
+	}
+	check(slices.Concat(frames, frames))
+	for i := range frames {
+		check(slices.Delete(slices.Clone(frames), i, i+1))
+		check(slices.Concat(frames[i:], frames[:i]))
+		check(frames[i:])
+	}
+	for _, up := range []bool{true, false} {
+		check(slices.DeleteFunc(slices.Clone(frames), func(f frame) bool { return f.up != up }))
+	}
+	for _, n := range []int{72, 96, 256} {
+		cut := slices.Clone(frames)
+		for i := range cut {
+			if f := &cut[i]; len(f.Data) > n {
+				f.length, f.Data = len(f.Data), f.Data[:n]
+			}
+		}
+		check(cut)
 	}
 }

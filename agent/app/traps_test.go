@@ -1,13 +1,16 @@
 package app
 
 import (
+	"encoding/binary"
 	"fmt"
 	"io"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/httpctl/httpctl/agent/capture"
+	"github.com/httpctl/httpctl/agent/decode"
 	"github.com/httpctl/httpctl/pkg/exchange"
 	"github.com/httpctl/httpctl/pkg/testkit"
 )
@@ -16,90 +19,226 @@ import (
 type message struct {
 	up   bool
 	text string
+	conn int
+	// more goes on with the last one in its direction. wrong is not as RFC 9112 has it, so
+	// that it is taken in its place only.
+	more, wrong bool
 }
 
-func up(text string) message   { return message{true, text} }
-func down(text string) message { return message{false, text} }
+func up(text string) message   { return message{up: true, text: text} }
+func down(text string) message { return message{text: text} }
 
-// A trap is a conversation in which an observer is easily misled.
+func (m message) on() message  { m.more = true; return m }
+func (m message) bad() message { m.wrong = true; return m }
+
+// on gives messages to another connection of the trap.
+func on(conn int, say ...message) []message {
+	for i := range say {
+		say[i].conn = conn
+	}
+	return say
+}
+
+// A trap is a capture in which an observer is easily misled.
 type trap struct {
 	name string
+	// of is the part of the README that it belongs to, what it is a trap for.
+	of   int
+	what string
+	// say is what the connections carry. do says it in other segments than one a message,
+	// wrap puts something around the packets, raw makes packets of no connection.
 	say  []message
+	do   func(c *testkit.Conversation)
+	wrap *wrapping
+	raw  func() []frame
 	// want has a line for each exchange, see lines; count what is counted
 	// besides what the lines show.
 	want  []string
-	count map[exchange.Counter]uint64
-	// whole: HTTP/0.9 and what looks like it is believed in one piece only, so the
-	// bytes are not split.
-	whole bool
-	// handshake: what this is shows only from a connection's first byte.
-	handshake bool
-	// pipelined: how many messages a gap held is not known, nor, until the connection is known
-	// to pipeline, where the next one begins. What was passed over is counted.
-	pipelined bool
-	// oneSided: how many responses the server's direction shows by itself, if not all.
-	oneSided int
+	count counts
+	// but has what is shown in the place of what was said, when another copy comes first.
+	but *strings.Replacer
+	// not says which mutations have no meaning here, and why.
+	not map[mutation]string
 }
 
-// frame is a packet of a conversation that knows what it carries.
+// frame is a packet of a trap that knows what it carries.
 type frame struct {
 	testkit.Frame
 	length int // on the wire, if it is cut
 	link   uint16
-	up     bool
-	from   int // offset in the conversation of its payload
-	size   int // length of its payload
-	syn    bool
-	fin    bool
+
+	conn  int
+	up    bool
+	flags uint8
+	// The TCP payload: where it begins in its direction, its length, and the length
+	// of what is before it in the frame, TCP options apart. acked is how much of the other direction
+	// the segment acknowledges.
+	from, size, acked   int
+	header, options     int
+	number, part, parts int // of the packet, and of its fragments
 }
 
-// frames gives the conversation in segments of at most mss bytes. A message
-// begins a segment of its own, unless merged.
-func (tr *trap) frames(mss int, merged bool) (out []frame) {
-	var turns []message
-	for _, m := range tr.say {
-		if k := len(turns) - 1; merged && k >= 0 && turns[k].up == m.up {
-			turns[k].text += m.text
-			continue
-		}
-		turns = append(turns, m)
-	}
-	var sizes []message // pieces
-	for _, m := range turns {
-		for b := m.text; len(b) > 0; b = b[min(mss, len(b)):] {
-			sizes = append(sizes, message{m.up, b[:min(mss, len(b))]})
-		}
-	}
-	return segments(sizes)
+// captured is how much of the payload is in the frame; ok says whether the TCP header is.
+func (f *frame) captured() (n int, ok bool) {
+	n = len(f.Data) - f.header
+	return max(0, min(n-f.options, f.size)), n >= 0 && (f.parts == 1 || f.length == 0)
 }
 
-// segments makes a connection that carries these pieces, a segment each.
-func segments(pieces []message) (out []frame) {
+// frames gives the trap's packets with segments of at most mss bytes, and as its file has
+// them if that is 0.
+func (tr *trap) frames(mss int) []frame {
+	if tr.raw != nil {
+		return tr.raw()
+	}
+	var ips [][]byte
+	for _, ip := range tr.ips() {
+		ips = append(ips, cutSegment(ip, mss)...)
+	}
+	return tr.dress(ips)
+}
+
+// ips makes the IP packets.
+func (tr *trap) ips() (ips [][]byte) {
+	for _, f := range testkit.Merge(tr.conversations()...) {
+		ips = append(ips, f.Data)
+	}
+	return ips
+}
+
+func (tr *trap) conversations() []*testkit.Conversation {
 	c := testkit.NewConversation("192.0.2.1:40000", "192.0.2.2:80")
+	c.Wrap = func(ip []byte) []byte { return ip }
 	// Both directions wrap within the conversation.
 	c.ClientSeq, c.ServerSeq = 1<<32-60, 1<<32-90
-	c.Open()
-	for i, f := range c.Frames {
-		out = append(out, frame{Frame: f, up: i != 1, syn: i < 2})
+	if tr.do != nil {
+		tr.do(c)
+		return []*testkit.Conversation{c}
 	}
-	at := 0
-	for _, p := range pieces {
-		c.Frames = nil
-		c.MSS = len(p.text)
-		if p.up {
-			c.ToServer(p.text)
-		} else {
-			c.ToClient(p.text)
+	all := []*testkit.Conversation{c}
+	if tr.say[len(tr.say)-1].conn > 0 {
+		d := testkit.NewConversation("[2001:db8::1]:40000", "[2001:db8::2]:80")
+		d.Wrap = c.Wrap
+		all = append(all, d)
+	}
+	for i, c := range all {
+		c.Open()
+		for _, m := range tr.say {
+			switch {
+			case m.conn != i:
+			case m.up:
+				c.ToServer(m.text)
+			default:
+				c.ToClient(m.text)
+			}
 		}
-		out = append(out, frame{Frame: c.Frames[0], up: p.up, from: at, size: len(p.text)})
-		at += len(p.text)
+		c.Close()
 	}
-	c.Frames = nil
-	c.Close()
-	for i, f := range c.Frames {
-		out = append(out, frame{Frame: f, up: i != 1, fin: i != 2})
+	return all
+}
+
+// ipHeader returns the lengths of the IP and of the TCP header, and the ends.
+func ipHeader(ip []byte) (network, transport int, src, dst netip.AddrPort) {
+	var a, b netip.Addr
+	if ip[0]>>4 == 4 {
+		network = int(ip[0]&15) * 4
+		a, b = netip.AddrFrom4([4]byte(ip[12:])), netip.AddrFrom4([4]byte(ip[16:]))
+	} else {
+		network = 40
+		a, b = netip.AddrFrom16([16]byte(ip[8:])), netip.AddrFrom16([16]byte(ip[24:]))
+	}
+	tcp := ip[network:]
+	return network, int(tcp[12]>>4) * 4, netip.AddrPortFrom(a, binary.BigEndian.Uint16(tcp)), netip.AddrPortFrom(b, binary.BigEndian.Uint16(tcp[2:]))
+}
+
+// cutSegment makes several IP packets of one, with at most mss bytes of payload each, or
+// with the lengths that are given.
+func cutSegment(ip []byte, mss int, first ...int) (out [][]byte) {
+	network, transport, src, dst := ipHeader(ip)
+	tcp := ip[network:]
+	payload := tcp[transport:]
+	s := testkit.TCP{
+		Src: src, Dst: dst, Seq: binary.BigEndian.Uint32(tcp[4:]), Ack: binary.BigEndian.Uint32(tcp[8:]),
+		Flags: tcp[13], Window: binary.BigEndian.Uint16(tcp[14:]), Options: tcp[20:transport],
+	}
+	if len(first) == 0 && (mss == 0 || len(payload) <= mss) || s.Flags&testkit.SYN != 0 {
+		return [][]byte{ip} // nor does a SYN come in two
+	}
+	for len(payload) > 0 {
+		n := len(payload)
+		if len(first) > 0 {
+			n, first = first[0], first[1:]
+		} else if mss > 0 {
+			n = min(n, mss)
+		}
+		part := s
+		part.Payload = payload[:n]
+		payload = payload[n:]
+		if len(payload) > 0 {
+			part.Flags &^= testkit.FIN | testkit.RST
+		}
+		out = append(out, part.IP())
+		s.Seq += uint32(n)
 	}
 	return out
+}
+
+// flow is what dress keeps of a connection.
+type flow struct {
+	conn   int
+	client netip.AddrPort
+	first  [2]uint32 // sequence number of the first byte, up and down
+	known  [2]bool
+}
+
+// dress puts around the packets what the trap has there, and notes what they carry.
+func (tr *trap) dress(ips [][]byte) (out []frame) {
+	flows, conns := map[[2]netip.AddrPort]*flow{}, 0
+	for i, ip := range ips {
+		network, transport, src, dst := ipHeader(ip)
+		tcp := ip[network:]
+		seq, ack, flags := binary.BigEndian.Uint32(tcp[4:]), binary.BigEndian.Uint32(tcp[8:]), tcp[13]
+		f := flows[[2]netip.AddrPort{src, dst}]
+		syn := flags&testkit.SYN != 0
+		if syn {
+			seq++
+		}
+		if f == nil || syn && flags&testkit.ACK == 0 && f.known[pick(src == f.client)] && f.first[pick(src == f.client)] != seq {
+			f = &flow{conn: conns, client: src}
+			conns++
+			flows[[2]netip.AddrPort{src, dst}], flows[[2]netip.AddrPort{dst, src}] = f, f
+		}
+		up := src == f.client
+		me, other := pick(up), pick(!up)
+		if !f.known[me] {
+			f.first[me], f.known[me] = seq, true
+		}
+		x := frame{
+			conn: f.conn, up: up, flags: flags, from: int(int32(seq - f.first[me])), size: len(tcp) - transport,
+			options: transport - 20, number: i,
+		}
+		if flags&testkit.ACK != 0 && f.known[other] {
+			x.acked = int(int32(ack - f.first[other]))
+		}
+		wrap := &wrappings[0]
+		if tr.wrap != nil {
+			wrap = tr.wrap
+		}
+		parts := wrap.f(ip, i)
+		x.link, x.parts = wrap.link, len(parts)
+		for k, b := range parts {
+			x.Data, x.part = b, k
+			x.header = len(b) - x.size - x.options
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+func pick(up bool) int {
+	if up {
+		return 0
+	}
+	return 1
 }
 
 // linkNull stands for link type 0, as 0 stands for Ethernet.
@@ -109,6 +248,7 @@ const linkNull = 0xffff
 type frameSource struct {
 	frames []frame
 	number int
+	begin  int64
 }
 
 func (s *frameSource) Next(p *capture.Packet) error {
@@ -116,18 +256,22 @@ func (s *frameSource) Next(p *capture.Packet) error {
 		return io.EOF
 	}
 	f := &s.frames[s.number]
-	s.number++
 	*p = capture.Packet{
-		Number: uint64(s.number), Time: testkit.Start.UnixNano() + int64(s.number)*1e6,
-		Data: f.Data, Length: max(f.length, len(f.Data)), Link: f.link,
+		Number: uint64(s.number) + 1, Time: s.begin + int64(s.number)*1e6,
+		Data: f.Data, Length: max(f.length, len(f.Data)), Link: linkType(f.link),
 	}
-	switch f.link {
-	case 0:
-		p.Link = 1
-	case linkNull:
-		p.Link = 0
-	}
+	s.number++
 	return nil
+}
+
+func linkType(link uint16) uint16 {
+	switch link {
+	case 0:
+		return 1
+	case linkNull:
+		return 0
+	}
+	return link
 }
 
 func (*frameSource) Stats() capture.Stats { return capture.Stats{} }
@@ -146,33 +290,53 @@ func (s *seen) Observe(o *exchange.Observation) {
 	}
 }
 
-var trapLocal = func() *localAddresses {
-	l, err := newLocalAddresses(nil)
+// A reader is one pipeline for many readings: most of what one reading costs is making it.
+// When the source ends everything is closed and forgotten, and the next reading is an hour later.
+type reader struct {
+	*pipeline
+	frameSource
+	*seen
+	ignored uint64
+}
+
+var theReader = func() *reader {
+	local, err := newLocalAddresses(nil)
 	if err != nil {
 		panic(err)
 	}
-	return l
+	r := &reader{frameSource: frameSource{begin: testkit.Start.UnixNano()}}
+	r.pipeline = newPipeline(&r.frameSource, DefaultConfig(), 1024, r, local)
+	return r
 }()
 
+func (r *reader) Observe(o *exchange.Observation) { r.seen.Observe(o) }
+
+// watch reads frames.
 func watch(t testing.TB, frames []frame) *seen {
 	t.Helper()
-	s := &seen{}
-	p := newPipeline(&frameSource{frames: frames}, trapConfig, 1024, s, trapLocal)
-	if err := p.run(); err != nil {
+	r := theReader
+	r.seen, *r.pipeline.counters = &seen{}, exchange.Counters{}
+	r.pipeline.decoder = decode.New(DefaultConfig().Decode, r.pipeline.counters)
+	r.frameSource.frames, r.number, r.begin = frames, 0, r.begin+3600e9
+	if err := r.pipeline.run(); err != nil {
 		t.Fatal(err)
 	}
-	s.count, s.ignored = *p.counters, p.table.Stats().IgnoredBytes
+	s := r.seen
+	stats := r.table.Stats()
+	s.count, s.ignored = *r.pipeline.counters, stats.IgnoredBytes-r.ignored
+	r.ignored = stats.IgnoredBytes
 	n := &s.count
-	if n[exchange.Requests]+n[exchange.UnmatchedResponses] != n[exchange.Outcomes] || p.pairer.Open() != 0 {
-		t.Errorf("requests %d + responses without request %d, outcomes %d, open %d", n[exchange.Requests], n[exchange.UnmatchedResponses], n[exchange.Outcomes], p.pairer.Open())
+	if n[exchange.Requests]+n[exchange.UnmatchedResponses] != n[exchange.Outcomes] || r.pairer.Open() != 0 {
+		t.Errorf("requests %d + responses without request %d, outcomes %d, open %d", n[exchange.Requests], n[exchange.UnmatchedResponses], n[exchange.Outcomes], r.pairer.Open())
 	}
 	if n[exchange.FlowPanics] > 0 {
-		t.Fatalf("panic: %s", p.table.Stats().Fault)
+		t.Fatalf("panic: %s", stats.Fault)
+	}
+	if stats.Flows != 0 || stats.Held != 0 || stats.Connections != 0 {
+		t.Fatalf("after the end the table holds %+v", stats)
 	}
 	return s
 }
-
-var trapConfig = DefaultConfig()
 
 // lines has an exchange a line, sorted: request, response, content and wire
 // bytes, interim responses, end.
@@ -209,53 +373,3 @@ func (s *seen) counters() string {
 }
 
 func (s *seen) String() string { return strings.Join(s.lines(), "\n") + "\n" + s.counters() }
-
-// messages counts what was seen by what names it.
-func (s *seen) messages() (requests, responses map[string]int, pairs map[string]bool) {
-	requests, responses, pairs = map[string]int{}, map[string]int{}, map[string]bool{}
-	for i := range s.exchanges {
-		x := &s.exchanges[i]
-		if x.HasRequest {
-			requests[x.Method+" "+x.Target]++
-		}
-		if x.HasResponse {
-			responses[exchange.StatusText(x.Status)]++
-		}
-		if x.HasRequest && x.HasResponse {
-			pairs[x.Method+" "+x.Target+" "+exchange.StatusText(x.Status)] = true
-		}
-	}
-	return requests, responses, pairs
-}
-
-// within reports what s has that whole has not: a message that was invented, a
-// pair that was shifted.
-func (s *seen) within(whole *seen, joined, pipelined bool) error {
-
-	req, resp, pairs := s.messages()
-	allReq, allResp, allPairs := whole.messages()
-	// Where a capture begins with body text, or within a method, nothing shows that it does.
-	inside := func(m string) bool {
-		known := strings.Contains(m, "/inside") || strings.Contains(m, "299")
-		for whole := range allReq {
-			known = known || strings.HasSuffix(whole, m)
-		}
-		return joined && known
-	}
-	for m, n := range req {
-		if n > allReq[m] && !inside(m) {
-			return fmt.Errorf("request %q %d times, of %d", m, n, allReq[m])
-		}
-	}
-	for m, n := range resp {
-		if n > allResp[m] && !inside(m) {
-			return fmt.Errorf("response %q %d times, of %d", m, n, allResp[m])
-		}
-	}
-	for p := range pairs {
-		if method, _, _ := strings.Cut(p, " "); !allPairs[p] && !(joined && (pipelined || inside(p) || exchange.MethodAttribute(method) == exchange.Other)) {
-			return fmt.Errorf("pair %q, which is none", p)
-		}
-	}
-	return nil
-}
