@@ -204,6 +204,9 @@ func (m *mutant) split() {
 		step = 7
 	}
 	ips := m.ips()
+	if m.packets != nil {
+		step = 97
+	}
 	var bytes [][]byte
 	for i, ip := range ips {
 		network, transport, _, _ := ipHeader(ip)
@@ -212,7 +215,9 @@ func (m *mutant) split() {
 		}
 		bytes = append(bytes, cutSegment(ip, 1)...)
 	}
-	m.same(m.dress(bytes), "byte by byte")
+	if m.packets == nil {
+		m.same(m.dress(bytes), "byte by byte")
+	}
 }
 
 func (m *mutant) double() {
@@ -337,6 +342,9 @@ func TestTraps(t *testing.T) {
 				}
 			}
 			for _, mss := range []int{0, 23} {
+				if testing.Short() && mss > 0 && tr.wrap != nil {
+					continue
+				}
 				m := &mutant{T: t, trap: tr, mss: mss, frames: tr.frames(mss), whole: whole}
 				m.same(m.frames, "as they are")
 				for _, name := range slices.Sorted(maps.Keys(mutations)) {

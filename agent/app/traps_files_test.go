@@ -127,7 +127,7 @@ Captures in which an observer of HTTP is easily misled, one each. Read one with 
 answers what; ` + "`expected.txt`" + ` has what is right. All are made by the packet builder of ` + "`pkg/testkit`" + ` from the tables in
 ` + "`traps_table_test.go` and `traps_packets_test.go`" + `, a message a segment, so that every byte of them is known:
 ` + "`go test ./agent/app -run Traps -update`" + ` writes this folder, and the test fails where it is not what the tables say. Captures of real programs are in
-` + "`test/testdata/captures`" + `.
+` + "`test/testdata/captures`, and `TestTrapsRecorded`" + ` mutates them in the same ways.
 
 ` + "`TestTraps`" + ` reads each as it is, in segments of 23 bytes, and as a worse capture shows it: `)
 	names := slices.Sorted(maps.Keys(mutations))

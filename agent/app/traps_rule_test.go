@@ -655,9 +655,16 @@ func (w *told) untouched(want []string) (out []string) {
 		interim := slices.ContainsFunc(w.parts, func(i *part) bool {
 			return i.interim && i.conn == p.conn && i.exchange == p.exchange && !i.whole()
 		})
-		for _, l := range want {
+		lines := slices.DeleteFunc(slices.Clone(want), func(l string) bool {
 			req, resp, _ := strings.Cut(l, " = ")
-			if interim || !strings.HasPrefix(req, p.name+" ") || !strings.HasPrefix(resp, q.name+" ") {
+			return !strings.HasPrefix(req, p.name+" ") || !strings.HasPrefix(resp, q.name+" ")
+		})
+		if slices.ContainsFunc(lines, func(l string) bool { return l != lines[0] }) {
+			continue // which of them it is is not told by its name
+		}
+		for _, l := range lines {
+			req, _, _ := strings.Cut(l, " = ")
+			if interim {
 				continue
 			}
 			switch i := strings.LastIndexByte(l, ' '); {

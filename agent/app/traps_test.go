@@ -46,11 +46,13 @@ type trap struct {
 	of   int
 	what string
 	// say is what the connections carry. do says it in other segments than one a message,
-	// wrap puts something around the packets, raw makes packets of no connection.
-	say  []message
-	do   func(c *testkit.Conversation)
-	wrap *wrapping
-	raw  func() []frame
+	// wrap puts something around the packets, raw makes packets of no connection, packets are
+	// those of a recording.
+	say     []message
+	do      func(c *testkit.Conversation)
+	wrap    *wrapping
+	raw     func() []frame
+	packets [][]byte
 	// want has a line for each exchange, see lines; count what is counted
 	// besides what the lines show.
 	want  []string
@@ -99,6 +101,9 @@ func (tr *trap) frames(mss int) []frame {
 
 // ips makes the IP packets.
 func (tr *trap) ips() (ips [][]byte) {
+	if tr.packets != nil {
+		return tr.packets
+	}
 	for _, f := range testkit.Merge(tr.conversations()...) {
 		ips = append(ips, f.Data)
 	}
@@ -297,6 +302,7 @@ type reader struct {
 	frameSource
 	*seen
 	ignored uint64
+	watched func() // called at each event
 }
 
 var theReader = func() *reader {
@@ -309,7 +315,12 @@ var theReader = func() *reader {
 	return r
 }()
 
-func (r *reader) Observe(o *exchange.Observation) { r.seen.Observe(o) }
+func (r *reader) Observe(o *exchange.Observation) {
+	r.seen.Observe(o)
+	if r.watched != nil {
+		r.watched()
+	}
+}
 
 // watch reads frames.
 func watch(t testing.TB, frames []frame) *seen {
@@ -373,3 +384,45 @@ func (s *seen) counters() string {
 }
 
 func (s *seen) String() string { return strings.Join(s.lines(), "\n") + "\n" + s.counters() }
+
+// TestTrapHalfDuplex: of a connection of which one direction is captured, no more is kept than
+// of a full pipeline, and everything is counted.
+func TestTrapHalfDuplex(t *testing.T) {
+	const n = 1000
+	for _, up := range []bool{true, false} {
+		tr := &trap{}
+		for range n {
+			tr.say = append(tr.say, message{up: true, text: get("/1")}, message{text: answer(201, "one")})
+		}
+		half := slices.DeleteFunc(tr.frames(0), func(f frame) bool { return f.up != up })
+		most := 0
+		theReader.watched = func() { most = max(most, theReader.pairer.Open()) }
+		s := watch(t, half)
+		theReader.watched = nil
+		var want exchange.Counters
+		want[exchange.Connections], want[exchange.Outcomes] = 1, n
+		if up {
+			limit := DefaultConfig().HTTP.MaxPipelined
+			want[exchange.Requests], want[exchange.UnmatchedRequests], want[exchange.PipelineOverflows] = n, n, uint64(n-limit)
+			if most > limit+1 {
+				t.Errorf("%d exchanges were open at once, want at most %d", most, limit)
+			}
+		} else {
+			want[exchange.Responses], want[exchange.UnmatchedResponses] = n, n
+			if most > 1 {
+				t.Errorf("%d exchanges were open at once, want 1", most)
+			}
+		}
+		// Each message of the other direction was acknowledged.
+		size := map[bool]uint64{true: uint64(len(answer(201, "one"))), false: uint64(len(get("/1")))}[up]
+		want[exchange.GapBytes], want[exchange.Gaps] = n*size, s.count[exchange.Gaps]
+		clear(s.count[:exchange.Connections])
+		// The FIN of the other end, where it alone was left to acknowledge, counts as a byte or not at all.
+		if d := s.count[exchange.GapBytes] - want[exchange.GapBytes]; d <= 1 {
+			want[exchange.GapBytes] += d
+		}
+		if s.count != want {
+			t.Errorf("up %t: got %s, want %s", up, s.counters(), (&seen{count: want}).counters())
+		}
+	}
+}
