@@ -362,7 +362,7 @@ func TestTraps(t *testing.T) {
 		})
 	}
 	t.Logf("%d readings; of %d the rule knows only bounds, of %d which messages but not which pairs", total, vague, unordered)
-	if vague*100 > total || unordered*33 > total {
+	if !testing.Short() && (vague*100 > total || unordered*33 > total) {
 		t.Errorf("of %d readings the rule does not know all of %d and of %d", total, vague, unordered)
 	}
 }
