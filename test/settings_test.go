@@ -816,8 +816,8 @@ func live(t *testing.T, change func(*capture.Config)) []*capture.Live {
 	t.Cleanup(func() {
 		for _, r := range rings {
 			r.Close()
-			var p capture.Packet
-			for r.Next(&p) != io.EOF { // gives the ring back
+			for err := error(nil); err != io.EOF; { // gives the ring back
+				_, err = r.Next(make([]capture.Packet, 1))
 			}
 		}
 	})
@@ -860,9 +860,8 @@ func showRings(t *testing.T) {
 func showPollTimeout(t *testing.T) {
 	for _, timeout := range []time.Duration{20 * time.Millisecond, 300 * time.Millisecond} {
 		ring := live(t, func(c *capture.Config) { c.PollTimeout = timeout })[0]
-		var p capture.Packet
 		begin := time.Now()
-		if err := ring.Next(&p); err != capture.ErrIdle {
+		if _, err := ring.Next(make([]capture.Packet, 1)); err != capture.ErrIdle {
 			t.Fatalf("Next() = %v, want ErrIdle", err)
 		}
 		if d := time.Since(begin); d < timeout-5*time.Millisecond || d > timeout+150*time.Millisecond {

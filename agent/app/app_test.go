@@ -67,21 +67,28 @@ func TestLocalAddresses(t *testing.T) {
 // packets is a source that gives packets from memory.
 type packets struct {
 	times []int64
+	most  int // at once, 0: all
 
 	err    error
 	onNext func()
 }
 
-func (p *packets) Next(out *capture.Packet) error {
+func (p *packets) Next(out []capture.Packet) (int, error) {
 	if p.onNext != nil {
 		p.onNext()
 	}
 	if len(p.times) == 0 {
-		return p.err
+		return 0, p.err
 	}
-	*out = capture.Packet{Time: p.times[0]}
-	p.times = p.times[1:]
-	return nil
+	n := min(len(p.times), len(out))
+	if p.most > 0 {
+		n = min(n, p.most)
+	}
+	for i := range n {
+		out[i] = capture.Packet{Time: p.times[i]}
+	}
+	p.times = p.times[n:]
+	return n, nil
 }
 
 func (p *packets) Stats() capture.Stats { return capture.Stats{} }
@@ -97,9 +104,13 @@ func TestReplay(t *testing.T) {
 		var got []time.Duration
 		idle := 0
 		for len(got) < 3 {
-			var p capture.Packet
-			switch err := r.Next(&p); {
+			var ps [2]capture.Packet
+			switch n, err := r.Next(ps[:]); {
 			case err == nil:
+				if n != 1 {
+					t.Errorf("%d packets at once, whose times differ", n)
+				}
+				p := ps[0]
 				if p.Time != time.Now().UnixNano() {
 					t.Errorf("packet %d has time %v, want now", len(got), time.Unix(0, p.Time))
 				}
@@ -116,12 +127,15 @@ func TestReplay(t *testing.T) {
 		if idle < 28 { // as a live source, for the clock to go on
 			t.Errorf("idle %d times in 3 s, want one each 100ms", idle)
 		}
-		var p capture.Packet
-		if err := r.Next(&p); !errors.Is(err, capture.ErrIdle) {
+		var p [1]capture.Packet
+		if _, err := r.Next(p[:]); !errors.Is(err, capture.ErrIdle) {
 			t.Errorf("after the last packet Next() = %v, want ErrIdle", err)
 		}
 		closed := make(chan error)
-		go func() { closed <- r.Next(&p) }()
+		go func() {
+			_, err := r.Next(p[:])
+			closed <- err
+		}()
 		if err := r.Close(); err != nil {
 			t.Error(err)
 		}
@@ -142,7 +156,7 @@ func TestClockStep(t *testing.T) {
 	var steps, width atomic.Int64
 	width.Store(int64(10 * time.Second))
 	// The third packet was captured before the step and waited in the ring.
-	source := &packets{times: []int64{before, before + 2e8, before + 3e8, after + 1e8, after + 3e8}, err: io.EOF}
+	source := &packets{times: []int64{before, before + 2e8, before + 3e8, after + 1e8, after + 3e8}, most: 1, err: io.EOF}
 	wall := before + 5e8
 	source.onNext = func() {
 		if len(source.times) == 3 {

@@ -19,6 +19,9 @@ import (
 // interval is a multiple of it.
 const tick = int64(100 * time.Millisecond)
 
+// batch is how many packets are taken together at most.
+const batch = 32
+
 // pipeline takes packets from one source to one sink, on one goroutine.
 type pipeline struct {
 	source   capture.Source
@@ -36,6 +39,10 @@ type pipeline struct {
 	// when the timers run again.
 	first, now, next int64
 	drops            uint64
+
+	packets  [batch]capture.Packet
+	segments [batch]decode.Segment
+	waiting  int // segments that were decoded and not handled
 }
 
 // liveClock is what a pipeline of an agent does with time.
@@ -69,31 +76,10 @@ func newPipeline(source capture.Source, cfg Config, maxStrLength int, sink excha
 
 // run ends with the source, or with its error.
 func (p *pipeline) run() error {
-	var packet capture.Packet
-	var segment decode.Segment
 	for {
-		switch err := p.source.Next(&packet); {
+		switch n, err := p.source.Next(p.packets[:]); {
 		case err == nil:
-			if p.live != nil && packet.Time >= p.next {
-				// Not later than now: after the clock was set back, packets that
-				// waited in the ring would stop this one for as long as it was.
-				packet.Time = min(packet.Time, p.live.wall())
-			}
-			if p.first == 0 || packet.Time < p.first {
-				p.first = packet.Time
-			}
-			if l := p.live; l != nil && l.steps.Load() != l.seen {
-				p.clockStepped(packet.Time)
-			}
-			if packet.Time > p.now {
-				p.now = packet.Time
-				if p.now >= p.next {
-					p.step()
-				}
-			}
-			for ok := p.decoder.Decode(&packet, &segment); ok; ok = p.decoder.More(&segment) {
-				p.table.Segment(&segment)
-			}
+			p.take(p.packets[:n])
 		case errors.Is(err, capture.ErrIdle):
 			now := p.live.idle()
 			if p.live.steps.Load() != p.live.seen {
@@ -111,6 +97,48 @@ func (p *pipeline) run() error {
 			return fmt.Errorf("read packets: %w", err)
 		}
 	}
+}
+
+// take decodes packets, and then has their segments handled together. What was decoded is
+// handled before the clock goes on: counters and tables of a bucket speak of the same packets.
+func (p *pipeline) take(packets []capture.Packet) {
+	for i := range packets {
+		packet := &packets[i]
+		if p.live != nil && packet.Time >= p.next {
+			// Not later than now: after the clock was set back, packets that
+			// waited in the ring would stop this one for as long as it was.
+			packet.Time = min(packet.Time, p.live.wall())
+		}
+		if p.first == 0 || packet.Time < p.first {
+			p.first = packet.Time
+		}
+		if l := p.live; l != nil && l.steps.Load() != l.seen {
+			p.handle()
+			p.clockStepped(packet.Time)
+		}
+		if packet.Time > p.now {
+			if packet.Time >= p.next {
+				p.handle()
+				p.now = packet.Time
+				p.step()
+			}
+			p.now = packet.Time
+		}
+		for ok := p.decoder.Decode(packet, &p.segments[p.waiting]); ok; ok = p.decoder.More(&p.segments[p.waiting]) {
+			if p.waiting++; p.waiting == batch || p.decoder.Lends() {
+				p.handle()
+			}
+		}
+	}
+	p.handle()
+}
+
+// handle takes the segments that wait.
+func (p *pipeline) handle() {
+	for i := range p.segments[:p.waiting] {
+		p.table.Segment(&p.segments[i])
+	}
+	p.waiting = 0
 }
 
 // clockStepped begins anew at now, which may be before the time reached: every

@@ -20,18 +20,21 @@ type script struct {
 	number uint64
 }
 
-func (s *script) Next(p *capture.Packet) error {
+func (s *script) Next(ps []capture.Packet) (n int, err error) {
 	if len(s.frames) == 0 {
-		return io.EOF
+		return 0, io.EOF
 	}
 	if s.frames[0].Data == nil {
-		return capture.ErrIdle
+		return 0, capture.ErrIdle
 	}
-	f := s.frames[0]
-	s.frames = s.frames[1:]
-	s.number++
-	*p = capture.Packet{Number: s.number, Time: f.Time, Data: f.Data, Length: len(f.Data), Link: 1}
-	return nil
+	for n < len(ps) && len(s.frames) > 0 && s.frames[0].Data != nil {
+		f := s.frames[0]
+		s.frames = s.frames[1:]
+		s.number++
+		ps[n] = capture.Packet{Number: s.number, Time: f.Time, Data: f.Data, Length: len(f.Data), Link: 1}
+		n++
+	}
+	return n, nil
 }
 
 func (s *script) idle() int64 {

@@ -120,15 +120,18 @@ type guarded struct {
 	*capture.Files
 	ctx   context.Context
 	sink  *readSink
-	count uint
+	count int // packets since the context was asked
 }
 
-func (g *guarded) Next(p *capture.Packet) error {
-	// Every 4,096 packets, a millisecond or so, as asking costs more than a packet.
-	if g.count++; g.count%4096 == 0 || g.sink.err != nil {
+func (g *guarded) Next(ps []capture.Packet) (int, error) {
+	// After 4,096 packets, a millisecond or so, as asking costs more than a packet.
+	if g.count >= 4096 || g.sink.err != nil {
+		g.count = 0
 		if g.ctx.Err() != nil || g.sink.err != nil {
 			_ = g.Close() // Next then returns io.EOF
 		}
 	}
-	return g.Files.Next(p)
+	n, err := g.Files.Next(ps)
+	g.count += n
+	return n, err
 }

@@ -17,8 +17,8 @@ type replay struct {
 	idle   time.Duration
 
 	shift   int64 // added to packet times; 0 before the first packet
-	next    capture.Packet
-	pending bool // next holds a packet that is not due yet
+	packets [batch]capture.Packet
+	pending []capture.Packet // those of packets that were not due yet
 	ended   bool
 
 	once   sync.Once
@@ -32,38 +32,41 @@ func newReplay(source capture.Source, idle time.Duration) *replay {
 	return &replay{source: source, idle: idle, closed: make(chan struct{})}
 }
 
-func (r *replay) Next(p *capture.Packet) error {
-	if !r.pending && !r.ended {
-		switch err := r.source.Next(&r.next); {
+func (r *replay) Next(ps []capture.Packet) (int, error) {
+	if len(r.pending) == 0 && !r.ended {
+		switch n, err := r.source.Next(r.packets[:]); {
 		case err == io.EOF:
 			r.ended = true
 		case err != nil:
-			return err
+			return 0, err
 		default:
+			r.pending = r.packets[:n]
 			if r.shift == 0 {
-				r.shift = time.Now().UnixNano() - r.next.Time
+				r.shift = time.Now().UnixNano() - r.packets[0].Time
 			}
-			r.pending = true
 		}
 	}
 	wait := r.idle
-	if r.pending {
-		due := time.Duration(r.next.Time + r.shift - time.Now().UnixNano())
-		if due <= 0 {
-			*p = r.next
-			p.Time += r.shift
-			r.pending = false
-			return nil
+	if len(r.pending) > 0 {
+		now, n := time.Now().UnixNano(), 0
+		for n < min(len(ps), len(r.pending)) && r.pending[n].Time+r.shift <= now {
+			ps[n] = r.pending[n]
+			ps[n].Time += r.shift
+			n++
 		}
-		wait = min(wait, due)
+		if n > 0 {
+			r.pending = r.pending[n:]
+			return n, nil
+		}
+		wait = min(wait, time.Duration(r.pending[0].Time+r.shift-now))
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-r.closed:
-		return io.EOF
+		return 0, io.EOF
 	case <-timer.C:
-		return capture.ErrIdle
+		return 0, capture.ErrIdle
 	}
 }
 

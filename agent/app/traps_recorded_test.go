@@ -76,13 +76,13 @@ func recorded(t *testing.T, path string) *trap {
 	defer source.Close()
 	tr := &trap{name: path}
 	for {
-		var p capture.Packet
-		if err := source.Next(&p); errors.Is(err, io.EOF) {
+		var ps [1]capture.Packet
+		if _, err := source.Next(ps[:]); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
 			t.Fatal(err)
 		}
-		if ip := slices.Clone(p.Data[14:]); len(ip) > 40 || ip[0]>>4 == 4 && ip[9] == 6 {
+		if ip := slices.Clone(ps[0].Data[14:]); len(ip) > 40 || ip[0]>>4 == 4 && ip[9] == 6 {
 			tr.packets = append(tr.packets, ip)
 		}
 	}

@@ -256,17 +256,19 @@ type frameSource struct {
 	begin  int64
 }
 
-func (s *frameSource) Next(p *capture.Packet) error {
+func (s *frameSource) Next(ps []capture.Packet) (n int, err error) {
 	if s.number == len(s.frames) {
-		return io.EOF
+		return 0, io.EOF
 	}
-	f := &s.frames[s.number]
-	*p = capture.Packet{
-		Number: uint64(s.number) + 1, Time: s.begin + int64(s.number)*1e6,
-		Data: f.Data, Length: max(f.length, len(f.Data)), Link: linkType(f.link),
+	for ; n < len(ps) && s.number < len(s.frames); n++ {
+		f := &s.frames[s.number]
+		ps[n] = capture.Packet{
+			Number: uint64(s.number) + 1, Time: s.begin + int64(s.number)*1e6,
+			Data: f.Data, Length: max(f.length, len(f.Data)), Link: linkType(f.link),
+		}
+		s.number++
 	}
-	s.number++
-	return nil
+	return n, nil
 }
 
 func linkType(link uint16) uint16 {

@@ -6,7 +6,7 @@ package capture
 import "errors"
 
 // Packet is one captured frame. Data is borrowed from the source until the
-// next call of Next.
+// next call of Next, that of all packets which one call gave.
 type Packet struct {
 	// Number counts the packets of the source from 1.
 	Number uint64
@@ -33,9 +33,10 @@ var ErrIdle = errors.New("no packet within the timeout")
 // Source is where packets come from. Next and Stats are called by one
 // goroutine; Close may be called by another and makes Next return io.EOF.
 type Source interface {
-	// Next fills p. It returns io.EOF at the end, ErrIdle when a live source
-	// has nothing now, and any other error when the source is broken.
-	Next(p *Packet) error
+	// Next fills the first packets of ps, which is not empty, and returns how many: those that
+	// are there without waiting, at least one. With none it returns io.EOF at the end,
+	// ErrIdle when a live source has nothing now, and any other error when the source is broken.
+	Next(ps []Packet) (int, error)
 	// Stats returns the counts since the source was opened.
 	Stats() Stats
 	Close() error

@@ -60,7 +60,7 @@ type Files struct {
 	window  window
 	current int // index of the open file in paths, plus one
 	file    *os.File
-	format  interface{ next(*window, *Packet) error }
+	format  format
 	stats   Stats
 
 	closed atomic.Bool
@@ -71,6 +71,15 @@ type Files struct {
 }
 
 var _ Source = (*Files)(nil)
+
+// format is how the records of a file are read.
+type format interface {
+	// next reads up to the end of the next packet. At the clean end of the file it returns io.EOF.
+	next(w *window, p *Packet) error
+	// whole reports whether a packet comes next, with nothing wrong, and is in the window to its
+	// end: then next succeeds, and what is lent from the window stays where it is.
+	whole(w *window) bool
+}
 
 // maxWarnings bounds what a source remembers of hostile files.
 const maxWarnings = 100
@@ -268,21 +277,22 @@ func (w *window) ReadByte() (byte, error) {
 	return b[0], nil
 }
 
-// Next fills p with the next packet of the files. At the end of the last it
-// returns io.EOF; an *Error is a failure to open or to read a file, not damage in it.
-func (f *Files) Next(p *Packet) error {
+// Next gives the next packet of the files, and those behind it that lie whole in the window. At
+// the end of the last file it returns io.EOF; an *Error is a failure to open or to read a file,
+// not damage in it.
+func (f *Files) Next(ps []Packet) (int, error) {
 	for f.format != nil && !f.closed.Load() {
 		offset := f.window.offset
-		err := f.format.next(&f.window, p)
+		err := f.format.next(&f.window, &ps[0])
 		if err == nil {
-			f.stats.Packets++
-			f.stats.Bytes += uint64(p.Length)
-			if p.Length > len(p.Data) {
-				f.stats.Truncated++
+			f.count(&ps[0])
+			n := 1
+			// What follows is not to move what was lent.
+			for n < len(ps) && f.format.whole(&f.window) && f.format.next(&f.window, &ps[n]) == nil {
+				f.count(&ps[n])
+				n++
 			}
-			p.Number = f.stats.Packets
-			p.Namespace = 0
-			return nil
+			return n, nil
 		}
 		path := f.paths[f.current-1]
 		if f.closed.Load() {
@@ -293,13 +303,24 @@ func (f *Files) Next(p *Packet) error {
 		case isDamage(err):
 			f.warn("%s: %s at byte %d, after packet %d; the rest of the file is left out", path, cut(err), offset, f.stats.Packets)
 		default:
-			return &Error{Op: "read", Path: path, Err: err}
+			return 0, &Error{Op: "read", Path: path, Err: err}
 		}
 		if err := f.advance(); err != nil && !f.closed.Load() {
-			return err
+			return 0, err
 		}
 	}
-	return io.EOF
+	return 0, io.EOF
+}
+
+// count completes a packet that was read.
+func (f *Files) count(p *Packet) {
+	f.stats.Packets++
+	f.stats.Bytes += uint64(p.Length)
+	if p.Length > len(p.Data) {
+		f.stats.Truncated++
+	}
+	p.Number = f.stats.Packets
+	p.Namespace = 0
 }
 
 // isDamage tells a file that is broken from a disk that can't be read.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -345,13 +346,13 @@ func TestFileClose(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var p Packet
-	if err := f.Next(&p); err != nil {
+	var p [32]Packet
+	if _, err := f.Next(p[:]); err != nil {
 		t.Fatal(err)
 	}
 	f.Close()
 	f.Close()
-	if err = f.Next(&p); err != io.EOF {
+	if _, err = f.Next(p[:]); err != io.EOF {
 		t.Errorf("Next after Close = %v, want EOF", err)
 	}
 }
@@ -362,9 +363,9 @@ func TestFileAllocations(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var p Packet
+		var p [1]Packet
 		if got := testing.AllocsPerRun(4000, func() {
-			if err := f.Next(&p); err != nil {
+			if _, err := f.Next(p[:]); err != nil {
 				t.Fatal(err)
 			}
 		}); got != 0 {
@@ -394,24 +395,41 @@ func FuzzFile(f *testing.F) {
 			}
 			return
 		}
-		var p Packet
-		n := uint64(0)
+		// Once many at a time, once one by one.
 		packed := len(data) > 1 && data[0] == 0x1f
-		for {
-			if err := source.Next(&p); err == io.EOF {
-				break
-			} else if err != nil {
-				t.Fatal(err)
+		var before []Packet
+		for _, most := range []int{32, 1} {
+			if most == 1 {
+				if source, err = OpenFile(path); err != nil {
+					t.Fatal(err)
+				}
 			}
-			if n++; p.Number != n || p.Length < len(p.Data) || !packed && len(p.Data) > len(data) {
-				t.Fatalf("packet %d: number %d, %d bytes of %d", n, p.Number, len(p.Data), p.Length)
+			ps, got := make([]Packet, most), []Packet(nil)
+			for {
+				k, err := source.Next(ps)
+				if err == io.EOF {
+					break
+				} else if err != nil {
+					t.Fatal(err)
+				}
+				for _, p := range ps[:k] {
+					p.Data = bytes.Clone(p.Data)
+					got = append(got, p)
+					if n := len(got); p.Number != uint64(n) || p.Length < len(p.Data) || !packed && len(p.Data) > len(data) {
+						t.Fatalf("packet %d: number %d, %d bytes of %d", n, p.Number, len(p.Data), p.Length)
+					}
+				}
+				if packed && len(got) > 10000 {
+					source.Close()
+				}
 			}
-			if packed && n > 10000 {
-				source.Close()
+			if len(source.Warnings()) > maxWarnings {
+				t.Fatal("too many warnings")
 			}
-		}
-		if len(source.Warnings()) > maxWarnings {
-			t.Fatal("too many warnings")
+			if most == 1 && len(got) <= 10000 && !slices.EqualFunc(got, before, samePacket) {
+				t.Fatalf("%d packets many at a time, %d one by one, or others", len(before), len(got))
+			}
+			before = got
 		}
 	})
 }
@@ -429,8 +447,9 @@ func BenchmarkFile(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		var p Packet
-		for f.Next(&p) == nil {
+		var ps [32]Packet
+		for err == nil {
+			_, err = f.Next(ps[:])
 		}
 	}
 	b.ReportMetric(float64(len(c.Frames))*float64(b.N)/b.Elapsed().Seconds(), "packets/s")

@@ -291,14 +291,19 @@ const (
 	blockFirst   = 16
 )
 
-// Next fills p with the next packet of the ring.
-func (l *Live) Next(p *Packet) error {
+// Next gives the next packets of the block in hand, those of one block at most: it goes
+// back to the kernel with the call after its last packet.
+func (l *Live) Next(ps []Packet) (int, error) {
 	for {
-		for l.left > 0 {
+		n := 0
+		for l.left > 0 && n < len(ps) {
 			l.left--
-			if l.packet(p) {
-				return nil
+			if l.packet(&ps[n]) {
+				n++
 			}
+		}
+		if n > 0 {
+			return n, nil
 		}
 		if l.held {
 			l.held = false
@@ -307,16 +312,16 @@ func (l *Live) Next(p *Packet) error {
 		}
 		if l.closing.Load() {
 			l.release()
-			return io.EOF
+			return 0, io.EOF
 		}
 		if time.Since(l.resolved) >= resolveEvery {
 			if err := l.resolve(false); err != nil {
-				return l.fault(err)
+				return 0, l.fault(err)
 			}
 		}
 		if atomic.LoadUint32(l.status(l.block))&unix.TP_STATUS_USER == 0 {
 			if err := l.wait(); err != nil {
-				return err
+				return 0, err
 			}
 			continue
 		}

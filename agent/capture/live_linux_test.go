@@ -36,7 +36,7 @@ func openLive(t *testing.T, cfg Config) []*Live {
 	t.Cleanup(func() {
 		for _, l := range rings {
 			l.Close()
-			for err := error(nil); err != io.EOF; err = l.Next(new(Packet)) {
+			for err := error(nil); err != io.EOF; _, err = l.Next(make([]Packet, 64)) {
 			}
 		}
 	})
@@ -46,15 +46,15 @@ func openLive(t *testing.T, cfg Config) []*Live {
 // until reads packets until done says so or nothing has come for idle timeouts in a row.
 func until(t *testing.T, l *Live, idle int, done func(p *Packet) bool) {
 	t.Helper()
-	var p Packet
+	var ps [1]Packet // so that none is passed over
 	for n := 0; n < idle; {
-		switch err := l.Next(&p); {
+		switch _, err := l.Next(ps[:]); {
 		case errors.Is(err, ErrIdle):
 			n++
 		case err != nil:
 			t.Fatal(err)
 		default:
-			if done(&p) {
+			if done(&ps[0]) {
 				return
 			}
 		}
@@ -241,7 +241,7 @@ func TestLiveClose(t *testing.T) {
 	ended := make(chan error)
 	go func() {
 		for {
-			if err := l.Next(new(Packet)); err != nil && err != ErrIdle {
+			if _, err := l.Next(make([]Packet, 1)); err != nil && err != ErrIdle {
 				ended <- err
 				return
 			}
@@ -261,8 +261,41 @@ func TestLiveClose(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Errorf("second Close = %v", err)
 	}
-	if err := l.Next(new(Packet)); err != io.EOF {
+	if _, err := l.Next(make([]Packet, 1)); err != io.EOF {
 		t.Errorf("Next after the end = %v, want EOF", err)
+	}
+}
+
+// TestLiveBatch: the packets that one call gave stay as they are until the next.
+func TestLiveBatch(t *testing.T) {
+	inNamespace(t)("link", "set", "lo", "up")
+	cfg := DefaultConfig()
+	cfg.Interfaces = []string{"lo"}
+	l := openLive(t, cfg)[0]
+	const n = 500
+	send(t, sink(t), "batch", n)
+	seen, most := map[string]int{}, 0
+	collected := collect("batch", n, seen)
+	ps := make([]Packet, 32)
+	for idle, number := 0, uint64(0); idle < 10; {
+		k, err := l.Next(ps)
+		if err == ErrIdle {
+			idle++
+			continue
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		most = max(most, k)
+		for i := range ps[:k] {
+			if number++; ps[i].Number != number {
+				t.Fatalf("packet %d has number %d", number, ps[i].Number)
+			}
+			collected(&ps[i])
+		}
+	}
+	countOnce(t, seen, "batch", n)
+	if most != len(ps) {
+		t.Errorf("at most %d packets at a time, want %d", most, len(ps))
 	}
 }
 
@@ -340,7 +373,7 @@ func waitFor(t *testing.T, l *Live, ok func() bool) {
 		if time.Now().After(deadline) {
 			t.Fatal("the interfaces were not looked up again")
 		}
-		if err := l.Next(new(Packet)); err != nil && !errors.Is(err, ErrIdle) {
+		if _, err := l.Next(make([]Packet, 1)); err != nil && !errors.Is(err, ErrIdle) {
 			t.Fatal(err)
 		}
 	}

@@ -55,7 +55,7 @@ func newPcap(h []byte) (*pcapFile, bool) {
 	return nil, false
 }
 
-// next reads one record. At the clean end of the file it returns io.EOF.
+// next reads one record.
 func (f *pcapFile) next(w *window, p *Packet) error {
 	h, err := w.take(f.record)
 	if err != nil {
@@ -82,6 +82,24 @@ func (f *pcapFile) next(w *window, p *Packet) error {
 	p.Link = f.link
 	p.Interface = 0
 	return takeFrame(w, p, int(captured), 0)
+}
+
+func (f *pcapFile) whole(w *window) bool {
+	b := w.there()
+	if len(b) < f.record {
+		return false
+	}
+	at := 8
+	if f.swapped {
+		at = 12
+	}
+	captured := uint32(0)
+	if f.big {
+		captured = binary.BigEndian.Uint32(b[at:])
+	} else {
+		captured = binary.LittleEndian.Uint32(b[at:])
+	}
+	return uint64(captured) <= uint64(len(b)-f.record)
 }
 
 // takeFrame sets p.Data to the next captured bytes, or to their first maxFrame,

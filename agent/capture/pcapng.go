@@ -48,8 +48,7 @@ func isPcapng(h []byte) bool {
 	return binary.BigEndian.Uint32(h[8:]) == byteOrderMagic || binary.LittleEndian.Uint32(h[8:]) == byteOrderMagic
 }
 
-// next passes over blocks up to the next packet. At the clean end of the file
-// it returns io.EOF.
+// next passes over blocks up to the next packet.
 func (f *pcapngFile) next(w *window, p *Packet) error {
 	for {
 		h, err := w.peek(8)
@@ -94,6 +93,17 @@ func (f *pcapngFile) next(w *window, p *Packet) error {
 			}
 		}
 	}
+}
+
+// whole looks for Enhanced Packet Blocks only: all others are rare.
+func (f *pcapngFile) whole(w *window) bool {
+	b := w.there()
+	if len(b) < 28 || f.order == nil || f.order.Uint32(b) != blockEnhanced {
+		return false
+	}
+	total, captured := uint64(f.order.Uint32(b[4:])), uint64(f.order.Uint32(b[20:]))
+	return total >= 32 && total <= uint64(len(b)) && captured <= total-32 &&
+		uint64(f.order.Uint32(b[8:])) < uint64(len(f.interfaces))
 }
 
 // closing reads the length that a block repeats at its end.

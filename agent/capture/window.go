@@ -14,8 +14,8 @@ const (
 )
 
 // window lets a reader look at the next bytes of a stream without copying
-// them: take returns a part of the buffer, which stays valid until the next take
-// or skip; what skipLater passes over leaves it valid too.
+// them: take returns a part of the buffer, which stays valid until take or skip ask for more
+// than is there; what skipLater passes over leaves it valid too.
 type window struct {
 	r          io.Reader
 	buf        []byte
@@ -51,6 +51,14 @@ func (w *window) peek(n int) ([]byte, error) {
 		}
 	}
 	return w.buf[w.start : w.start+n : w.start+n], nil
+}
+
+// there returns what the window has of the next bytes, without reading more.
+func (w *window) there() []byte {
+	if at := int64(w.start) + w.later; at < int64(w.end) {
+		return w.buf[at:w.end]
+	}
+	return nil
 }
 
 // take is peek that passes over what it returns.

@@ -42,8 +42,8 @@ const (
 	ACK
 )
 
-// Segment is one TCP segment. Payload is borrowed from the packet (or, for a
-// reassembled datagram, from the decoder until its next call).
+// Segment is one TCP segment. Payload is borrowed from the packet, or from the decoder
+// until the next call of Decode (see [Decoder.Lends]).
 type Segment struct {
 	Flow
 	// Packet and Time are those of the packet that carried the segment's last byte.

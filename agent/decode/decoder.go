@@ -57,7 +57,7 @@ func New(cfg Config, n *exchange.Counters) *Decoder {
 }
 
 // Decode reports whether p holds a TCP segment, and fills s with it. What it
-// borrows from p and from the decoder is valid until the next call.
+// borrows is that of p, and of the decoder until the next call if [Decoder.Lends].
 //
 // A packet with several segments (an aggregated 802.11 frame) gives the first; call
 // [Decoder.More] until it returns false for the others.
@@ -71,6 +71,10 @@ func (d *Decoder) Decode(p *capture.Packet, s *Segment) bool {
 	d.fragments.begin(p.Time)
 	return d.count(d.link(p.Link, p.Data, max(p.Length, len(p.Data))))
 }
+
+// Lends reports whether a segment of the packet that Decode was last called with may be
+// borrowed from the decoder: it came in IP fragments.
+func (d *Decoder) Lends() bool { return d.fragments.complete != nil }
 
 // count adds to the counters what was wrong with the packet. An IP header may
 // claim more than the frame has: then the frame was cut before it was captured.

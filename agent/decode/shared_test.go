@@ -41,17 +41,17 @@ func TestSharedCaptures(t *testing.T) {
 			var n exchange.Counters
 			d := New(DefaultConfig(), &n)
 			segments, size := 0, 0
-			var p capture.Packet
+			var p [1]capture.Packet
 			var s Segment
 			for {
-				err := source.Next(&p)
+				_, err := source.Next(p[:])
 				if errors.Is(err, io.EOF) {
 					break
 				}
 				if err != nil {
 					t.Fatal(err)
 				}
-				for ok := d.Decode(&p, &s); ok; ok = d.More(&s) {
+				for ok := d.Decode(&p[0], &s); ok; ok = d.More(&s) {
 					if s.Length > 0 {
 						segments++
 						size += s.Length

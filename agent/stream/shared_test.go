@@ -35,16 +35,19 @@ func TestSharedCaptures(t *testing.T) {
 			d := decode.New(decode.DefaultConfig(), &counters)
 			rec := &recorder{t: t, quiet: true}
 			tab := New(DefaultConfig(), rec, &counters)
-			var p capture.Packet
+			var p [1]capture.Packet
 			var s decode.Segment
 			var captured uint64
-			for source.Next(&p) == nil {
-				for ok := d.Decode(&p, &s); ok; ok = d.More(&s) {
+			for {
+				if _, err := source.Next(p[:]); err != nil {
+					break
+				}
+				for ok := d.Decode(&p[0], &s); ok; ok = d.More(&s) {
 					captured += uint64(len(s.Payload))
 					tab.Segment(&s)
 				}
 			}
-			tab.Drain(p.Time)
+			tab.Drain(p[0].Time)
 			var delivered uint64
 			for id, k := range rec.conns {
 				delivered += uint64(len(k.data[0]) + len(k.data[1]))
