@@ -19,8 +19,8 @@ const (
 	minPipelineMemory = 16 * config.MiB
 	minMemory         = 96 * config.MiB
 	// flowMemory is what a connection takes that carries HTTP, without what waits on it: its
-	// entry (128 bytes), its place in the index (up to 22), and what stream (144) and pairing (480 and a
-	// queue of 48) keep of it.
+	// entry (128 bytes), its place in the index (up to 22), and what stream (128) and pairing (512 and a
+	// queue of two, 32) keep of it.
 	flowMemory = 824
 	// openMemory is what a request takes that waits for its response, without its strings.
 	openMemory = 450

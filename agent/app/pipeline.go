@@ -19,7 +19,7 @@ import (
 // interval is a multiple of it.
 const tick = int64(100 * time.Millisecond)
 
-// batch is how many packets are taken together at most.
+// batch is how many packets are handled together at most, see stream.Table.Segments.
 const batch = 32
 
 // pipeline takes packets from one source to one sink, on one goroutine.
@@ -135,9 +135,7 @@ func (p *pipeline) take(packets []capture.Packet) {
 
 // handle takes the segments that wait.
 func (p *pipeline) handle() {
-	for i := range p.segments[:p.waiting] {
-		p.table.Segment(&p.segments[i])
-	}
+	p.table.Segments(p.segments[:p.waiting])
 	p.waiting = 0
 }
 

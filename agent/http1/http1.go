@@ -165,6 +165,11 @@ func (p *Parser) Content() uint64 { return p.body }
 // far as it was read.
 func (p *Parser) Suspect() exchange.Suspicion { return p.suspected }
 
+// Within reports whether the next n bytes are all of the body that is being read.
+func (p *Parser) Within(n int) bool {
+	return p.state == inBody && uint64(n) < p.rem || p.state == inChunk && uint64(n) <= p.rem || p.state == inRest
+}
+
 // Skipped returns the number of bytes passed over since it was last called.
 func (p *Parser) Skipped() uint64 {
 	n := p.skipped

@@ -69,8 +69,8 @@ func (p *Pairer) makeRoom(e *pair, time int64) {
 }
 
 // pairBytes is what an open exchange takes beside its strings: the pair, in the
-// allocator's size, and its place in the queue.
-const pairBytes = 416 + 32
+// allocator's size. The first place in the queue is the connection's.
+const pairBytes = 448
 
 // giveUp ends an exchange to free its memory. Its place in the queue stays, so that the responses
 // after its own still find their requests.
@@ -260,7 +260,7 @@ func (c *conn) pop() *pair {
 	n := copy(c.queue, c.queue[1:])
 	c.queue[n] = slot{}
 	if c.queue = c.queue[:n]; n == 0 && cap(c.queue) > spareQueue {
-		c.queue = nil // one burst is no reason to keep so much for the life of a connection
+		c.queue = c.room[:0] // one burst is no reason to keep so much for the life of a connection
 	}
 	return e
 }

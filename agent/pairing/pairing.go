@@ -37,6 +37,7 @@ type Pairer struct {
 	oldest, newest *pair // open exchanges, in the order in which they began
 	conns          []*conn
 	pairs          []*pair
+	look           lookAhead
 }
 
 var _ stream.Handler = (*Pairer)(nil)
@@ -56,20 +57,14 @@ func New(cfg Config, deps Deps) *Pairer {
 // Requests + UnmatchedResponses = Outcomes + Open.
 func (p *Pairer) Open() int { return p.open }
 
-// A conn is what the Pairer keeps of one connection.
+// A conn is what the Pairer keeps of one connection: 512 bytes, whole cache lines. What most
+// segments need comes first.
 type conn struct {
-	id             uint64
-	client, server netip.AddrPort // as of req, or as stream guessed
-	role           exchange.Role
-	handshake      bool
-
 	parsers [2]http1.Parser
 	turns   [2]turn
-	last    [2]int64 // time of the newest bytes of each direction
 	// finished directions have no more bytes (stream's contract, held here too,
 	// as a parser that has finished can begin a message that nobody ends).
 	finished [2]bool
-
 	// req is the direction that carries requests; sided says that it is known,
 	// which is as soon as one message was recognised.
 	req   stream.Direction
@@ -79,35 +74,42 @@ type conn struct {
 	off, tunnel bool
 	// pipelined: a request was sent while another waited for its response.
 	pipelined bool
-
-	// queue holds the requests whose responses have not begun, oldest first.
-	queue []slot
-	// ahead is how many of them Pairer.ahead counts.
-	ahead int
-	// sent counts requests, and those known to be lost; seen counts exchanges.
-	sent, seen uint64
-	// overflow counts requests beyond the queue, which follow it in order.
-	overflow int
-
-	// asking and answering are the exchanges whose messages are being read.
-	asking, answering *pair
-
-	// Since the last response: missed counts those whose beginning was certainly
-	// lost; gapped says that some may have been, missedAt is the value of sent
-	// at the latest such time.
-	missed   int
-	gapped   bool
-	missedAt uint64
-	// early marks directions with a gap while the other one had begun the first
-	// message of the connection and not ended its head.
-	early [2]bool
 	// replied: a response was read, and nothing of the other direction since.
 	replied bool
 	// answered and interim: a final and an interim response was read in this chunk.
 	answered, interim bool
+	handshake         bool
+	role              exchange.Role
+	// gapped, see missed.
+	gapped bool
+	// early marks directions with a gap while the other one had begun the first
+	// message of the connection and not ended its head.
+	early [2]bool
+
+	last [2]int64 // time of the newest bytes of each direction
+	// queue holds the requests whose responses have not begun, oldest first; the first is in room.
+	queue []slot
+	room  [1]slot
+	// ahead is how many of them Pairer.ahead counts.
+	ahead int
 	// guessed is how many lost requests were noted since the last bytes of either
 	// direction.
 	guessed uint64
+	// asking and answering are the exchanges whose messages are being read.
+	asking, answering *pair
+
+	// sent counts requests, and those known to be lost; seen counts exchanges.
+	sent, seen uint64
+	// overflow counts requests beyond the queue, which follow it in order.
+	overflow int
+	// Since the last response: missed counts those whose beginning was certainly
+	// lost; gapped says that some may have been, missedAt is the value of sent
+	// at the latest such time.
+	missed   int
+	missedAt uint64
+
+	id             uint64
+	client, server netip.AddrPort // as of req, or as stream guessed
 }
 
 // spareQueue is the longest queue that is kept when it is empty.
@@ -156,6 +158,9 @@ func (p *Pairer) Opened(sc *stream.Conn, _ int64) {
 		*c = conn{queue: c.queue[:0]}
 	} else {
 		c = &conn{}
+	}
+	if c.queue == nil {
+		c.queue = c.room[:0]
 	}
 	c.id, c.client, c.server, c.handshake = sc.ID, sc.Client, sc.Server, sc.Handshake
 	c.role = p.roleOf(c.client, c.server)

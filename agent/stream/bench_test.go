@@ -14,6 +14,7 @@ import (
 // A counter is the cheapest handler.
 type counter struct{ bytes, gaps, opened, closed uint64 }
 
+func (c *counter) Coming([]Coming)     {}
 func (c *counter) Opened(*Conn, int64) { c.opened++ }
 func (c *counter) Data(_ *Conn, ch *Chunk) bool {
 	c.bytes += uint64(len(ch.Data))

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"encoding/binary"
+	"reflect"
 	"testing"
 
 	"github.com/httpctl/httpctl/agent/decode"
@@ -35,6 +36,7 @@ func FuzzSegments(f *testing.F) {
 		var counters exchange.Counters
 		tab := New(cfg, rec, &counters)
 		payload := make([]byte, 4096)
+		var segments []decode.Segment
 		now, packet := int64(1e18), uint64(0)
 		for ; len(b) >= 12; b = b[12:] {
 			packet++
@@ -47,8 +49,9 @@ func FuzzSegments(f *testing.F) {
 				seq, a = seq<<(b[10]>>3), a<<(b[10]>>3)
 			}
 			now += int64(int8(b[8])) << (b[9] % 40)
-			tab.Segment(&decode.Segment{Flow: flow, Packet: packet, Time: now, Flags: b[1], Seq: seq, Ack: a,
+			segments = append(segments, decode.Segment{Flow: flow, Packet: packet, Time: now, Flags: b[1], Seq: seq, Ack: a,
 				Payload: payload[:int(b[6])<<(b[11]%4)], Length: int(int8(b[7])) << (b[11] >> 4)})
+			tab.Segment(&segments[len(segments)-1])
 			if held := tab.Stats().Held; held > int64(cfg.MaxBuffer) {
 				t.Fatalf("%d bytes held, limit %d", held, cfg.MaxBuffer)
 			}
@@ -74,6 +77,17 @@ func FuzzSegments(f *testing.F) {
 		}
 		if counters[exchange.Gaps] < gaps || counters[exchange.GapBytes] < gapBytes {
 			t.Errorf("counted %d gaps of %d bytes, delivered %d of %d", counters[exchange.Gaps], counters[exchange.GapBytes], gaps, gapBytes)
+		}
+
+		// Looking ahead changes nothing.
+		again, recounted := &recorder{t: t, quiet: true, stop: rec.stop}, exchange.Counters{}
+		tab = New(cfg, again, &recounted)
+		tab.few = -1
+		tab.Segments(segments)
+		tab.Advance(now)
+		tab.Drain(now)
+		if counters != recounted || !reflect.DeepEqual(again.conns, rec.conns) {
+			t.Error("segments together give something else than one by one")
 		}
 	})
 }

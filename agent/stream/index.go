@@ -73,9 +73,9 @@ const slabSize = 1024
 type index struct {
 	slots []uint64 // number << 32 | hash, 0 for none; a power of two of them
 	used  int
-	slabs []*[slabSize]entry
-	made  uint32 // entries ever taken from slabs
-	spare uint32 // list of free entries, by next
+	slabs [][]entry // not pointers to arrays: the check for nil reads of the array, a cache miss
+	made  uint32    // entries ever taken from slabs
+	spare uint32    // list of free entries, by next
 	lists [states]struct {
 		head, tail uint32
 		len        int
@@ -145,7 +145,7 @@ func (x *index) add(hash uint32, f *decode.Flow) (uint32, *entry) {
 		x.spare = x.at(n).next
 	} else {
 		if int(x.made) == len(x.slabs)*slabSize {
-			x.slabs = append(x.slabs, new([slabSize]entry))
+			x.slabs = append(x.slabs, make([]entry, slabSize))
 		}
 		x.made++
 		n = x.made

@@ -13,9 +13,8 @@ const holePackets = 256
 
 // conn is the table's part of a Conn.
 type conn struct {
-	opened bool
 	offset [2]uint64
-	solid  [2]uint64 // offset from which on all bytes were delivered, without gap
+	solid  [2]uint32 // bytes that were delivered since the last gap, up to 2^31
 	held   *held
 }
 
@@ -26,7 +25,7 @@ type conn struct {
 func (e *entry) resent(dir uint8, seq uint32) bool {
 	me, peer := &e.side[dir], &e.side[dir^1]
 	return e.conn != nil && me.has(started) && peer.has(acked) && int32(seq-peer.ack) >= 0 &&
-		uint64(me.next-seq) <= e.conn.state.offset[dir]-e.conn.state.solid[dir]
+		me.next-seq <= e.conn.state.solid[dir]
 }
 
 // met reports whether bytes of a direction below ack were all delivered.
@@ -295,6 +294,7 @@ func (t *Table) bytes(n uint32, e *entry, dir uint8, data []byte, time int64, pa
 	ch := &t.chunk
 	*ch = Chunk{Dir: e.direction(dir), Offset: c.state.offset[dir], Data: data, Time: time, Packet: packet}
 	c.state.offset[dir] += uint64(len(data))
+	c.state.solid[dir] = min(c.state.solid[dir]+uint32(len(data)), 1<<31)
 	if !t.handler.Data(c, ch) {
 		t.ignore(n, e)
 		return false
@@ -312,7 +312,7 @@ func (t *Table) gap(n uint32, e *entry, dir uint8, length uint32, time int64, pa
 	ch := &t.chunk
 	*ch = Chunk{Dir: e.direction(dir), Offset: c.state.offset[dir], Gap: uint64(length), Time: time, Packet: packet}
 	c.state.offset[dir] += uint64(length)
-	c.state.solid[dir] = c.state.offset[dir]
+	c.state.solid[dir] = 0
 	if !t.handler.Data(c, ch) {
 		t.ignore(n, e)
 		return false
@@ -329,7 +329,7 @@ func (t *Table) finish(n uint32, e *entry, dir uint8, time int64) bool {
 		if h := c.state.held; h != nil {
 			t.late += t.cut(h, dir)
 		}
-		if c.state.opened {
+		if c.opened {
 			t.handler.Finished(c, e.direction(dir), time)
 		}
 	}

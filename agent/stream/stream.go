@@ -50,18 +50,21 @@ const (
 	ToClient
 )
 
-// Conn is one TCP connection. The pointer is valid until Handler.Closed returns.
+// Conn is one TCP connection. The pointer is valid until Handler.Closed returns. It is of 128
+// bytes, of which the first cache line is what a segment needs.
 type Conn struct {
 	// ID numbers the connections of a pipeline from 1.
-	ID             uint64
-	Client, Server netip.AddrPort
+	ID uint64
+	// User is for the handler.
+	User any
 	// Handshake says that the opening SYN was seen, so that the first byte is
 	// the first byte of the connection.
 	Handshake bool
-	// User is for the handler.
-	User any
 
-	state conn // what the table keeps
+	opened bool // the handler was told
+	state  conn // what the table keeps
+
+	Client, Server netip.AddrPort
 }
 
 // Chunk is the next stretch of one direction: bytes or a gap.
@@ -103,6 +106,13 @@ func (r CloseReason) String() string {
 	return "unknown"
 }
 
+// Coming is one or several segments in a row that are about to be handled.
+type Coming struct {
+	Conn *Conn
+	// Length of their payloads; a FIN counts as a byte.
+	Length int
+}
+
 // Handler reads the connections. All calls for one pipeline come from one
 // goroutine, in packet order. Bytes come in causal order: a chunk is delivered after every
 // byte of the other direction that its sender had acknowledged, or those are declared a gap.
@@ -110,6 +120,10 @@ func (r CloseReason) String() string {
 // A handler must not call the table. A panic in a handler costs that
 // connection: it is counted, closed ByEviction and its later bytes are passed over.
 type Handler interface {
+	// Coming says what may come next, so that the handler can have what it keeps of these
+	// connections loaded into the processor's caches, of all at once. It is a hint: any of it may not come,
+	// a connection may be named twice, and one that was not opened yet is.
+	Coming(next []Coming)
 	// Opened is called before the first chunk of a connection that carries bytes.
 	Opened(c *Conn, time int64)
 	// Data delivers the next chunk. Returning false says that the rest of the connection

@@ -48,6 +48,8 @@ func (r *recorder) note(format string, args ...any) {
 	}
 }
 
+func (r *recorder) Coming([]Coming) {}
+
 func (r *recorder) Opened(c *Conn, _ int64) {
 	if r.conns == nil {
 		r.conns = map[uint64]*recorded{}
@@ -789,6 +791,7 @@ func TestPanicInClosed(t *testing.T) {
 
 type panics struct{}
 
+func (panics) Coming([]Coming)                  {}
 func (panics) Opened(*Conn, int64)              {}
 func (panics) Data(*Conn, *Chunk) bool          { return true }
 func (panics) Finished(*Conn, Direction, int64) {}

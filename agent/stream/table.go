@@ -28,6 +28,8 @@ type Table struct {
 	packet uint64 // newest
 	due    int64  // when the lists are looked at next, by the clock
 
+	few   int // fewFlows
+	ahead ahead
 	chunk Chunk // handed to the handler, so that it is not allocated
 
 	conns     []*Conn // to be used again
@@ -66,7 +68,7 @@ const spareConns = 4096
 func New(cfg Config, h Handler, counters *exchange.Counters) *Table {
 	t := &Table{
 		handler: h, counters: counters,
-		maxFlows: cfg.MaxFlows, maxFlowBuffer: int(cfg.MaxFlowBuffer),
+		few: fewFlows, maxFlows: cfg.MaxFlows, maxFlowBuffer: int(cfg.MaxFlowBuffer),
 		idle: int64(cfg.FlowIdleTimeout), halfOpen: int64(cfg.HalfOpenTimeout), holeTimeout: int64(cfg.HoleTimeout),
 	}
 	t.grain = min(int64(1e9), t.idle/16, t.halfOpen/16)
@@ -91,13 +93,14 @@ func (t *Table) tick(time int64) {
 }
 
 // Segment takes the next segment. What the handler is given is borrowed from it.
-func (t *Table) Segment(s *decode.Segment) {
+func (t *Table) Segment(s *decode.Segment) { t.segment(s, t.sum(&s.Flow)) }
+
+func (t *Table) segment(s *decode.Segment, hash uint32) {
 	t.tick(s.Time)
 	t.packet = s.Packet
 	if t.now >= t.due || len(t.holes) > 0 && t.holes[0].deadline <= t.now {
 		t.expire()
 	}
-	hash := t.sum(&s.Flow)
 	n, e, dir := t.find(hash, &s.Flow)
 	if e == nil {
 		if s.Flags&decode.RST != 0 || s.Flags&(decode.SYN|decode.ACK) == 0 && len(s.Payload) == 0 || s.Flags&(decode.SYN|decode.FIN) == decode.FIN && s.Length <= 0 {
@@ -196,8 +199,8 @@ func (t *Table) count(e *entry) {
 // open tells the handler of a connection before its first chunk.
 func (t *Table) open(e *entry, dir uint8, time int64) *Conn {
 	c := t.connection(e, dir)
-	if !c.state.opened {
-		c.state.opened = true
+	if !c.opened {
+		c.opened = true
 		t.handler.Opened(c, time)
 		for d := range uint8(2) {
 			if e.side[d].has(finished) {
@@ -235,7 +238,7 @@ func (t *Table) tail(n uint32, e *entry, dir uint8) {
 	if !me.has(known) || me.has(finished) || !peer.has(acked) || e.state == quiet || lost < 2 || lost > window {
 		return // one more than expected is a FIN that was not captured
 	}
-	if e.conn != nil && e.conn.state.opened {
+	if e.conn != nil && e.conn.opened {
 		t.gap(n, e, dir, lost, t.time, t.packet)
 		return
 	}
@@ -253,7 +256,7 @@ func (t *Table) discard(e *entry, reason CloseReason) {
 	t.release(e)
 	e.conn = nil
 	t.carrying--
-	if c.state.opened {
+	if c.opened {
 		t.close(c, reason)
 	}
 	if len(t.conns) < spareConns {
