@@ -161,6 +161,7 @@ func init() { // the rows call what refers to them
 		"agent.capture.ports": reads(func() []testkit.Frame { return numberedFrames(3) },
 			func(_ *config.Settings, c *agent.Config) { c.Capture.Ports = []uint16{8080} }, counter(exchange.Requests), 3, 0),
 		"agent.capture.ring_size":    showRings,
+		"agent.capture.block_size":   showBlockSize,
 		"agent.capture.rings":        showRings,
 		"agent.capture.poll_timeout": showPollTimeout,
 
@@ -854,6 +855,22 @@ func showRings(t *testing.T) {
 	live(t, func(c *capture.Config) { c.RingSize, c.Rings = 3*config.MiB, 2 })
 	if got := mapped(t) - before; got != 6<<20 {
 		t.Errorf("two rings of 3 MiB map %d bytes", got)
+	}
+}
+
+// showBlockSize has a reader that stalls while packets come one by one, each to a block of its own.
+func showBlockSize(t *testing.T) {
+	for block, dropped := range map[config.Size]bool{128 * config.KiB: false, config.MiB: true} {
+		ring := live(t, func(c *capture.Config) { c.BlockSize, c.PollTimeout = block, 10*time.Millisecond })[0]
+		for range 5 {
+			if c, err := net.Dial("tcp", "127.0.0.1:1"); err == nil {
+				c.Close()
+			}
+			time.Sleep(40 * time.Millisecond) // until the kernel has handed the block over
+		}
+		if got := ring.Stats().Drops > 0; got != dropped {
+			t.Errorf("2MiB in blocks of %v: packets were dropped: %v, want %v", block, got, dropped)
+		}
 	}
 }
 

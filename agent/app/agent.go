@@ -149,6 +149,8 @@ func (a *Agent) open(replay string) ([]capture.Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	c := a.cfg.Capture
+	a.log.Info("capturing", "iface", c.Interfaces, "rings", c.Rings, "ring_size", c.RingSize, "block_size", c.BlockSize, "poll_timeout", c.PollTimeout, "chosen", a.cfg.Reason("capture.rings"))
 	var sources []capture.Source
 	for _, r := range rings {
 		sources = append(sources, r)

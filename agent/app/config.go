@@ -53,6 +53,8 @@ type Config struct {
 	// Metrics is the loopback address of the page that Prometheus reads, such as 127.0.0.1:7422.
 	// Default: none.
 	Metrics string `yaml:"metrics"`
+
+	reasons map[string]string `yaml:"-"` // of what was chosen, for people
 }
 
 // DefaultConfig returns the defaults. It leaves Capture.Interfaces empty:

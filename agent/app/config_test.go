@@ -1,9 +1,11 @@
 package app
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
+	"github.com/httpctl/httpctl/agent/capture"
 	"github.com/httpctl/httpctl/pkg/config"
 )
 
@@ -63,5 +65,51 @@ func TestDerive(t *testing.T) {
 	}
 	if err := f.Set("agent.memory", "2GiB", "flag"); err != nil || f.Validate(nil) != nil || cfg.TableMemory != 440*config.MiB {
 		t.Errorf("with 2 GiB by a flag: %v, %v, table_memory %v", err, f.Validate(nil), cfg.TableMemory)
+	}
+}
+
+// TestDeriveFromMachine: rings and blocks follow from the machine, within memory; what is given stays.
+func TestDeriveFromMachine(t *testing.T) {
+	for _, c := range []struct {
+		text     string
+		cores    int
+		hardware []int
+		want     string // rings, ring_size, block_size, poll_timeout
+	}{
+		{"", 1, []int{10_000}, "1 32MiB 1MiB 100ms"},
+		{"", 2, []int{10_000}, "1 32MiB 1MiB 100ms"},
+		{"", 16, []int{100_000}, "4 8MiB 1MiB 400ms"},
+		{"memory: 1GiB", 16, []int{100_000}, "4 32MiB 1MiB 100ms"},
+		{"", 64, []int{100_000, 100_000}, "7 4MiB 128KiB 100ms"},
+		{"memory: 1GiB", 64, []int{100_000, 100_000}, "8 16MiB 1MiB 200ms"},
+		{"memory: 4GiB", 256, []int{400_000, 400_000}, "16 32MiB 1MiB 100ms"},
+		{"memory: 96MiB", 16, []int{100_000}, "1 12MiB 1MiB 260ms"},
+		{"", 64, []int{0}, "1 32MiB 1MiB 100ms"}, // any, with 40 veths or none
+		{"capture: {rings: 3}", 1, []int{10_000}, "3 10MiB 1MiB 320ms"},
+		{"capture: {ring_size: 64MiB}", 16, []int{100_000}, "2 64MiB 1MiB 100ms"},
+		{"capture: {ring_size: 128MiB}", 16, []int{100_000}, "1 128MiB 1MiB 100ms"},
+		{"capture: {block_size: 4MiB, poll_timeout: 50ms}", 16, []int{100_000}, "4 8MiB 4MiB 50ms"},
+		{"memory: 1GiB, capture: {block_size: 128KiB}", 2, []int{100_000}, "1 32MiB 128KiB 100ms"},
+		{"memory: 100MiB, capture: {block_size: 4MiB}", 2, []int{1000}, "1 12MiB 4MiB 400ms"},
+		{"spool: {max_memory: 100MiB}", 64, []int{400_000}, "3 10MiB 1MiB 320ms"},
+	} {
+		cfg := DefaultConfig()
+		f, err := config.Parse("agent.yaml", []byte("agent: {"+c.text+"}"), nil, config.Section{Name: "agent", Into: &cfg})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := capture.Machine{Cores: c.cores, MaxFrame: 64 * config.KiB}
+		for i, speed := range c.hardware {
+			m.Hardware = append(m.Hardware, capture.Hardware{Name: fmt.Sprint("eth", i), Speed: speed})
+		}
+		cfg.derive(func(key string) bool { return f.Where("agent."+key) != "" }, m)
+		cfg.Capture.Interfaces = []string{"eth0"}
+		p := cfg.Capture
+		if got := fmt.Sprint(p.Rings, p.RingSize, p.BlockSize, p.PollTimeout); got != c.want {
+			t.Errorf("%q with %d cores and %v: %s, want %s", c.text, c.cores, c.hardware, got, c.want)
+		}
+		if err := f.Validate(nil); err != nil {
+			t.Errorf("%q with %d cores and %v is not valid: %v", c.text, c.cores, c.hardware, err)
+		}
 	}
 }

@@ -1,9 +1,11 @@
 package app
 
 import (
+	"fmt"
 	"math"
 	"runtime/debug"
 
+	"github.com/httpctl/httpctl/agent/capture"
 	"github.com/httpctl/httpctl/pkg/config"
 )
 
@@ -34,12 +36,26 @@ func (c *Config) fixedMemory() config.Size {
 	return programMemory + config.Size(c.Capture.Rings)*(c.Capture.RingSize+stringMemory) + c.Spool.MaxMemory
 }
 
-// Derive computes from Memory what is not given. A ring has an eighth, shared out and at most 32 MiB,
+// Derive computes what is not given: rings and their blocks from the machine that this process runs on and
+// the interfaces named, sizes from Memory. The rings have an eighth, shared out and at most 32 MiB,
 // the spool a sixteenth, the program 32 MiB, names 8 MiB a ring. Of the rest, which the pipelines share, tables
 // take a quarter, connections five sixteenths, open exchanges an eighth, out-of-order bytes and unfinished
 // heads a sixteenth each, IP fragments a thirty-second, up to 4 MiB; what remains is for the garbage collector to
 // work in. Shares of what is given itself are not shared out again.
 func (c *Config) Derive(given func(key string) bool) (from string, keys []string) {
+	var m capture.Machine
+	if len(c.Capture.Interfaces) > 0 {
+		m = capture.ThisMachine(c.Capture.Interfaces)
+	}
+	return c.derive(given, m)
+}
+
+// Reason says in a few words why Derive chose the value of a key, or "" when it follows from Memory alone.
+func (c *Config) Reason(key string) string { return c.reasons[key] }
+
+// derive is Derive on a machine.
+func (c *Config) derive(given func(key string) bool, m capture.Machine) (from string, keys []string) {
+	c.reasons = map[string]string{}
 	set := func(key string, value func()) {
 		if !given(key) {
 			value()
@@ -49,9 +65,32 @@ func (c *Config) Derive(given func(key string) bool) (from string, keys []string
 	size := func(key string, into *config.Size, value, low, high config.Size) {
 		set(key, func() { *into = min(max(value-value%(64*config.KiB), low), high) })
 	}
+	set("capture.rings", func() {
+		c.Capture.Rings, c.reasons["capture.rings"] = m.Rings(func(rings int) bool { return c.holds(rings, given) })
+	})
 	rings := config.Size(max(c.Capture.Rings, 1))
-	ring := c.Memory / 8 / rings
-	size("capture.ring_size", &c.Capture.RingSize, ring-ring%config.MiB, 2*config.MiB, 32*config.MiB)
+	set("capture.ring_size", func() {
+		c.Capture.RingSize = c.ringSize(c.Capture.Rings)
+		if given("capture.block_size") {
+			block := max(c.Capture.BlockSize, config.MiB)
+			c.Capture.RingSize = max(c.Capture.RingSize-c.Capture.RingSize%block, 2*block)
+		}
+		if rings > 1 {
+			c.reasons["capture.ring_size"] = fmt.Sprintf("an eighth of memory for %d rings", rings)
+		}
+	})
+	set("capture.block_size", func() {
+		c.Capture.BlockSize = m.BlockSize(c.Capture.RingSize)
+		if m.MaxFrame > 0 {
+			c.reasons["capture.block_size"] = fmt.Sprintf("for a ring of %v and frames of up to %v", c.Capture.RingSize, m.MaxFrame)
+		}
+	})
+	set("capture.poll_timeout", func() {
+		blocks := int(c.Capture.RingSize / max(c.Capture.BlockSize, 1))
+		if c.Capture.PollTimeout = capture.PollTimeout(blocks); len(m.Hardware) > 0 {
+			c.reasons["capture.poll_timeout"] = fmt.Sprintf("for %d blocks", blocks)
+		}
+	})
 	size("spool.max_memory", &c.Spool.MaxMemory, c.Memory/16, config.MiB, max(c.Spool.MaxSize, config.MiB))
 	traffic := max(c.Memory-c.fixedMemory(), 0)
 	size("table_memory", &c.TableMemory, traffic/4, config.MiB, 64*config.GiB)
@@ -70,6 +109,25 @@ func (c *Config) Derive(given func(key string) bool) (from string, keys []string
 	})
 	size("decode.fragment_memory", &c.Decode.FragmentMemory, part/32, 128*config.KiB, 4*config.MiB)
 	return "memory", keys
+}
+
+// ringSize is the share of Memory that one of several rings has.
+func (c *Config) ringSize(rings int) config.Size {
+	ring := c.Memory / 8 / config.Size(max(rings, 1))
+	return min(max(ring-ring%config.MiB, 2*config.MiB), 32*config.MiB)
+}
+
+// holds reports whether so many rings and their pipelines are within Memory.
+func (c *Config) holds(rings int, given func(key string) bool) bool {
+	with := *c
+	with.Capture.Rings = rings
+	if !given("capture.ring_size") {
+		with.Capture.RingSize = c.ringSize(rings)
+	}
+	if !given("spool.max_memory") {
+		with.Spool.MaxMemory = c.Memory / 16
+	}
+	return with.fixedMemory()+config.Size(rings)*minPipelineMemory <= c.Memory
 }
 
 // LimitMemory has the garbage collector hold this process below Memory, rings included, by collecting

@@ -27,20 +27,26 @@ type Config struct {
 	// ring's reader: a multiple of 1MiB, from 2MiB to 1GiB. Default 32MiB, which
 	// held 134,000 packets a second without a drop. Raise it when kernel_drops grows in bursts.
 	RingSize config.Size `yaml:"ring_size"`
+	// BlockSize is the unit in which a ring hands packets over and takes its room back: a power of two from
+	// 128KiB to 4MiB, of which RingSize is a multiple, at least twice. Frames that are larger are cut. Default
+	// 1MiB, which holds every frame there is, in rings of less than 8MiB 128KiB or what the
+	// largest frame takes; see [Machine.BlockSize].
+	BlockSize config.Size `yaml:"block_size"`
 	// Rings is how many rings, each with a pipeline of its own, share the packets: 1 to 64.
-	// Default 1, which is enough for one busy link; more only help when one core can't keep up,
-	// and they cost RingSize each. Both directions of a connection come to the same ring,
-	// except inside tunnels whose outer ports differ.
+	// Default: from the links' speed, the cores and memory, see [Machine.Rings]. They cost RingSize
+	// each. Both directions of a connection come to the same ring, except inside tunnels whose
+	// outer ports differ.
 	Rings int `yaml:"rings"`
 	// PollTimeout is how long Next waits before it says that there is nothing,
 	// and how long the kernel may keep packets back to hand over many at once:
-	// from 10ms to 1s. Default 100ms; lower costs more wake-ups.
+	// from 10ms to 1s. Default: from the number of blocks, 100ms for 32 and more, up to 400ms for fewer, see
+	// [PollTimeout]. Lower costs more wake-ups, and with few packets a block each time.
 	PollTimeout time.Duration `yaml:"poll_timeout"`
 }
 
 // DefaultConfig returns the defaults.
 func DefaultConfig() Config {
-	return Config{RingSize: 32 * config.MiB, Rings: 1, PollTimeout: 100 * time.Millisecond}
+	return Config{RingSize: 32 * config.MiB, BlockSize: usualBlock, Rings: 1, PollTimeout: leastWait}
 }
 
 // maxPorts keeps the kernel filter well below the 4096 instructions it may have.
@@ -63,8 +69,14 @@ func (c *Config) Validate() error {
 	if len(c.Ports) > maxPorts {
 		errs = append(errs, fmt.Errorf("ports: %d ports, at most %d", len(c.Ports), maxPorts))
 	}
-	if c.RingSize < 2*config.MiB || c.RingSize > config.GiB || c.RingSize%blockSize != 0 {
+	if c.RingSize < 2*config.MiB || c.RingSize > config.GiB || c.RingSize%config.MiB != 0 {
 		errs = append(errs, fmt.Errorf("ring_size: %d is not a multiple of 1MiB between 2MiB and 1GiB", c.RingSize))
+	}
+	switch b := c.BlockSize; {
+	case b < leastBlock || b > mostBlock || b&(b-1) != 0:
+		errs = append(errs, fmt.Errorf("block_size: %d is not a power of two between 128KiB and 4MiB", b))
+	case c.RingSize < 2*b || c.RingSize%b != 0:
+		errs = append(errs, fmt.Errorf("block_size: ring_size, %v, is not a multiple of %v, at least twice", c.RingSize, b))
 	}
 	if c.Rings < 1 || c.Rings > 64 {
 		errs = append(errs, fmt.Errorf("rings: %d is not between 1 and 64", c.Rings))
@@ -74,7 +86,3 @@ func (c *Config) Validate() error {
 	}
 	return errors.Join(errs...)
 }
-
-// blockSize is that of a ring's blocks. A frame has to fit into one, else it is
-// truncated in silence: offloads make frames of 65,549 bytes, BIG TCP of 512 KiB.
-const blockSize = 1 << 20

@@ -22,6 +22,10 @@ func TestValidate(t *testing.T) {
 		{"ports", func(c *Config) { c.Ports = make([]uint16, maxPorts+1) }},
 		{"ring_size", func(c *Config) { c.RingSize = 32*config.MiB + 1 }},
 		{"ring_size", func(c *Config) { c.RingSize = config.MiB }},
+		{"block_size", func(c *Config) { c.BlockSize = 64 * config.KiB }},
+		{"block_size", func(c *Config) { c.BlockSize = 384 * config.KiB }},
+		{"block_size", func(c *Config) { c.BlockSize, c.RingSize = 4*config.MiB, 33*config.MiB }},
+		{"block_size", func(c *Config) { c.BlockSize, c.RingSize = 4*config.MiB, 4*config.MiB }},
 		{"rings", func(c *Config) { c.Rings = 0 }},
 		{"poll_timeout", func(c *Config) { c.PollTimeout = time.Minute }},
 	} {
@@ -32,7 +36,7 @@ func TestValidate(t *testing.T) {
 		}
 	}
 	// All faults at once.
-	if err := (&Config{}).Validate(); err == nil || strings.Count(err.Error(), "\n") != 2 {
-		t.Errorf("Config{}.Validate() = %v, want three faults", err)
+	if err := (&Config{}).Validate(); err == nil || strings.Count(err.Error(), "\n") != 3 {
+		t.Errorf("Config{}.Validate() = %v, want four faults", err)
 	}
 }

@@ -39,6 +39,7 @@ type Live struct {
 	alarm     time.Time          // when the wait under way ends at the latest
 	ring      []byte
 	blocks    int
+	blockSize int
 	timeout   time.Duration
 	namespace uint32
 	names     []string // nil: any
@@ -141,7 +142,8 @@ func interfaceNames() string {
 
 // newRing makes a bound socket with a ring, whose filter still drops everything.
 func newRing(cfg Config, names []string) (_ *Live, err error) {
-	l := &Live{fd: -1, names: names, ports: cfg.Ports, timeout: cfg.PollTimeout, blocks: int(cfg.RingSize / blockSize)}
+	l := &Live{fd: -1, names: names, ports: cfg.Ports, timeout: cfg.PollTimeout,
+		blockSize: int(cfg.BlockSize), blocks: int(cfg.RingSize / cfg.BlockSize)}
 	defer func() {
 		if err != nil {
 			l.release()
@@ -166,15 +168,15 @@ func newRing(cfg Config, names []string) (_ *Live, err error) {
 	}
 	const frame = 2048 // only its division of a block matters for TPACKET_V3
 	req := unix.TpacketReq3{
-		Block_size: blockSize, Block_nr: uint32(l.blocks),
-		Frame_size: frame, Frame_nr: blockSize / frame * uint32(l.blocks),
+		Block_size: uint32(l.blockSize), Block_nr: uint32(l.blocks),
+		Frame_size: frame, Frame_nr: uint32(l.blockSize / frame * l.blocks),
 		Retire_blk_tov: uint32(l.timeout / time.Millisecond),
 	}
 	if err = unix.SetsockoptTpacketReq3(l.fd, unix.SOL_PACKET, unix.PACKET_RX_RING, &req); err != nil {
-		return nil, fmt.Errorf("make a ring of %d MiB: %w", l.blocks, err)
+		return nil, fmt.Errorf("make a ring of %v: %w", cfg.RingSize, err)
 	}
-	if l.ring, err = unix.Mmap(l.fd, 0, l.blocks*blockSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
-		return nil, fmt.Errorf("map a ring of %d MiB: %w", l.blocks, err)
+	if l.ring, err = unix.Mmap(l.fd, 0, l.blocks*l.blockSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+		return nil, fmt.Errorf("map a ring of %v: %w", cfg.RingSize, err)
 	}
 	if err = unix.Bind(l.fd, &unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_ALL)}); err != nil {
 		return nil, fmt.Errorf("bind packet socket: %w", err)
@@ -325,7 +327,7 @@ func (l *Live) Next(ps []Packet) (int, error) {
 			}
 			continue
 		}
-		start := l.block * blockSize
+		start := l.block * l.blockSize
 		l.held = true
 		l.left = binary.NativeEndian.Uint32(l.ring[start+blockPackets:])
 		l.at = uint32(start) + binary.NativeEndian.Uint32(l.ring[start+blockFirst:])
@@ -333,7 +335,7 @@ func (l *Live) Next(ps []Packet) (int, error) {
 }
 
 func (l *Live) status(block int) *uint32 {
-	return (*uint32)(unsafe.Pointer(&l.ring[block*blockSize+blockStatus]))
+	return (*uint32)(unsafe.Pointer(&l.ring[block*l.blockSize+blockStatus]))
 }
 
 // wait waits for a block, about the timeout at most (ErrIdle), or for Close. It does so in the runtime's poller:

@@ -19,7 +19,7 @@ import (
 func (f *File) Dump(w io.Writer) error {
 	d := dumper{file: f, w: bufio.NewWriter(w)}
 	fmt.Fprintln(d.w, "# Effective settings. The comment names what set a value: the default, a line of")
-	fmt.Fprintln(d.w, "# the file, a variable of the environment, or a flag.")
+	fmt.Fprintln(d.w, "# the file, a variable of the environment, or a flag; or why it was chosen.")
 	for _, s := range f.sections {
 		v := reflect.ValueOf(s.Into).Elem()
 		if s.Name == "" {
@@ -54,10 +54,13 @@ func (d dumper) entry(key string, v reflect.Value, path string, depth int) {
 		v = v.Elem()
 	}
 	where := d.file.Where(path)
-	if from := d.file.derived[path]; where == "" && d.file.Where(from) != "" {
-		where = "from " + from
-	} else if where == "" {
+	if where == "" {
 		where = "default"
+		if v := d.file.derived[path]; v.reason != "" {
+			where = "chosen: " + v.reason
+		} else if d.file.Where(v.from) != "" {
+			where = "from " + v.from
+		}
 	}
 	where = strings.Map(func(r rune) rune { // a file's name may hold anything
 		if r < ' ' || r == 0x7f || r == 0x85 || r == 0x2028 || r == 0x2029 {

@@ -36,7 +36,8 @@ var SectionNames = []string{"agent", "aggregator", "log"}
 // If it has a method Derive(given func(key string) bool) (from string, keys []string), some of
 // its values follow from another: Derive computes those that are not given, and returns
 // their keys and that of the one they follow from, below the section. It is called after the file and the
-// environment were read, and after each [File.Set].
+// environment were read, and after each [File.Set]. If it also has a method Reason(key string) string, that says
+// in a few words why Derive chose a value, for [File.Dump]; "" is because of what it follows from.
 type Section struct {
 	Name string
 	Into any
@@ -55,8 +56,11 @@ type File struct {
 
 	sections []Section
 	where    map[string]string // key path -> where it was set
-	derived  map[string]string // key path -> the key path that it follows from
+	derived  map[string]derivation
 }
+
+// derivation says what a value follows from, the path of a key, and perhaps why.
+type derivation struct{ from, reason string }
 
 // Load reads the file at path, then applies env (as os.Environ returns it).
 // An empty path reads no file. Faults of both are returned at once, as
@@ -107,7 +111,7 @@ func Parse(name string, data []byte, env []string, sections ...Section) (*File, 
 
 // derive computes what follows from other values and was not set.
 func (f *File) derive() {
-	f.derived = map[string]string{}
+	f.derived = map[string]derivation{}
 	for _, s := range f.sections {
 		d, ok := s.Into.(interface {
 			Derive(given func(key string) bool) (from string, keys []string)
@@ -115,9 +119,13 @@ func (f *File) derive() {
 		if !ok {
 			continue
 		}
+		reasons, _ := s.Into.(interface{ Reason(key string) string })
 		from, keys := d.Derive(func(key string) bool { return f.where[join(s.Name, key)] != "" })
 		for _, key := range keys {
-			f.derived[join(s.Name, key)] = join(s.Name, from)
+			f.derived[join(s.Name, key)] = derivation{from: join(s.Name, from)}
+			if reasons != nil {
+				f.derived[join(s.Name, key)] = derivation{join(s.Name, from), reasons.Reason(key)}
+			}
 		}
 	}
 }
