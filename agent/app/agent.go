@@ -171,14 +171,18 @@ func Check(cfg Config, replay string) error {
 	}
 	rings, err := capture.OpenLive(cfg.Capture)
 	for _, r := range rings {
-		err = errors.Join(err, r.Close())
+		r.Discard()
 	}
 	return err
 }
 
+// closeAll closes sources of which nothing was read.
 func closeAll(sources []capture.Source) {
 	for _, s := range sources {
-		_ = s.Close() // nothing was read from it
+		if ring, ok := s.(*capture.Live); ok {
+			ring.Discard() // as Close leaves that to the reader
+		}
+		_ = s.Close()
 	}
 }
 

@@ -442,6 +442,9 @@ func (l *Live) Close() error {
 	return nil
 }
 
+// Discard gives back a ring that no one reads, nor will.
+func (l *Live) Discard() { l.release() }
+
 // release gives the ring and the socket back.
 func (l *Live) release() {
 	l.mu.Lock()

@@ -35,6 +35,9 @@ func openLive(t *testing.T, cfg Config) []*Live {
 	}
 	t.Cleanup(func() {
 		for _, l := range rings {
+			if l.released {
+				continue
+			}
 			l.Close()
 			for err := error(nil); err != io.EOF; _, err = l.Next(make([]Packet, 64)) {
 			}
@@ -229,6 +232,17 @@ func TestLiveDrops(t *testing.T) {
 	s := l.Stats()
 	if got == n || s.Drops < uint64(n-got) || s.Freezes == 0 {
 		t.Errorf("%d of %d large packets captured, Stats() = %+v: want some to be missing and all of these in Drops", got, n, s)
+	}
+}
+
+// A ring that no one has read is given back without a reader.
+func TestLiveDiscard(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Interfaces = []string{"lo"}
+	l := openLive(t, cfg)[0]
+	l.Discard()
+	if err := l.Close(); err != nil || l.ring != nil || !l.released {
+		t.Errorf("after Discard, Close() = %v, and the ring is there: %v", err, l.ring != nil)
 	}
 }
 

@@ -17,6 +17,9 @@ func OpenLive(cfg Config) ([]*Live, error) {
 		Err: errors.New("live capture is not supported on " + runtime.GOOS), Hint: "capture files can be read"}
 }
 
+// Discard does nothing.
+func (*Live) Discard() {}
+
 // Missing returns nil.
 func (*Live) Missing() []string { return nil }
 
