@@ -56,7 +56,11 @@ func (m Machine) Rings(fits func(rings int) bool) (rings int, why string) {
 	}
 	rings = min(wanted, max(m.Cores/2, 1))
 	if rings < wanted {
-		why = fmt.Sprintf("%s is worth %d, but half of %s", FormatSpeed(speed), wanted, count(m.Cores, "core"))
+		allow := fmt.Sprintf("%d cores allow", m.Cores)
+		if m.Cores == 1 {
+			allow = "1 core allows"
+		}
+		why = fmt.Sprintf("%s is worth %d, %s %d", FormatSpeed(speed), wanted, allow, rings)
 	}
 	for ; rings > 1 && !fits(rings); rings-- {
 		why = fmt.Sprintf("%s is worth %d, memory holds %d", FormatSpeed(speed), wanted, rings-1)
@@ -125,11 +129,4 @@ func FormatSpeed(mbits int) string {
 		return strconv.Itoa(mbits) + " Mb/s"
 	}
 	return strconv.FormatFloat(float64(mbits)/1000, 'g', 4, 64) + " Gb/s"
-}
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }

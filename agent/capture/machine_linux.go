@@ -86,17 +86,26 @@ func readLine(path string) string {
 // and when put together on arrival, with the limits for IPv4 that came later.
 var frameLimits = []uint16{unix.IFLA_GSO_MAX_SIZE, unix.IFLA_GRO_MAX_SIZE, unix.IFLA_GSO_IPV4_MAX_SIZE, unix.IFLA_GRO_IPV4_MAX_SIZE}
 
-// largestFrame asks the kernel about every interface. Not about those captured only: what one of them
+// largestFrame looks at every interface. Not at those captured only: what one of them
 // hands on may be as large as where it came from allows.
 func largestFrame() (largest config.Size) {
+	for _, size := range frameSizes() {
+		largest = max(largest, size)
+	}
+	return largest
+}
+
+// frameSizes asks the kernel how large the frames of each interface may become.
+func frameSizes() map[string]config.Size {
 	rib, err := syscall.NetlinkRIB(syscall.RTM_GETLINK, syscall.AF_UNSPEC)
 	if err != nil {
-		return 0
+		return nil
 	}
 	messages, err := syscall.ParseNetlinkMessage(rib)
 	if err != nil {
-		return 0
+		return nil
 	}
+	sizes := map[string]config.Size{}
 	for i := range messages {
 		if messages[i].Header.Type != syscall.RTM_NEWLINK {
 			continue
@@ -105,11 +114,16 @@ func largestFrame() (largest config.Size) {
 		if err != nil {
 			continue
 		}
+		name, largest := "", config.Size(0)
 		for _, a := range attributes {
-			if slices.Contains(frameLimits, a.Attr.Type) && len(a.Value) == 4 {
+			switch {
+			case a.Attr.Type == unix.IFLA_IFNAME:
+				name = unix.ByteSliceToString(a.Value)
+			case slices.Contains(frameLimits, a.Attr.Type) && len(a.Value) == 4:
 				largest = max(largest, config.Size(binary.NativeEndian.Uint32(a.Value)))
 			}
 		}
+		sizes[name] = largest
 	}
-	return largest
+	return sizes
 }

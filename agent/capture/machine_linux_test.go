@@ -70,3 +70,32 @@ func TestThisMachine(t *testing.T) {
 		t.Errorf("ThisMachine(lo) = %+v", m)
 	}
 }
+
+func TestReadLinks(t *testing.T) {
+	sys := fakeSys(t, map[string]string{
+		"eth0/ifindex": "2", "eth0/flags": "0x1103\n", "eth0/carrier": "1\n", "eth0/device/vendor": "", "eth0/speed": "25000\n", "eth0/mtu": "9000\n",
+		"eth0/queues/rx-0/x": "", "eth0/queues/rx-1/x": "", "eth0/queues/tx-0/x": "",
+		"eth0/statistics/rx_packets": "7\n", "eth0/statistics/tx_packets": "5\n", "eth0/statistics/rx_missed_errors": "3\n",
+		"veth0/ifindex": "3", "veth0/flags": "0x1002", "bonding_masters": "",
+	})
+	want := Link{Name: "eth0", There: true, Up: true, Carrier: true, Hardware: true, Promiscuous: true, Speed: 25_000, MTU: 9000, RxQueues: 2, TxQueues: 1, Packets: 12, Missed: 3}
+	if got := readLink(sys, "eth0"); !reflect.DeepEqual(got, want) {
+		t.Errorf("readLink(eth0) = %+v, want %+v", got, want)
+	}
+	if got, want := readLink(sys, "veth0"), (Link{Name: "veth0", There: true}); !reflect.DeepEqual(got, want) {
+		t.Errorf("readLink(veth0) = %+v, want %+v", got, want)
+	}
+	for _, name := range []string{"absent", "bonding_masters", "", "..", "../" + filepath.Base(sys) + "/eth0"} {
+		if got := readLink(sys, name); got.There {
+			t.Errorf("readLink(%q) is there", name)
+		}
+	}
+	// What the kernel says of a loopback device is the same everywhere.
+	links := ReadLinks([]string{"nosuch0", "lo"})
+	if len(links) != 2 || links[0].Name != "lo" || !links[0].There || !links[0].Loopback || links[1].There {
+		t.Fatalf("ReadLinks(lo, nosuch0) = %+v", links)
+	}
+	if lo := links[0]; lo.MaxFrame < 64*config.KiB || len(lo.Offloads) < 20 || !lo.Offloads[TxChecksum[0]] || lo.Offloads[LRO] {
+		t.Errorf("ReadLinks(lo) = %+v", lo)
+	}
+}
