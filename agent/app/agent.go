@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"slices"
 	"sync"
@@ -78,6 +79,12 @@ func Main() int {
 		Section: config.Section{Name: "agent", Into: &cfg}, Statistics: stat.Names(),
 		Settings: []daemon.Setting{
 			{Flag: "i", Key: "agent.capture.interfaces", Usage: "capture on `IFACE`; may be given several times; any is all"},
+		},
+		Tasks: []daemon.Task{
+			{Flag: "check-capture", Usage: "say in ten seconds whether this host can capture, at which rate, and what to change",
+				Run: func(ctx context.Context, f *config.File, stdout io.Writer) error {
+					return checkCapture(ctx, f.Settings, cfg, stdout)
+				}},
 		},
 		Start: func(ctx context.Context, f *config.File, log *slog.Logger) (daemon.Running, error) {
 			cfg.LimitMemory()

@@ -58,11 +58,14 @@ type Program struct {
 type Setting struct{ Flag, Key, Usage string }
 
 // Task is a flag that has something done instead of starting the program. The settings are valid,
-// and what Run prints is the answer.
+// and what Run prints is the answer. With [ErrAnswered] the program fails and says no more.
 type Task struct {
 	Flag, Usage string
 	Run         func(ctx context.Context, f *config.File, stdout io.Writer) error
 }
+
+// ErrAnswered is returned by a [Task] that failed and has said why in its answer.
+var ErrAnswered = errors.New("the answer says why")
 
 // Main runs the program with the process's arguments until SIGINT or SIGTERM
 // and returns its exit code: 0 done, 1 failed, 2 wrong usage or configuration.
@@ -134,7 +137,10 @@ func (p Program) run(ctx context.Context, args, env []string, stdout, stderr io.
 		return exitDone
 	}
 	if task >= 0 {
-		if err := p.Tasks[task].Run(ctx, f, stdout); err != nil {
+		switch err := p.Tasks[task].Run(ctx, f, stdout); {
+		case errors.Is(err, ErrAnswered):
+			return exitFailed
+		case err != nil:
 			fmt.Fprintf(stderr, "%s: %v\n", p.Name, err)
 			return exitFailed
 		}

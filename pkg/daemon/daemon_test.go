@@ -53,6 +53,9 @@ func try(t *testing.T, r *running, startErr error, args ...string) (code int, st
 				return errors.New("no names")
 			}
 			_, err := fmt.Fprintln(stdout, s.Names)
+			if s.Names[0] == "bad" {
+				err = ErrAnswered
+			}
 			return err
 		}}},
 		Start: func(context.Context, *config.File, *slog.Logger) (Running, error) {
@@ -98,6 +101,7 @@ func TestRun(t *testing.T) {
 		{args: []string{"--config", named, "--dump"}, stdout: `["from-file"]`},
 		{args: []string{"--config", named, "-n", "a", "-n", "b,c", "--tell"}, stdout: "[a b c]\n", stderr: "HTTPCTL_TIMEOUT"},
 		{args: []string{"--config", named, "--tell", "-n"}, code: 2, stderr: "flag needs an argument: -n"},
+		{args: []string{"-n", "bad", "--tell"}, code: 1, stdout: "[bad]\n"},
 		{args: []string{"--tell"}, code: 1, stderr: "program: no names"},
 	} {
 		r := newRunning()
