@@ -802,7 +802,7 @@ func showMaxMessageSize(t *testing.T) {
 func live(t *testing.T, change func(*capture.Config)) []*capture.Live {
 	t.Helper()
 	cfg := capture.DefaultConfig()
-	cfg.Interfaces, cfg.RingSize, cfg.Ports = []string{"lo"}, 2*config.MiB, []uint16{1}
+	cfg.Interfaces, cfg.RingSize, cfg.BlockSize, cfg.Ports = []string{"lo"}, 2*config.MiB, config.MiB, []uint16{1}
 	change(&cfg)
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)

@@ -76,18 +76,18 @@ func TestDeriveFromMachine(t *testing.T) {
 		hardware []int
 		want     string // rings, ring_size, block_size, poll_timeout
 	}{
-		{"", 1, []int{10_000}, "1 32MiB 1MiB 100ms"},
-		{"", 2, []int{10_000}, "1 32MiB 1MiB 100ms"},
+		{"", 1, []int{10_000}, "1 32MiB 4MiB 400ms"},
+		{"", 2, []int{10_000}, "1 32MiB 4MiB 400ms"},
 		{"", 16, []int{100_000}, "4 8MiB 1MiB 400ms"},
-		{"memory: 1GiB", 16, []int{100_000}, "4 32MiB 1MiB 100ms"},
-		{"", 64, []int{100_000, 100_000}, "7 4MiB 128KiB 100ms"},
-		{"memory: 1GiB", 64, []int{100_000, 100_000}, "8 16MiB 1MiB 200ms"},
-		{"memory: 4GiB", 256, []int{400_000, 400_000}, "16 32MiB 1MiB 100ms"},
+		{"memory: 1GiB", 16, []int{100_000}, "4 32MiB 4MiB 400ms"},
+		{"", 64, []int{100_000, 100_000}, "7 4MiB 512KiB 400ms"},
+		{"memory: 1GiB", 64, []int{100_000, 100_000}, "8 16MiB 2MiB 400ms"},
+		{"memory: 4GiB", 256, []int{400_000, 400_000}, "16 32MiB 4MiB 400ms"},
 		{"memory: 96MiB", 16, []int{100_000}, "1 12MiB 1MiB 260ms"},
-		{"", 64, []int{0}, "1 32MiB 1MiB 100ms"}, // any, with 40 veths or none
+		{"", 64, []int{0}, "1 32MiB 4MiB 400ms"}, // any, with 40 veths or none
 		{"capture: {rings: 3}", 1, []int{10_000}, "3 10MiB 1MiB 320ms"},
-		{"capture: {ring_size: 64MiB}", 16, []int{100_000}, "2 64MiB 1MiB 100ms"},
-		{"capture: {ring_size: 128MiB}", 16, []int{100_000}, "1 128MiB 1MiB 100ms"},
+		{"capture: {ring_size: 64MiB}", 16, []int{100_000}, "2 64MiB 4MiB 200ms"},
+		{"capture: {ring_size: 128MiB}", 16, []int{100_000}, "1 128MiB 4MiB 100ms"},
 		{"capture: {block_size: 4MiB, poll_timeout: 50ms}", 16, []int{100_000}, "4 8MiB 4MiB 50ms"},
 		{"memory: 1GiB, capture: {block_size: 128KiB}", 2, []int{100_000}, "1 32MiB 128KiB 100ms"},
 		{"memory: 100MiB, capture: {block_size: 4MiB}", 2, []int{1000}, "1 12MiB 4MiB 400ms"},

@@ -28,9 +28,8 @@ type Config struct {
 	// held 134,000 packets a second without a drop. Raise it when kernel_drops grows in bursts.
 	RingSize config.Size `yaml:"ring_size"`
 	// BlockSize is the unit in which a ring hands packets over and takes its room back: a power of two from
-	// 128KiB to 4MiB, of which RingSize is a multiple, at least twice. Frames that are larger are cut. Default
-	// 1MiB, which holds every frame there is, in rings of less than 8MiB 128KiB or what the
-	// largest frame takes; see [Machine.BlockSize].
+	// 128KiB to 4MiB, of which RingSize is a multiple, at least twice. Frames that are larger are cut. Default:
+	// an eighth of the ring, or what the largest frame takes, see [Machine.BlockSize].
 	BlockSize config.Size `yaml:"block_size"`
 	// Rings is how many rings, each with a pipeline of its own, share the packets: 1 to 64.
 	// Default: from the links' speed, the cores and memory, see [Machine.Rings]. They cost RingSize
@@ -39,14 +38,14 @@ type Config struct {
 	Rings int `yaml:"rings"`
 	// PollTimeout is how long Next waits before it says that there is nothing,
 	// and how long the kernel may keep packets back to hand over many at once:
-	// from 10ms to 1s. Default: from the number of blocks, 100ms for 32 and more, up to 400ms for fewer, see
+	// from 10ms to 1s. Default: from the number of blocks, 400ms for 8, down to 100ms for 32 and more, see
 	// [PollTimeout]. Lower costs more wake-ups, and with few packets a block each time.
 	PollTimeout time.Duration `yaml:"poll_timeout"`
 }
 
 // DefaultConfig returns the defaults.
 func DefaultConfig() Config {
-	return Config{RingSize: 32 * config.MiB, BlockSize: usualBlock, Rings: 1, PollTimeout: leastWait}
+	return Config{RingSize: 32 * config.MiB, BlockSize: mostBlock, Rings: 1, PollTimeout: mostWait}
 }
 
 // maxPorts keeps the kernel filter well below the 4096 instructions it may have.

@@ -217,7 +217,7 @@ func TestLiveRings(t *testing.T) {
 func TestLiveDrops(t *testing.T) {
 	inNamespace(t)("link", "set", "lo", "up")
 	cfg := DefaultConfig()
-	cfg.RingSize = 4 * config.MiB
+	cfg.RingSize, cfg.BlockSize = 4*config.MiB, config.MiB
 	cfg.Interfaces = []string{"lo"}
 	l := openLive(t, cfg)[0]
 	const n = 600

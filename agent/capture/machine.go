@@ -85,20 +85,18 @@ const (
 	// leastBlock holds the frames that offloads make, of up to 65,549 bytes, and in most cases
 	// two of them.
 	leastBlock = 128 * config.KiB
-	// usualBlock holds a frame of BIG TCP, up to 512 KiB, so that it may be switched on at any time. More
-	// would gain nothing: 700 full frames are handed over at once.
-	usualBlock = config.MiB
 	mostBlock  = 4 * config.MiB
-	// fewBlocks is the least number of usual blocks in a ring: a block is the unit in which room is given back.
+	// fewBlocks are chosen: a block is the unit in which room is given back, so with fewer a large part of the
+	// ring waits for its reader, and with more the reader wakes up more often for fewer packets each.
 	fewBlocks = 8
 )
 
-// BlockSize chooses the size of a ring's blocks: 1 MiB if there are at least 8, else 128 KiB, in either case more
-// where a frame would not fit.
+// BlockSize chooses the size of a ring's blocks: an eighth of it, within bounds, and more where
+// a frame would not fit.
 func (m Machine) BlockSize(ring config.Size) config.Size {
 	block := leastBlock
-	if ring >= fewBlocks*usualBlock {
-		block = usualBlock
+	for block < mostBlock && ring/(2*block) >= fewBlocks {
+		block *= 2
 	}
 	if m.MaxFrame > 0 { // and the headers of block and frame
 		block = max(block, 1<<bits.Len64(uint64(m.MaxFrame+1024-1)))

@@ -50,15 +50,16 @@ func TestMachineBlocks(t *testing.T) {
 		ring, frame, block config.Size
 		wait               time.Duration
 	}{
-		{32 * MiB, 0, MiB, 100 * time.Millisecond},
-		{32 * MiB, 64 * KiB, MiB, 100 * time.Millisecond},
-		{32 * MiB, 512 * KiB, MiB, 100 * time.Millisecond},
-		{config.GiB, 64 * KiB, MiB, 100 * time.Millisecond},
+		{32 * MiB, 0, 4 * MiB, 400 * time.Millisecond},
+		{32 * MiB, 64 * KiB, 4 * MiB, 400 * time.Millisecond},
+		{config.GiB, 64 * KiB, 4 * MiB, 100 * time.Millisecond},
+		{64 * MiB, 64 * KiB, 4 * MiB, 200 * time.Millisecond},
 		{12 * MiB, 64 * KiB, MiB, 260 * time.Millisecond},
-		{8 * MiB, 64 * KiB, MiB, 400 * time.Millisecond},
-		{7 * MiB, 64 * KiB, 128 * KiB, 100 * time.Millisecond},
-		{2 * MiB, 64 * KiB, 128 * KiB, 200 * time.Millisecond},
-		{4 * MiB, 185_000, 256 * KiB, 200 * time.Millisecond},
+		{8 * MiB, 512 * KiB, MiB, 400 * time.Millisecond},
+		{7 * MiB, 64 * KiB, 512 * KiB, 220 * time.Millisecond},
+		{2 * MiB, 64 * KiB, 256 * KiB, 400 * time.Millisecond},
+		{4 * MiB, 185_000, 512 * KiB, 400 * time.Millisecond},
+		{2 * MiB, 185_000, 256 * KiB, 400 * time.Millisecond},
 		{3 * MiB, 512 * KiB, MiB, 400 * time.Millisecond},
 		{2 * MiB, 16 * MiB, MiB, 400 * time.Millisecond},
 	} {
