@@ -1,6 +1,7 @@
 package app
 
 import (
+	"runtime"
 	"testing"
 	"time"
 
@@ -20,6 +21,8 @@ func TestSample(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := newSample(100 * time.Millisecond)
+	runtime.LockOSThread() // whose time the sample takes
+	defer runtime.UnlockOSThread()
 	p := newPipeline(s, DefaultConfig(), 1024, &readSink{collector: collector}, local)
 	if err := p.run(); err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/httpctl/httpctl/agent/capture"
@@ -173,7 +174,7 @@ func TestText(t *testing.T) {
 		}
 		text := c.f.Text()
 		for line := range strings.Lines(text) {
-			if n := utf8.RuneCountInString(line) - 1; n > width || strings.ContainsAny(line, "\x1b\x9b") || strings.TrimRight(line, " \n")+"\n" != line {
+			if n := utf8.RuneCountInString(line) - 1; n > width || strings.ContainsFunc(strings.TrimSuffix(line, "\n"), unicode.IsControl) || strings.TrimRight(line, " \n")+"\n" != line {
 				t.Errorf("%s: a line of %d: %q", c.name, n, line)
 			}
 		}
