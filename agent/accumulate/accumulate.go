@@ -315,6 +315,9 @@ func (a *Accumulator) closePassed() {
 	slowest, fastest, waiting := int64(math.MaxInt64), int64(math.MinInt64), false
 	observed := int64(math.MinInt64)
 	for _, p := range a.pipelines {
+		if p.ended && p.current == nil {
+			continue
+		}
 		p.mu.Lock()
 		if p.current == nil {
 			waiting = true
@@ -323,6 +326,9 @@ func (a *Accumulator) closePassed() {
 			observed = max(observed, p.began)
 		}
 		p.mu.Unlock()
+	}
+	if fastest == math.MinInt64 {
+		return // no clock has begun
 	}
 	limit := fastest - maxSkew*a.widthAt(fastest)
 	if !waiting {

@@ -596,3 +596,58 @@ func TestObserveDoesNotAllocate(t *testing.T) {
 		t.Errorf("Observe allocates %v times, want 0", n)
 	}
 }
+
+// TestEnd: intervals close without a pipeline that has ended, with all that it counted.
+func TestEnd(t *testing.T) {
+	r := newRig(t, 3, Config{})
+	for i := range r.p {
+		r.request(i, origin+second)
+	}
+	r.outcome(0, origin+2*second)
+	r.p[0].End()
+	if len(r.out) != 0 {
+		t.Fatalf("the end of one pipeline closed %d intervals", len(r.out))
+	}
+	for i := 1; i < 3; i++ {
+		r.outcome(i, origin+5*second)
+		r.request(i, origin+11*second)
+	}
+	if len(r.out) != 1 || requests(r.out[0]) != 3 || r.out[0].Open != 0 {
+		t.Fatalf("an interval past which all remaining clocks are: %s", r.summary())
+	}
+	// A step of the clock does not wait for it.
+	if r.p[1].NewIncarnation(1, bucket.ID{8}) || !r.p[2].NewIncarnation(1, bucket.ID{9}) {
+		t.Error("an incarnation does not begin when all that are left have noticed the step")
+	}
+	r.request(1, origin+second)
+	r.p[1].End()
+	r.request(2, origin+2*second)
+	r.p[2].End() // the last: Close does the rest
+	before := len(r.out)
+	r.Close()
+	if n := len(r.out) - before; n != 1 {
+		t.Fatalf("Close after the last end emits %d buckets, want 1", n)
+	}
+	if b := r.out[len(r.out)-1]; requests(b) != 2 || b.ClosedThrough != origin+2*second || b.Incarnation != (bucket.ID{9}) {
+		t.Errorf("the last bucket is %+v with %d requests, want 2 and the time reached", b.Header, requests(b))
+	}
+}
+
+// TestEndBeforeTheOthersBegin: what ends first is in the first bucket.
+func TestEndBeforeTheOthersBegin(t *testing.T) {
+	r := newRig(t, 2, Config{})
+	r.p[0].End()
+	r.request(1, origin+second)
+	r.request(1, origin+11*second)
+	if len(r.out) != 1 || requests(r.out[0]) != 1 {
+		t.Errorf("one ended before its clock began: %s", r.summary())
+	}
+	r = newRig(t, 2, Config{})
+	r.request(0, origin+second)
+	r.p[0].End()
+	r.request(1, origin+2*second)
+	r.request(1, origin+11*second)
+	if len(r.out) != 1 || requests(r.out[0]) != 2 {
+		t.Errorf("one ended before the other's clock began: %s", r.summary())
+	}
+}

@@ -2,6 +2,7 @@ package accumulate
 
 import (
 	"math"
+	"slices"
 	"sync"
 
 	"github.com/httpctl/httpctl/pkg/bucket"
@@ -35,6 +36,7 @@ type Pipeline struct {
 	began     int64 // the first time of the clock in this incarnation
 	synced    int64 // clock at the last sync
 	step      int64 // of the wall clock, the last one noticed; guarded by owner.mu
+	ended     bool  // by End; guarded by owner.mu
 }
 
 var _ exchange.Sink = (*Pipeline)(nil)
@@ -123,7 +125,7 @@ func (p *Pipeline) NewIncarnation(step int64, id bucket.ID) bool {
 	p.step = step
 	for _, o := range a.pipelines {
 		// Until the others have noticed it, too, they tell times of before.
-		if o.step < step {
+		if o.step < step && !o.ended {
 			return false
 		}
 	}
@@ -131,6 +133,30 @@ func (p *Pipeline) NewIncarnation(step int64, id bucket.ID) bool {
 	a.deps.Incarnation = id
 	a.reset()
 	return true
+}
+
+// End says, on the pipeline's goroutine, that nothing will follow: from now on the others don't wait
+// for its clock, and what it has of the interval under way leaves with theirs. The last one's stays
+// for Close, as if it had not ended.
+func (p *Pipeline) End() {
+	a := p.owner
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	p.ended = true
+	if !slices.ContainsFunc(a.pipelines, func(o *Pipeline) bool { return !o.ended }) {
+		return
+	}
+	p.mu.Lock()
+	left := p.current
+	if left != nil {
+		p.sync()
+		p.current = nil
+	}
+	p.mu.Unlock()
+	if left != nil {
+		a.add(left) // which may emit, and that locks the pipelines
+	}
+	a.closePassed()
 }
 
 // sync brings the counters of the current part up to date.
