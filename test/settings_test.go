@@ -158,6 +158,7 @@ func init() { // the rows call what refers to them
 			func(r *agent.Report) any { return r.Counters[exchange.EvictedKeys] > 0 }, false, true),
 
 		"agent.capture.interfaces": showInterfaces,
+		"agent.capture.namespaces": showNamespaces,
 		"agent.capture.ports": reads(func() []testkit.Frame { return numberedFrames(3) },
 			func(_ *config.Settings, c *agent.Config) { c.Capture.Ports = []uint16{8080} }, counter(exchange.Requests), 3, 0),
 		"agent.capture.ring_size":    showRings,
@@ -884,6 +885,14 @@ func showPollTimeout(t *testing.T) {
 		if d := time.Since(begin); d < timeout-5*time.Millisecond || d > timeout+150*time.Millisecond {
 			t.Errorf("with poll_timeout %v idle after %v", timeout, d)
 		}
+	}
+}
+
+func showNamespaces(t *testing.T) {
+	cfg := capture.DefaultConfig()
+	cfg.Namespaces = []string{"no-such-namespace"}
+	if _, err := capture.OpenLive(cfg); err == nil || !strings.Contains(err.Error(), "no-such-namespace: no such network namespace") {
+		t.Errorf("a namespace that is not there: %v", err)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -56,6 +57,7 @@ type Agent struct {
 	acc       *accumulate.Accumulator
 	uplink    *uplink.Uplink
 	pipelines []*pipeline
+	stopping  atomic.Bool // sources end because they are closed
 	group     *lifecycle.Group
 	teardown  lifecycle.Stack
 
@@ -79,6 +81,7 @@ func Main() int {
 		Section: config.Section{Name: "agent", Into: &cfg}, Statistics: stat.Names(),
 		Settings: []daemon.Setting{
 			{Flag: "i", Key: "agent.capture.interfaces", Usage: "capture on `IFACE`; may be given several times; any is all"},
+			{Flag: "netns", Key: "agent.capture.namespaces", Usage: "capture in network namespace `NAME`, of /run/netns or a path; may be given several times"},
 		},
 		Tasks: []daemon.Task{
 			{Flag: "check-capture", Usage: "say in ten seconds whether this host can capture, at which rate, and what to change",
@@ -88,7 +91,16 @@ func Main() int {
 		},
 		Start: func(ctx context.Context, f *config.File, log *slog.Logger) (daemon.Running, error) {
 			cfg.LimitMemory()
-			return Start(ctx, f.Settings, cfg, "", log)
+			a, err := Start(ctx, f.Settings, cfg, "", log)
+			if err != nil {
+				return nil, err
+			}
+			if len(cfg.Capture.Namespaces) > 0 {
+				if err := capture.ForgetNamespaces(); err != nil {
+					log.Warn("the agent keeps a capability that it does not need any more", "err", err)
+				}
+			}
+			return a, nil
 		},
 	})
 }
@@ -149,9 +161,6 @@ func (a *Agent) open(replay string) ([]capture.Source, error) {
 		}
 		return []capture.Source{newReplay(files, a.cfg.Capture.PollTimeout)}, nil
 	}
-	if err := a.local.refresh(); err != nil {
-		return nil, err
-	}
 	rings, err := capture.OpenLive(a.cfg.Capture)
 	if err != nil {
 		return nil, err
@@ -159,10 +168,21 @@ func (a *Agent) open(replay string) ([]capture.Source, error) {
 	c := a.cfg.Capture
 	a.log.Info("capturing", "iface", c.Interfaces, "rings", c.Rings, "ring_size", c.RingSize, "block_size", c.BlockSize, "poll_timeout", c.PollTimeout, "chosen", a.cfg.Reason("capture.rings"))
 	var sources []capture.Source
+	namespaces := map[*capture.Namespace][]*capture.Live{}
 	for _, r := range rings {
 		sources = append(sources, r)
+		if n := r.Namespace(); n != nil {
+			namespaces[n] = append(namespaces[n], r)
+		}
 	}
-	a.group.Go("interfaces", func(ctx context.Context) error { return a.watchInterfaces(ctx, rings[0]) })
+	for n := range namespaces {
+		a.local.others = append(a.local.others, n)
+	}
+	if err := a.local.refresh(); err != nil {
+		closeAll(sources)
+		return nil, err
+	}
+	a.group.Go("interfaces", func(ctx context.Context) error { return a.watchInterfaces(ctx, rings[0], namespaces) })
 	return sources, nil
 }
 
@@ -193,9 +213,10 @@ func closeAll(sources []capture.Source) {
 	}
 }
 
-// watchInterfaces renews what is known of addresses and tells when an
-// interface has gone or come.
-func (a *Agent) watchInterfaces(ctx context.Context, ring *capture.Live) error {
+// watchInterfaces renews what is known of addresses, tells when an interface
+// has gone or come, and gives up the namespaces that have gone: the rings in them would
+// keep them alive.
+func (a *Agent) watchInterfaces(ctx context.Context, ring *capture.Live, namespaces map[*capture.Namespace][]*capture.Live) error {
 	tick := time.NewTicker(5 * time.Second)
 	defer tick.Stop()
 	var missing []string
@@ -213,6 +234,16 @@ func (a *Agent) watchInterfaces(ctx context.Context, ring *capture.Live) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+		}
+		for n, rings := range namespaces {
+			if !n.Gone() {
+				continue
+			}
+			a.log.Warn("a network namespace has gone, or its name is another's now; it is captured again after a restart of the agent", "netns", n.Name())
+			delete(namespaces, n)
+			for _, r := range rings {
+				_ = r.Close() // its pipeline counts what is open, and ends
+			}
 		}
 		err := a.local.refresh()
 		if err != nil && !failing {
@@ -372,11 +403,15 @@ func (a *Agent) startPipelines(sources []capture.Source) error {
 	var writer, running sync.WaitGroup
 	writer.Go(a.writeBuckets)
 	failed := make(chan error, len(sources))
+	var left atomic.Int64 // pipelines that run
+	left.Store(int64(len(sources)))
+	var parts []*accumulate.Pipeline
 	for i, source := range sources {
 		sink := &exchangeSink{}
 		p := newPipeline(source, a.cfg, a.settings.MaxStrLength, sink, a.local)
 		part := acc.Pipeline(i, p.counters)
 		sink.Sink = part
+		parts = append(parts, part)
 		p.live = &liveClock{
 			idle:    func() int64 { return time.Now().Add(-a.cfg.Capture.PollTimeout).UnixNano() },
 			wall:    func() int64 { return time.Now().UnixNano() },
@@ -385,10 +420,22 @@ func (a *Agent) startPipelines(sources []capture.Source) error {
 		}
 		a.pipelines = append(a.pipelines, p)
 	}
-	for _, p := range a.pipelines {
+	for i, p := range a.pipelines {
 		running.Go(func() {
 			if err := p.run(); err != nil {
 				failed <- err
+				return
+			}
+			if a.stopping.Load() {
+				return
+			}
+			// Its namespace has gone.
+			parts[i].End()
+			if step := a.steps.Load(); step != p.live.seen {
+				a.clockStepped(parts[i], step) // the others may have waited for it
+			}
+			if left.Add(-1) == 0 {
+				failed <- fmt.Errorf("nothing is left to capture: all given network namespaces have gone (%s)", strings.Join(a.cfg.Capture.Namespaces, ", "))
 			}
 		})
 	}
@@ -405,6 +452,7 @@ func (a *Agent) startPipelines(sources []capture.Source) error {
 	// counted, written, and (below in the stack) delivered.
 	a.teardown.Push("pipelines", func(context.Context) error {
 		var errs []error
+		a.stopping.Store(true)
 		for _, s := range sources {
 			errs = append(errs, s.Close())
 		}

@@ -93,8 +93,8 @@ func (c *Config) Validate() error {
 		check.In("local_networks", err)
 	}
 	if check.That(c.Memory >= minMemory && c.Memory <= 64*config.GiB, "memory", c.Memory, "96MiB to 64GiB") {
-		least := c.fixedMemory() + config.Size(c.Capture.Rings)*minPipelineMemory
-		check.That(c.Memory >= least, "memory", c.Memory, fmt.Sprintf("at least %v, as capture.rings, capture.ring_size and spool.max_memory are", least))
+		least := c.fixedMemory() + config.Size(c.Capture.AllRings())*minPipelineMemory
+		check.That(c.Memory >= least, "memory", c.Memory, fmt.Sprintf("at least %v, as capture.rings, capture.ring_size, capture.namespaces and spool.max_memory are", least))
 	}
 	check.That(c.TableMemory >= config.MiB && c.TableMemory <= 64*config.GiB, "table_memory", c.TableMemory, "1MiB to 64GiB")
 	check.In("capture", c.Capture.Validate())

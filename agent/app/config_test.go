@@ -39,10 +39,10 @@ func TestDerive(t *testing.T) {
 	}
 	for _, text := range []string{
 		"", "agent: {memory: 96MiB}", "agent: {memory: 512MiB}", "agent: {memory: 64GiB}",
-		"agent: {memory: 1GiB, capture: {rings: 8}}", "agent: {memory: 200MiB, capture: {ring_size: 64MiB}}",
+		"agent: {memory: 1GiB, capture: {rings: 8}}", "agent: {memory: 1GiB, capture: {rings: 2, interfaces: [lo], namespaces: [blue, green, red]}}", "agent: {memory: 200MiB, capture: {ring_size: 64MiB}}",
 	} {
 		c := load(text)
-		rings := config.Size(c.Capture.Rings)
+		rings := config.Size(c.Capture.AllRings())
 		sum := c.fixedMemory() + c.TableMemory + rings*(config.Size(c.Stream.MaxFlows)*flowMemory+
 			c.Stream.MaxBuffer+c.HTTP.MaxHeadMemory+c.HTTP.MaxOpenMemory+c.Decode.FragmentMemory)
 		if sum > c.Memory || c.Memory < 2*config.GiB && sum < c.Memory*3/4 {

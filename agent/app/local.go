@@ -13,6 +13,14 @@ import (
 type localAddresses struct {
 	networks []netip.Prefix
 	own      atomic.Pointer[map[netip.Addr]struct{}]
+	// others are the network namespaces whose addresses are this host's, too. It is set before
+	// the first refresh.
+	others []addresses
+}
+
+// addresses is a [capture.Namespace].
+type addresses interface {
+	Addresses() ([]netip.Addr, error)
 }
 
 // newLocalAddresses takes networks in CIDR notation; a plain address is itself.
@@ -40,8 +48,8 @@ func parseNetwork(text string) (netip.Prefix, error) {
 	return prefix.Masked(), nil
 }
 
-// refresh reads the addresses of this network namespace's interfaces. On an error
-// the addresses known so far stay.
+// refresh reads the addresses of the interfaces of this network namespace and the others. On an
+// error the addresses known so far stay.
 func (l *localAddresses) refresh() error {
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
@@ -53,6 +61,15 @@ func (l *localAddresses) refresh() error {
 			if addr, ok := netip.AddrFromSlice(n.IP); ok {
 				own[addr.Unmap()] = struct{}{}
 			}
+		}
+	}
+	for _, o := range l.others {
+		addrs, err := o.Addresses()
+		if err != nil {
+			return err
+		}
+		for _, a := range addrs {
+			own[a.Unmap()] = struct{}{}
 		}
 	}
 	l.own.Store(&own)

@@ -33,12 +33,12 @@ const (
 
 // fixedMemory is what does not depend on the traffic.
 func (c *Config) fixedMemory() config.Size {
-	return programMemory + config.Size(c.Capture.Rings)*(c.Capture.RingSize+stringMemory) + c.Spool.MaxMemory
+	return programMemory + config.Size(c.Capture.AllRings())*(c.Capture.RingSize+stringMemory) + c.Spool.MaxMemory
 }
 
 // Derive computes what is not given: rings and their blocks from the machine that this process runs on and
 // the interfaces named, sizes from Memory. The rings have an eighth, shared out and at most 32 MiB,
-// the spool a sixteenth, the program 32 MiB, names 8 MiB a ring. Of the rest, which the pipelines share, tables
+// the spool a sixteenth, the program 32 MiB, names 8 MiB a ring. Of the rest, which the pipelines of all namespaces share, tables
 // take a quarter, connections five sixteenths, open exchanges an eighth, out-of-order bytes and unfinished
 // heads a sixteenth each, IP fragments a thirty-second, up to 4 MiB; what remains is for the garbage collector to
 // work in. Shares of what is given itself are not shared out again.
@@ -68,9 +68,9 @@ func (c *Config) derive(given func(key string) bool, m capture.Machine) (from st
 	set("capture.rings", func() {
 		c.Capture.Rings, c.reasons["capture.rings"] = m.Rings(func(rings int) bool { return c.holds(rings, given) })
 	})
-	rings := config.Size(max(c.Capture.Rings, 1))
+	rings := config.Size(c.Capture.AllRings())
 	set("capture.ring_size", func() {
-		c.Capture.RingSize = c.ringSize(c.Capture.Rings)
+		c.Capture.RingSize = c.ringSize(int(rings))
 		if given("capture.block_size") {
 			block := max(c.Capture.BlockSize, config.MiB)
 			c.Capture.RingSize = max(c.Capture.RingSize-c.Capture.RingSize%block, 2*block)
@@ -121,13 +121,14 @@ func (c *Config) ringSize(rings int) config.Size {
 func (c *Config) holds(rings int, given func(key string) bool) bool {
 	with := *c
 	with.Capture.Rings = rings
+	all := with.Capture.AllRings()
 	if !given("capture.ring_size") {
-		with.Capture.RingSize = c.ringSize(rings)
+		with.Capture.RingSize = c.ringSize(all)
 	}
 	if !given("spool.max_memory") {
 		with.Spool.MaxMemory = c.Memory / 16
 	}
-	return with.fixedMemory()+config.Size(rings)*minPipelineMemory <= c.Memory
+	return with.fixedMemory()+config.Size(all)*minPipelineMemory <= c.Memory
 }
 
 // LimitMemory has the garbage collector hold this process below Memory, rings included, by collecting
@@ -135,7 +136,7 @@ func (c *Config) holds(rings int, given func(key string) bool) bool {
 // limit in the environment (GOMEMLIMIT) goes first.
 func (c *Config) LimitMemory() {
 	if debug.SetMemoryLimit(-1) == math.MaxInt64 {
-		debug.SetMemoryLimit(int64(c.Memory - programText - config.Size(c.Capture.Rings)*c.Capture.RingSize))
+		debug.SetMemoryLimit(int64(c.Memory - programText - config.Size(c.Capture.AllRings())*c.Capture.RingSize))
 	}
 }
 

@@ -3,6 +3,8 @@ package capture
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/httpctl/httpctl/pkg/config"
@@ -18,6 +20,11 @@ type Config struct {
 	// them. There is no default: someone has to choose. An interface that
 	// vanishes and returns is captured on again within a second of its return.
 	Interfaces []string `yaml:"interfaces"`
+	// Namespaces are other network namespaces to capture in, on all their interfaces: names in
+	// /run/netns, as `ip netns` makes them, or paths such as /proc/1234/ns/net. Default: none. Each costs
+	// what the own one costs (Rings, RingSize), and the capability CAP_SYS_ADMIN at the start. One whose
+	// name vanishes, or comes to stand for another, is captured in until then.
+	Namespaces []string `yaml:"namespaces"`
 	// Ports, if not empty, has the kernel pass only TCP segments to or from these ports, IP
 	// fragments, and tunnels, into which it can't look. Tunnels over UDP are then known by
 	// their usual ports only. Default: none, which captures everything and recognises HTTP on
@@ -60,6 +67,14 @@ func (c *Config) Validate() error {
 			errs = append(errs, fmt.Errorf("interfaces: %q is not the name of an interface (1 to 15 bytes)", name))
 		}
 	}
+	for i, name := range c.Namespaces {
+		if !isNamespace(name) {
+			errs = append(errs, fmt.Errorf("namespaces: %q is neither a name in /run/netns nor a path that begins with /", name))
+		}
+		if slices.Contains(c.Namespaces[:i], name) {
+			errs = append(errs, fmt.Errorf("namespaces: %q is there twice", name))
+		}
+	}
 	for _, port := range c.Ports {
 		if port == 0 {
 			errs = append(errs, errors.New("ports: 0 is not a port"))
@@ -84,4 +99,21 @@ func (c *Config) Validate() error {
 		errs = append(errs, fmt.Errorf("poll_timeout: %v is not between 10ms and 1s", c.PollTimeout))
 	}
 	return errors.Join(errs...)
+}
+
+// isNamespace accepts a name without slashes, and an absolute path.
+func isNamespace(s string) bool {
+	if strings.HasPrefix(s, "/") {
+		return len(s) < 4096 && !strings.Contains(s, "\x00")
+	}
+	return s != "" && len(s) <= 255 && s != "." && s != ".." && !strings.ContainsAny(s, "/\x00")
+}
+
+// AllRings is how many rings there are in all namespaces: at least 1.
+func (c *Config) AllRings() int {
+	namespaces := len(c.Namespaces)
+	if len(c.Interfaces) > 0 || namespaces == 0 {
+		namespaces++
+	}
+	return max(c.Rings, 1) * namespaces
 }

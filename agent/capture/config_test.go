@@ -18,6 +18,11 @@ func TestValidate(t *testing.T) {
 		change func(*Config)
 	}{
 		{"interfaces", func(c *Config) { c.Interfaces = []string{"a-name-that-is-too-long"} }},
+		{"namespaces", func(c *Config) { c.Namespaces = []string{""} }},
+		{"namespaces", func(c *Config) { c.Namespaces = []string{".."} }},
+		{"namespaces", func(c *Config) { c.Namespaces = []string{"a/b"} }},
+		{"namespaces", func(c *Config) { c.Namespaces = []string{"/proc/1\x00"} }},
+		{"namespaces", func(c *Config) { c.Namespaces = []string{"blue", "green", "blue"} }},
 		{"ports", func(c *Config) { c.Ports = []uint16{0} }},
 		{"ports", func(c *Config) { c.Ports = make([]uint16, maxPorts+1) }},
 		{"ring_size", func(c *Config) { c.RingSize = 32*config.MiB + 1 }},
@@ -35,8 +40,30 @@ func TestValidate(t *testing.T) {
 			t.Errorf("Validate() with a bad %s = %v", c.key, err)
 		}
 	}
+	good.Namespaces = []string{"blue", "/proc/1234/ns/net"}
+	if err := good.Validate(); err != nil {
+		t.Errorf("Validate() with namespaces = %v", err)
+	}
 	// All faults at once.
 	if err := (&Config{}).Validate(); err == nil || strings.Count(err.Error(), "\n") != 3 {
 		t.Errorf("Config{}.Validate() = %v, want four faults", err)
+	}
+}
+
+func TestAllRings(t *testing.T) {
+	for _, c := range []struct {
+		interfaces, namespaces []string
+		rings, want            int
+	}{
+		{nil, nil, 2, 2},
+		{[]string{"lo", "eth0"}, nil, 2, 2},
+		{nil, []string{"blue"}, 2, 2},
+		{[]string{"any"}, []string{"blue", "green"}, 2, 6},
+		{nil, []string{"blue"}, 0, 1}, // not valid yet
+	} {
+		cfg := Config{Interfaces: c.interfaces, Namespaces: c.namespaces, Rings: c.rings}
+		if got := cfg.AllRings(); got != c.want {
+			t.Errorf("AllRings() of %+v = %d, want %d", c, got, c.want)
+		}
 	}
 }

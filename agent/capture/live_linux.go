@@ -42,7 +42,8 @@ type Live struct {
 	blockSize int
 	timeout   time.Duration
 	namespace uint32
-	names     []string // nil: any
+	space     *Namespace // nil: the agent's own
+	names     []string   // nil: any
 	ports     []uint16
 	indexes   []int // what the filter selects
 	resolved  time.Time
@@ -61,33 +62,75 @@ type Live struct {
 
 var _ Source = (*Live)(nil)
 
-// OpenLive opens cfg.Rings rings that share the packets of cfg.Interfaces. No
-// packet is delivered before all of them stand. cfg must be valid. The error is an
-// *Error, with a hint when an interface doesn't exist or a privilege is missing.
-func OpenLive(cfg Config) (_ []*Live, err error) {
-	where := strings.Join(cfg.Interfaces, ",")
-	fail := func(err error, hint string) error {
-		return &Error{Op: "capture on", Path: where, Err: err, Hint: hint}
+// OpenLive opens cfg.Rings rings that share the packets of cfg.Interfaces, and as many in
+// each of cfg.Namespaces for all interfaces there. No packet is delivered before all of a namespace
+// stand. cfg must be valid. The error is an *Error, with a hint when an interface or a
+// namespace doesn't exist, or a privilege is missing.
+func OpenLive(cfg Config) (rings []*Live, err error) {
+	defer func() {
+		if err != nil {
+			for _, l := range rings {
+				l.release()
+			}
+			rings = nil
+		}
+	}()
+	if len(cfg.Interfaces) == 0 && len(cfg.Namespaces) == 0 {
+		return nil, &Error{Op: "capture on", Path: "nothing", Err: errors.New("no interface is given, and no network namespace"), Hint: "name some in agent.capture.interfaces; there are: " + interfaceNames()}
 	}
-	if len(cfg.Interfaces) == 0 {
-		return nil, &Error{Op: "capture on", Path: "nothing", Err: errors.New("no interface is given"), Hint: "name some in agent.capture.interfaces; there are: " + interfaceNames()}
+	if len(cfg.Interfaces) > 0 {
+		if rings, err = openInterfaces(cfg); err != nil {
+			return rings, err
+		}
 	}
+	for _, name := range cfg.Namespaces {
+		var opened []*Live
+		space, err := openNamespace(name, func() (err error) {
+			opened, err = openRings(cfg, nil, name)
+			return err
+		})
+		for _, l := range opened {
+			l.space = space
+			space.hold()
+		}
+		if err != nil {
+			return rings, err
+		}
+		for _, l := range rings {
+			if o := l.space; o != nil && o.dev == space.dev && o.ino == space.ino {
+				return append(rings, opened...), space.fail(errors.New("the same network namespace as "+o.name), "its packets would be counted twice")
+			}
+		}
+		rings = append(rings, opened...)
+	}
+	return rings, nil
+}
+
+// openInterfaces opens the rings of the agent's own namespace.
+func openInterfaces(cfg Config) ([]*Live, error) {
 	names := slices.Compact(slices.Sorted(slices.Values(cfg.Interfaces)))
 	if slices.Contains(names, Any) {
 		names = nil
 	}
 	for _, name := range names {
 		if _, err := net.InterfaceByName(name); err != nil {
-			where = name
-			return nil, fail(errors.New("no such interface"), "there are: "+interfaceNames())
+			return nil, &Error{Op: "capture on", Path: name, Err: errors.New("no such interface"), Hint: "there are: " + interfaceNames()}
 		}
 	}
-	var rings []*Live
+	return openRings(cfg, names, strings.Join(cfg.Interfaces, ","))
+}
+
+// openRings opens the rings of one namespace, that of the thread. where is for messages.
+func openRings(cfg Config, names []string, where string) (rings []*Live, err error) {
+	fail := func(err error, hint string) error {
+		return &Error{Op: "capture on", Path: where, Err: err, Hint: hint}
+	}
 	defer func() {
 		if err != nil {
 			for _, l := range rings {
 				l.release()
 			}
+			rings = nil
 		}
 	}()
 	for range cfg.Rings {
@@ -95,22 +138,22 @@ func OpenLive(cfg Config) (_ []*Live, err error) {
 		if err != nil {
 			switch {
 			case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-				return nil, fail(err, privilegeHint())
+				return rings, fail(err, privilegeHint())
 			case errors.Is(err, unix.ENOMEM):
-				return nil, fail(err, "the ring does not fit into memory: lower ring_size or rings")
+				return rings, fail(err, "the ring does not fit into memory: lower ring_size or rings")
 			}
-			return nil, fail(err, "")
+			return rings, fail(err, "")
 		}
 		rings = append(rings, l)
 	}
 	if len(rings) > 1 {
 		if err := fanOut(rings); err != nil {
-			return nil, fail(err, "several rings need Linux 4.12 or newer; set rings to 1")
+			return rings, fail(err, "several rings need Linux 4.12 or newer; set rings to 1")
 		}
 	}
 	for _, l := range rings {
 		if err := l.resolve(true); err != nil {
-			return nil, fail(err, "")
+			return rings, fail(err, "")
 		}
 	}
 	return rings, nil
@@ -265,6 +308,9 @@ func (l *Live) Missing() []string {
 	defer l.mu.Unlock()
 	return l.missing
 }
+
+// Namespace returns the network namespace that the ring is in, nil if that is the agent's own.
+func (l *Live) Namespace() *Namespace { return l.space }
 
 // attach replaces the filter in one step.
 func (l *Live) attach(indexes []int) error {
@@ -461,5 +507,8 @@ func (l *Live) release() {
 	}
 	if l.file != nil {
 		_ = l.file.Close()
+	}
+	if l.space != nil {
+		l.space.release()
 	}
 }

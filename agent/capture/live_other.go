@@ -4,6 +4,7 @@ package capture
 
 import (
 	"errors"
+	"net/netip"
 	"runtime"
 	"strings"
 )
@@ -28,3 +29,21 @@ func ThisMachine([]string) Machine { return Machine{Cores: runtime.GOMAXPROCS(0)
 
 // ReadLinks finds none.
 func ReadLinks([]string) []Link { return nil }
+
+// Namespace returns nil.
+func (*Live) Namespace() *Namespace { return nil }
+
+// Namespace is a network namespace. There are none on this system.
+type Namespace struct{}
+
+// ForgetNamespaces does nothing.
+func ForgetNamespaces() error { return nil }
+
+// Name returns nothing.
+func (*Namespace) Name() string { return "" }
+
+// Gone returns true.
+func (*Namespace) Gone() bool { return true }
+
+// Addresses returns none.
+func (*Namespace) Addresses() ([]netip.Addr, error) { return nil, nil }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -110,6 +111,16 @@ func (l *Lab) Address(host string) netip.Addr {
 		}
 	}
 	panic("testkit: no host " + host + " in the lab")
+}
+
+// Namespace returns the name in /run/netns of a host, or of the switch.
+func (l *Lab) Namespace(host string) string { return l.prefix + host }
+
+// Delete removes a host's namespace before Close does.
+func (l *Lab) Delete(host string) error {
+	name := l.Namespace(host)
+	l.made = slices.DeleteFunc(l.made, func(made string) bool { return made == name })
+	return ip("netns", "del", name)
 }
 
 // Command prepares a command that runs on a host. It is killed when ctx ends.

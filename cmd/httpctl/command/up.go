@@ -26,7 +26,7 @@ const upStopWait = 10 * time.Second
 
 func newUpCommand(w *world) *cobra.Command {
 	r := &reading{w: w}
-	var interfaces, ports, listen []string
+	var interfaces, namespaces, ports, listen []string
 	var configFile, data, replay string
 	var once bool
 	cmd := &cobra.Command{
@@ -37,10 +37,12 @@ counted is kept in the data directory, so that baseline and alerts outlive a
 restart. Other httpctl commands find it by its socket there. On a terminal q
 ends it, and everywhere Ctrl-C.
 
-Capturing needs root, or the capability CAP_NET_RAW.`,
+Capturing needs root, or the capability CAP_NET_RAW; in other network
+namespaces, CAP_SYS_ADMIN too.`,
 		Example: `  sudo httpctl up -i eth0
   sudo httpctl up -i eth0 -i lo --ports 80,8080
   sudo httpctl up -i any --data /srv/httpctl --listen 127.0.0.1:7420
+  sudo httpctl up --netns blue                          # one that ip netns has made
   httpctl up --replay capture.pcap --data /tmp/replay   # as if it happened now`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -61,6 +63,7 @@ Capturing needs root, or the capability CAP_NET_RAW.`,
 				}
 			}
 			set("agent.capture.interfaces", interfaces, "--interface")
+			set("agent.capture.namespaces", namespaces, "--netns")
 			set("agent.capture.ports", ports, "--ports")
 			set("aggregator.listen", listen, "--listen")
 			if data != "" {
@@ -72,10 +75,12 @@ Capturing needs root, or the capability CAP_NET_RAW.`,
 			switch {
 			case replay != "" && len(interfaces) > 0:
 				return usagef("--replay and --interface exclude each other")
+			case replay != "" && len(namespaces) > 0:
+				return usagef("--replay and --netns exclude each other")
 			case replay != "":
 				agentConfig.Capture.Interfaces = []string{"any"} // not used, but a configuration must have one
-			case len(agentConfig.Capture.Interfaces) == 0:
-				return usagef("which interface? Name one with -i, or all with -i any")
+			case len(agentConfig.Capture.Interfaces) == 0 && len(agentConfig.Capture.Namespaces) == 0:
+				return usagef("which interface? Name one with -i, or all with -i any; or a network namespace with --netns")
 			}
 			if aggregatorConfig.Data, err = filepath.Abs(aggregatorConfig.Data); err != nil {
 				return err
@@ -94,6 +99,7 @@ Capturing needs root, or the capability CAP_NET_RAW.`,
 	}
 	r.addOutput(cmd)
 	cmd.Flags().StringArrayVarP(&interfaces, "interface", "i", nil, "capture on `IFACE`; may be given several times; any is all")
+	cmd.Flags().StringArrayVar(&namespaces, "netns", nil, "capture in network namespace `NAME`, of /run/netns or a path such as /proc/1234/ns/net; may be given several times")
 	cmd.Flags().StringSliceVar(&ports, "ports", nil, "only TCP `PORTS`, such as 80,8080 (default: HTTP on any port)")
 	cmd.Flags().StringVar(&configFile, "config", "", "configuration `FILE`")
 	cmd.Flags().StringVar(&data, "data", "", "`DIR` for the database, the socket and the agent's state (default: the user's state directory)")

@@ -1,0 +1,150 @@
+package test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/httpctl/httpctl/pkg/testkit"
+)
+
+// TestNetworkNamespaces runs an agent outside two hosts of a lab that captures inside both. When the
+// first goes it counts what was open there and goes on with the second in time; when that goes, too, it stops.
+func TestNetworkNamespaces(t *testing.T) {
+	need(t, "ip", "nginx", "curl")
+	t.Parallel()
+	lab, err := testkit.NewLab("blue", "green")
+	if err != nil {
+		t.Skip(err)
+	}
+	defer lab.Close()
+	site := worldReadable(t)
+	conf, err := testkit.WriteNginx(site, 80)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// One that is ended before the test ends: its namespace is to go.
+	nginx := lab.Command(t.Context(), "blue", "nginx", "-c", conf)
+	if err := nginx.Start(); err != nil {
+		t.Fatal(err)
+	}
+	data := t.TempDir()
+	socket := filepath.Join(data, "httpctl.sock")
+	metrics := freePort(t)
+	aggregator := launch(t, "httpctl-aggregator", "--config", write(t, "aggregator.yaml",
+		"dashboard_bucket_size: 2s\naverage_bucket_size: 10s\naggregator:\n  data: "+data+"\n  listen: []\n"))
+	aggregator.says(t, "serving")
+	agent := launch(t, "httpctl-agent", "--netns", lab.Namespace("blue"), "--netns", lab.Namespace("green"), "--config", write(t, "agent.yaml",
+		"agent:\n  state: "+t.TempDir()+"\n  aggregator: unix:"+socket+"\n  metrics: "+metrics+"\n  capture: {rings: 2}\n"))
+	agent.says(t, "connected")
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", agent.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := regexp.MustCompile(`CapEff:\s*([0-9a-f]+)`).FindSubmatch(status); m == nil {
+		t.Error("the agent's capabilities are not known")
+	} else if caps, err := strconv.ParseUint(string(m[1]), 16, 64); err != nil || caps>>21&1 != 0 || caps == 0 {
+		t.Errorf("the agent has the capabilities %s: CAP_SYS_ADMIN is not needed any more", m[1])
+	}
+
+	curl := func(host string, args ...string) {
+		t.Helper()
+		args = append([]string{"-sS", "-o", "/dev/null", "--max-time", "20"}, args...)
+		eventually(t, "curl", func() error {
+			out, err := lab.Command(t.Context(), host, "curl", args...).CombinedOutput()
+			if err != nil {
+				err = fmt.Errorf("%w: %s", err, out)
+			}
+			return err
+		})
+	}
+	hits := func(dimension, key string, args ...string) (n int64) {
+		t.Helper()
+		said := try(t, nil, append([]string{"httpctl", "top", dimension, "-o", "json", "--since", "1h", "--aggregator", "unix:" + socket}, args...)...)
+		var answer top
+		if err := json.Unmarshal([]byte(said.stdout), &answer); err != nil {
+			return 0
+		}
+		for _, row := range answer.Rows {
+			if row.Key == key {
+				n += row.Hits
+			}
+		}
+		return n
+	}
+	counted := func(what string, want int64, dimension, key string, args ...string) {
+		t.Helper()
+		eventually(t, what, func() error {
+			if got := hits(dimension, key, args...); got != want {
+				return fmt.Errorf("%d requests, want %d", got, want)
+			}
+			return nil
+		})
+	}
+	// On the lo of blue, which nothing outside sees; and from green to blue, which is seen in both.
+	curl("blue", "http://127.0.0.1/small/[1-20].txt", "-H", "Host: inside.example.org")
+	curl("green", "http://"+lab.Address("blue").String()+"/small/[1-10].txt", "-H", "Host: between.example.org")
+	counted("requests on the namespace's own lo", 20, "domain", "inside.example.org")
+	counted("requests between two namespaces, once in each", 20, "domain", "between.example.org")
+	counted("both ends are addresses of captured namespaces", 20, "domain", "between.example.org", "--role", "server")
+
+	// An exchange that is open when blue goes.
+	hold := lab.Command(t.Context(), "green", "bash", "-c", "exec 3<>/dev/tcp/"+lab.Address("blue").String()+"/80; printf 'POST /form HTTP/1.1\\r\\nHost: open.example.org\\r\\nContent-Length: 100\\r\\n\\r\\n' >&3; exec sleep 60")
+	if err := hold.Start(); err != nil {
+		t.Fatal(err)
+	}
+	counted("the open request, once in each", 2, "domain", "open.example.org")
+	_ = nginx.Process.Signal(syscall.SIGTERM)
+	_ = nginx.Wait()
+	begin := time.Now()
+	if err := lab.Delete("blue"); err != nil {
+		t.Fatal(err)
+	}
+	agent.says(t, "a network namespace has gone")
+	eventually(t, "the namespace's devices are gone", func() error {
+		if out, err := exec.Command("ip", "-n", lab.Namespace("switch"), "link", "show", "port0").CombinedOutput(); err == nil {
+			return fmt.Errorf("%s", out)
+		}
+		return nil
+	})
+	if d := time.Since(begin); d > 10*time.Second {
+		t.Errorf("it took %v", d)
+	}
+	_ = hold.Process.Kill()
+	_ = hold.Wait()
+
+	// green goes on, its intervals close in time.
+	server := lab.Command(t.Context(), "green", "nginx", "-c", conf)
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	begin = time.Now()
+	curl("green", "http://127.0.0.1/small/[1-15].txt", "-H", "Host: later.example.org")
+	counted("requests in the namespace that is left", 15, "domain", "later.example.org")
+	if d := time.Since(begin); d > 11*time.Second {
+		t.Errorf("an interval of 2s took %v to be stored: the ended pipelines are waited for", d)
+	}
+	page := fetch(t, metrics)
+	for name, want := range map[string]string{"kernel_drops": "0", "gap_bytes": "0", "late_events": "0", "requests": "57"} {
+		if m := regexp.MustCompile(`(?m)^httpctl_agent_` + name + `_total (\S+)$`).FindStringSubmatch(page); m == nil || m[1] != want {
+			t.Errorf("%s = %v, want %s", name, m, want)
+		}
+	}
+	_ = server.Process.Signal(syscall.SIGTERM)
+	_ = server.Wait()
+	if err := lab.Delete("green"); err != nil {
+		t.Fatal(err)
+	}
+	agent.says(t, "nothing is left to capture")
+	if code := agent.stop(t, 0); code != 1 {
+		t.Errorf("with nothing left to capture the agent ended with exit code %d, want 1", code)
+	}
+	counted("nothing is lost at the end", 15, "domain", "later.example.org")
+}
