@@ -101,7 +101,12 @@ func (o *output) String() string {
 // launch starts a program; it is ended with the test, if it is still there.
 func launch(t *testing.T, args ...string) *background {
 	t.Helper()
-	b := &background{cmd: exec.Command(program(t, args[0]), args[1:]...), end: make(chan error, 1)}
+	return launchCommand(t, exec.Command(program(t, args[0]), args[1:]...))
+}
+
+func launchCommand(t *testing.T, cmd *exec.Cmd) *background {
+	t.Helper()
+	b := &background{cmd: cmd, end: make(chan error, 1)}
 	b.cmd.Env = []string{"HOME=/nonexistent", "PATH=" + os.Getenv("PATH")}
 	b.cmd.Stdout, b.cmd.Stderr = &b.out, &b.out
 	if err := b.cmd.Start(); err != nil {

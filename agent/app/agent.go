@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -58,6 +59,7 @@ type Agent struct {
 	uplink    *uplink.Uplink
 	pipelines []*pipeline
 	stopping  atomic.Bool // sources end because they are closed
+	rings     []*capture.Live
 	group     *lifecycle.Group
 	teardown  lifecycle.Stack
 
@@ -167,6 +169,7 @@ func (a *Agent) open(replay string) ([]capture.Source, error) {
 	}
 	c := a.cfg.Capture
 	a.log.Info("capturing", "iface", c.Interfaces, "rings", c.Rings, "ring_size", c.RingSize, "block_size", c.BlockSize, "poll_timeout", c.PollTimeout, "chosen", a.cfg.Reason("capture.rings"))
+	a.rings = rings
 	var sources []capture.Source
 	namespaces := map[*capture.Namespace][]*capture.Live{}
 	for _, r := range rings {
@@ -276,6 +279,7 @@ func (a *Agent) openSpool(registry prometheus.Registerer) error {
 func (a *Agent) startUplink(ctx context.Context, registry prometheus.Registerer) error {
 	u, err := uplink.New(a.cfg.Config, uplink.Deps{
 		Queue: a.spool, Identity: a.identity, OnSettings: a.onSettings,
+		Connecting: a.connecting,
 		Provisional: func(rows int) *bucket.Bucket {
 			a.mu.Lock()
 			acc := a.acc
@@ -304,6 +308,15 @@ func (a *Agent) startUplink(ctx context.Context, registry prometheus.Registerer)
 	case <-ctx.Done():
 	}
 	return nil
+}
+
+// connecting leaves the agent's own connection out of what it captures.
+func (a *Agent) connecting(remote netip.AddrPort, localPort uint16) {
+	for _, r := range a.rings {
+		if err := r.Exclude(capture.Connection{Remote: remote, LocalPort: localPort}); err != nil {
+			a.log.Warn("the connection to the aggregator will be counted", "err", err)
+		}
+	}
 }
 
 // delivered waits a moment for the spool to be empty.

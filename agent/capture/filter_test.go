@@ -15,9 +15,9 @@ type meta struct {
 
 // accepts runs a filter on a frame in the VM of x/net/bpf, with the kernel's
 // metadata put in as constants.
-func accepts(t *testing.T, indexes []int, ports []uint16, m meta, frame []byte) bool {
+func accepts(t *testing.T, s selection, m meta, frame []byte) bool {
 	t.Helper()
-	program, err := filterProgram(indexes, ports)
+	program, err := filterProgram(s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,6 +27,9 @@ func accepts(t *testing.T, indexes []int, ports []uint16, m meta, frame []byte) 
 	for i, ins := range program {
 		switch ins := ins.(type) {
 		case bpf.LoadExtension:
+			if ins.Num == bpf.ExtLen {
+				continue
+			}
 			v := map[bpf.Extension]uint32{bpf.ExtInterfaceIndex: m.index, bpf.ExtLinkLayerType: m.hatype, bpf.ExtType: m.kind, bpf.ExtProto: m.proto}
 			program[i] = bpf.LoadConstant{Dst: bpf.RegA, Val: v[ins.Num]}
 		case bpf.LoadConstant:
@@ -104,8 +107,93 @@ func TestFilter(t *testing.T) {
 		{"tun, ipv6", nil, p80, raw(0x86dd), tcp(at(a6, 40000), at(b6, 80)), true},
 		{"too short", nil, p80, ether, testkit.Ethernet(0x0800, []byte{0x45}), false},
 	} {
-		if got := accepts(t, c.indexes, c.ports, c.m, c.frame); got != c.want {
+		if got := accepts(t, selection{indexes: c.indexes, ports: c.ports}, c.m, c.frame); got != c.want {
 			t.Errorf("%s: filter(%v, %v) accepts = %v, want %v", c.name, c.indexes, c.ports, got, c.want)
+		}
+	}
+}
+
+// TestFilterOwn: exactly the packets of own connections are left out, whatever else is selected.
+func TestFilterOwn(t *testing.T) {
+	at := netip.MustParseAddrPort
+	remote, local := at("192.0.2.9:7420"), at("192.0.2.1:40000")
+	remote6, local6 := at("[2001:db8::9]:7420"), at("[2001:db8::1]:40001")
+	own := []Connection{
+		{Remote: at("192.0.2.8:7420"), LocalPort: 40002},
+		{Remote: remote, LocalPort: 40000},
+		{Remote: netip.AddrPortFrom(netip.AddrFrom16(at("[::ffff:198.51.100.1]:1").Addr().As16()), 7421), LocalPort: 40003},
+		{Remote: remote6, LocalPort: 40001},
+	}
+	tcp := func(src, dst netip.AddrPort) []byte { return testkit.TCP{Src: src, Dst: dst}.IP() }
+	ether := func(frame []byte) []byte {
+		if frame[0]>>4 == 6 {
+			return testkit.Ethernet(0x86dd, frame)
+		}
+		return testkit.Ethernet(0x0800, frame)
+	}
+	var cut []byte
+	for _, c := range []struct {
+		name string
+		ip   []byte
+		want bool
+	}{
+		{"sent", tcp(local, remote), false},
+		{"received", tcp(remote, local), false},
+		{"sent, first of the list", tcp(at("192.0.2.1:40002"), at("192.0.2.8:7420")), false},
+		{"sent, mapped address", tcp(at("192.0.2.1:40003"), at("198.51.100.1:7421")), false},
+		{"sent from another address", tcp(at("192.0.2.77:40000"), remote), false},
+		{"another local port", tcp(at("192.0.2.1:40001"), remote), true},
+		{"ports of another connection", tcp(at("192.0.2.1:40002"), remote), true},
+		{"another remote port", tcp(local, at("192.0.2.9:7421")), true},
+		{"another remote address", tcp(local, at("192.0.2.7:7420")), true},
+		{"the ports the other way round", tcp(at("192.0.2.1:7420"), at("192.0.2.9:40000")), true},
+		{"from the remote address, ports as sent", tcp(at("192.0.2.9:40000"), at("192.0.2.1:7420")), true},
+		{"udp", testkit.UDPIP(local, remote, []byte("x")), true},
+		{"sent, IPv6", tcp(local6, remote6), false},
+		{"received, IPv6", tcp(remote6, local6), false},
+		{"IPv6, another local port", tcp(at("[2001:db8::1]:40000"), remote6), true},
+		{"IPv6, another address in its last bytes", tcp(local6, at("[2001:db8::8]:7420")), true},
+		{"IPv6, another address in its first bytes", tcp(local6, at("[2001:db9::9]:7420")), true},
+		{"IPv6, udp", testkit.UDPIP(local6, remote6, []byte("x")), true},
+		{"a later fragment", testkit.IPv4Fragment(local.Addr(), remote.Addr(), 6, 1, 8, false, tcp(local, remote)[20:]), true},
+		{"cut in the ports", tcp(local, remote)[:23], true},
+		{"cut in the ports, IPv6", tcp(local6, remote6)[:43], true},
+		{"no header", cut, true},
+	} {
+		frames := map[string]struct {
+			m     meta
+			frame []byte
+		}{"raw": {meta{index: 2, hatype: 65534, proto: 0x0800}, c.ip}}
+		if len(c.ip) > 0 {
+			frames["ethernet"] = struct {
+				m     meta
+				frame []byte
+			}{meta{index: 2, hatype: arphrdEther}, ether(c.ip)}
+			proto := uint16(0x0800)
+			if c.ip[0]>>4 == 6 {
+				proto = 0x86dd
+				raw := frames["raw"]
+				raw.m.proto = 0x86dd
+				frames["raw"] = raw
+			}
+			frames["vlan"] = struct {
+				m     meta
+				frame []byte
+			}{meta{index: 2, hatype: arphrdEther}, testkit.Ethernet(0x88a8, testkit.VLAN(7, proto, c.ip))}
+		}
+		for kind, f := range frames {
+			for _, indexes := range [][]int{nil, {1, 2}} {
+				if got := accepts(t, selection{indexes: indexes, own: own}, f.m, f.frame); got != c.want {
+					t.Errorf("%s, %s, interfaces %v: accepts = %v, want %v", c.name, kind, indexes, got, c.want)
+				}
+			}
+			// With ports, what the one or the other drops.
+			for _, ports := range [][]uint16{{7420, 7421}, {80}} {
+				want := c.want && accepts(t, selection{ports: ports}, f.m, f.frame)
+				if got := accepts(t, selection{ports: ports, own: own}, f.m, f.frame); got != want {
+					t.Errorf("%s, %s, ports %v: accepts = %v, want %v", c.name, kind, ports, got, want)
+				}
+			}
 		}
 	}
 }
@@ -113,7 +201,11 @@ func TestFilter(t *testing.T) {
 // The longest filter that the settings allow is one that the kernel takes.
 func TestFilterSize(t *testing.T) {
 	ports := make([]uint16, maxPorts)
-	raw, err := filterFor(make([]int, 500), ports)
+	own := make([]Connection, maxOwn)
+	for i := range own {
+		own[i].Remote = netip.MustParseAddrPort("[2001:db8::1]:7420")
+	}
+	raw, err := filterFor(selection{indexes: make([]int, 500), ports: ports, own: own})
 	if err != nil {
 		t.Fatal(err)
 	}

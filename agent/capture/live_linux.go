@@ -45,7 +45,6 @@ type Live struct {
 	space     *Namespace // nil: the agent's own
 	names     []string   // nil: any
 	ports     []uint16
-	indexes   []int // what the filter selects
 	resolved  time.Time
 
 	block int    // the block in hand, or the next
@@ -58,6 +57,8 @@ type Live struct {
 	mu       sync.Mutex // guards what follows
 	released bool
 	missing  []string
+	indexes  []int // what the filter selects
+	own      []Connection
 }
 
 var _ Source = (*Live)(nil)
@@ -290,15 +291,12 @@ func (l *Live) resolve(first bool) error {
 	}
 	l.mu.Lock()
 	l.missing = missing
+	same := slices.Equal(indexes, l.indexes)
 	l.mu.Unlock()
-	if !first && slices.Equal(indexes, l.indexes) {
+	if !first && same {
 		return nil
 	}
-	if err := l.attach(indexes); err != nil {
-		return err
-	}
-	l.indexes = indexes
-	return nil
+	return l.attach(indexes)
 }
 
 // Missing returns the interfaces that are not there now. It may be called by
@@ -312,13 +310,36 @@ func (l *Live) Missing() []string {
 // Namespace returns the network namespace that the ring is in, nil if that is the agent's own.
 func (l *Live) Namespace() *Namespace { return l.space }
 
-// attach replaces the filter in one step.
+// attach has the filter select these interfaces.
 func (l *Live) attach(indexes []int) error {
-	raw, err := filterFor(indexes, l.ports)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.indexes = indexes
+	return l.renew()
+}
+
+// renew replaces the filter in one step. The caller holds mu.
+func (l *Live) renew() error {
+	if l.released {
+		return nil
+	}
+	raw, err := filterFor(selection{indexes: l.indexes, ports: l.ports, own: l.own})
 	if err != nil {
 		return err
 	}
 	return attachRaw(l.fd, raw)
+}
+
+// Exclude has the kernel pass no packet of a TCP connection of this program, from now on and until
+// maxOwn others were named. Call it before the connection's first packet. It may be called by any goroutine.
+func (l *Live) Exclude(c Connection) error {
+	if l.space != nil && c.Remote.Addr().IsLoopback() {
+		return nil // another namespace's loopback
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.own = append(l.own[max(len(l.own)-maxOwn+1, 0):len(l.own):len(l.own)], c)
+	return l.renew()
 }
 
 func attachRaw(fd int, raw []bpf.RawInstruction) error {

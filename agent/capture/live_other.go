@@ -21,6 +21,9 @@ func OpenLive(cfg Config) ([]*Live, error) {
 // Discard does nothing.
 func (*Live) Discard() {}
 
+// Exclude does nothing.
+func (*Live) Exclude(Connection) error { return nil }
+
 // Missing returns nil.
 func (*Live) Missing() []string { return nil }
 

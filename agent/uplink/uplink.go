@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -43,6 +44,9 @@ type Deps struct {
 	OnSettings func(Settings)
 	Log        *slog.Logger
 	Registry   prometheus.Registerer
+	// Connecting is called before the first packet of each TCP connection to the aggregator, by any
+	// goroutine. May be nil.
+	Connecting func(remote netip.AddrPort, localPort uint16)
 	// Dial replaces connecting to the configured address, for an aggregator in the same
 	// process; the connection is then in plain text. May be nil.
 	Dial func(context.Context) (net.Conn, error)
@@ -249,6 +253,12 @@ func (u *Uplink) dial() (*grpc.ClientConn, error) {
 			target = "unix:" + address
 		} else {
 			target = "dns:///" + address
+			if u.deps.Connecting != nil {
+				dialer := announcing(u.deps.Connecting)
+				options = append(options, grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+					return dialer.DialContext(ctx, "tcp", address)
+				}))
+			}
 		}
 	}
 	return grpc.NewClient(target, options...)
