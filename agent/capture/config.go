@@ -40,8 +40,7 @@ type Config struct {
 	BlockSize config.Size `yaml:"block_size"`
 	// Rings is how many rings, each with a pipeline of its own, share the packets: 1 to 64.
 	// Default: from the links' speed, the cores and memory, see [Machine.Rings]. They cost RingSize
-	// each. Both directions of a connection come to the same ring, except inside tunnels whose
-	// outer ports differ.
+	// each. Both directions of a connection come to the same ring, also inside tunnels.
 	Rings int `yaml:"rings"`
 	// PollTimeout is how long Next waits before it says that there is nothing,
 	// and how long the kernel may keep packets back to hand over many at once:

@@ -239,10 +239,18 @@ func networkOrder(v uint16) uint16 {
 }
 
 // fanOut has the kernel share packets among rings by a hash that is the same for both
-// directions of a flow. IPv4 fragments are put together first, since the later
+// directions of a flow, see fanoutProgram. IPv4 fragments are put together first, since the later
 // ones have no ports.
 func fanOut(rings []*Live) error {
-	const mode = unix.PACKET_FANOUT_HASH | unix.PACKET_FANOUT_FLAG_DEFRAG
+	program, err := fanoutProgram()
+	if err != nil {
+		return err
+	}
+	raw, err := bpf.Assemble(program)
+	if err != nil {
+		return fmt.Errorf("fanout program: %w", err)
+	}
+	const mode = unix.PACKET_FANOUT_CBPF | unix.PACKET_FANOUT_FLAG_DEFRAG
 	group := 0
 	for i, l := range rings {
 		arg := group | mode<<16
@@ -258,6 +266,10 @@ func fanOut(rings []*Live) error {
 				return fmt.Errorf("read fanout group: %w", err)
 			}
 			group = v & 0xffff
+			// It is the group's. Until here, the rings' filters drop everything.
+			if err := setProgram(l.fd, unix.SOL_PACKET, unix.PACKET_FANOUT_DATA, raw); err != nil {
+				return fmt.Errorf("set the fanout program: %w", err)
+			}
 		}
 	}
 	return nil
@@ -343,12 +355,16 @@ func (l *Live) Exclude(c Connection) error {
 }
 
 func attachRaw(fd int, raw []bpf.RawInstruction) error {
+	return setProgram(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, raw)
+}
+
+func setProgram(fd, level, option int, raw []bpf.RawInstruction) error {
 	filter := make([]unix.SockFilter, len(raw))
 	for i, r := range raw {
 		filter[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
 	}
-	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}); err != nil {
-		return fmt.Errorf("attach a filter of %d instructions: %w", len(filter), err)
+	if err := unix.SetsockoptSockFprog(fd, level, option, &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}); err != nil {
+		return fmt.Errorf("attach a program of %d instructions: %w", len(filter), err)
 	}
 	return nil
 }

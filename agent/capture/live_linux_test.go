@@ -2,6 +2,7 @@ package capture
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,8 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -61,6 +64,52 @@ func until(t *testing.T, l *Live, idle int, done func(p *Packet) bool) {
 				return
 			}
 		}
+	}
+}
+
+// frame is what is kept of a packet: its first bytes.
+type frame struct {
+	head   []byte
+	length int
+	packet Packet
+}
+
+// record reads rings while a test goes on: a block that the kernel gives away after a timeout is lost to it until
+// it is read, however little is in it. What it returns waits for silence, and gives what came by each ring.
+func record(t *testing.T, rings []*Live) func() [][]frame {
+	var stop atomic.Bool
+	var readers sync.WaitGroup
+	frames := make([][]frame, len(rings))
+	for i, l := range rings {
+		readers.Go(func() {
+			ps := make([]Packet, 1)
+			for idle := 0; idle < 10; {
+				switch _, err := l.Next(ps); {
+				case errors.Is(err, ErrIdle):
+					if stop.Load() {
+						idle++
+					}
+				case err != nil:
+					t.Error(err)
+					return
+				default:
+					p := &ps[0]
+					f := frame{head: bytes.Clone(p.Data[:min(len(p.Data), 160)]), length: p.Length, packet: *p}
+					f.packet.Data = nil
+					frames[i] = append(frames[i], f)
+				}
+			}
+		})
+	}
+	return func() [][]frame {
+		stop.Store(true)
+		readers.Wait()
+		for i, l := range rings {
+			if s := l.Stats(); s.Drops != 0 || s.Truncated != 0 {
+				t.Errorf("ring %d: Stats() = %+v, want no drops", i, s)
+			}
+		}
+		return frames
 	}
 }
 
@@ -179,37 +228,74 @@ func TestLivePorts(t *testing.T) {
 	}
 }
 
+// Both directions of a connection over loopback come to one ring, each byte once.
 func TestLiveRings(t *testing.T) {
 	inNamespace(t)("link", "set", "lo", "up")
 	cfg := DefaultConfig()
 	cfg.Interfaces = []string{"lo"}
 	cfg.Rings = 2
 	rings := openLive(t, cfg)
-	const n, flows = 20, 30
-	for i := range flows {
-		send(t, sink(t), fmt.Sprintf("f%03d-", i), n)
+	recorded := record(t, rings)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
 	}
-	seen := map[string]int{}
-	for i, l := range rings {
-		mine := map[string]int{}
-		until(t, l, 10, func(p *Packet) bool {
-			if j := bytes.LastIndex(p.Data, []byte("-000")); j >= 4 && len(p.Data) == 14+20+8+11 {
-				seen[string(p.Data[j-4:])]++
-				mine[string(p.Data[j-4:j])]++
+	defer ln.Close()
+	const up, down, flows = 150_000, 300_000, 30
+	for range flows {
+		c, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			c.Write(make([]byte, up))
+			io.Copy(io.Discard, c)
+			c.Close()
+		}()
+		server, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.CopyN(io.Discard, server, up)
+		server.Write(make([]byte, down))
+		server.Close()
+	}
+	port := uint16(ln.Addr().(*net.TCPAddr).Port)
+	total := map[uint16]int{} // of a client's port
+	for i, frames := range recorded() {
+		mine := map[uint16]int{}
+		next := map[[2]uint16]uint32{} // sequence number, by direction: what is sent again counts once
+		for _, f := range frames {
+			src, dst := binary.BigEndian.Uint16(f.head[34:]), binary.BigEndian.Uint16(f.head[36:])
+			if f.head[23] != 6 || src != port && dst != port {
+				continue
 			}
-			return false
-		})
-		for flow, k := range mine {
-			if k != n {
-				t.Errorf("ring %d has %d of the %d packets of flow %s, want all or none", i, k, n, flow)
+			begin, size := binary.BigEndian.Uint32(f.head[38:]), f.length-14-20-int(f.head[46]>>4)*4
+			key := [2]uint16{src, dst}
+			if f.head[47]&2 != 0 { // SYN
+				next[key] = begin + 1
+			}
+			end := begin + uint32(size)
+			switch fresh := int32(end - next[key]); {
+			case size > 0 && int32(begin-next[key]) > 0:
+				t.Errorf("ring %d: bytes are missing", i)
+			case size > 0 && fresh > 0:
+				mine[src+dst-port] += int(fresh)
+				next[key] = end
+			}
+		}
+		for client, n := range mine {
+			total[client] += n
+			if n != up+down {
+				t.Errorf("ring %d has %d bytes of a connection, want all %d or none", i, n, up+down)
 			}
 		}
 		if len(mine) == 0 {
 			t.Errorf("ring %d has nothing", i)
 		}
 	}
-	for i := range flows {
-		countOnce(t, seen, fmt.Sprintf("f%03d-", i), n)
+	if len(total) != flows {
+		t.Errorf("%d connections, want %d", len(total), flows)
 	}
 }
 
@@ -422,5 +508,100 @@ func TestPrivilegeHint(t *testing.T) {
 	hint := privilegeHint()
 	if !strings.Contains(hint, "CAP_NET_RAW") || !strings.Contains(hint, "setcap cap_net_raw+ep "+program) {
 		t.Errorf("privilegeHint() = %q, want the capability and the command that grants it", hint)
+	}
+}
+
+// TestLiveTunnel: the connections inside a VXLAN tunnel, whose outer ports differ by direction, are shared out
+// among rings by their own addresses and ports: none is split, also where the tunnel's packets are fragments.
+func TestLiveTunnel(t *testing.T) {
+	other := namedNamespace(t, "tunnel")
+	ip := inNamespace(t)
+	ip("link", "add", "v0", "type", "veth", "peer", "name", "v0", "netns", other)
+	there := func(args ...string) { ip(append([]string{"-n", other}, args...)...) }
+	for i, in := range []func(...string){ip, there} {
+		in("addr", "add", fmt.Sprintf("192.0.2.%d/24", i+1), "dev", "v0")
+		in("link", "set", "v0", "up")
+		in("link", "add", "x0", "type", "vxlan", "id", "7", "dstport", "4789", "local", fmt.Sprintf("192.0.2.%d", i+1), "remote", fmt.Sprintf("192.0.2.%d", 2-i))
+		in("addr", "add", fmt.Sprintf("198.51.100.%d/24", i+1), "dev", "x0")
+		in("link", "set", "x0", "up")
+	}
+	var ln net.Listener
+	in(t, other, func() { ln, _ = net.Listen("tcp", "198.51.100.2:0") })
+	if ln == nil {
+		t.Fatal("no listener in the other namespace")
+	}
+	defer ln.Close()
+	port := uint16(ln.Addr().(*net.TCPAddr).Port)
+	for _, mtu := range []string{"1450", "1500"} { // 1500: with the tunnel's headers more than fits the link
+		ip("link", "set", "x0", "mtu", mtu)
+		there("link", "set", "x0", "mtu", mtu)
+		cfg := DefaultConfig()
+		cfg.Interfaces, cfg.Rings = []string{"v0"}, 2
+		rings := openLive(t, cfg)
+		recorded := record(t, rings)
+		const flows, up, down = 400, 3_000, 20_000
+		for range flows {
+			c, err := net.Dial("tcp", ln.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			server, err := ln.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			go server.Write(make([]byte, down))
+			c.Write(make([]byte, up))
+			io.CopyN(io.Discard, c, down)
+			io.CopyN(io.Discard, server, up)
+			c.Close()
+			server.Close()
+		}
+		type end struct{ client, from uint16 }
+		ringOf, bytes, outer := map[uint16]int{}, map[end]map[uint32]bool{}, map[uint16]bool{}
+		split, perRing := 0, make([]int, len(rings))
+		for i, frames := range recorded() {
+			for _, f := range frames {
+				const inner = 14 + 20 + 8 + 8 + 14
+				if f.head[23] != 17 || len(f.head) < inner+40 || binary.BigEndian.Uint16(f.head[36:]) != 4789 || f.head[inner+9] != 6 {
+					continue
+				}
+				outer[binary.BigEndian.Uint16(f.head[34:])] = true
+				tcp := f.head[inner+20:]
+				src, dst := binary.BigEndian.Uint16(tcp), binary.BigEndian.Uint16(tcp[2:])
+				client := src + dst - port
+				if ring, ok := ringOf[client]; ok && ring != i {
+					split++
+				} else if !ok {
+					ringOf[client] = i
+					perRing[i]++
+				}
+				key := end{client, src}
+				if bytes[key] == nil {
+					bytes[key] = map[uint32]bool{}
+				}
+				seq, payload := binary.BigEndian.Uint32(tcp[4:]), f.length-inner-20-int(tcp[12]>>4)*4
+				for k := range payload { // what is sent again counts once
+					bytes[key][seq+uint32(k)] = true
+				}
+			}
+		}
+		if split != 0 || len(ringOf) != flows || perRing[0] < flows/3 || perRing[1] < flows/3 {
+			t.Errorf("MTU %s: %d connections, %v on each ring, %d packets on another ring than the first; want %d, some on both, none split", mtu, len(ringOf), perRing, split, flows)
+		}
+		if len(outer) < 50 {
+			t.Errorf("MTU %s: %d outer ports: the tunnel is no test", mtu, len(outer))
+		}
+		for key, seen := range bytes {
+			want := up
+			if key.from == port {
+				want = down
+			}
+			if len(seen) != want {
+				t.Fatalf("MTU %s: %d bytes of a connection were captured, want %d", mtu, len(seen), want)
+			}
+		}
+		for _, l := range rings {
+			l.Close()
+		}
 	}
 }
