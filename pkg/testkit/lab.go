@@ -113,6 +113,19 @@ func (l *Lab) Address(host string) netip.Addr {
 	panic("testkit: no host " + host + " in the lab")
 }
 
+// Add makes another host, with lo but without a link to the switch.
+func (l *Lab) Add(host string) error {
+	if err := l.namespace(l.Namespace(host)); err != nil {
+		return err
+	}
+	return l.IP(host, "link", "set", "lo", "up")
+}
+
+// IP runs `ip` on a host.
+func (l *Lab) IP(host string, args ...string) error {
+	return ip(append([]string{"-n", l.Namespace(host)}, args...)...)
+}
+
 // Namespace returns the name in /run/netns of a host, or of the switch.
 func (l *Lab) Namespace(host string) string { return l.prefix + host }
 
