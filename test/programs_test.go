@@ -56,9 +56,10 @@ type said struct {
 // try runs a program to its end, at most 20 s. Its environment has no settings of the caller.
 func try(t *testing.T, change func(*exec.Cmd), args ...string) said {
 	t.Helper()
+	path := program(t, args[0]) // may have to be compiled first
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program(t, args[0]), args[1:]...)
+	cmd := exec.CommandContext(ctx, path, args[1:]...)
 	cmd.Env = []string{"HOME=/nonexistent", "PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8"}
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
