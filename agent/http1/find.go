@@ -92,6 +92,9 @@ func (p *Parser) try(b []byte, old int, at At) (int, Event) {
 			continue
 		}
 		if n := empty(b[i:], true); n > 0 {
+			if next := bytes.IndexByte(b[i+1:i+n], '\r'); next >= 0 {
+				n = 1 + next // a PROXY protocol header may begin there
+			}
 			i += n
 			if i == len(b) {
 				p.drop()
