@@ -89,8 +89,11 @@ func (n *names) section(domain, method, target string) string {
 		return n.bound(exchange.Section(domain, method, target))
 	}
 	segment := strings.TrimLeft(target, "/")
-	if i := strings.IndexAny(segment, "/?#"); i >= 0 {
-		segment = segment[:i]
+	for i := range len(segment) {
+		if c := segment[i]; c == '/' || c == '?' || c == '#' {
+			segment = segment[:i]
+			break
+		}
 	}
 	if strings.IndexByte(segment, '%') >= 0 {
 		return n.bound(exchange.Section(domain, method, target))

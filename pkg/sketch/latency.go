@@ -53,8 +53,9 @@ var (
 	bounds [MaxIndex + 1]uint64
 	// values[i] stands for bin i: at most 1% from either of its ends.
 	values [MaxIndex + 1]float64
-	// first[n] is the bin of the smallest duration of n bits.
-	first [65]int32
+	// first[n][m] is the bin of the smallest duration of n bits whose six bits after the
+	// highest are m: no more than two bins begin with the same seven bits.
+	first [64][64]int16
 )
 
 func init() {
@@ -67,14 +68,15 @@ func init() {
 		}
 		b *= gamma
 	}
-	i := int32(0)
-	for n := 1; n < len(first)-1; n++ {
-		for bounds[i] < 1<<(n-1) {
-			i++
+	i := int16(0)
+	for n := 1; n < len(first); n++ {
+		for m := range uint64(64) {
+			for bounds[i] < (64+m)<<57>>(64-n) {
+				i++
+			}
+			first[n][m] = i
 		}
-		first[n] = i
 	}
-	first[64] = MaxIndex
 }
 
 // Index returns the bin of a duration; a negative one counts as 0.
@@ -84,16 +86,11 @@ func Index(ns int64) int32 {
 	}
 	v := uint64(ns)
 	n := bits.Len64(v)
-	lo, hi := first[n], first[n+1]
-	for lo < hi {
-		mid := (lo + hi) / 2
-		if bounds[mid] < v {
-			lo = mid + 1
-		} else {
-			hi = mid
-		}
+	i := int32(first[n][v<<(64-n)>>57&63])
+	for bounds[i] < v {
+		i++
 	}
-	return lo
+	return i
 }
 
 // Add records one duration in nanoseconds; a negative one counts as 0. It
@@ -117,14 +114,13 @@ func (l *Latency) Add(ns int64) {
 
 // search returns the position of the first bin whose index is at least index.
 func (l *Latency) search(index int32) int {
-	lo, hi := 0, len(l.Bins)
-	for lo < hi {
-		mid := int(uint(lo+hi) / 2)
-		if l.Bins[mid].Index < index {
-			lo = mid + 1
-		} else {
-			hi = mid
-		}
+	bins := l.Bins
+	// No branch that depends on what is found, as there is no foreseeing it.
+	lo := 0
+	for n := len(bins); n > 0; {
+		half := (n + 1) / 2
+		lo += half & int((bins[lo+half-1].Index-index)>>31) // all ones if it is less
+		n -= half
 	}
 	return lo
 }

@@ -189,14 +189,14 @@ func TestAddDoesNotAllocate(t *testing.T) {
 
 func BenchmarkLatencyAdd(b *testing.B) {
 	r := rand.New(rand.NewPCG(9, 10))
-	values := make([]int64, 4096)
+	values := make([]int64, 1<<20) // more than a processor learns
 	for i := range values {
 		values[i] = int64(math.Exp(r.NormFloat64() + 14))
 	}
 	var l Latency
 	i := 0
 	for b.Loop() {
-		l.Add(values[i&4095])
+		l.Add(values[i&(1<<20-1)])
 		i++
 	}
 	b.ReportMetric(float64(len(l.Bins)), "bins")
