@@ -40,6 +40,7 @@ type pipeline struct {
 	first, now, next int64
 	drops            uint64
 
+	ahead    func() // called between segments, see capture.Live.Ahead; may be nil
 	packets  [batch]capture.Packet
 	segments [batch]decode.Segment
 	waiting  int // segments that were decoded and not handled
@@ -71,6 +72,9 @@ func newPipeline(source capture.Source, cfg Config, maxStrLength int, sink excha
 	h.MaxStrLength = maxStrLength
 	p.pairer = pairing.New(h, pairing.Deps{Sink: sink, Counters: p.counters, Local: local.contains})
 	p.table = stream.New(cfg.Stream, p.pairer, p.counters)
+	if l, ok := source.(*capture.Live); ok {
+		p.ahead = l.Ahead
+	}
 	return p
 }
 
@@ -135,7 +139,7 @@ func (p *pipeline) take(packets []capture.Packet) {
 
 // handle takes the segments that wait.
 func (p *pipeline) handle() {
-	p.table.Segments(p.segments[:p.waiting])
+	p.table.Segments(p.segments[:p.waiting], p.ahead)
 	p.waiting = 0
 }
 

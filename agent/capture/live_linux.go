@@ -51,6 +51,11 @@ type Live struct {
 	held  bool   // the block in hand is ours
 	left  uint32 // packets in it
 	at    uint32 // offset of the next packet in the ring
+	// ahead is the packet that Ahead has loaded, by block, offset and how many there are from it on.
+	ahead struct {
+		block    int
+		at, left uint32
+	}
 	stats Stats
 
 	closing  atomic.Bool
@@ -388,6 +393,9 @@ func (l *Live) Next(ps []Packet) (int, error) {
 			}
 		}
 		if n > 0 {
+			if a := &l.ahead; a.block != l.block || a.left > l.left {
+				a.block, a.at, a.left = l.block, l.at, l.left
+			}
 			return n, nil
 		}
 		if l.held {
@@ -414,6 +422,17 @@ func (l *Live) Next(ps []Packet) (int, error) {
 		l.held = true
 		l.left = binary.NativeEndian.Uint32(l.ring[start+blockPackets:])
 		l.at = uint32(start) + binary.NativeEndian.Uint32(l.ring[start+blockFirst:])
+	}
+}
+
+// Ahead has the processor load the beginning of a packet that Next gives later: the next one that
+// was not loaded yet. Where a packet is stands in the one before, so they cannot be loaded all at once; what is called
+// between two packets that Next gave has loaded as many by the time it is called again.
+func (l *Live) Ahead() {
+	if a := &l.ahead; a.left > 1 {
+		a.left--
+		a.at += binary.NativeEndian.Uint32(l.ring[a.at:])
+		prefetch(&l.ring[a.at])
 	}
 }
 
@@ -503,7 +522,11 @@ func (l *Live) Stats() Stats {
 
 // readDrops adds the kernel's counts, which start again at 0 with each reading.
 func (l *Live) readDrops() {
-	if s, err := unix.GetsockoptTpacketStatsV3(l.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS); err == nil {
+	var s unix.TpacketStatsV3
+	size := uint32(unsafe.Sizeof(s))
+	// It never blocks, so the runtime need not be told of it, ten times a second.
+	if _, _, err := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(l.fd), unix.SOL_PACKET, unix.PACKET_STATISTICS,
+		uintptr(unsafe.Pointer(&s)), uintptr(unsafe.Pointer(&size)), 0); err == 0 {
 		l.stats.Drops += uint64(s.Drops)
 		l.stats.Freezes += uint64(s.Freeze_q_cnt)
 	}

@@ -63,6 +63,7 @@ func until(t *testing.T, l *Live, idle int, done func(p *Packet) bool) {
 			if done(&ps[0]) {
 				return
 			}
+			l.Ahead() // changes nothing
 		}
 	}
 }

@@ -31,18 +31,24 @@ type found struct {
 	length int // of the payload and the FIN, of all its segments in a row
 }
 
-// Segments takes the next segments in order, as Segment does one by one.
-func (t *Table) Segments(ss []decode.Segment) {
+// Segments takes the next segments in order, as Segment does one by one, and calls between, unless it is nil, after each.
+func (t *Table) Segments(ss []decode.Segment, between func()) {
 	for len(ss) > 0 {
 		n := min(len(ss), maxAhead)
 		if n < 4 || t.used <= t.few {
 			for i := range ss[:n] {
 				t.Segment(&ss[i])
+				if between != nil {
+					between()
+				}
 			}
 		} else {
 			t.lookAhead(ss[:n])
 			for i := range ss[:n] {
 				t.segment(&ss[i], t.ahead.hashes[i])
+				if between != nil {
+					between()
+				}
 			}
 		}
 		ss = ss[n:]

@@ -83,7 +83,7 @@ func FuzzSegments(f *testing.F) {
 		again, recounted := &recorder{t: t, quiet: true, stop: rec.stop}, exchange.Counters{}
 		tab = New(cfg, again, &recounted)
 		tab.few = -1
-		tab.Segments(segments)
+		tab.Segments(segments, nil)
 		tab.Advance(now)
 		tab.Drain(now)
 		if counters != recounted || !reflect.DeepEqual(again.conns, rec.conns) {

@@ -1,0 +1,9 @@
+//go:build amd64 || arm64
+
+package capture
+
+// prefetch has the processor load the three cache lines at p into its caches, without waiting for them. Any
+// address will do.
+//
+//go:noescape
+func prefetch(p *byte)
