@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/net/bpf"
 )
@@ -54,11 +55,12 @@ func filterFor(s selection) ([]bpf.RawInstruction, error) {
 
 func filterProgram(s selection) ([]bpf.Instruction, error) {
 	var a assembler
+	if s.indexes != nil && len(s.indexes) == 0 {
+		return []bpf.Instruction{bpf.RetConstant{Val: 0}}, nil
+	}
 	if s.indexes != nil {
 		a.add(bpf.LoadExtension{Num: bpf.ExtInterfaceIndex})
-		for _, index := range s.indexes {
-			a.jumpIf(uint32(index), "interface")
-		}
+		a.jumpIfAny(numbers(s.indexes), "interface")
 		a.jump("drop")
 		a.label("interface")
 	}
@@ -223,11 +225,16 @@ func (a *assembler) portFilter(ports []uint16) {
 func (a *assembler) eitherPort(ports []uint16) {
 	for off := uint32(0); off <= 2; off += 2 {
 		a.add(bpf.LoadIndirect{Off: off, Size: 2})
-		for _, port := range ports {
-			a.jumpIf(uint32(port), "accept")
-		}
+		a.jumpIfAny(numbers(ports), "accept")
 	}
 	a.jump("drop")
+}
+
+func numbers[N int | uint16](list []N) (values []uint32) {
+	for _, n := range list {
+		values = append(values, uint32(n))
+	}
+	return values
 }
 
 // assembler resolves forward jumps to labels. A conditional jump reaches 255
@@ -251,6 +258,18 @@ func (a *assembler) jump(label string) {
 func (a *assembler) jumpIf(v uint32, label string) {
 	a.add(bpf.JumpIf{Cond: bpf.JumpEqual, Val: v, SkipFalse: 1})
 	a.jump(label)
+}
+
+// jumpIfAny jumps if A is one of values, with one instruction for each: before Linux 6.7 a socket's program and
+// the one that replaces it have 20 KiB together (net.core.optmem_max).
+func (a *assembler) jumpIfAny(values []uint32, label string) {
+	for part := range slices.Chunk(values, 255) {
+		for i, v := range part {
+			a.add(bpf.JumpIf{Cond: bpf.JumpEqual, Val: v, SkipTrue: uint8(len(part) - i)})
+		}
+		a.add(bpf.Jump{Skip: 1})
+		a.jump(label)
+	}
 }
 
 func (a *assembler) jumpUnless(v uint32, label string) {

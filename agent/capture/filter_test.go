@@ -198,6 +198,35 @@ func TestFilterOwn(t *testing.T) {
 	}
 }
 
+// TestFilterLists: every one of many interfaces and ports passes, and nothing else.
+func TestFilterLists(t *testing.T) {
+	var s selection
+	for i := range 600 {
+		s.indexes = append(s.indexes, 2*i)
+	}
+	for i := range maxPorts {
+		s.ports = append(s.ports, uint16(1000+2*i))
+	}
+	at := netip.AddrPortFrom
+	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	check := func(index int, src, dst uint16, want bool) {
+		t.Helper()
+		frame := testkit.Ethernet(0x0800, testkit.TCP{Src: at(a, src), Dst: at(b, dst)}.IP())
+		if got := accepts(t, s, meta{index: uint32(index), hatype: arphrdEther}, frame); got != want {
+			t.Errorf("interface %d, port %d to %d: accepts = %v, want %v", index, src, dst, got, want)
+		}
+	}
+	for _, index := range s.indexes {
+		check(index, 40000, 1000, true)
+		check(index+1, 40000, 1000, false)
+	}
+	for _, port := range s.ports {
+		check(2, port, 40000, true)
+		check(2, 40000, port, true)
+		check(2, 40000, port+1, false)
+	}
+}
+
 // The longest filter that the settings allow is one that the kernel takes.
 func TestFilterSize(t *testing.T) {
 	ports := make([]uint16, maxPorts)

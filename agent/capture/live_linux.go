@@ -348,7 +348,8 @@ func (l *Live) renew() error {
 }
 
 // Exclude has the kernel pass no packet of a TCP connection of this program, from now on and until
-// maxOwn others were named. Call it before the connection's first packet. It may be called by any goroutine.
+// maxOwn others were named, or fewer where the kernel has no room for a program of that length. Call it
+// before the connection's first packet. It may be called by any goroutine.
 func (l *Live) Exclude(c Connection) error {
 	if l.space != nil && c.Remote.Addr().IsLoopback() {
 		return nil // another namespace's loopback
@@ -356,7 +357,12 @@ func (l *Live) Exclude(c Connection) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.own = append(l.own[max(len(l.own)-maxOwn+1, 0):len(l.own):len(l.own)], c)
-	return l.renew()
+	err := l.renew()
+	for errors.Is(err, unix.ENOMEM) && len(l.own) > 1 {
+		l.own = l.own[len(l.own)/2:]
+		err = l.renew()
+	}
+	return err
 }
 
 func attachRaw(fd int, raw []bpf.RawInstruction) error {

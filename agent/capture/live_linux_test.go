@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"runtime"
@@ -364,6 +365,30 @@ func TestLiveClose(t *testing.T) {
 	}
 	if _, err := l.Next(make([]Packet, 1)); err != io.EOF {
 		t.Errorf("Next after the end = %v, want EOF", err)
+	}
+}
+
+// TestLiveLittleOptionMemory: where the kernel gives a socket's programs 20 KiB, as before Linux 6.7, as many
+// ports as there may be can be set, and own connections are left out however often they are made anew.
+func TestLiveLittleOptionMemory(t *testing.T) {
+	inNamespace(t)("link", "set", "lo", "up")
+	if err := os.WriteFile("/proc/sys/net/core/optmem_max", []byte("20480"), 0); err != nil { // of this namespace, since Linux 6.8
+		t.Skipf("needs net.core.optmem_max of a network namespace: %v", err)
+	}
+	cfg := DefaultConfig()
+	cfg.Interfaces, cfg.RingSize, cfg.BlockSize = []string{"lo"}, 2*config.MiB, config.MiB
+	for i := range maxPorts {
+		cfg.Ports = append(cfg.Ports, uint16(1000+i))
+	}
+	l := openLive(t, cfg)[0]
+	for i := range 3 * maxOwn {
+		c := Connection{Remote: netip.MustParseAddrPort("[2001:db8::1]:7420"), LocalPort: uint16(40000 + i)}
+		if err := l.Exclude(c); err != nil || l.own[len(l.own)-1] != c || i > 0 && len(l.own) < 2 {
+			t.Fatalf("connection %d: %v, %d are left out", i, err, len(l.own))
+		}
+	}
+	if err := l.attach([]int{1, 2, 3}); err != nil {
+		t.Errorf("other interfaces: %v", err)
 	}
 }
 
