@@ -171,13 +171,10 @@ func (a *Agent) open(replay string) ([]capture.Source, error) {
 	a.log.Info("capturing", "iface", c.Interfaces, "rings", c.Rings, "ring_size", c.RingSize, "block_size", c.BlockSize, "poll_timeout", c.PollTimeout, "chosen", a.cfg.Reason("capture.rings"))
 	a.rings = rings
 	var sources []capture.Source
-	namespaces := map[*capture.Namespace][]*capture.Live{}
 	for _, r := range rings {
 		sources = append(sources, r)
-		if n := r.Namespace(); n != nil {
-			namespaces[n] = append(namespaces[n], r)
-		}
 	}
+	namespaces := namespacesOf(rings)
 	for n := range namespaces {
 		a.local.others = append(a.local.others, n)
 	}
@@ -187,6 +184,17 @@ func (a *Agent) open(replay string) ([]capture.Source, error) {
 	}
 	a.group.Go("interfaces", func(ctx context.Context) error { return a.watchInterfaces(ctx, rings[0], namespaces) })
 	return sources, nil
+}
+
+// namespacesOf sorts the rings of other network namespaces than the agent's own.
+func namespacesOf(rings []*capture.Live) map[*capture.Namespace][]*capture.Live {
+	namespaces := map[*capture.Namespace][]*capture.Live{}
+	for _, r := range rings {
+		if n := r.Namespace(); n != nil {
+			namespaces[n] = append(namespaces[n], r)
+		}
+	}
+	return namespaces
 }
 
 // Check says whether this host can capture as cfg wants, or read the capture file to

@@ -33,8 +33,8 @@ const (
 // it has by then. It returns daemon.ErrAnswered if the host cannot.
 func checkCapture(ctx context.Context, settings config.Settings, cfg Config, stdout io.Writer) error {
 	cfg.LimitMemory()
-	if len(cfg.Capture.Interfaces) > 0 {
-		fmt.Fprintf(stdout, "Looking at %s for ten seconds; Ctrl-C ends it early.\n\n", strings.Join(cfg.Capture.Interfaces, ", "))
+	if where := slices.Concat(cfg.Capture.Interfaces, cfg.Capture.Namespaces); len(where) > 0 {
+		fmt.Fprintf(stdout, "Looking at %s for ten seconds; Ctrl-C ends it early.\n\n", strings.Join(where, ", "))
 	}
 	findings, err := Inspect(ctx, settings, cfg, checkSample, checkListen)
 	if err != nil {
@@ -56,7 +56,7 @@ func Inspect(ctx context.Context, settings config.Settings, cfg Config, sample, 
 	c := cfg.Capture
 	machine := capture.ThisMachine(c.Interfaces)
 	f := &inspect.Findings{
-		Host: cfg.HostName, Release: kernelRelease(), Cores: machine.Cores, Interfaces: c.Interfaces,
+		Host: cfg.HostName, Release: kernelRelease(), Cores: machine.Cores, Interfaces: c.Interfaces, Namespaces: c.Namespaces,
 		Rings: c.Rings, RingsReason: cfg.Reason("capture.rings"), RingSize: c.RingSize, BlockSize: c.BlockSize, PollTimeout: c.PollTimeout,
 		Ports: len(c.Ports), LocalNetworks: len(cfg.LocalNetworks), Memory: cfg.Memory, Available: availableMemory(),
 		Speed: machine.Speed(), Guessed: !slices.ContainsFunc(machine.Hardware, func(h capture.Hardware) bool { return h.Speed > 0 }),
@@ -126,7 +126,7 @@ func failureOf(err error, f *inspect.Findings) (inspect.Failure, string) {
 	}
 	missing := slices.IndexFunc(f.Links, func(l inspect.Link) bool { return !l.There })
 	switch {
-	case len(f.Interfaces) == 0:
+	case len(f.Interfaces) == 0 && len(f.Namespaces) == 0:
 		return inspect.NoInterface, reason
 	case missing >= 0:
 		return inspect.NoSuchInterface, "there is no interface " + f.Links[missing].Name
@@ -134,6 +134,8 @@ func failureOf(err error, f *inspect.Findings) (inspect.Failure, string) {
 		return inspect.NoPrivilege, reason
 	case errors.Is(err, syscall.ENOMEM):
 		return inspect.NoMemory, reason
+	case e != nil && slices.Contains(f.Namespaces, e.Path):
+		return inspect.BadNamespace, e.Path + ": " + reason
 	}
 	return inspect.OtherFailure, reason
 }
@@ -144,12 +146,9 @@ func listenTo(ctx context.Context, settings config.Settings, cfg Config, length 
 	if err != nil {
 		return err
 	}
-	if err := local.refresh(); err != nil {
-		return err
-	}
 	var sinks []*heardSink
-	for range cfg.Capture.Rings {
-		collector, err := accumulate.NewCollector(settings.Statistics, settings.MaxKeys, cfg.tableMemory(cfg.Capture.Rings))
+	for range cfg.Capture.AllRings() {
+		collector, err := accumulate.NewCollector(settings.Statistics, settings.MaxKeys, cfg.tableMemory(cfg.Capture.AllRings()))
 		if err != nil {
 			return err
 		}
@@ -157,6 +156,15 @@ func listenTo(ctx context.Context, settings config.Settings, cfg Config, length 
 	}
 	rings, err := capture.OpenLive(cfg.Capture)
 	if err != nil {
+		return err
+	}
+	for n := range namespacesOf(rings) {
+		local.others = append(local.others, n)
+	}
+	if err := local.refresh(); err != nil {
+		for _, r := range rings {
+			r.Discard()
+		}
 		return err
 	}
 	begun, used := time.Now(), processTime()

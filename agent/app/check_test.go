@@ -59,6 +59,8 @@ func TestFailureOf(t *testing.T) {
 		{wrap(syscall.EPERM), on("eth0"), inspect.NoPrivilege, "what was tried: operation not permitted"},
 		{wrap(fs.ErrPermission), on("eth0"), inspect.NoPrivilege, "what was tried: permission denied"},
 		{wrap(syscall.ENOMEM), on("eth0"), inspect.NoMemory, "what was tried: cannot allocate memory"},
+		{wrap(errors.New("no such network namespace")), &inspect.Findings{Namespaces: []string{"blue", "eth0"}}, inspect.BadNamespace, "eth0: what was tried: no such network namespace"},
+		{wrap(syscall.EPERM), &inspect.Findings{Namespaces: []string{"eth0"}}, inspect.NoPrivilege, "what was tried: operation not permitted"},
 		{errors.New("something else"), on("eth0"), inspect.OtherFailure, "something else"},
 	} {
 		if got, reason := failureOf(c.err, c.f); got != c.want || reason != c.reason {

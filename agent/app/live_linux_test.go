@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
+	"os"
 	"os/exec"
 	"runtime"
 	"strings"
@@ -19,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/httpctl/httpctl/agent/capture"
+	"github.com/httpctl/httpctl/agent/inspect"
 	"github.com/httpctl/httpctl/pkg/config"
 	"github.com/httpctl/httpctl/pkg/exchange"
 	"github.com/httpctl/httpctl/pkg/testkit"
@@ -368,5 +371,62 @@ func TestLiveTags(t *testing.T) {
 				t.Errorf("tags %x, %+v: EtherTypes %v: want each of %d frames as sent, and without the first tag", tags, c, seen.kinds, sent)
 			}
 		}
+	}
+}
+
+// TestInspectNamespaces: with another network namespace, what comes there counts, and its addresses are this host's.
+func TestInspectNamespaces(t *testing.T) {
+	_, inside := network(t)
+	var ln net.Listener
+	var err error
+	path := ""
+	inside(func() {
+		path = fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), unix.Gettid())
+		ln, err = net.Listen("tcp", "192.0.2.2:0")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.NotFoundHandler()}
+	var running sync.WaitGroup
+	running.Go(func() { _ = server.Serve(ln) })
+	stop := make(chan struct{})
+	running.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(20 * time.Millisecond):
+			}
+			inside(func() {
+				if c, err := net.Dial("tcp", ln.Addr().String()); err == nil {
+					fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: www.example.org\r\nConnection: close\r\n\r\n")
+					_, _ = io.Copy(io.Discard, c)
+					c.Close()
+				}
+			})
+		}
+	})
+	defer func() {
+		close(stop)
+		server.Close()
+		running.Wait()
+	}()
+	look := func(path string) *inspect.Findings {
+		t.Helper()
+		cfg := DefaultConfig()
+		cfg.Capture.Interfaces, cfg.Capture.Namespaces, cfg.Capture.Rings = []string{"lo"}, []string{path}, 2
+		cfg.Capture.RingSize, cfg.Capture.BlockSize, cfg.Capture.PollTimeout = 2*config.MiB, 256*config.KiB, 20*time.Millisecond
+		f, err := Inspect(t.Context(), config.DefaultSettings(), cfg, 20*time.Millisecond, time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	if f := look(path); !f.Judge().Can || f.Counters[exchange.Requests] == 0 || f.Ended == 0 || f.Transit != 0 || !strings.Contains(f.Text(), "This host can capture on lo and in") {
+		t.Errorf("%d requests, %d exchanges, %d of them between other hosts, want some and none:\n%s", f.Counters[exchange.Requests], f.Ended, f.Transit, f.Text())
+	}
+	if f := look("no-such"); f.Judge().Can || f.Failure != inspect.BadNamespace || f.Reason != "no-such: no such network namespace" {
+		t.Errorf("a namespace that is not there:\n%s", f.Text())
 	}
 }

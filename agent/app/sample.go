@@ -149,7 +149,7 @@ func (s *sample) Close() error { return nil }
 
 // measure has one core run a pipeline on a sample for length.
 func measure(settings config.Settings, cfg Config, length time.Duration) (inspect.Sample, error) {
-	collector, err := accumulate.NewCollector(settings.Statistics, settings.MaxKeys, cfg.tableMemory(cfg.Capture.Rings))
+	collector, err := accumulate.NewCollector(settings.Statistics, settings.MaxKeys, cfg.tableMemory(cfg.Capture.AllRings()))
 	if err != nil {
 		return inspect.Sample{}, err
 	}

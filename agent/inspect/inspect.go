@@ -20,6 +20,8 @@ type Findings struct {
 	Cores         int
 	// Interfaces are those to capture on, as they were named.
 	Interfaces []string
+	// Namespaces are other network namespaces to capture in, as they were named; their interfaces are not among Links.
+	Namespaces []string
 	// Links are the interfaces named; of "any" all with hardware, or all there are if none has.
 	Links []Link
 	// Elsewhere are the other interfaces, with the packets that they had meanwhile.
@@ -29,7 +31,7 @@ type Findings struct {
 	Failure Failure
 	Reason  string // its text
 
-	Rings         int
+	Rings         int // of each network namespace
 	RingsReason   string
 	RingSize      config.Size
 	BlockSize     config.Size
@@ -83,6 +85,7 @@ const (
 	NoSuchInterface         // one that is named does not exist
 	NoPrivilege             // to open a packet socket
 	NoMemory                // for the rings
+	BadNamespace            // one that is named cannot be entered
 	OtherFailure            // of which Reason says more
 )
 
@@ -169,10 +172,17 @@ func (f *Findings) judgeFailure(but butFunc, change changeFunc) {
 	case NoSuchInterface:
 		change(there, "another name, with -i or in agent.capture.interfaces")
 	case NoPrivilege:
-		change("it needs the capability CAP_NET_RAW, from then on", "sudo setcap cap_net_raw+ep %s", f.Program)
-		change("or as root, once", "sudo %s --check-capture%s", f.Program, flags(f.Interfaces))
+		once := "or as root, once"
+		if len(f.Namespaces) == 0 {
+			change("it needs the capability CAP_NET_RAW, from then on", "sudo setcap cap_net_raw+ep %s", f.Program)
+		} else {
+			once = "other network namespaces need the capability CAP_SYS_ADMIN, too"
+		}
+		change(once, "sudo %s --check-capture%s", f.Program, f.flags())
+	case BadNamespace:
+		change("names are those in /run/netns, and paths begin with /", "another name, with --netns or in agent.capture.namespaces")
 	case NoMemory:
-		all := config.Size(f.Rings) * f.RingSize
+		all := config.Size(f.allRings()) * f.RingSize
 		change(fmt.Sprintf("the rings want %s in one piece from the kernel", size(all)), "agent.capture.ring_size: %v", max(f.RingSize/4-f.RingSize/4%config.MiB, 2*config.MiB))
 		if f.Rings > 1 {
 			change("or fewer of them", "agent.capture.rings: 1")
@@ -180,10 +190,14 @@ func (f *Findings) judgeFailure(but butFunc, change changeFunc) {
 	}
 }
 
-func flags(interfaces []string) string {
+// flags are those that name where to capture.
+func (f *Findings) flags() string {
 	var b strings.Builder
-	for _, name := range interfaces {
+	for _, name := range f.Interfaces {
 		b.WriteString(" -i " + name)
+	}
+	for _, name := range f.Namespaces {
+		b.WriteString(" --netns " + name)
 	}
 	return b.String()
 }
@@ -203,7 +217,7 @@ func (f *Findings) judgeLoss(but butFunc, change changeFunc) {
 		default:
 			ring := min(2*f.RingSize, config.GiB)
 			change("they came in bursts that the ring did not hold", "agent.capture.ring_size: %v", ring)
-			if memory := 8 * ring * config.Size(f.Rings); memory > f.Memory {
+			if memory := 8 * ring * config.Size(f.allRings()); memory > f.Memory {
 				change("as the rings are to be an eighth of it", "agent.memory: %v", memory)
 			}
 		}
@@ -250,7 +264,7 @@ func (f *Findings) judgeRate(but butFunc, change changeFunc) {
 		return
 	}
 	if rate := f.rate(exchange.Packets); rate*2 > f.capacity() && f.Counters[exchange.KernelDrops] == 0 {
-		but("it took more than half of what %s can", plural(f.Rings, "ring"))
+		but("it took more than half of what %s can", plural(f.allRings(), "ring"))
 		if n := f.moreRings(); n > f.Rings {
 			change("for what is to come", "agent.capture.rings: %d", n)
 		} else if f.Ports == 0 {
@@ -294,7 +308,7 @@ func (f *Findings) judgeSilence(but butFunc, change changeFunc) {
 			change("on a mirror port, whose frames are addressed to others", "sudo ip link set %s promisc on", l.Name)
 		}
 	}
-	change("again while there is traffic, such as: curl http://HOST/", "httpctl-agent --check-capture%s", flags(f.Interfaces))
+	change("again while there is traffic, such as: curl http://HOST/", "httpctl-agent --check-capture%s", f.flags())
 }
 
 // judgeTraffic looks at what kind of traffic it is.
@@ -322,7 +336,7 @@ func (f *Findings) judgeTraffic(but butFunc, change changeFunc) {
 			change("where TLS ends: between the proxy and the programs", "httpctl-agent --check-capture -i lo")
 		} else {
 			but("there is no HTTP among the packets")
-			change("again while there is traffic, such as: curl http://HOST/", "httpctl-agent --check-capture%s", flags(f.Interfaces))
+			change("again while there is traffic, such as: curl http://HOST/", "httpctl-agent --check-capture%s", f.flags())
 		}
 	}
 	if f.Ports == 0 && f.HTTPBytes > 0 && f.HTTPBytes*4 < c[exchange.PacketBytes] && f.rate(exchange.Packets)*5 > f.capacity() && f.Sample.Packets > 0 {
@@ -374,14 +388,23 @@ func (f *Findings) perCore() float64 {
 	return float64(f.Sample.Packets) / f.Sample.Time.Seconds()
 }
 
-func (f *Findings) capacity() float64 { return f.perCore() * float64(f.Rings) }
+func (f *Findings) capacity() float64 { return f.perCore() * float64(f.allRings()) }
 
 // lineRate is the rate of full frames that one ring takes, in Mb/s.
 func (f *Findings) lineRate() float64 { return f.perCore() * fullFrame * 8 / 1e6 }
 
 // busy reports whether the rings are short of cores rather than of memory.
 func (f *Findings) busy() bool {
-	return f.Heard > 0 && (f.CPU.Seconds() > 0.7*f.Heard.Seconds()*float64(f.Rings) || f.capacity() > 0 && f.rate(exchange.Packets) > 0.6*f.capacity())
+	return f.Heard > 0 && (f.CPU.Seconds() > 0.7*f.Heard.Seconds()*float64(f.allRings()) || f.capacity() > 0 && f.rate(exchange.Packets) > 0.6*f.capacity())
+}
+
+// allRings is how many there are in all namespaces.
+func (f *Findings) allRings() int {
+	namespaces := len(f.Namespaces)
+	if len(f.Interfaces) > 0 {
+		namespaces++
+	}
+	return f.Rings * max(namespaces, 1)
 }
 
 // moreRings is how many there might be.

@@ -158,9 +158,30 @@ func TestText(t *testing.T) {
 			f.Rings, f.RingSize = 4, config.GiB
 			return f
 		}(), change: []string{"agent.capture.ring_size: 256MiB", "agent.capture.rings: 1"}},
+		{name: "namespaces", can: true, f: func() *Findings {
+			f := good()
+			f.Namespaces, f.LocalNetworks = []string{"blue", "/proc/1234/ns/net"}, 1
+			return f
+		}()},
+		{name: "namespace-quiet", can: true, but: "nothing came", f: func() *Findings {
+			f := good()
+			f.Interfaces, f.Links, f.Elsewhere, f.Namespaces, f.RingsReason, f.Speed, f.Guessed = nil, nil, nil, []string{"blue"}, "", 0, true
+			f.Traffic = Traffic{CPU: time.Millisecond}
+			return f
+		}(), change: []string{"httpctl-agent --check-capture --netns blue"}},
+		{name: "no-such-namespace", but: "blue: no such network namespace", f: func() *Findings {
+			f := failed(BadNamespace, "blue: no such network namespace")
+			f.Namespaces = []string{"blue"}
+			return f
+		}(), change: []string{"another name, with --netns or in agent.capture.namespaces"}},
+		{name: "namespace-no-privilege", but: "not permitted", f: func() *Findings {
+			f := failed(NoPrivilege, "operation not permitted")
+			f.Interfaces, f.Links, f.Namespaces = nil, nil, []string{"blue"}
+			return f
+		}(), change: []string{"sudo /usr/local/bin/httpctl-agent --check-capture --netns blue"}},
 		{name: "hostile-names", can: true, f: func() *Findings {
 			f := good()
-			f.Host, f.Links[0].Driver = "web\x1b[31m", "\x9bdriver\u2028"
+			f.Host, f.Links[0].Driver, f.Namespaces = "web\x1b[31m", "\x9bdriver\u2028", []string{"blue\x1b[2J"}
 			return f
 		}()},
 	} {

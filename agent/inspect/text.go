@@ -88,10 +88,15 @@ func (f *Findings) Text() string {
 // plan says how would be captured.
 func (f *Findings) plan(s *screen) {
 	s.head("Capture")
-	s.row("privilege", "CAP_NET_RAW is there: packet sockets can be opened")
 	why := ""
+	if len(f.Namespaces) == 0 {
+		s.row("privilege", "CAP_NET_RAW is there: packet sockets can be opened")
+	} else {
+		s.row("privilege", "CAP_NET_RAW and CAP_SYS_ADMIN are there: packet sockets can be opened in other network namespaces")
+		why = " in each network namespace"
+	}
 	if f.RingsReason != "" {
-		why = " (" + f.RingsReason + ")"
+		why += " (" + f.RingsReason + ")"
 	}
 	s.row("rings", "%d of %s%s", f.Rings, size(f.RingSize), why)
 	s.row("blocks", "%d of %s a ring, handed over when full, or after %v", f.RingSize/max(f.BlockSize, 1), size(f.BlockSize), f.PollTimeout)
@@ -288,7 +293,10 @@ func (f *Findings) potential(s *screen) {
 	s.head("What it could take")
 	s.row("one core", "%s packets/s of sample HTTP; of full frames %s", perSecond(f.perCore()), bits(f.lineRate()*1e6))
 	if rate := f.rate(exchange.Packets); rate >= 1 {
-		s.row("headroom", "%s, with %s", f.headroom(), plural(f.Rings, "ring"))
+		s.row("headroom", "%s, with %s", f.headroom(), plural(f.allRings(), "ring"))
+	}
+	if f.Speed == 0 && f.rate(exchange.PacketBytes) == 0 { // no link is named, and nothing came
+		return
 	}
 	held := float64(f.RingSize) * float64(f.Rings) * 8
 	at := ""
@@ -312,7 +320,7 @@ func (f *Findings) headroom() string {
 	if f.CPU <= 0 {
 		return "up to " + multiple(most) + " the packets that came"
 	}
-	least := f.Heard.Seconds() * float64(f.Rings) / f.CPU.Seconds()
+	least := f.Heard.Seconds() * float64(f.allRings()) / f.CPU.Seconds()
 	if least >= most {
 		return multiple(most) + " the packets that came"
 	}
@@ -322,10 +330,14 @@ func (f *Findings) headroom() string {
 func (f *Findings) verdict(s *screen) {
 	v := f.Judge()
 	s.WriteByte('\n')
-	on := strings.Join(f.Interfaces, ", ")
-	if on != "" {
-		on = " on " + on
+	var places []string
+	if len(f.Interfaces) > 0 {
+		places = append(places, " on "+strings.Join(f.Interfaces, ", "))
 	}
+	if len(f.Namespaces) > 0 {
+		places = append(places, " in "+strings.Join(f.Namespaces, ", "))
+	}
+	on := strings.Join(places, " and")
 	text := "This host can capture" + on
 	switch {
 	case !v.Can:
