@@ -2,6 +2,7 @@ package test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,6 +15,41 @@ import (
 
 	"github.com/httpctl/httpctl/pkg/testkit"
 )
+
+// givesUp waits for a program to have given up CAP_SYS_ADMIN, and nothing more than that.
+func givesUp(t *testing.T, b *background) {
+	t.Helper()
+	eventually(t, "CAP_SYS_ADMIN is given up", func() error {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", b.cmd.Process.Pid))
+		if err != nil {
+			return err
+		}
+		m := regexp.MustCompile(`CapEff:\s*([0-9a-f]+)`).FindSubmatch(status)
+		if m == nil {
+			return errors.New("the capabilities are not known")
+		}
+		if caps, err := strconv.ParseUint(string(m[1]), 16, 64); err != nil || caps>>21&1 != 0 || caps == 0 {
+			return fmt.Errorf("the capabilities are %s", m[1])
+		}
+		return nil
+	})
+}
+
+// TestUpInNamespace: `httpctl up` gives up what it needed to enter a network namespace, too.
+func TestUpInNamespace(t *testing.T) {
+	need(t, "ip")
+	t.Parallel()
+	lab, err := testkit.NewLab("up")
+	if err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() { lab.Close() })
+	up := launch(t, "httpctl", "up", "--netns", lab.Namespace("up"), "--data", t.TempDir())
+	givesUp(t, up)
+	if code := up.stop(t, syscall.SIGTERM); code != 0 {
+		t.Errorf("httpctl up ended with exit code %d:\n%s", code, up.out.String())
+	}
+}
 
 // TestNetworkNamespaces runs an agent outside two hosts of a lab that captures inside both. When the
 // first goes it counts what was open there and goes on with the second in time; when that goes, too, it stops.
@@ -44,15 +80,7 @@ func TestNetworkNamespaces(t *testing.T) {
 	agent := launch(t, "httpctl-agent", "--netns", lab.Namespace("blue"), "--netns", lab.Namespace("green"), "--config", write(t, "agent.yaml",
 		"agent:\n  state: "+t.TempDir()+"\n  aggregator: unix:"+socket+"\n  metrics: "+metrics+"\n  capture: {rings: 2}\n"))
 	agent.says(t, "connected")
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", agent.cmd.Process.Pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if m := regexp.MustCompile(`CapEff:\s*([0-9a-f]+)`).FindSubmatch(status); m == nil {
-		t.Error("the agent's capabilities are not known")
-	} else if caps, err := strconv.ParseUint(string(m[1]), 16, 64); err != nil || caps>>21&1 != 0 || caps == 0 {
-		t.Errorf("the agent has the capabilities %s: CAP_SYS_ADMIN is not needed any more", m[1])
-	}
+	givesUp(t, agent)
 
 	curl := func(host string, args ...string) {
 		t.Helper()

@@ -97,11 +97,7 @@ func Main() int {
 			if err != nil {
 				return nil, err
 			}
-			if len(cfg.Capture.Namespaces) > 0 {
-				if err := capture.ForgetNamespaces(); err != nil {
-					log.Warn("the agent keeps a capability that it does not need any more", "err", err)
-				}
-			}
+			a.GiveUp()
 			return a, nil
 		},
 	})
@@ -152,6 +148,17 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, replay str
 		a.teardown.Push("metrics page", page.Stop)
 	}
 	return a, nil
+}
+
+// GiveUp has the whole process give up the capability that only the start of a needed, if it captures in
+// other network namespaces. It is for a program that needs it for nothing else.
+func (a *Agent) GiveUp() {
+	if len(a.cfg.Capture.Namespaces) == 0 {
+		return
+	}
+	if err := capture.ForgetNamespaces(); err != nil {
+		a.log.Warn("the agent keeps a capability that it does not need any more", "err", err)
+	}
 }
 
 // open opens the rings, or the capture file to replay.

@@ -146,6 +146,7 @@ func (w *world) up(ctx context.Context, f *config.File, agentConfig agent.Config
 		return err
 	}
 	stack.Push("agent", watcher.Stop)
+	watcher.GiveUp()
 
 	c, err := client.New(client.Options{Address: agentConfig.Aggregator})
 	if err != nil {
