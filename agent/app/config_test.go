@@ -89,6 +89,7 @@ func TestDeriveFromMachine(t *testing.T) {
 		{"capture: {ring_size: 64MiB}", 16, []int{100_000}, "2 64MiB 4MiB 200ms"},
 		{"capture: {ring_size: 128MiB}", 16, []int{100_000}, "1 128MiB 4MiB 100ms"},
 		{"capture: {block_size: 4MiB, poll_timeout: 50ms}", 16, []int{100_000}, "4 8MiB 4MiB 50ms"},
+		{"capture: {block_size: 4MiB}", 64, []int{100_000, 100_000}, "6 8MiB 4MiB 400ms"},
 		{"memory: 1GiB, capture: {block_size: 128KiB}", 2, []int{100_000}, "1 32MiB 128KiB 100ms"},
 		{"memory: 100MiB, capture: {block_size: 4MiB}", 2, []int{1000}, "1 12MiB 4MiB 400ms"},
 		{"spool: {max_memory: 100MiB}", 64, []int{400_000}, "3 10MiB 1MiB 320ms"},

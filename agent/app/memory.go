@@ -70,11 +70,7 @@ func (c *Config) derive(given func(key string) bool, m capture.Machine) (from st
 	})
 	rings := config.Size(c.Capture.AllRings())
 	set("capture.ring_size", func() {
-		c.Capture.RingSize = c.ringSize(int(rings))
-		if given("capture.block_size") {
-			block := max(c.Capture.BlockSize, config.MiB)
-			c.Capture.RingSize = max(c.Capture.RingSize-c.Capture.RingSize%block, 2*block)
-		}
+		c.Capture.RingSize = c.ringSize(int(rings), given)
 		if rings > 1 {
 			c.reasons["capture.ring_size"] = fmt.Sprintf("an eighth of memory for %d rings", rings)
 		}
@@ -111,10 +107,15 @@ func (c *Config) derive(given func(key string) bool, m capture.Machine) (from st
 	return "memory", keys
 }
 
-// ringSize is the share of Memory that one of several rings has.
-func (c *Config) ringSize(rings int) config.Size {
+// ringSize is the share of Memory that one of several rings has, in whole blocks if their size is given.
+func (c *Config) ringSize(rings int, given func(key string) bool) config.Size {
 	ring := c.Memory / 8 / config.Size(max(rings, 1))
-	return min(max(ring-ring%config.MiB, 2*config.MiB), 32*config.MiB)
+	ring = min(max(ring-ring%config.MiB, 2*config.MiB), 32*config.MiB)
+	if given("capture.block_size") {
+		block := max(c.Capture.BlockSize, config.MiB)
+		ring = max(ring-ring%block, 2*block)
+	}
+	return ring
 }
 
 // holds reports whether so many rings and their pipelines are within Memory.
@@ -123,7 +124,7 @@ func (c *Config) holds(rings int, given func(key string) bool) bool {
 	with.Capture.Rings = rings
 	all := with.Capture.AllRings()
 	if !given("capture.ring_size") {
-		with.Capture.RingSize = c.ringSize(all)
+		with.Capture.RingSize = c.ringSize(all, given)
 	}
 	if !given("spool.max_memory") {
 		with.Spool.MaxMemory = c.Memory / 16
