@@ -104,7 +104,12 @@ func (n *Namespace) inside(open func() error) (err error, back bool) {
 		err = n.fail(fmt.Errorf("open a netlink socket: %w", err), "")
 	} else {
 		_ = unix.SetsockoptTimeval(n.routes, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 1})
-		err = open()
+		// From now on only the kernel can send to it: root of a container there could, too.
+		if err = unix.Connect(n.routes, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+			err = n.fail(fmt.Errorf("connect a netlink socket: %w", err), "")
+		} else {
+			err = open()
+		}
 	}
 	return err, unix.Setns(own, unix.CLONE_NEWNET) == nil
 }

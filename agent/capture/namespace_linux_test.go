@@ -2,6 +2,7 @@ package capture
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -142,6 +143,24 @@ func TestNamespaceAddresses(t *testing.T) {
 	}
 	check("127.0.0.1", true)
 	check("::1", true)
+	// What another program in the namespace says does not count.
+	in(t, name, func() {
+		to, err1 := unix.Getsockname(n.routes)
+		fd, err2 := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+		if err := errors.Join(err1, err2); err != nil {
+			t.Error(err)
+			return
+		}
+		defer unix.Close(fd)
+		done := make([]byte, unix.SizeofNlMsghdr+4) // the answer to the next request is over
+		binary.NativeEndian.PutUint32(done[0:], uint32(len(done)))
+		binary.NativeEndian.PutUint16(done[4:], unix.NLMSG_DONE)
+		binary.NativeEndian.PutUint32(done[8:], n.seq+1)
+		if err := unix.Sendto(fd, done, 0, to); !errors.Is(err, unix.ECONNREFUSED) {
+			t.Errorf("a message to the namespace's socket: %v, want that it is refused", err)
+		}
+	})
+	check("127.0.0.1", true)
 	check("192.0.2.7", true)
 	check("2001:db8::7", false)
 	run(t, "ip", "-n", name, "addr", "add", "2001:db8::7/64", "dev", "v0", "nodad")
