@@ -44,8 +44,8 @@ type Deps struct {
 	OnSettings func(Settings)
 	Log        *slog.Logger
 	Registry   prometheus.Registerer
-	// Connecting is called before the first packet of each TCP connection to the aggregator, by any
-	// goroutine. May be nil.
+	// Connecting is called before the first packet of each TCP connection to the aggregator, or before its first
+	// byte where no local port is free, by any goroutine. May be nil.
 	Connecting func(remote netip.AddrPort, localPort uint16)
 	// Dial replaces connecting to the configured address, for an aggregator in the same
 	// process; the connection is then in plain text. May be nil.
@@ -254,10 +254,7 @@ func (u *Uplink) dial() (*grpc.ClientConn, error) {
 		} else {
 			target = "dns:///" + address
 			if u.deps.Connecting != nil {
-				dialer := announcing(u.deps.Connecting)
-				options = append(options, grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
-					return dialer.DialContext(ctx, "tcp", address)
-				}))
+				options = append(options, grpc.WithContextDialer(announcing(u.deps.Connecting)))
 			}
 		}
 	}
