@@ -190,7 +190,7 @@ func (l *live) run(withAgent bool, requests, rate int, uris ...string) (o outcom
 		return o, fmt.Errorf("h2load: %w: %s", err, out)
 	}
 	o.wall = time.Since(start)
-	time.Sleep(1500 * time.Millisecond) // nginx writes its log once a second, the agent counts ten times a second
+	time.Sleep(1500 * time.Millisecond) // nginx writes its log once a second, the agent's page is up to 0.8 s behind
 	o.nginx = cpuOf(l.nginx) - nginx
 	if withAgent {
 		o.agent = cpuOf(agent) - before

@@ -877,13 +877,17 @@ func showBlockSize(t *testing.T) {
 
 func showPollTimeout(t *testing.T) {
 	for _, timeout := range []time.Duration{20 * time.Millisecond, 300 * time.Millisecond} {
-		ring := live(t, func(c *capture.Config) { c.PollTimeout = timeout })[0]
-		begin := time.Now()
-		if _, err := ring.Next(make([]capture.Packet, 1)); err != capture.ErrIdle {
-			t.Fatalf("Next() = %v, want ErrIdle", err)
+		least := time.Hour // of three: a busy machine is late
+		for range 3 {
+			ring := live(t, func(c *capture.Config) { c.PollTimeout = timeout })[0]
+			begin := time.Now()
+			if _, err := ring.Next(make([]capture.Packet, 1)); err != capture.ErrIdle {
+				t.Fatalf("Next() = %v, want ErrIdle", err)
+			}
+			least = min(least, time.Since(begin))
 		}
-		if d := time.Since(begin); d < timeout-5*time.Millisecond || d > timeout+150*time.Millisecond {
-			t.Errorf("with poll_timeout %v idle after %v", timeout, d)
+		if least < timeout-5*time.Millisecond || least > timeout+150*time.Millisecond {
+			t.Errorf("with poll_timeout %v idle after %v", timeout, least)
 		}
 	}
 }

@@ -18,7 +18,7 @@ const Any = "any"
 type Config struct {
 	// Interfaces are the names of the interfaces to capture on; "any" is all of
 	// them. There is no default: someone has to choose. An interface that
-	// vanishes and returns is captured on again within a second of its return.
+	// vanishes and returns is captured on again within a second and PollTimeout of its return.
 	Interfaces []string `yaml:"interfaces"`
 	// Namespaces are other network namespaces to capture in, on all their interfaces: names in
 	// /run/netns, as `ip netns` makes them, or paths such as /proc/1234/ns/net. Default: none. Each costs
