@@ -21,6 +21,7 @@ import (
 	"github.com/httpctl/httpctl/pkg/config"
 	"github.com/httpctl/httpctl/pkg/daemon"
 	"github.com/httpctl/httpctl/pkg/exchange"
+	"github.com/httpctl/httpctl/pkg/security"
 )
 
 // How long `httpctl-agent --check-capture` takes: long enough for a figure, and ten seconds in all.
@@ -34,7 +35,7 @@ const (
 func checkCapture(ctx context.Context, settings config.Settings, cfg Config, stdout io.Writer) error {
 	cfg.LimitMemory()
 	if where := slices.Concat(cfg.Capture.Interfaces, cfg.Capture.Namespaces); len(where) > 0 {
-		fmt.Fprintf(stdout, "Looking at %s for ten seconds; Ctrl-C ends it early.\n\n", strings.Join(where, ", "))
+		fmt.Fprintf(stdout, "Looking at %s for ten seconds; Ctrl-C ends it early.\n\n", security.CleanText(strings.Join(where, ", ")))
 	}
 	findings, err := Inspect(ctx, settings, cfg, checkSample, checkListen)
 	if err != nil {

@@ -53,10 +53,10 @@ func in(t *testing.T, namespace string, f func()) {
 			err = unix.Setns(fd, unix.CLONE_NEWNET)
 			unix.Close(fd)
 		}
+		defer func() { done <- err }() // also when f ends the goroutine, as t.Fatal does
 		if err == nil {
 			f()
 		}
-		done <- err
 	}()
 	if err := <-done; err != nil {
 		t.Fatal(err)

@@ -181,7 +181,7 @@ func TestText(t *testing.T) {
 		}(), change: []string{"sudo /usr/local/bin/httpctl-agent --check-capture --netns blue"}},
 		{name: "hostile-names", can: true, f: func() *Findings {
 			f := good()
-			f.Host, f.Links[0].Driver, f.Namespaces = "web\x1b[31m", "\x9bdriver\u2028", []string{"blue\x1b[2J"}
+			f.Host, f.Links[0].Driver, f.Namespaces = "web\x1b[31m", "\x9bdriver\u2028", []string{"blue\x1b[2J\u202etxt.exe"}
 			return f
 		}()},
 	} {
@@ -195,7 +195,7 @@ func TestText(t *testing.T) {
 		}
 		text := c.f.Text()
 		for line := range strings.Lines(text) {
-			if n := utf8.RuneCountInString(line) - 1; n > width || strings.ContainsFunc(strings.TrimSuffix(line, "\n"), unicode.IsControl) || strings.TrimRight(line, " \n")+"\n" != line {
+			if n := utf8.RuneCountInString(line) - 1; n > width || strings.ContainsFunc(strings.TrimSuffix(line, "\n"), func(r rune) bool { return !unicode.IsPrint(r) }) || strings.TrimRight(line, " \n")+"\n" != line {
 				t.Errorf("%s: a line of %d: %q", c.name, n, line)
 			}
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/httpctl/httpctl/agent/capture"
 	"github.com/httpctl/httpctl/pkg/config"
 	"github.com/httpctl/httpctl/pkg/exchange"
+	"github.com/httpctl/httpctl/pkg/security"
 )
 
 const (
@@ -27,12 +28,12 @@ func (s *screen) head(text string) {
 	if s.Len() > 0 {
 		s.WriteByte('\n')
 	}
-	s.WriteString(clean(text) + "\n")
+	s.WriteString(security.CleanText(text) + "\n")
 }
 
 // row writes a value, wrapped.
 func (s *screen) row(label, format string, args ...any) {
-	s.wrapped(fmt.Sprintf("  %-*s", indent-2, label), clean(fmt.Sprintf(format, args...)), indent)
+	s.wrapped(fmt.Sprintf("  %-*s", indent-2, label), security.CleanText(fmt.Sprintf(format, args...)), indent)
 }
 
 // wrapped writes text behind first, further lines after so many spaces.
@@ -50,16 +51,6 @@ func (s *screen) wrapped(first, text string, spaces int) {
 		line, fresh = line+word, false
 	}
 	s.WriteString(strings.TrimRight(line, " ") + "\n")
-}
-
-// clean takes what could command a terminal out of names.
-func clean(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 || r == 0x2028 || r == 0x2029 || r == utf8.RuneError {
-			return '?'
-		}
-		return r
-	}, text)
 }
 
 // Text is what is shown of the findings.
@@ -347,15 +338,15 @@ func (f *Findings) verdict(s *screen) {
 	default:
 		text += ": ok"
 	}
-	s.wrapped("", clean(text), 0)
+	s.wrapped("", security.CleanText(text), 0)
 	if len(v.Changes) == 0 {
 		s.WriteString("Nothing to change.\n")
 		return
 	}
 	s.head("What to change")
 	for _, c := range v.Changes {
-		s.WriteString("  " + clean(c.Do) + "\n")
-		s.wrapped("      ", clean(c.For), 6)
+		s.WriteString("  " + security.CleanText(c.Do) + "\n")
+		s.wrapped("      ", security.CleanText(c.For), 6)
 	}
 }
 
