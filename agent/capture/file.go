@@ -23,8 +23,8 @@ var ErrNotCapture = errors.New("not a capture file")
 
 // Error says what failed, on what, and what an operator can do about it.
 type Error struct {
-	Op   string // "open", "read", "capture on"
-	Path string // file or interface
+	Op   string // "open", "read", "capture on", "capture in"
+	Path string // file, interface or network namespace
 	Err  error
 	Hint string // may be empty
 }

@@ -468,7 +468,14 @@ func (l *Live) wait() error {
 }
 
 func (l *Live) fault(err error) error {
-	return &Error{Op: "capture on", Path: strings.Join(l.names, ","), Err: err}
+	if l.space != nil {
+		return l.space.fail(err, "")
+	}
+	names := l.names
+	if names == nil {
+		names = []string{Any}
+	}
+	return &Error{Op: "capture on", Path: strings.Join(names, ","), Err: err}
 }
 
 // sizeofHeader is TPACKET_ALIGN(sizeof(struct tpacket3_hdr)): where the

@@ -323,6 +323,19 @@ func TestLiveDrops(t *testing.T) {
 	}
 }
 
+// A ring that fails says where it captures.
+func TestLiveFault(t *testing.T) {
+	for want, l := range map[string]*Live{
+		"capture on any: broken":     {},
+		"capture on eth0,lo: broken": {names: []string{"eth0", "lo"}},
+		"capture in blue: broken":    {space: &Namespace{name: "blue"}},
+	} {
+		if got := l.fault(errors.New("broken")).Error(); got != want {
+			t.Errorf("fault() = %q, want %q", got, want)
+		}
+	}
+}
+
 // A ring that no one has read is given back without a reader.
 func TestLiveDiscard(t *testing.T) {
 	cfg := DefaultConfig()
