@@ -51,11 +51,9 @@ type Live struct {
 	held  bool   // the block in hand is ours
 	left  uint32 // packets in it
 	at    uint32 // offset of the next packet in the ring
-	// ahead is the packet that Ahead has loaded, by block, offset and how many there are from it on.
-	ahead struct {
-		block    int
-		at, left uint32
-	}
+	// ahead is the packet that Ahead has loaded: its offset, and how many of the block in hand there are from it on;
+	// 0 if Ahead has not begun with that block.
+	ahead struct{ at, left uint32 }
 	stats Stats
 
 	closing  atomic.Bool
@@ -399,13 +397,13 @@ func (l *Live) Next(ps []Packet) (int, error) {
 			}
 		}
 		if n > 0 {
-			if a := &l.ahead; a.block != l.block || a.left > l.left {
-				a.block, a.at, a.left = l.block, l.at, l.left
+			if a := &l.ahead; a.left == 0 || a.left > l.left {
+				a.at, a.left = l.at, l.left
 			}
 			return n, nil
 		}
 		if l.held {
-			l.held = false
+			l.held, l.ahead.left = false, 0
 			atomic.StoreUint32(l.status(l.block), unix.TP_STATUS_KERNEL)
 			l.block = (l.block + 1) % l.blocks
 		}

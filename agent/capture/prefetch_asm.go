@@ -2,7 +2,7 @@
 
 package capture
 
-// prefetch has the processor load the three cache lines at p into its caches, without waiting for them. Any
+// prefetch has the processor load the five cache lines at p into its caches, without waiting for them. Any
 // address will do.
 //
 //go:noescape
