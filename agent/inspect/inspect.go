@@ -276,7 +276,7 @@ func (f *Findings) judgeRate(but butFunc, change changeFunc) {
 	}
 	but("of the %s that the links could bring, %s would take %s", capture.FormatSpeed(f.Speed), plural(f.Rings, "ring"), bits(f.lineRate()*float64(f.Rings)*1e6))
 	wanted := int(float64(f.Speed)/f.lineRate()) + 1
-	switch n := min(wanted, f.Cores/2); {
+	switch n := min(wanted, f.Cores/2, maxRings); {
 	case n > f.Rings:
 		change("if the links are ever that full", "agent.capture.rings: %d", n)
 		if memory := config.Size(n) * 64 * config.MiB; memory > f.Memory {
@@ -407,5 +407,8 @@ func (f *Findings) allRings() int {
 	return f.Rings * max(namespaces, 1)
 }
 
+// maxRings is the most that can be set, see [capture.Config].
+const maxRings = 64
+
 // moreRings is how many there might be.
-func (f *Findings) moreRings() int { return max(min(2*f.Rings, f.Cores/2), f.Rings) }
+func (f *Findings) moreRings() int { return max(min(2*f.Rings, f.Cores/2, maxRings), f.Rings) }
