@@ -343,9 +343,9 @@ func (l *live) fixedRate(pairs, seconds int) error {
 	}
 	rate := func(o outcome) float64 { return o.rate() }
 	peak := medianOf(without, rate)
-	fall := 1 - medianOf(with, rate)/peak
+	fall := medianFall(without, with)
 	share := medianOf(with, func(o outcome) float64 { return o.agent.Seconds() / (o.wall.Seconds() * float64(runtime.NumCPU())) })
-	fmt.Printf("saturation: %.0f requests/s without an agent (%.0f to %.0f), %.0f with one: %.1f%% less; the agent's share of %d cores: %.1f%%; every request counted, 0 drops\n",
+	fmt.Printf("saturation: %.0f requests/s without an agent (%.0f to %.0f), %.0f with one: %.1f%% less than the run beside it; the agent's share of %d cores: %.1f%%; every request counted, 0 drops\n",
 		peak, minOf(without, rate), maxOf(without, rate), medianOf(with, rate), 100*fall, runtime.NumCPU(), 100*share)
 	failed := []error{bar(fall <= share, "throughput at saturation falls by %.1f%%, more than the agent's share of CPU, %.1f%%", 100*fall, 100*share)}
 
@@ -419,6 +419,17 @@ func bar(held bool, format string, args ...any) error {
 		return nil
 	}
 	return fmt.Errorf("bar missed: "+format, args...)
+}
+
+// medianFall returns by how much the rate falls from a run to the one beside it: the speed of a machine that is
+// shared changes more between pairs than within.
+func medianFall(without, with []outcome) float64 {
+	var falls []float64
+	for i := range with {
+		falls = append(falls, 1-with[i].rate()/without[i].rate())
+	}
+	slices.Sort(falls)
+	return falls[len(falls)/2]
 }
 
 func sortedBy(of []outcome, f func(outcome) float64) []float64 {
