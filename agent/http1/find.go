@@ -91,10 +91,7 @@ func (p *Parser) try(b []byte, old int, at At) (int, Event) {
 			i += skip
 			continue
 		}
-		if n := empty(b[i:], true); n > 0 {
-			if next := bytes.IndexByte(b[i+1:i+n], '\r'); next >= 0 {
-				n = 1 + next // a PROXY protocol header may begin there
-			}
+		if n := blank(b[i:]); n > 0 {
 			i += n
 			if i == len(b) {
 				p.drop()
@@ -104,7 +101,7 @@ func (p *Parser) try(b []byte, old int, at At) (int, Event) {
 		}
 		break
 	}
-	if n := empty(b[i:], false); n > 0 {
+	if n := empty(b[i:]); n > 0 {
 		if i += n; i == len(b) {
 			p.drop()
 			return all, Nothing
@@ -192,11 +189,22 @@ func (p *Parser) opens(b []byte) bool {
 	return v == isResponse
 }
 
-// empty returns the length of what may stand before a message: empty lines
-// (RFC 9112 section 2.2), and in front of the first message NULs.
-func empty(b []byte, nul bool) int {
+// empty returns the length of the empty lines that may stand before a message (RFC 9112
+// section 2.2).
+func empty(b []byte) int {
 	for i, c := range b {
-		if c != '\r' && c != '\n' && (c != 0 || !nul) {
+		if c != '\r' && c != '\n' {
+			return i
+		}
+	}
+	return len(b)
+}
+
+// blank is empty in front of the first message, where NULs may stand, too. It ends at the next CR, where
+// a PROXY protocol header may begin, and reads no further: it is called again there.
+func blank(b []byte) int {
+	for i, c := range b {
+		if c != '\n' && c != 0 && (c != '\r' || i > 0) {
 			return i
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/httpctl/httpctl/pkg/exchange"
 )
@@ -534,6 +535,21 @@ func TestHeadMemory(t *testing.T) {
 	}
 	if count[exchange.EvictedBytes] == 0 {
 		t.Error("no evicted bytes counted")
+	}
+}
+
+// TestEmptyLinesAreReadOnce: where each of many bytes before the first message may begin a PROXY header, it is
+// looked for in time that grows as they do, and not as their square, which was 5 to 15 seconds here.
+func TestEmptyLinesAreReadOnce(t *testing.T) {
+	for _, blank := range []string{"\r", "\r\n", "\r\n\r\n\x00", "\n"} {
+		r, begin := newRig(true), time.Now()
+		r.feed(strings.Repeat(blank, 256<<10/len(blank)) + "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		if took := time.Since(begin); took > 2*time.Second {
+			t.Errorf("%q again and again took %v", blank, took)
+		}
+		if got, want := strings.Join(r.out, ", "), "GET / 11 host=a ua=, end wire=27 body=0"; got != want {
+			t.Errorf("after %q again and again: %s, want %s", blank, got, want)
+		}
 	}
 }
 
