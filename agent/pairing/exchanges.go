@@ -1,6 +1,8 @@
 package pairing
 
 import (
+	"slices"
+
 	"github.com/httpctl/httpctl/agent/http1"
 	"github.com/httpctl/httpctl/agent/stream"
 	"github.com/httpctl/httpctl/pkg/exchange"
@@ -48,7 +50,7 @@ func (p *Pairer) request(c *conn, d stream.Direction, at http1.At) {
 		p.finish(e, exchange.Evicted, at.Time)
 		return
 	}
-	c.queue = append(c.queue, slot{e, c.sent})
+	c.push(slot{e, c.sent})
 	p.measure(c)
 	text := len(x.Method) + len(x.Target) + len(x.Host) + len(x.UserAgent) + len(x.Domain) + len(x.Section)
 	e.cost += text
@@ -104,13 +106,7 @@ func (c *conn) waiting() bool {
 
 // dropLost takes the places of lost requests out of the queue.
 func (c *conn) dropLost() {
-	keep := c.queue[:0]
-	for _, s := range c.queue {
-		if s.pair != nil {
-			keep = append(keep, s)
-		}
-	}
-	c.queue = keep
+	c.queue = slices.DeleteFunc(c.queue, func(s slot) bool { return s.pair == nil })
 }
 
 // asked ends the request that is being read: last is the time of the last byte
@@ -253,6 +249,14 @@ func (p *Pairer) unanswered(c *conn, e *pair, time int64) {
 		c.asking = nil
 	}
 	p.finish(e, exchange.Lost, time)
+}
+
+// push appends to the queue. What it has left behind in room is forgotten: else exchanges that have ended
+// stay in memory, uncounted, for the life of the connection.
+func (c *conn) push(s slot) {
+	if c.queue = append(c.queue, s); len(c.queue) > 1 {
+		c.room[0] = slot{}
+	}
 }
 
 func (c *conn) pop() *pair {

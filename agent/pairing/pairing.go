@@ -412,7 +412,7 @@ func (p *Pairer) missedHead(c *conn, d stream.Direction, certain bool) {
 	if c.overflow == 0 && n < p.cfg.MaxPipelined && (n == 0 || c.queue[n-1].pair != nil) {
 		c.sent++
 		c.guessed++
-		c.queue = append(c.queue, slot{n: c.sent})
+		c.push(slot{n: c.sent})
 	}
 }
 

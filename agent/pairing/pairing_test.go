@@ -156,6 +156,35 @@ func TestInterimAfterLoss(t *testing.T) {
 	}
 }
 
+// TestQueueKeepsNothing: a connection all of whose exchanges have ended holds none of them, neither where
+// the queue was before it grew nor behind its end.
+func TestQueueKeepsNothing(t *testing.T) {
+	for name, do := range map[string]func(r *rig){
+		"grown": func(r *rig) { r.get("/1").get("/2").ok("").ok("") },
+		"lost":  func(r *rig) { r.get("/1").gapUp(90).get("/3").gapDown(90).get("/4").ok("").get("/5").ok("") },
+		"long": func(r *rig) {
+			for range 2 * spareQueue {
+				r.get("/1")
+			}
+			for range 2 * spareQueue {
+				r.ok("")
+			}
+		},
+	} {
+		r := newRig(t)
+		do(r)
+		c := r.conn.User.(*conn)
+		if r.p.Open() != 0 || len(c.queue) != 0 {
+			t.Fatalf("%s: %d exchanges open, %d queued", name, r.p.Open(), len(c.queue))
+		}
+		for _, s := range append(c.queue[:cap(c.queue)], c.room[0]) {
+			if s.pair != nil {
+				t.Errorf("%s: the exchange of %q is kept", name, s.pair.x.Target)
+			}
+		}
+	}
+}
+
 // TestPairing: what answers what.
 func TestPairing(t *testing.T) {
 	chunked := "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
