@@ -511,7 +511,16 @@ func (a *Accumulator) flush() {
 		}
 	}
 	if last == math.MinInt64 {
-		return
+		if len(a.pending) == 0 {
+			return
+		}
+		// Those that counted have ended, and the clocks of the others have not begun.
+		reached = math.MinInt64
+		for _, p := range a.pipelines {
+			p.mu.Lock()
+			reached, observed = max(reached, p.clock), max(observed, p.began)
+			p.mu.Unlock()
+		}
 	}
 	starts := keys(a.pending)
 	if !a.begun {

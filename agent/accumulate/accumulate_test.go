@@ -651,3 +651,18 @@ func TestEndBeforeTheOthersBegin(t *testing.T) {
 		t.Errorf("one ended before the other's clock began: %s", r.summary())
 	}
 }
+
+// TestAllEndBeforeOneBegins: what was counted leaves though no clock is left, and no later one is claimed.
+func TestAllEndBeforeOneBegins(t *testing.T) {
+	r := newRig(t, 2, Config{})
+	r.request(0, origin+second)
+	r.p[0].End()
+	r.p[1].End()
+	r.Close()
+	if len(r.out) != 1 || requests(r.out[0]) != 1 {
+		t.Fatalf("of one request: %s", r.summary())
+	}
+	if b := r.out[0]; b.ObservedFrom != origin+second || b.ClosedThrough != origin+second {
+		t.Errorf("observed from %d to %d, want %d alone", b.ObservedFrom, b.ClosedThrough, origin+second)
+	}
+}
