@@ -122,7 +122,8 @@ type Coming struct {
 type Handler interface {
 	// Coming says what may come next, so that the handler can have what it keeps of these
 	// connections loaded into the processor's caches, of all at once. It is a hint: any of it may not come,
-	// a connection may be named twice, and one that was not opened yet is.
+	// a connection may be named twice, and one that was not opened yet is. It must
+	// not panic: it speaks of many connections, so there is not one that a panic could cost.
 	Coming(next []Coming)
 	// Opened is called before the first chunk of a connection that carries bytes.
 	Opened(c *Conn, time int64)
