@@ -175,7 +175,7 @@ func (a *Agent) open(replay string) ([]capture.Source, error) {
 		return nil, err
 	}
 	c := a.cfg.Capture
-	a.log.Info("capturing", "iface", c.Interfaces, "rings", c.Rings, "ring_size", c.RingSize, "block_size", c.BlockSize, "poll_timeout", c.PollTimeout, "chosen", a.cfg.Reason("capture.rings"))
+	a.log.Info("capturing", "iface", c.Interfaces, "netns", c.Namespaces, "rings", c.Rings, "ring_size", c.RingSize, "block_size", c.BlockSize, "poll_timeout", c.PollTimeout, "chosen", a.cfg.Reason("capture.rings"))
 	a.rings = rings
 	var sources []capture.Source
 	for _, r := range rings {
