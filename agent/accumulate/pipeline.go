@@ -86,16 +86,7 @@ func (p *Pipeline) Advance(now int64) {
 	a := p.owner
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	p.mu.Lock()
-	left := p.current
-	if left != nil {
-		p.sync()
-		p.current = nil
-	}
-	p.mu.Unlock()
-	if left != nil {
-		a.add(left) // which may emit, and that locks the pipelines
-	}
+	p.handOver()
 	p.mu.Lock()
 	if p.began == math.MinInt64 {
 		p.began = now
@@ -146,6 +137,12 @@ func (p *Pipeline) End() {
 	if !slices.ContainsFunc(a.pipelines, func(o *Pipeline) bool { return !o.ended }) {
 		return
 	}
+	p.handOver()
+	a.closePassed()
+}
+
+// handOver gives the interval under way, if there is one, to the accumulator, whose lock is held.
+func (p *Pipeline) handOver() {
 	p.mu.Lock()
 	left := p.current
 	if left != nil {
@@ -154,9 +151,8 @@ func (p *Pipeline) End() {
 	}
 	p.mu.Unlock()
 	if left != nil {
-		a.add(left) // which may emit, and that locks the pipelines
+		p.owner.add(left) // which may emit, and that locks the pipelines
 	}
-	a.closePassed()
 }
 
 // sync brings the counters of the current part up to date.
