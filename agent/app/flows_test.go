@@ -53,7 +53,7 @@ func newCrowd(t testing.TB, flows int) *crowd {
 	c := &crowd{flows: flows, time: testkit.Start.UnixNano()}
 	c.pipeline = newPipeline(&script{}, cfg, 1024, &readSink{collector: collector}, local)
 	for i := range c.handshake {
-		c.handshake[i] = frameOf(i == 1, [...]byte{2, 2 | 16, 16}[i], "")
+		c.handshake[i] = sampleSegmentOf(i == 1, [...]byte{2, 2 | 16, 16}[i], "")
 	}
 	request := "GET /section/page.html?id=1 HTTP/1.1\r\nHost: www.example.org\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101\r\nAccept: */*\r\n\r\n"
 	response := fmt.Sprintf("HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Length: 5600\r\n\r\n%05600d", 0)
@@ -67,7 +67,7 @@ func newCrowd(t testing.TB, flows int) *crowd {
 			k.seq, k.ack = uint32(from), c.asked
 		}
 		for b := range c.frames {
-			c.frames[b][i] = frameOf(!k.up, 16, payload)
+			c.frames[b][i] = sampleSegmentOf(!k.up, 16, payload)
 		}
 	}
 	for i := range flows {
@@ -79,22 +79,7 @@ func newCrowd(t testing.TB, flows int) *crowd {
 	return c
 }
 
-// frameOf is a segment in an Ethernet frame, without addresses and numbers.
-func frameOf(down bool, flags byte, payload string) []byte {
-	b := make([]byte, 54, 54+len(payload))
-	be := binary.BigEndian
-	be.PutUint16(b[12:], 0x0800)
-	b[14], b[22], b[23], b[46], b[47] = 0x45, 64, 6, 5<<4, flags
-	be.PutUint16(b[16:], uint16(40+len(payload)))
-	if down {
-		be.PutUint16(b[34:], 80)
-	} else {
-		be.PutUint16(b[36:], 80)
-	}
-	return append(b, payload...)
-}
-
-// place fills in what frameOf leaves out.
+// place fills in what sampleSegmentOf leaves out.
 func place(b []byte, flow int, seq, ack uint32, down bool) {
 	be := binary.BigEndian
 	client, port, server := 26, 34, 30
@@ -227,7 +212,7 @@ func TestAllocationsOfPipeline(t *testing.T) {
 
 	// Every connection is new, and closed.
 	flow := 1000
-	fin := [2][]byte{frameOf(false, 16|1, ""), frameOf(true, 16|1, "")}
+	fin := [2][]byte{sampleSegmentOf(false, 16|1, ""), sampleSegmentOf(true, 16|1, "")}
 	short := func() {
 		flow++
 		for k, frame := range c.handshake {
