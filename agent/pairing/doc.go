@@ -13,7 +13,10 @@
 // response before it has arrived, so a response after a gap answers the first
 // request that was sent after that gap, and the requests before it stay
 // unmatched. On a connection that pipelines, one response is taken to be lost
-// for each gap between responses.
+// for each gap between responses. If it were more, every later one would be given another's
+// request, so what still waits is given up once it is clear that its response has been sent: when a
+// client that waits for all answers before it sends more does so, or when one that keeps
+// some requests ahead would have more of them ahead than ever before.
 //
 // # Whose turn it is
 //

@@ -23,6 +23,7 @@ func (p *Pairer) request(c *conn, d stream.Direction, at http1.At) {
 		// The client has sent this one after the answers to those that were lost.
 		c.dropLost()
 	}
+	p.surplus(c, at.Time)
 	e := p.begin(c, at.Time)
 	x := &e.x
 	x.HasRequest = true
@@ -51,6 +52,9 @@ func (p *Pairer) request(c *conn, d stream.Direction, at http1.At) {
 		return
 	}
 	c.push(slot{e, c.sent})
+	if !c.doubt && !c.gapped {
+		c.depth = max(c.depth, int32(len(c.queue)))
+	}
 	p.measure(c)
 	text := len(x.Method) + len(x.Target) + len(x.Host) + len(x.UserAgent) + len(x.Domain) + len(x.Section)
 	e.cost += text
@@ -204,6 +208,34 @@ func (p *Pairer) response(c *conn, d stream.Direction, at http1.At) {
 	q.Expect(http1.Response)
 }
 
+// surplus takes out of the queue of a pipelined connection, before a request is added, those of which it has become
+// clear that their responses were among those lost in a gap: how many a gap holds, it does not say, and each
+// too many in the queue would give all later responses the requests of others. A client that sends some, waits for all
+// answers, and sends the next, has got those answers; another one does not send ever more ahead than it did before.
+func (p *Pairer) surplus(c *conn, time int64) {
+	turned := c.turned
+	c.turned = false
+	if !c.pipelined || c.overflow > 0 {
+		return
+	}
+	keep := len(c.queue)
+	switch {
+	case !c.doubt && !c.gapped:
+		c.sliding = c.sliding || turned && c.waiting()
+	case turned && !c.sliding && c.answering == nil && !c.parsers[1-c.req].Begun():
+		keep = 0
+		c.missed, c.gapped, c.doubt = 0, false, false
+	case c.doubt:
+		keep = min(keep, max(int(c.depth)-1, 0))
+	}
+	for len(c.queue) > keep {
+		if e := c.pop(); e != nil {
+			p.unanswered(c, e, time)
+		}
+	}
+	c.doubt = c.doubt && keep > 0
+}
+
 // resolve takes the requests whose responses were lost before the one just read out of
 // the queue.
 func (p *Pairer) resolve(c *conn, time int64) {
@@ -213,6 +245,7 @@ func (p *Pairer) resolve(c *conn, time int64) {
 	drop := 0
 	if c.pipelined {
 		drop = min(c.missed, len(c.queue)-1)
+		c.doubt = true
 	} else {
 		for i, s := range c.queue {
 			if s.n > c.missedAt {

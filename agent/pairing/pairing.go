@@ -82,6 +82,11 @@ type conn struct {
 	role              exchange.Role
 	// gapped, see missed.
 	gapped bool
+	// Of a pipelined connection, see surplus: doubt says that of its responses more may have been lost than
+	// are known; turned, that the client speaks after the server, until its next request; sliding, that it has
+	// done so while it waited for more; depth is the most that waited while there was no doubt.
+	doubt, turned, sliding bool
+	depth                  int32
 	// early marks directions with a gap while the other one had begun the first
 	// message of the connection and not ended its head.
 	early [2]bool
@@ -199,6 +204,9 @@ func (p *Pairer) Data(sc *stream.Conn, ch *stream.Chunk) bool {
 		c.parsers[d].Stretch(p.mayStart(c, d))
 		if c.due(d) {
 			c.parsers[d].Due()
+		}
+		if c.sided && d == c.req {
+			c.turned = c.turned || own.otherData || own.otherGap
 		}
 		*own = turn{seen: true, holed: own.holed}
 		c.guessed = 0

@@ -2,6 +2,7 @@ package pairing
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"strings"
 	"testing"
@@ -284,6 +285,19 @@ func TestPairing(t *testing.T) {
 		{"pipelined request lost", func(r *rig) {
 			r.up(getting("/1") + getting("/2")).gapUp(40).get("/4").down(okay(201, "")).down(okay(202, "")).down(okay(203, "")).down(okay(204, "")).close(stream.ByFIN)
 		}, "GET /1 = 201 complete\nGET /2 = 202 complete\n- = 203 complete\nGET /4 = 204 complete", map[exchange.Counter]uint64{exchange.Resyncs: 1}},
+		{"several pipelined responses lost in one gap", func(r *rig) {
+			r.up(getting("/1") + getting("/2") + getting("/3") + getting("/4")).gapDown(120).down(okay(204, "")).
+				up(getting("/5") + getting("/6")).down(okay(205, "")).down(okay(206, "")).close(stream.ByFIN)
+		}, "GET /1 = - lost\nGET /2 = 204 complete\nGET /3 = - lost\nGET /4 = - lost\nGET /5 = 205 complete\nGET /6 = 206 complete", nil},
+		{"all pipelined responses lost", func(r *rig) {
+			r.up(getting("/1") + getting("/2") + getting("/3")).gapDown(120).
+				up(getting("/4") + getting("/5")).down(okay(204, "")).down(okay(205, "")).close(stream.ByFIN)
+		}, "GET /1 = - lost\nGET /2 = - lost\nGET /3 = - lost\nGET /4 = 204 complete\nGET /5 = 205 complete", nil},
+		{"a client that keeps two ahead, responses lost in one gap", func(r *rig) {
+			r.up(getting("/1") + getting("/2")).down(okay(201, "")).get("/3").down(okay(202, "")).get("/4").gapDown(80).
+				up(getting("/5") + getting("/6")).down(okay(205, "")).get("/7").down(okay(206, "")).get("/8").down(okay(207, "")).down(okay(208, "")).close(stream.ByFIN)
+		}, "GET /1 = 201 complete\nGET /2 = 202 complete\nGET /3 = - lost\nGET /4 = 205 complete\nGET /5 = - lost\n" +
+			"GET /6 = 206 complete\nGET /7 = 207 complete\nGET /8 = 208 complete", map[exchange.Counter]uint64{exchange.Resyncs: 1}},
 		{"chunked response cut", func(r *rig) {
 			r.get("/1").down(chunked + "5\r\nhe").gapDown(9).down("HTTP/1.1 200 not a head\r\nX: y\r\n\r\n").get("/2").ok("").close(stream.ByFIN)
 		}, "GET /1 = 200 lost\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.Resyncs: 1, exchange.SkippedBytes: 33}},
@@ -444,5 +458,74 @@ func TestPairing(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestPipelinedRecovers: whatever part of the responses to a batch is lost, in one gap, those to the
+// batches after it find their own requests; both of a client that waits for all before it sends more, and of one that
+// keeps some ahead.
+func TestPipelinedRecovers(t *testing.T) {
+	for seed := range uint64(500) {
+		random := rand.New(rand.NewPCG(seed, 7))
+		r := newRig(t)
+		n, waiting := 0, []string(nil)
+		ask := func(k int) {
+			var b strings.Builder
+			for range k {
+				n++
+				b.WriteString(getting(fmt.Sprint("/", n)))
+				waiting = append(waiting, okay(200, strings.Repeat("x", n)))
+			}
+			r.up(b.String())
+		}
+		answer := func(k int) {
+			for range k {
+				r.down(waiting[0])
+				waiting = waiting[1:]
+			}
+		}
+		depth, keep := 2+random.IntN(6), 0
+		if random.IntN(2) == 0 {
+			keep = 1 + random.IntN(depth-1)
+		}
+		ask(depth)
+		for range 1 + random.IntN(3) {
+			answer(depth - keep)
+			ask(depth - keep)
+		}
+		// Of what waits, some are answered, some lost, some answered.
+		before := random.IntN(len(waiting))
+		lost := 1 + random.IntN(len(waiting)-before)
+		answer(before)
+		r.gapDown(len(strings.Join(waiting[:lost], "")))
+		waiting = waiting[lost:]
+		answer(len(waiting))
+		ask(depth)
+		for range 2 {
+			answer(depth - keep)
+			ask(depth - keep)
+		}
+		sound := n // from here on all is expected to be right
+		for range 4 {
+			answer(depth - keep)
+			ask(depth - keep)
+		}
+		answer(len(waiting))
+		r.close(stream.ByFIN)
+		right := 0
+		for _, x := range r.done {
+			var i int
+			if _, err := fmt.Sscanf(x.Target, "/%d", &i); err != nil || !x.HasResponse {
+				continue
+			}
+			if x.ResponseBytes == uint64(i) {
+				right++
+			} else if i > sound {
+				t.Errorf("seed %d (%d ahead, %d kept, %d lost after %d): request %d has the response of %d", seed, depth, keep, lost, before, i, x.ResponseBytes)
+			}
+		}
+		if right < n-lost-4*depth {
+			t.Errorf("seed %d: %d of %d requests have their responses, %d responses were lost", seed, right, n, lost)
+		}
 	}
 }
