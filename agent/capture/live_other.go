@@ -50,3 +50,6 @@ func (*Namespace) Gone() bool { return true }
 
 // Addresses returns none.
 func (*Namespace) Addresses() ([]netip.Addr, error) { return nil, nil }
+
+// Ahead does nothing.
+func (*Live) Ahead() {}

@@ -12,7 +12,6 @@ import (
 
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
-	"golang.org/x/sys/unix"
 
 	"github.com/httpctl/httpctl/pkg/boltfile"
 )
@@ -28,6 +27,9 @@ const (
 	// format is the version of the file, kept in it.
 	format = 1
 )
+
+// FormatVersion is the version of the spool's file that this program reads and writes.
+const FormatVersion = format
 
 // Names inside the file.
 var (
@@ -49,7 +51,7 @@ func (s *Spool) open() error {
 				if err == nil {
 					// After a failed fsync the cache may hold what the disk does not: let the
 					// check read the disk.
-					_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED) // advice only
+					dropCache(f)
 					s.file = f
 				}
 				return f, err
