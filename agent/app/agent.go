@@ -79,7 +79,7 @@ type Agent struct {
 func Main() int {
 	cfg := DefaultConfig()
 	return daemon.Main(daemon.Program{
-		Name:    "httpctl-agent",
+		Name: "httpctl-agent", Protocols: Protocols(), Formats: Formats(),
 		Section: config.Section{Name: "agent", Into: &cfg}, Statistics: stat.Names(),
 		Settings: []daemon.Setting{
 			{Flag: "i", Key: "agent.capture.interfaces", Usage: "capture on `IFACE`; may be given several times; any is all"},

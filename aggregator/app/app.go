@@ -56,7 +56,7 @@ type App struct {
 func Main() int {
 	cfg := DefaultConfig()
 	return daemon.Main(daemon.Program{
-		Name:    "httpctl-aggregator",
+		Name: "httpctl-aggregator", Protocols: Protocols(), Formats: Formats(),
 		Section: config.Section{Name: "aggregator", Into: &cfg},
 		Start: func(ctx context.Context, f *config.File, log *slog.Logger) (daemon.Running, error) {
 			return Start(ctx, f.Settings, cfg, log)

@@ -37,6 +37,10 @@ const (
 	maxCounters = 1024
 )
 
+// FormatVersion is the version of a bucket's bytes that Encode writes, and the newest that
+// Decode reads.
+const FormatVersion = formatVersion
+
 // ErrCorrupt is wrapped by Decode's error for bytes that Encode did not write.
 var ErrCorrupt = errors.New("bucket is corrupt")
 

@@ -50,6 +50,9 @@ type Program struct {
 	Settings []Setting
 	// Tasks are flags that have the program do something once, and exit.
 	Tasks []Task
+	// Protocols and Formats are what --version says that the program speaks, reads and writes.
+	Protocols []string
+	Formats   []telemetry.Format
 	// Start runs the program. The settings are valid.
 	Start func(ctx context.Context, f *config.File, log *slog.Logger) (Running, error)
 }
@@ -103,7 +106,7 @@ func (p Program) run(ctx context.Context, args, env []string, stdout, stderr io.
 		return exitUsage
 	}
 	if *version {
-		fmt.Fprintln(stdout, p.Name, telemetry.Version())
+		fmt.Fprint(stdout, telemetry.ReadBuild().Text(p.Name, p.Protocols, p.Formats))
 		return exitDone
 	}
 	f, err := config.Load(*path, env, p.Section)

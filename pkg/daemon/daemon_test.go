@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/httpctl/httpctl/pkg/config"
+	"github.com/httpctl/httpctl/pkg/telemetry"
 )
 
 // section is a part of the configuration for these tests.
@@ -58,6 +59,7 @@ func try(t *testing.T, r *running, startErr error, args ...string) (code int, st
 			}
 			return err
 		}}},
+		Protocols: []string{"p.v1"}, Formats: []telemetry.Format{{Name: "file", Version: 3}},
 		Start: func(context.Context, *config.File, *slog.Logger) (Running, error) {
 			return r, startErr
 		},
@@ -88,7 +90,7 @@ func TestRun(t *testing.T) {
 		stdout, stderr string
 		stopped        int
 	}{
-		{args: []string{"--version"}, stdout: "program "},
+		{args: []string{"--version"}, stdout: "protocol  p.v1\nformats   file 3\n"},
 		{args: []string{"--help"}, stderr: "-config FILE"},
 		{args: []string{"--nonsense"}, code: 2, stderr: "nonsense"},
 		{args: []string{"extra"}, code: 2, stderr: `unexpected argument "extra"`},

@@ -34,6 +34,9 @@ const (
 	blobKeyLen = 16 + 16 + 4 // host, incarnation, part
 )
 
+// FormatVersion is the version of the database that this program reads and writes.
+const FormatVersion = formatVersion
+
 // The first byte of a bucket's payload.
 const flagSkewed = 1
 

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -18,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/httpctl/httpctl/cmd/httpctl/client"
+	"github.com/httpctl/httpctl/pkg/telemetry"
 )
 
 func TestGoldens(t *testing.T) {
@@ -296,13 +296,17 @@ func TestEveryCommandHelps(t *testing.T) {
 }
 
 func TestVersionText(t *testing.T) {
-	info := &debug.BuildInfo{GoVersion: "go1.26", Main: debug.Module{Version: "v1.2.3"}, Settings: []debug.BuildSetting{
-		{Key: "vcs.revision", Value: "0123456789abcdef"}, {Key: "vcs.time", Value: "2026-01-02T03:04:05Z"}, {Key: "vcs.modified", Value: "true"}}}
-	if got, want := versionText(info), "v1.2.3 (revision 0123456789ab of 2026-01-02T03:04:05Z, modified) go1.26"; got != want {
-		t.Errorf("versionText = %q, want %q", got, want)
+	got := versionText(telemetry.Build{Version: "v1.2.3", Revision: "0123456789abcdef", Time: "2026-01-02T03:04:05Z", Go: "go1.26", Platform: "linux/amd64"})
+	for _, want := range []string{
+		"httpctl v1.2.3\n", "\ncommit    0123456789abcdef of 2026-01-02T03:04:05Z\n", "\ngo        go1.26 linux/amd64\n",
+		"\nprotocol  httpctl.v1\n", "\nformats   bucket ", ", spool ", ", store ",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("versionText = %q, want %q in it", got, want)
+		}
 	}
-	if got := versionText(nil); got != "(unknown)" {
-		t.Errorf("versionText(nil) = %q", got)
+	if n := strings.Count(got, "bucket"); n != 1 {
+		t.Errorf("versionText = %q names the bucket %d times", got, n)
 	}
 }
 

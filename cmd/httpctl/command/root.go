@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/httpctl/httpctl/cmd/httpctl/client"
 	"github.com/httpctl/httpctl/cmd/httpctl/view"
+	"github.com/httpctl/httpctl/pkg/telemetry"
 )
 
 // Exit codes of httpctl.
@@ -127,8 +127,7 @@ and who asks whom for what, with what was not seen beside every number.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	info, _ := debug.ReadBuildInfo()
-	root.Version = versionText(info)
+	root.Version = telemetry.Version()
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpCommand(newHelpCommand())

@@ -1,50 +1,34 @@
 package command
 
 import (
+	"cmp"
 	"fmt"
-	"runtime/debug"
+	"slices"
 
 	"github.com/spf13/cobra"
+
+	agent "github.com/httpctl/httpctl/agent/app"
+	aggregator "github.com/httpctl/httpctl/aggregator/app"
+	"github.com/httpctl/httpctl/pkg/telemetry"
 )
 
 func newVersionCommand(w *world) *cobra.Command {
 	return &cobra.Command{
 		Use:     "version",
-		Short:   "Print the version, and the revision it was built from",
+		Short:   "Print the version, the commit it was built from, and the formats it knows",
 		Example: "  httpctl version",
 		Args:    noArguments,
 		RunE: func(*cobra.Command, []string) error {
-			info, _ := debug.ReadBuildInfo()
-			_, err := fmt.Fprintln(w.out, "httpctl "+versionText(info))
+			_, err := fmt.Fprint(w.out, versionText(telemetry.ReadBuild()))
 			return err
 		},
 	}
 }
 
-// versionText describes a build: "v1.2.3 (revision 0123456789ab, modified) go1.26".
-func versionText(info *debug.BuildInfo) string {
-	if info == nil {
-		return "(unknown)"
-	}
-	version := info.Main.Version
-	if version == "" {
-		version = "(devel)"
-	}
-	revision, when, modified := "", "", ""
-	for _, s := range info.Settings {
-		switch s.Key {
-		case "vcs.revision":
-			revision = s.Value[:min(12, len(s.Value))]
-		case "vcs.time":
-			when = " of " + s.Value
-		case "vcs.modified":
-			if s.Value == "true" {
-				modified = ", modified"
-			}
-		}
-	}
-	if revision != "" {
-		version += " (revision " + revision + when + modified + ")"
-	}
-	return version + " " + info.GoVersion
+// versionText describes a build. `httpctl up` is agent and aggregator, so it knows the formats of both.
+func versionText(b telemetry.Build) string {
+	protocols := slices.Compact(slices.Sorted(slices.Values(slices.Concat(agent.Protocols(), aggregator.Protocols()))))
+	formats := slices.Concat(agent.Formats(), aggregator.Formats())
+	slices.SortFunc(formats, func(a, b telemetry.Format) int { return cmp.Compare(a.Name, b.Name) })
+	return b.Text("httpctl", protocols, slices.Compact(formats))
 }
