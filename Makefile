@@ -38,6 +38,18 @@ check: ## format, vet, lint, generated code up to date
 race: ## the tests under the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race -short ./...
 
+.PHONY: cross
+cross: ## build and vet for arm64, and httpctl for darwin, too
+	scripts/cross
+
+.PHONY: release
+release: ## what is published, in dist/: programs, bills of materials, checksums
+	scripts/release
+
+.PHONY: release-test
+release-test: ## two releases of two directories and build caches are equal (minutes)
+	HTTPCTL_RELEASE=full $(GO) test ./test -run TestBuildsAreEqual -v -count 1 -timeout 60m
+
 .PHONY: proto
 proto: ## regenerate the gRPC code
 	$(TOOL) buf generate
@@ -77,4 +89,4 @@ install: build ## install the programs into $(PREFIX)/bin (default /usr/local)
 
 .PHONY: clean
 clean: ## remove what the other targets made
-	rm -rf bin $(BENCH_DIR)
+	rm -rf bin dist $(BENCH_DIR)
