@@ -37,6 +37,12 @@ func need(t *testing.T, programs ...string) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, for network namespaces and packet capture (CAP_SYS_ADMIN, CAP_NET_ADMIN, CAP_NET_RAW)")
 	}
+	installed(t, programs...)
+}
+
+// installed skips a test without the programs that it uses.
+func installed(t *testing.T, programs ...string) {
+	t.Helper()
 	for _, p := range programs {
 		if !testkit.Installed(p) {
 			t.Skipf("needs %s, which is not installed", p)

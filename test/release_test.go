@@ -18,7 +18,7 @@ import (
 // equal bytes that name the commit and no directory. With HTTPCTL_RELEASE=full it makes two whole
 // releases, each with a build cache of its own.
 func TestBuildsAreEqual(t *testing.T) {
-	need(t, "go", "git")
+	installed(t, "go", "git")
 	full := os.Getenv("HTTPCTL_RELEASE") == "full"
 	if testing.Short() && !full {
 		t.Skip("compiles; left out with -short")
