@@ -42,8 +42,17 @@ race: ## the tests under the race detector (needs a C compiler)
 cross: ## build and vet for arm64, and httpctl for darwin, too
 	scripts/cross
 
+.PHONY: deb
+deb: ## Debian packages of the three programs, in dist/
+	scripts/deb
+
+.PHONY: deb-test
+deb-test: ## install, upgrade and purge the packages in a clean Debian (root, debootstrap; minutes)
+	@scripts/test-tools debootstrap lintian
+	HTTPCTL_DEB=full $(GO) test ./test -run TestDebs -v -count 1 -timeout 30m
+
 .PHONY: release
-release: ## what is published, in dist/: programs, bills of materials, checksums
+release: ## what is published, in dist/: programs, Debian packages, bills of materials, checksums
 	scripts/release
 
 .PHONY: release-test
@@ -53,6 +62,10 @@ release-test: ## two releases of two directories and build caches are equal (min
 .PHONY: proto
 proto: ## regenerate the gRPC code
 	$(TOOL) buf generate
+
+.PHONY: proto-baseline
+proto-baseline: ## at a release: what later contracts have to be compatible with
+	$(TOOL) buf build --exclude-source-info -o proto/baseline.binpb
 
 .PHONY: fuzz
 fuzz: ## fuzz every parser in turn, FUZZTIME each (default 30s)
