@@ -63,7 +63,7 @@ func TestBuildsAreEqual(t *testing.T) {
 			if full {
 				bill(t, filepath.Join(one, name+".cdx.json"), info.Deps)
 			}
-		} else if !strings.Contains(name, ".") {
+		} else if !strings.Contains(name, ".") && name != "SHA256SUMS" {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
