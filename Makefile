@@ -51,6 +51,20 @@ deb-test: ## install, upgrade and purge the packages in a clean Debian (root, de
 	@scripts/test-tools debootstrap lintian
 	HTTPCTL_DEB=full $(GO) test ./test -run TestDebs -v -count 1 -timeout 30m
 
+.PHONY: images
+images: ## OCI images of the three programs, in dist/ (buildah)
+	@scripts/test-tools buildah
+	scripts/images
+
+.PHONY: images-test
+images-test: ## what is in the images, and that building them again gives the same bytes (a minute)
+	@scripts/test-tools buildah
+	HTTPCTL_IMAGES=full $(GO) test ./test -run TestImages -v -count 1 -timeout 30m
+
+.PHONY: chart
+chart: ## check the Helm chart with helm and kubectl-validate, and package it into dist/ (minutes the first time)
+	scripts/chart
+
 .PHONY: release
 release: ## what is published, in dist/: programs, Debian packages, bills of materials, checksums
 	scripts/release
