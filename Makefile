@@ -77,6 +77,10 @@ release-test: ## two releases of two directories and build caches are equal (min
 proto: ## regenerate the gRPC code
 	$(TOOL) buf generate
 
+.PHONY: docs
+docs: ## write the tables of docs/metrics.md anew
+	$(GO) test ./test -run TestDocsMetrics -count 1 -update
+
 .PHONY: proto-baseline
 proto-baseline: ## at a release: what later contracts have to be compatible with
 	$(TOOL) buf build --exclude-source-info -o proto/baseline.binpb

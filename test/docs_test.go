@@ -1,12 +1,7 @@
 package test
 
 import (
-	"context"
 	"fmt"
-	"io"
-	"log/slog"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,7 +15,6 @@ import (
 	"github.com/httpctl/httpctl/pkg/config"
 	"github.com/httpctl/httpctl/pkg/exchange"
 	"github.com/httpctl/httpctl/pkg/stat"
-	"github.com/httpctl/httpctl/pkg/testkit"
 )
 
 // page reads a documentation page, named from the top of the tree.
@@ -155,63 +149,6 @@ func TestDocsCounters(t *testing.T) {
 		differ(t, "docs/formats.md", got, want)
 		t.Errorf("docs/formats.md has the counters %q, want %q", got, want)
 	}
-}
-
-// TestDocsMetrics compares what both daemons serve with docs/metrics.md.
-func TestDocsMetrics(t *testing.T) {
-	ctx, dir, log := context.Background(), t.TempDir(), slog.New(slog.DiscardHandler)
-	free := func() string {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		return l.Addr().String()
-	}
-	settings, g, a := config.DefaultSettings(), aggregator.DefaultConfig(), agent.DefaultConfig()
-	g.Data, g.Listen, g.Metrics = filepath.Join(dir, "data"), nil, free()
-	center, err := aggregator.Start(ctx, settings, g, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer center.Stop(ctx)
-	c := testkit.NewConversation("192.0.2.1:40000", "192.0.2.2:80")
-	c.Open()
-	c.Close()
-	a.Aggregator, a.State, a.Metrics = "unix:"+config.SocketPath(g.Data), filepath.Join(dir, "agent"), free()
-	watcher, err := agent.Start(ctx, settings, a, testkit.WriteFile(t, c.Frames...), log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer watcher.Stop(ctx)
-
-	served := func(address string) (names []string) {
-		response, err := http.Get("http://" + address + "/metrics")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer response.Body.Close()
-		text, err := io.ReadAll(response.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		counters := regexp.MustCompile(`^httpctl_agent_(\w+)_total counter$`)
-		for _, m := range regexp.MustCompile(`(?m)^# TYPE (httpctl_.*)$`).FindAllStringSubmatch(string(text), -1) {
-			name := m[1]
-			if counters.MatchString(name) {
-				name = "httpctl_agent_NAME_total counter" // TestDocsCounters has the names
-			}
-			if !slices.Contains(names, name) {
-				names = append(names, name)
-			}
-		}
-		return names
-	}
-	var got []string
-	for _, m := range regexp.MustCompile("(?m)^\\| `(httpctl_\\w+)` \\| ([a-z]+) \\| [^|]+ \\| .").FindAllStringSubmatch(page(t, "docs/metrics.md"), -1) {
-		got = append(got, m[1]+" "+m[2])
-	}
-	differ(t, "docs/metrics.md", got, append(served(a.Metrics), served(g.Metrics)...))
 }
 
 // TestDocsCommandLines checks every httpctl command and flag that a page names

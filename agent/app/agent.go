@@ -63,11 +63,13 @@ type Agent struct {
 	group     *lifecycle.Group
 	teardown  lifecycle.Stack
 
-	write    chan func() error // what the disk has still to do, in order
-	width    atomic.Int64      // step at which long exchanges report
-	steps    atomic.Int64      // of the wall clock
-	told     chan struct{}     // closed when the aggregator's settings came
-	toldOnce sync.Once
+	write     chan func() error     // what the disk has still to do, in order
+	unwritten atomic.Pointer[error] // why the last write failed; nil if it did not
+	timers    telemetry.Beat        // of the wall clock's
+	width     atomic.Int64          // step at which long exchanges report
+	steps     atomic.Int64          // of the wall clock
+	told      chan struct{}         // closed when the aggregator's settings came
+	toldOnce  sync.Once
 
 	mu          sync.Mutex
 	incarnation bucket.ID
@@ -141,7 +143,7 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, replay str
 	}
 	if cfg.Metrics != "" {
 		registry.MustRegister(pipelineCollector{a.pipelines})
-		page, err := telemetry.Serve(ctx, cfg.Metrics, registry)
+		page, err := telemetry.Serve(ctx, cfg.Metrics, registry, telemetry.Health{Live: a.live, Ready: a.ready})
 		if err != nil {
 			return nil, err
 		}
@@ -458,6 +460,7 @@ func (a *Agent) startPipelines(sources []capture.Source) error {
 				return
 			}
 			// Its namespace has gone.
+			p.beat.Rest()
 			parts[i].End()
 			if step := a.steps.Load(); step != p.live.seen {
 				a.clockStepped(parts[i], step) // the others may have waited for it
@@ -510,6 +513,9 @@ func (a *Agent) writeBuckets() {
 			a.log.Info("buckets are written to disk again")
 		}
 		failing = err != nil
+		if a.unwritten.Store(nil); failing {
+			a.unwritten.Store(&err)
+		}
 	}
 }
 
@@ -519,6 +525,7 @@ func (a *Agent) watchClock(ctx context.Context) error {
 	defer tick.Stop()
 	last := time.Now()
 	for {
+		a.timers.Round()
 		select {
 		case <-ctx.Done():
 			return nil

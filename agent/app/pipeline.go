@@ -12,6 +12,7 @@ import (
 	"github.com/httpctl/httpctl/agent/pairing"
 	"github.com/httpctl/httpctl/agent/stream"
 	"github.com/httpctl/httpctl/pkg/exchange"
+	"github.com/httpctl/httpctl/pkg/telemetry"
 )
 
 // tick is the step of packet time in which timers run: short against any
@@ -32,6 +33,8 @@ type pipeline struct {
 
 	// live is nil for files, whose packets are the only clock there is.
 	live *liveClock
+	// beat is that of a pipeline with a live source.
+	beat telemetry.Beat
 	// snapshot is a copy of the counters for other goroutines.
 	snapshot atomic.Pointer[exchange.Counters]
 
@@ -86,6 +89,7 @@ func (p *pipeline) run() error {
 			p.take(p.packets[:n])
 		case errors.Is(err, capture.ErrIdle):
 			now := p.live.idle()
+			p.beat.Round()
 			if p.live.steps.Load() != p.live.seen {
 				p.clockStepped(now)
 			}
@@ -157,6 +161,7 @@ func (p *pipeline) step() {
 	before := p.next
 	p.next = (p.now/tick + 1) * tick
 	if l := p.live; l != nil {
+		p.beat.Round()
 		if width := l.width.Load(); before > 0 && (before-1)/width != p.now/width {
 			// What was due before the interval ended belongs to it, in its counters as in its
 			// tables; what is due now belongs to the next.

@@ -133,7 +133,7 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.
 	}
 	if cfg.Metrics != "" {
 		registerStats(registry, db, &a.judge)
-		page, err := telemetry.Serve(ctx, cfg.Metrics, registry)
+		page, err := telemetry.Serve(ctx, cfg.Metrics, registry, telemetry.Health{Live: a.live, Ready: func() []telemetry.Condition { return a.ready(own, cfg.Data) }})
 		if err != nil {
 			return nil, err
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/httpctl/httpctl/aggregator/store"
 	"github.com/httpctl/httpctl/pkg/bucket"
 	"github.com/httpctl/httpctl/pkg/lifecycle"
+	"github.com/httpctl/httpctl/pkg/telemetry"
 	httpctlv1 "github.com/httpctl/httpctl/proto/httpctl/v1"
 )
 
@@ -48,7 +49,8 @@ type Service struct {
 	metrics *metrics
 	queue   chan *delivery
 	budget  *budget
-	changed chan struct{} // settings or watchers have changed
+	writing telemetry.Beat // begins with a transaction, rests between two
+	changed chan struct{}  // settings or watchers have changed
 	// What refusals were logged: of streams and of buckets.
 	rejections, refusals limiter
 
@@ -307,7 +309,9 @@ func (s *Service) commit(ctx context.Context) error {
 		s.replaceProvisional(items)
 		begin := time.Now()
 		// Not cancelled by Stop: a transaction under way is worth finishing.
+		s.writing.Round()
 		results, err := s.deps.Store.Append(context.WithoutCancel(ctx), items)
+		s.writing.Rest()
 		s.metrics.appendSeconds.Observe(time.Since(begin).Seconds())
 		s.metrics.batch.Observe(float64(len(batch)))
 		if err == nil && len(results) != len(items) {
@@ -367,6 +371,9 @@ func (s *Service) StoreFailure() (since time.Time, err error) {
 	defer s.mu.Unlock()
 	return s.failing, s.failure
 }
+
+// Progress returns an error when the store has not answered a transaction for too long.
+func (s *Service) Progress() error { return s.writing.Check(telemetry.Stuck) }
 
 // stored tells whoever wants to know which buckets are new.
 func (s *Service) stored(items []store.Item, results []store.Result) {

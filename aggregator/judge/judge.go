@@ -15,6 +15,7 @@ import (
 	"github.com/httpctl/httpctl/aggregator/store"
 	"github.com/httpctl/httpctl/pkg/bucket"
 	"github.com/httpctl/httpctl/pkg/config"
+	"github.com/httpctl/httpctl/pkg/telemetry"
 )
 
 const (
@@ -62,6 +63,7 @@ type Judge struct {
 	settled         tally               // of the window under way
 	moment          live
 	appended        atomic.Bool
+	beat            telemetry.Beat
 
 	// mu guards what readers see.
 	mu       sync.RWMutex
@@ -164,6 +166,9 @@ func (j *Judge) Err() error {
 	return j.lastErr
 }
 
+// Progress returns an error when the judge has stood still for too long, be it while it catches up.
+func (j *Judge) Progress() error { return j.beat.Check(telemetry.Stuck) }
+
 func (j *Judge) count(f func(*Stats)) {
 	j.mu.Lock()
 	f(&j.stats)
@@ -177,7 +182,9 @@ func (j *Judge) loop(ctx context.Context) {
 	width := j.cfg.DashboardBucketSize
 	pause, tick := min(width/10, 500*time.Millisecond), min(width/2, time.Second)
 	j.appended.Store(true) // what the store holds is new to this process
+	defer j.beat.Rest()
 	for {
+		j.beat.Round()
 		if err := j.pass(ctx); err != nil && ctx.Err() == nil {
 			j.failed(err)
 		}
@@ -260,6 +267,7 @@ func (j *Judge) advance(ctx context.Context, fresh bool) error {
 		}
 		if more {
 			j.state = alert.Advance(j.state, j.eventTime(f))
+			j.beat.Round()
 			j.publish() // catching up is seen while it happens
 		}
 	}

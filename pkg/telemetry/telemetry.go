@@ -1,5 +1,6 @@
 // Package telemetry holds what the programs use to speak of themselves: the
-// logger that the configuration asks for, and the page that Prometheus reads.
+// logger that the configuration asks for, and the page that Prometheus and
+// probes read.
 package telemetry
 
 import (
@@ -40,11 +41,12 @@ func NewRegistry() *prometheus.Registry {
 	return r
 }
 
-// Page serves a registry under /metrics. Start and Stop are as in the other
-// rooms; the zero address serves nothing.
+// Page serves a registry under /metrics, and how the program is under /healthz
+// and /readyz.
 type Page struct {
-	server *http.Server
-	done   chan struct{}
+	address string
+	server  *http.Server
+	done    chan struct{}
 }
 
 // CheckAddress reports whether a metrics address can be served: it has no
@@ -64,7 +66,7 @@ func CheckAddress(address string) error {
 }
 
 // Serve opens address and serves until Stop.
-func Serve(ctx context.Context, address string, g prometheus.Gatherer) (*Page, error) {
+func Serve(ctx context.Context, address string, g prometheus.Gatherer, health Health) (*Page, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", address)
 	if err != nil {
@@ -72,9 +74,12 @@ func Serve(ctx context.Context, address string, g prometheus.Gatherer) (*Page, e
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(g, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second}))
+	mux.Handle("GET /healthz", answer(health.Live))
+	mux.Handle("GET /readyz", answer(health.Ready))
 	p := &Page{
-		server: &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10},
-		done:   make(chan struct{}),
+		address: l.Addr().String(),
+		server:  &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10},
+		done:    make(chan struct{}),
 	}
 	go func() {
 		defer close(p.done)
@@ -82,6 +87,9 @@ func Serve(ctx context.Context, address string, g prometheus.Gatherer) (*Page, e
 	}()
 	return p, nil
 }
+
+// Addr returns the address that is served, with the port that port 0 became.
+func (p *Page) Addr() string { return p.address }
 
 // Stop closes the page and waits for requests under way.
 func (p *Page) Stop(ctx context.Context) error {

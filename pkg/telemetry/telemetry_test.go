@@ -54,14 +54,14 @@ func TestPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	address := l.Addr().String()
-	if _, err := Serve(context.Background(), address, NewRegistry()); err == nil {
+	if _, err := Serve(context.Background(), address, NewRegistry(), Health{}); err == nil {
 		t.Fatal("Serve on an address in use succeeded")
 	}
 	l.Close()
 
 	registry := NewRegistry()
 	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "httpctl_test", Help: "h"}, func() float64 { return 17 }))
-	page, err := Serve(context.Background(), address, registry)
+	page, err := Serve(context.Background(), address, registry, Health{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,260 @@
+package test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	agent "github.com/httpctl/httpctl/agent/app"
+	aggregator "github.com/httpctl/httpctl/aggregator/app"
+	"github.com/httpctl/httpctl/pkg/config"
+	"github.com/httpctl/httpctl/pkg/testkit"
+)
+
+// pair is one agent and its aggregator, with the pages that they serve.
+type pair struct {
+	watcher, center string // addresses
+	socket          string
+	stopCenter      func()
+}
+
+// freeAddress returns one on loopback that nobody has.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// startPair starts both until the test ends. The agent replays a connection.
+func startPair(t *testing.T) pair {
+	t.Helper()
+	ctx, dir, log := context.Background(), t.TempDir(), slog.New(slog.DiscardHandler)
+	settings, g, a := config.DefaultSettings(), aggregator.DefaultConfig(), agent.DefaultConfig()
+	g.Data, g.Listen, g.Metrics = filepath.Join(dir, "data"), nil, freeAddress(t)
+	center, err := aggregator.Start(ctx, settings, g, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = center.Stop(ctx) })
+	c := testkit.NewConversation("192.0.2.1:40000", "192.0.2.2:80")
+	c.Open()
+	c.Close()
+	socket := config.SocketPath(g.Data)
+	a.Aggregator, a.State, a.Metrics = "unix:"+socket, filepath.Join(dir, "agent"), freeAddress(t)
+	watcher, err := agent.Start(ctx, settings, a, testkit.WriteFile(t, c.Frames...), log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = watcher.Stop(ctx) })
+	return pair{watcher: a.Metrics, center: g.Metrics, socket: socket, stopCenter: func() { _ = center.Stop(ctx) }}
+}
+
+// ask returns the status and the body of a page.
+func ask(t *testing.T, address string) (status int, text string) {
+	t.Helper()
+	response, err := http.Get(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(body)
+}
+
+// TestDocsMetrics writes the tables of docs/metrics.md from what both daemons serve, and compares.
+// With -update it writes the page.
+func TestDocsMetrics(t *testing.T) {
+	p := startPair(t)
+	meanings := map[string]string{} // of the counters, which docs/formats.md describes
+	for _, m := range regexp.MustCompile("(?m)^\\| [0-9]+ \\| `([a-z0-9_]+)` \\| ([a-z]+) \\| (.*) \\|$").FindAllStringSubmatch(page(t, "docs/formats.md"), -1) {
+		meanings["httpctl_agent_"+m[1]+"_total"] = m[2] + ": " + m[3]
+	}
+	old := page(t, "docs/metrics.md")
+	text := old
+	for name, address := range map[string]string{"agent": p.watcher, "aggregator": p.center} {
+		_, served := ask(t, "http://"+address+"/metrics")
+		begin, end := "<!-- generated: "+name+" -->\n", "<!-- end -->\n"
+		before, rest, ok := strings.Cut(text, begin)
+		_, after, closed := strings.Cut(rest, end)
+		if !ok || !closed {
+			t.Fatalf("docs/metrics.md has no table %q", begin)
+		}
+		text = before + begin + tableOfMetrics(served, meanings) + end + after
+	}
+	if text == old {
+		return
+	}
+	if !*update {
+		t.Fatal("docs/metrics.md is old: run make docs")
+	}
+	if err := os.WriteFile("../docs/metrics.md", []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// tableOfMetrics describes a page's own metrics, in their order there.
+func tableOfMetrics(served string, meanings map[string]string) string {
+	var b strings.Builder
+	b.WriteString("| metric | type | labels | meaning |\n|---|---|---|---|\n")
+	for _, m := range regexp.MustCompile(`(?m)^# HELP (httpctl_\w+) (.*)\n# TYPE \w+ (\w+)$`).FindAllStringSubmatch(served, -1) {
+		name, help, kind := m[1], m[2], m[3]
+		if meaning := meanings[name]; meaning != "" {
+			help = meaning
+		}
+		var labels []string
+		for _, l := range regexp.MustCompile(`(?m)^`+name+`\{(\w+)="([^"]*)"\}`).FindAllStringSubmatch(served, -1) {
+			if len(labels) == 0 {
+				labels = append(labels, "`"+l[1]+"`: ")
+			}
+			labels = append(labels, "`"+l[2]+"`, ")
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", name, kind, strings.TrimSuffix(strings.Join(labels, ""), ", "), help)
+	}
+	return b.String()
+}
+
+// TestHealth asks both daemons how they are, with and without what they need.
+func TestHealth(t *testing.T) {
+	p := startPair(t)
+	want := func(address, path string, status int, parts ...string) {
+		t.Helper()
+		got, text := ask(t, "http://"+address+path)
+		if got != status {
+			t.Errorf("%s = %d %q, want %d", path, got, text, status)
+		}
+		for _, part := range parts {
+			if !strings.Contains(text, part) {
+				t.Errorf("%s = %q, want %q in it", path, text, part)
+			}
+		}
+	}
+	want(p.center, "/healthz", 200, "ok store\n", "ok judge\n")
+	want(p.center, "/readyz", 200, "ok store\n", "ok listen\n")
+	want(p.watcher, "/healthz", 200, "ok clock\n", "ok pipeline 0\n")
+	want(p.watcher, "/readyz", 200, "ok capture\n", "ok spool\n")
+	if err := os.Remove(p.socket); err != nil {
+		t.Fatal(err)
+	}
+	want(p.center, "/readyz", 503, "ok store\n", "failed listen: ")
+	want(p.center, "/healthz", 200)
+	p.stopCenter()
+	want(p.watcher, "/readyz", 200) // it counts and keeps
+}
+
+// TestPromtool has Prometheus's own tool judge names and help texts of both pages.
+func TestPromtool(t *testing.T) {
+	promtool, err := exec.LookPath("promtool")
+	if err != nil {
+		t.Skip("needs promtool, which is not installed (package prometheus)")
+	}
+	p := startPair(t)
+	for _, address := range []string{p.watcher, p.center} {
+		_, served := ask(t, "http://"+address+"/metrics")
+		check := exec.Command(promtool, "check", "metrics")
+		check.Stdin = strings.NewReader(served)
+		if out, err := check.CombinedOutput(); err != nil || len(out) > 0 {
+			t.Errorf("promtool check metrics: %v\n%s", err, out)
+		}
+	}
+}
+
+// TestPrometheus has a real Prometheus read both pages, and evaluate what docs/metrics.md says to
+// alert on.
+func TestPrometheus(t *testing.T) {
+	program, err := exec.LookPath("prometheus")
+	if err != nil {
+		t.Skip("needs prometheus, which is not installed")
+	}
+	p, dir, address := startPair(t), t.TempDir(), freeAddress(t)
+	file := filepath.Join(dir, "prometheus.yml")
+	if err := os.WriteFile(file, []byte(fmt.Sprintf(`
+global: {scrape_interval: 1s, scrape_timeout: 1s}
+scrape_configs:
+- job_name: httpctl
+  static_configs: [{targets: [%q, %q]}]
+`, p.watcher, p.center)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var said strings.Builder
+	server := exec.Command(program, "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+address, "--log.level=warn")
+	server.Stdout, server.Stderr = &said, &said
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = server.Process.Kill()
+		_ = server.Wait()
+		if t.Failed() {
+			t.Log(said.String())
+		}
+	}()
+	// query returns the values of an expression, none while Prometheus does not answer.
+	query := func(expression string) (status string, values []string) {
+		response, err := http.Get("http://" + address + "/api/v1/query?query=" + url.QueryEscape(expression))
+		if err != nil {
+			return err.Error(), nil
+		}
+		defer response.Body.Close()
+		var answer struct {
+			Status, Error string
+			Data          struct{ Result []struct{ Value [2]any } }
+		}
+		if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
+			return err.Error(), nil
+		}
+		for _, r := range answer.Data.Result {
+			values = append(values, fmt.Sprint(r.Value[1]))
+		}
+		return answer.Status + answer.Error, values
+	}
+	// eventually waits for values: a scrape is a second away, on a busy machine more.
+	eventually := func(expression string, want ...string) {
+		t.Helper()
+		var status string
+		var got []string
+		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+			if status, got = query(expression); slices.Equal(got, want) {
+				return
+			}
+		}
+		t.Fatalf("Prometheus: %s = %s %q, want %q", expression, status, got, want)
+	}
+	eventually("sum(up)", "2")
+	eventually("httpctl_ingest_agents", "1")
+	eventually("httpctl_uplink_connected", "1")
+	_, table, _ := strings.Cut(page(t, "docs/metrics.md"), "\n## What to alert on\n")
+	alerts := regexp.MustCompile("(?m)^\\| `([^`]+)`").FindAllStringSubmatch(table, -1)
+	if len(alerts) < 5 {
+		t.Fatalf("%d expressions to alert on were found in docs/metrics.md, want at least 5", len(alerts))
+	}
+	for _, m := range alerts {
+		if status, values := query(m[1]); status != "success" || len(values) > 0 {
+			t.Errorf("Prometheus: %s = %s %q, want success and no value, as all is well", m[1], status, values)
+		}
+		for _, name := range regexp.MustCompile(`httpctl_\w+`).FindAllString(m[1], -1) {
+			if _, values := query(name); len(values) == 0 {
+				t.Errorf("docs/metrics.md alerts on %s, which nobody serves", name)
+			}
+		}
+	}
+}
