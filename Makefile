@@ -48,7 +48,7 @@ deb: ## Debian packages of the three programs, in dist/
 
 .PHONY: deb-test
 deb-test: ## install, upgrade and purge the packages in a clean Debian (root, debootstrap; minutes)
-	@scripts/test-tools debootstrap lintian
+	@scripts/test-tools debootstrap lintian systemd-nspawn
 	HTTPCTL_DEB=full $(GO) test ./test -run TestDebs -v -count 1 -timeout 30m
 
 .PHONY: images
