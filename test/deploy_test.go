@@ -4,9 +4,31 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
+
+// TestUnitsExposure holds the units to what systemd thinks of their exposure, 0 to 10.
+func TestUnitsExposure(t *testing.T) {
+	if _, err := exec.LookPath("systemd-analyze"); err != nil {
+		t.Skip("needs systemd-analyze, which is not installed")
+	}
+	for name, bar := range map[string]float64{"httpctl-agent": 1.5, "httpctl-aggregator": 2.0} {
+		out, err := exec.Command("systemd-analyze", "security", "--no-pager", "--offline=true", "../deploy/systemd/"+name+".service").CombinedOutput()
+		if strings.Contains(string(out), "unrecognized option") {
+			t.Skip("needs systemd-analyze of systemd 250")
+		}
+		m := regexp.MustCompile(`Overall exposure level for \S+: ([0-9.]+) `).FindSubmatch(out)
+		if err != nil || m == nil {
+			t.Fatalf("systemd-analyze security: %v\n%s", err, out)
+		}
+		if got, err := strconv.ParseFloat(string(m[1]), 64); err != nil || got > bar {
+			t.Errorf("systemd says that the exposure of %s is %s, want at most %v:\n%s", name, m[1], bar, out)
+		}
+	}
+}
 
 // TestUnits has systemd check the units, with the programs where they say.
 func TestUnits(t *testing.T) {

@@ -125,6 +125,7 @@ func init() { // the rows call what refers to them
 		"agent.state":            showAgent,
 		"agent.host_name":        showAgent,
 		"agent.metrics":          showAgent,
+		"agent.confine":          showConfine,
 		"agent.tls.cert_file":    showTLS,
 		"agent.tls.key_file":     showTLS,
 		"agent.tls.ca_file":      showTLS,

@@ -24,6 +24,7 @@ import (
 	"github.com/httpctl/httpctl/agent/uplink"
 	"github.com/httpctl/httpctl/pkg/bucket"
 	"github.com/httpctl/httpctl/pkg/config"
+	"github.com/httpctl/httpctl/pkg/confine"
 	"github.com/httpctl/httpctl/pkg/daemon"
 	"github.com/httpctl/httpctl/pkg/lifecycle"
 	"github.com/httpctl/httpctl/pkg/stat"
@@ -58,7 +59,8 @@ type Agent struct {
 	acc       *accumulate.Accumulator
 	uplink    *uplink.Uplink
 	pipelines []*pipeline
-	stopping  atomic.Bool // sources end because they are closed
+	confined  atomic.Pointer[confine.Result] // nil while it is not
+	stopping  atomic.Bool                    // sources end because they are closed
 	rings     []*capture.Live
 	group     *lifecycle.Group
 	teardown  lifecycle.Stack
@@ -100,6 +102,7 @@ func Main() int {
 				return nil, err
 			}
 			a.GiveUp()
+			a.Confine(f.Path)
 			return a, nil
 		},
 	})
@@ -143,6 +146,7 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, replay str
 	}
 	if cfg.Metrics != "" {
 		registry.MustRegister(pipelineCollector{a.pipelines})
+		registerConfined(registry, &a.confined)
 		page, err := telemetry.Serve(ctx, cfg.Metrics, registry, telemetry.Health{Live: a.live, Ready: a.ready})
 		if err != nil {
 			return nil, err

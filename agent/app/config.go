@@ -53,6 +53,10 @@ type Config struct {
 	// Metrics is the loopback address of the page that Prometheus reads, such as 127.0.0.1:7422.
 	// Default: none.
 	Metrics string `yaml:"metrics"`
+	// Confine has the agent give up, once its sockets are open, what it does not need any more:
+	// capabilities, most system calls, other files and ports. Default true; false is for debugging, as with
+	// strace or a profiler. An agent inside `httpctl up` is not confined.
+	Confine bool `yaml:"confine"`
 
 	reasons map[string]string `yaml:"-"` // of what was chosen, for people
 }
@@ -78,6 +82,7 @@ func DefaultConfig() Config {
 		Stream:   stream.DefaultConfig(),
 		HTTP:     pairing.DefaultConfig(),
 		Spool:    spool.DefaultConfig(),
+		Confine:  true,
 	}
 	c.Derive(func(string) bool { return false })
 	return c

@@ -4,6 +4,11 @@ go 1.26.8
 
 require github.com/httpctl/httpctl v0.0.0
 
+require (
+	github.com/landlock-lsm/go-landlock v0.11.2 // indirect
+	kernel.org/pub/linux/libs/security/libcap/psx v1.2.78 // indirect
+)
+
 // What httpctl itself requires; `go mod tidy` keeps it in step, and scripts/check says when it is not.
 require (
 	github.com/beorn7/perks v1.0.1 // indirect
