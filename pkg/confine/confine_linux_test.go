@@ -66,6 +66,18 @@ func tryAll(dir, good, bad string) {
 		{"own process", func() error { return open("/proc/self/stat") }},
 		{"connect", func() error { return connect(good) }},
 		{"addresses", func() error { _, err := net.InterfaceAddrs(); return err }},
+		{"interface", func() error {
+			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
+			if err != nil {
+				return err
+			}
+			defer unix.Close(fd)
+			request, err := unix.NewIfreq("lo")
+			if err != nil {
+				return err
+			}
+			return unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, request)
+		}},
 		{"threads", func() error { // of which the system makes new ones
 			var wg sync.WaitGroup
 			for range 50 {

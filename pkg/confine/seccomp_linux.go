@@ -93,6 +93,7 @@ func filter() ([]bpf.RawInstruction, error) {
 		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: socketTypes},
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.SOCK_STREAM, SkipTrue: 2},
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.SOCK_DGRAM, SkipTrue: 1}, deny, allow)
+	rule(unix.SYS_IOCTL, 1, equal(unix.SIOCGIFINDEX)...) // by which the capture sees an interface go and return
 	rule(unix.SYS_PRCTL, 0, equal(setVMAName)...)
 	rule(unix.SYS_TGKILL, 0, equal(uint32(os.Getpid()))...) // the runtime interrupts its own threads
 	rule(unix.SYS_CLONE3, 0, unknown)
