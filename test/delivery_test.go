@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -147,6 +148,53 @@ func TestAgentProcess(t *testing.T) {
 	}
 }
 
+// agentRun is an agent in a process of its own.
+type agentRun struct {
+	cmd  *exec.Cmd
+	in   io.Writer
+	read chan struct{} // closed when all that the process wrote was read
+}
+
+// startAgentProcess starts TestAgentProcess of a test program, and waits until it watches.
+func startAgentProcess(t *testing.T, program, address, state, file string) *agentRun {
+	t.Helper()
+	cmd := exec.Command(program, "-test.run=^TestAgentProcess$", "-test.v")
+	cmd.Env = append(os.Environ(), agentProcess+"="+address+"\n"+state+"\n"+file)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { in.Close() })
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	lines := bufio.NewScanner(out)
+	for lines.Scan() && !strings.Contains(lines.Text(), "watching") {
+	}
+	r := &agentRun{cmd: cmd, in: in, read: make(chan struct{})}
+	go func() { // lets the process write; ends with it
+		defer close(r.read)
+		for lines.Scan() {
+		}
+	}()
+	return r
+}
+
+// end ends it in order.
+func (r *agentRun) end(t *testing.T) {
+	t.Helper()
+	_, _ = r.in.Write([]byte("\n"))
+	<-r.read
+	if err := r.cmd.Wait(); err != nil {
+		t.Errorf("the agent ended: %v", err)
+	}
+}
+
 // numbered makes a capture whose n-th request is for the section /n, one each step.
 func numbered(t *testing.T, first, n int, step time.Duration) (file string) {
 	t.Helper()
@@ -169,34 +217,9 @@ func TestAgentKilled(t *testing.T) {
 	c := newCenter(t, nil)
 	state := stateDir(t)
 	const step, runs, perRun = 5 * time.Millisecond, 3, 100_000
-	start := func(run int) *exec.Cmd {
-		file := numbered(t, run*perRun, 800, step)
-		cmd := exec.Command(os.Args[0], "-test.run=^TestAgentProcess$", "-test.v")
-		cmd.Env = append(os.Environ(), agentProcess+"="+c.address()+"\n"+state+"\n"+file)
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		in, err := cmd.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { in.Close() })
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		lines := bufio.NewScanner(out)
-		for lines.Scan() && !strings.Contains(lines.Text(), "watching") {
-		}
-		go func() { // lets the process write; ends with it
-			for lines.Scan() {
-			}
-		}()
-		return cmd
-	}
 	var killed [runs]int64 // when a run was certainly over
 	for run := range runs {
-		cmd := start(run)
+		cmd := startAgentProcess(t, os.Args[0], c.address(), state, numbered(t, run*perRun, 800, step)).cmd
 		time.Sleep(2500*time.Millisecond + time.Duration(run)*300*time.Millisecond)
 		signal := syscall.SIGKILL
 		if run == runs-1 {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -31,23 +30,12 @@ type pair struct {
 	stopCenter      func()
 }
 
-// freeAddress returns one on loopback that nobody has.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // startPair starts both until the test ends. The agent replays a connection.
 func startPair(t *testing.T) pair {
 	t.Helper()
 	ctx, dir, log := context.Background(), t.TempDir(), slog.New(slog.DiscardHandler)
 	settings, g, a := config.DefaultSettings(), aggregator.DefaultConfig(), agent.DefaultConfig()
-	g.Data, g.Listen, g.Metrics = filepath.Join(dir, "data"), nil, freeAddress(t)
+	g.Data, g.Listen, g.Metrics = filepath.Join(dir, "data"), nil, freePort(t)
 	center, err := aggregator.Start(ctx, settings, g, log)
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +45,7 @@ func startPair(t *testing.T) pair {
 	c.Open()
 	c.Close()
 	socket := config.SocketPath(g.Data)
-	a.Aggregator, a.State, a.Metrics = "unix:"+socket, filepath.Join(dir, "agent"), freeAddress(t)
+	a.Aggregator, a.State, a.Metrics = "unix:"+socket, filepath.Join(dir, "agent"), freePort(t)
 	watcher, err := agent.Start(ctx, settings, a, testkit.WriteFile(t, c.Frames...), log)
 	if err != nil {
 		t.Fatal(err)
@@ -185,7 +173,7 @@ func TestPrometheus(t *testing.T) {
 	if err != nil {
 		t.Skip("needs prometheus, which is not installed")
 	}
-	p, dir, address := startPair(t), t.TempDir(), freeAddress(t)
+	p, dir, address := startPair(t), t.TempDir(), freePort(t)
 	file := filepath.Join(dir, "prometheus.yml")
 	if err := os.WriteFile(file, []byte(fmt.Sprintf(`
 global: {scrape_interval: 1s, scrape_timeout: 1s}

@@ -44,15 +44,21 @@ func newCenter(t *testing.T, change func(*config.Settings, *aggregator.Config)) 
 		change(&c.settings, &c.cfg)
 	}
 	c.start()
+	c.connect()
+	return c
+}
+
+// connect opens the client, which is closed at the test's end, as is the aggregator stopped.
+func (c *center) connect() {
+	c.t.Helper()
 	var err error
 	if c.client, err = client.New(client.Options{Address: c.address()}); err != nil {
-		t.Fatal(err)
+		c.t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	c.t.Cleanup(func() {
 		c.client.Close()
 		c.stop()
 	})
-	return c
 }
 
 func (c *center) address() string { return "unix:" + config.SocketPath(c.cfg.Data) }

@@ -1,13 +1,11 @@
 package test
 
 import (
-	"bufio"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -67,14 +65,7 @@ func TestRollingUpgrade(t *testing.T) {
 		"timeout: %v\ndashboard_bucket_size: %v\naverage_bucket_size: %v\naggregator: {data: %s, listen: []}\n",
 		c.settings.Timeout, c.settings.DashboardBucketSize, c.settings.AverageBucketSize, c.cfg.Data))))
 	first.says(t, "serving")
-	var err error
-	if c.client, err = client.New(client.Options{Address: c.address()}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		c.client.Close()
-		c.stop()
-	})
+	c.connect()
 
 	want := newTruth()
 	file, seen := traffic(t, 21, 8*time.Second, 60)
@@ -83,7 +74,7 @@ func TestRollingUpgrade(t *testing.T) {
 	file, seen = traffic(t, 22, 8*time.Second, 60)
 	want.add(seen)
 	state := stateDir(t)
-	stop := startAgentProcess(t, olderAgent, c.address(), state, file)
+	older := startAgentProcess(t, olderAgent, c.address(), state, file)
 
 	bothSeen := func(what string, since time.Time) {
 		t.Helper()
@@ -112,44 +103,12 @@ func TestRollingUpgrade(t *testing.T) {
 	c.settled("nothing is lost where the aggregator was replaced, nothing counted twice", want)
 	c.nothingUnobserved()
 
-	stop()
+	older.end(t)
 	file, seen = traffic(t, 23, 2*time.Second, 60)
 	want.add(seen)
 	startWatcher(t, c.settings, agentConfig(c.address(), state, "web-1"), file)
 	c.settled("nothing is lost where the agent was replaced, nothing counted twice", want)
 	if n := c.unobserved(); n < 1 || n > 15 {
 		t.Errorf("%d s are declared unobserved, want the moments between the agents", n)
-	}
-}
-
-// startAgentProcess starts an agent that is TestAgentProcess of a test program, and waits until it watches. stop ends it in order.
-func startAgentProcess(t *testing.T, program, address, state, file string) (stop func()) {
-	t.Helper()
-	cmd := exec.Command(program, "-test.run=^TestAgentProcess$", "-test.v")
-	cmd.Dir = t.TempDir()
-	cmd.Env = append(os.Environ(), agentProcess+"="+address+"\n"+state+"\n"+file)
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = cmd.Process.Kill() })
-	lines := bufio.NewScanner(out)
-	for lines.Scan() && !strings.Contains(lines.Text(), "watching") {
-	}
-	return func() {
-		t.Helper()
-		_, _ = in.Write([]byte("\n"))
-		for lines.Scan() { // to the end, so that it can write
-		}
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("the agent ended: %v", err)
-		}
 	}
 }
