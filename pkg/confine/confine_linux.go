@@ -73,7 +73,11 @@ func restrict(needs Needs) error {
 }
 
 func setNoNewPrivileges() error {
-	if _, _, errno := syscall.AllThreadsSyscall6(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0); errno != 0 {
+	_, _, errno := syscall.AllThreadsSyscall6(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0)
+	if errno == unix.ENOTSUP {
+		return fmt.Errorf("no new privileges: a program with cgo does not reach all its threads; build it with CGO_ENABLED=0: %w", errno)
+	}
+	if errno != 0 {
 		return fmt.Errorf("no new privileges: %w", errno)
 	}
 	return nil
