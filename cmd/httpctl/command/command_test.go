@@ -33,6 +33,7 @@ func TestGoldens(t *testing.T) {
 		"top-section":         "top section",
 		"top-section-wide":    "top section -o wide",
 		"top-section-json":    "top section -o json",
+		"top-section-columns": "top section --columns hits,key --sort-by hits",
 		"hosts":               "hosts",
 		"hosts-json":          "hosts -o json",
 		"baseline":            "baseline",
@@ -114,8 +115,17 @@ func TestExitCodes(t *testing.T) {
 		{"read --top 99999999999999999999 x", 2, "--top 99999999999999999999: want a whole number"},
 		{"read", 2, "read needs the name of a capture file, or - for standard input"},
 		{"read --local nonsense x", 2, `flag --local: agent.local_networks: network "nonsense"`},
-		{"alerts -o xml", 2, "--output xml: want one of table, wide, json, csv"},
-		{"alerts --since yesterday", 2, "--since yesterday: want how long ago, such as 90m, 24h or 2d"},
+		{"alerts -o xml", 2, "--output xml: want one of table, wide, json, yaml, csv, markdown"},
+		{"alerts --since tomorrow", 2, "--since tomorrow: want how long ago, such as 90m, 24h or 2d, or today, yesterday, or a time such as 2026-03-04T12:00\n"},
+		{"alerts --since yesterday", 0, ""},
+		{"alerts --fail", 4, ""},
+		{"alerts --active --fail -q", 4, ""},
+		{"alerts --quiet", 2, "--quiet without --fail says nothing at all"},
+		{"alerts --fail --watch", 2, "--fail and --watch exclude each other"},
+		{"hosts --watch=1ms", 2, `"1ms" for "--watch" flag: want a time of 100ms or more, such as 5s`},
+		{"hosts --columns name,colour", 2, `--columns: there is no column "colour"; there are: name, id, health`},
+		{"hosts --sort-by=-colour", 2, `--sort-by: there is no column "colour"; there are: name, id, health`},
+		{"hosts --columns name --sort-by=-requests", 0, ""},
 		{"alerts --since 1h --until 2h", 2, "--since 1h is not before --until 2h"},
 		{"alerts --since 2030-01-01T00:00:00Z", 2, "not in the past"},
 		{"top a b", 2, `top takes one dimension at most: "b" is too much`},
@@ -313,5 +323,48 @@ func TestVersionText(t *testing.T) {
 func TestErrorTextIsClean(t *testing.T) {
 	if got, want := errorText(errors.New("a\x1b[2J\n\tb\n")), `a\x1b[2J`+"\n  b"; got != want {
 		t.Errorf("errorText = %q, want %q", got, want)
+	}
+}
+
+// TestWhen: the times of the command line, in the user's time zone.
+func TestWhen(t *testing.T) {
+	zone := time.FixedZone("", 2*3600)
+	now := time.Date(2026, 3, 1, 0, 30, 0, 0, zone) // in UTC it is the day before
+	for text, want := range map[string]string{
+		"90m": "2026-02-28T23:00:00", "2d": "2026-02-27T00:30:00", "now": "2026-03-01T00:30:00", "Today": "2026-03-01T00:00:00", "yesterday": "2026-02-28T00:00:00",
+		"2026-02-01": "2026-02-01T00:00:00", "2026-02-01T10:00": "2026-02-01T10:00:00", "2026-02-01 10:00": "2026-02-01T10:00:00", "2026-02-01 10:00:05": "2026-02-01T10:00:05",
+		"2026-02-01T10:00:05": "2026-02-01T10:00:05", "2026-02-01T10:00:05Z": "2026-02-01T12:00:05", "00:10": "2026-03-01T00:10:00", "00:10:05": "2026-03-01T00:10:05",
+	} {
+		got, err := when("since", text, now, zone)
+		if err != nil || got.In(zone).Format("2006-01-02T15:04:05") != want {
+			t.Errorf("when(%s) = %s, %v, want %s", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"-5m", "2026-02-30", "25:00", "last week", "2026-3-1"} {
+		if got, err := when("since", text, now, zone); err == nil {
+			t.Errorf("when(%s) = %s, want an error", text, got)
+		}
+	}
+}
+
+// TestAlertsForScripts: the exit code says whether there is an alert, and with --quiet nothing else does.
+func TestAlertsForScripts(t *testing.T) {
+	b := newBench(t)
+	for args, want := range map[string]int{"alerts": 0, "alerts --fail": 4, "alerts --active --fail": 4, "alerts --fail -q": 4} {
+		stdout, stderr, code := b.run(t, strings.Fields(args)...)
+		if code != want || stderr != "" || (stdout == "") != strings.HasSuffix(args, "-q") {
+			t.Errorf("httpctl %s: exit %d, %q, stderr %q; want exit %d", args, code, stdout, stderr, want)
+		}
+	}
+	stdout, _, _ := b.run(t, "alerts", "--active", "-o", "csv")
+	if lines := strings.Split(strings.TrimSpace(stdout), "\n"); len(lines) != 2 || !strings.HasPrefix(lines[1], "alert,") {
+		t.Errorf("alerts --active lists %q", lines)
+	}
+	b.fake.calm = true
+	for _, args := range []string{"alerts --active --fail", "alerts --active --fail --quiet"} {
+		stdout, _, code := b.run(t, strings.Fields(args)...)
+		if said := strings.Contains(stdout, "No alert lasts."); code != 0 || said == strings.HasSuffix(args, "--quiet") {
+			t.Errorf("httpctl %s: exit %d, %q; want exit 0", args, code, stdout)
+		}
 	}
 }

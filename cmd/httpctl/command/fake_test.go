@@ -54,6 +54,7 @@ type fake struct {
 	alerts    *pb.ListAlertsRequest
 	relearned int
 	fresh     bool // no agent has delivered yet
+	calm      bool // no alert lasts
 }
 
 func (f *fake) GetTop(_ context.Context, q *pb.GetTopRequest) (*pb.GetTopResponse, error) {
@@ -96,12 +97,16 @@ func (f *fake) ListAlerts(_ context.Context, q *pb.ListAlertsRequest) (*pb.ListA
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.alerts = q
-	return &pb.ListAlertsResponse{TimeUnixNs: ns(0), MaxDurationNs: int64(4 * time.Minute), AverageDurationNs: int64(4 * time.Minute), Alerts: []*pb.Alert{
+	all := &pb.ListAlertsResponse{TimeUnixNs: ns(0), MaxDurationNs: int64(4 * time.Minute), AverageDurationNs: int64(4 * time.Minute), Alerts: []*pb.Alert{
 		{Scope: "fleet", State: pb.AlertState_ALERT_STATE_ALERT, StartUnixNs: ns(-3*time.Minute) + 5, Baseline: 100, ThresholdPercent: 10,
 			Entries: []*pb.AlertEntry{{TimeUnixNs: ns(-3*time.Minute) + 5, Hits: 111}, {TimeUnixNs: ns(-time.Minute) + 5, Hits: 150, Incomplete: true, LateHits: 3}}},
 		{Scope: "fleet", State: pb.AlertState_ALERT_STATE_DISMISSED, StartUnixNs: ns(-time.Hour), EndUnixNs: ns(-56 * time.Minute), Baseline: 100, ThresholdPercent: 10,
 			Entries: []*pb.AlertEntry{{TimeUnixNs: ns(-time.Hour), Hits: 200}}, JoinedHosts: []string{"web-9"}},
-	}}, nil
+	}}
+	if f.calm {
+		all.Alerts = all.Alerts[1:]
+	}
+	return all, nil
 }
 
 func fakeStatus() *pb.GetStatusResponse {

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,49 +17,51 @@ import (
 
 func newAlertsCommand(w *world) *cobra.Command {
 	r := &reading{w: w}
+	var active, fail, quiet bool
 	cmd := &cobra.Command{
 		Use:   "alerts",
 		Short: "List alerts: hits, start, end, duration",
 		Long: `List the alerts that overlap the range, the newest first: each with the hits of
 its windows above the threshold, and the maximum and average duration of those
-that were dismissed.`,
+that were dismissed. In a script, --fail says by the exit code whether there is one.`,
 		Example: `  httpctl alerts --since 24h
   httpctl alerts --since 2026-01-02T03:00:00Z --until 2026-01-02T04:00:00Z
+  httpctl alerts --active --fail --quiet || echo "above the baseline"
   httpctl alerts -o json | jq '.alerts[] | select(.end == null)'`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return r.list(func(c *client.Client, q client.Question, f view.Format) error {
-				a, err := c.Alerts(cmd.Context(), q)
+			switch {
+			case quiet && !fail:
+				return usagef("--quiet without --fail says nothing at all")
+			case fail && r.watch > 0:
+				return usagef("--fail and --watch exclude each other")
+			}
+			return r.list(cmd.Context(), func(ctx context.Context, c *client.Client, q client.Question, f view.Format) error {
+				a, err := c.Alerts(ctx, q)
 				if err != nil {
 					return err
 				}
-				return view.WriteAlerts(w.out, f, w.style(), a)
+				if a.Active = active; active {
+					a.Alerts = slices.DeleteFunc(a.Alerts, func(e view.Alert) bool { return e.State != view.Alerting })
+				}
+				if !quiet {
+					err = view.WriteAlerts(r.out, f, r.style(), a)
+				}
+				if err == nil && fail && len(a.Alerts) > 0 {
+					err = errFound
+				}
+				return err
 			})
 		},
 	}
 	r.addConnection(cmd)
-	r.addOutput(cmd)
+	r.addList(cmd)
 	r.addRange(cmd, "all that is kept")
 	r.addFilters(cmd, []string{}...)
+	cmd.Flags().BoolVar(&active, "active", false, "only the one that lasts")
+	cmd.Flags().BoolVar(&fail, "fail", false, "exit with code 4 if an alert is listed")
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "with --fail: print nothing")
 	return cmd
-}
-
-// list checks the flags, connects, and calls f.
-func (r *reading) list(f func(*client.Client, client.Question, view.Format) error) error {
-	format, err := r.format()
-	if err != nil {
-		return err
-	}
-	q, err := r.question()
-	if err != nil {
-		return err
-	}
-	c, err := r.connect()
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	return f(c, q, format)
 }
 
 func newTopCommand(w *world) *cobra.Command {
@@ -69,27 +72,29 @@ func newTopCommand(w *world) *cobra.Command {
 		Short: "Print one top list; without a dimension, list those there are",
 		Long: describe(`Print one top list over the range, with hits, how much more they may be, share,
 measures and last seen. Without a dimension, the lists that there are are named,
-and the filters that each has.`),
+and the filters that each has. The rows are those with most hits, in whatever
+order --sort-by puts them.`),
 		Example: `  httpctl top
   httpctl top section --since 1h
   httpctl top routes --status 5xx --host web-1,web-2
   httpctl top user_agent -n 100 -o csv
+  httpctl top server --watch=5s --sort-by=-ttfb_p99_seconds --columns key,hits,ttfb_p99_seconds
   httpctl top server --filter server=192.0.2.1:80`,
 		Args: arguments(0, 1, "one dimension at most"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return r.list(func(c *client.Client, q client.Question, f view.Format) error {
-				dimensions, err := c.Dimensions(cmd.Context())
+			return r.list(cmd.Context(), func(ctx context.Context, c *client.Client, q client.Question, f view.Format) error {
+				dimensions, err := c.Dimensions(ctx)
 				if err != nil {
 					return err
 				}
 				if len(args) == 0 {
-					return view.WriteDimensions(w.out, f, w.style(), dimensions)
+					return view.WriteDimensions(r.out, f, r.style(), dimensions)
 				}
 				if len(dimensions) == 0 { // no agent has delivered yet: what this program knows is empty
 					dimensions = builtinDimensions()
 					for _, d := range dimensions {
 						if d.Name == args[0] {
-							return view.WriteTop(w.out, f, w.style(), &view.Top{Dimension: d})
+							return view.WriteTop(r.out, f, r.style(), &view.Top{Dimension: d})
 						}
 					}
 				}
@@ -98,11 +103,11 @@ and the filters that each has.`),
 				}
 				q.Limit = limit
 				q.Live = q.Until.IsZero()
-				t, err := c.Top(cmd.Context(), args[0], q)
+				t, err := c.Top(ctx, args[0], q)
 				if err != nil {
 					return err
 				}
-				return view.WriteTop(w.out, f, w.style(), t)
+				return view.WriteTop(r.out, f, r.style(), t)
 			})
 		},
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
@@ -116,7 +121,7 @@ and the filters that each has.`),
 		},
 	}
 	r.addConnection(cmd)
-	r.addOutput(cmd)
+	r.addList(cmd)
 	r.addRange(cmd, "an hour before its end")
 	r.addFilters(cmd)
 	cmd.Flags().Uint32VarP(&limit, "limit", "n", 0, "`N` rows at most (default: the aggregator's max_top_hits)")
@@ -171,11 +176,12 @@ progress) or gone (host_gone_after), how far their buckets have come, and what
 their agents could not see over the range.`,
 		Example: `  httpctl hosts
   httpctl hosts --since 1h -o wide
+  httpctl hosts --watch --sort-by=-loss
   httpctl hosts -o json | jq -r '.hosts[] | select(.health != "reporting") | .name'`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return r.list(func(c *client.Client, q client.Question, f view.Format) error {
-				hosts, err := c.Hosts(cmd.Context(), q)
+			return r.list(cmd.Context(), func(ctx context.Context, c *client.Client, q client.Question, f view.Format) error {
+				hosts, err := c.Hosts(ctx, q)
 				if err != nil {
 					return err
 				}
@@ -187,12 +193,12 @@ their agents could not see over the range.`,
 						return !slices.ContainsFunc(q.Filters[0].Values, h.Is)
 					})
 				}
-				return view.WriteHosts(w.out, f, w.style(), hosts)
+				return view.WriteHosts(r.out, f, r.style(), hosts)
 			})
 		},
 	}
 	r.addConnection(cmd)
-	r.addOutput(cmd)
+	r.addList(cmd)
 	r.addRange(cmd, "an hour before its end")
 	r.addFilters(cmd, "host")
 	return cmd
@@ -222,16 +228,16 @@ func knownHosts(names []string, hosts []view.Host) error {
 func newBaselineCommand(w *world) *cobra.Command {
 	r := &reading{w: w}
 	show := func(cmd *cobra.Command, _ []string) error {
-		return r.list(func(c *client.Client, _ client.Question, f view.Format) error {
-			b, err := c.Baseline(cmd.Context())
+		return r.list(cmd.Context(), func(ctx context.Context, c *client.Client, _ client.Question, f view.Format) error {
+			b, err := c.Baseline(ctx)
 			if err != nil {
 				return err
 			}
-			s, err := c.Status(cmd.Context())
+			s, err := c.Status(ctx)
 			if err != nil {
 				return err
 			}
-			return view.WriteBaseline(w.out, f, w.style(), b, s.Window)
+			return view.WriteBaseline(r.out, f, r.style(), b, s.Window)
 		})
 	}
 	cmd := &cobra.Command{

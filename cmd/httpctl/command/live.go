@@ -13,13 +13,13 @@ import (
 	"github.com/httpctl/httpctl/cmd/httpctl/view"
 )
 
-// Live says how RunDashboard shows dashboards.
+// Live says how RunDashboard and --watch show what they fetch.
 type Live struct {
 	Out io.Writer
 	// Err is told, on a pipe, when the aggregator goes away and comes back.
 	Err    io.Writer
 	Format view.Format
-	// Once shows one dashboard.
+	// Once shows one picture.
 	Once bool
 	// Terminal redraws in place. It applies to the form table only.
 	Terminal bool
@@ -72,11 +72,49 @@ const (
 	clearBelow  = "\x1b[J"
 )
 
-// RunDashboard shows what fetch returns until ctx is done, which is no error.
+// picture is what is shown live: a dashboard, or a list that is watched.
+type picture interface {
+	// frame draws at most style.Height lines; trouble, if any, above it says why the picture is old.
+	frame(style view.Style, trouble string) []string
+	write(w io.Writer, f view.Format, style view.Style) error
+	// every is how long until the next is asked for, on a terminal or a pipe.
+	every(terminal bool) time.Duration
+}
+
+// dashboard is a picture.
+type dashboard struct{ *view.Dashboard }
+
+func (d dashboard) frame(s view.Style, trouble string) []string {
+	return view.Frame(d.Dashboard, s, trouble)
+}
+
+func (d dashboard) write(w io.Writer, f view.Format, s view.Style) error {
+	return view.WriteDashboard(w, f, s, d.Dashboard)
+}
+
+func (d dashboard) every(terminal bool) time.Duration {
+	if terminal {
+		return d.Status.Refresh
+	}
+	return d.Status.Interval
+}
+
+// RunDashboard shows the dashboards that fetch returns, as show does.
+func RunDashboard(ctx context.Context, o Live, fetch func(context.Context) (*view.Dashboard, error)) error {
+	return show(ctx, o, func(ctx context.Context) (picture, error) {
+		d, err := fetch(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return dashboard{d}, nil
+	})
+}
+
+// show shows what fetch returns until ctx is done, which is no error.
 // A first fetch that fails is returned; later ones leave the last picture with
 // a line that says since when and why, and are tried again. Whatever ends it,
 // a panic too, the terminal is restored. On a terminal q ends it too.
-func RunDashboard(ctx context.Context, o Live, fetch func(context.Context) (*view.Dashboard, error)) (err error) {
+func show(ctx context.Context, o Live, fetch func(context.Context) (picture, error)) (err error) {
 	d, err := fetch(ctx)
 	if ctx.Err() != nil {
 		return nil
@@ -85,7 +123,7 @@ func RunDashboard(ctx context.Context, o Live, fetch func(context.Context) (*vie
 		return err
 	}
 	if o.Once {
-		return view.WriteDashboard(o.Out, o.Format, o.Style(), d)
+		return d.write(o.Out, o.Format, o.Style())
 	}
 	l := &loop{Live: o, last: d, at: o.Now()}
 	var quit <-chan struct{}
@@ -147,17 +185,17 @@ func RunDashboard(ctx context.Context, o Live, fetch func(context.Context) (*vie
 	}
 }
 
-// loop is the state of a live dashboard.
+// loop is the state of what is shown live.
 type loop struct {
 	Live
-	last *view.Dashboard
+	last picture
 	at   time.Time // when last came
 	lost time.Time // since when there is no answer; zero: there is
 	why  string
 }
 
 // update takes the outcome of a fetch and shows it.
-func (l *loop) update(d *view.Dashboard, err error) error {
+func (l *loop) update(d picture, err error) error {
 	switch {
 	case err == nil:
 		if !l.lost.IsZero() && !l.Terminal {
@@ -199,10 +237,10 @@ func (l *loop) trouble() string {
 		l.Now().Sub(l.lost).Round(time.Second), l.at.In(location).Format("15:04:05"), l.why)
 }
 
-// show draws the last dashboard: in place on a terminal, else below the one before.
+// show draws the last picture: in place on a terminal, else below the one before.
 func (l *loop) show() error {
 	if !l.Terminal {
-		if err := view.WriteDashboard(l.Out, l.Format, l.Style(), l.last); err != nil {
+		if err := l.last.write(l.Out, l.Format, l.Style()); err != nil {
 			return err
 		}
 		if l.Format == view.FormatTable || l.Format == view.FormatWide {
@@ -212,7 +250,7 @@ func (l *loop) show() error {
 		return nil
 	}
 	style := l.Style()
-	lines := view.Frame(l.last, style, l.trouble())
+	lines := l.last.frame(style, l.trouble())
 	// One write, over the old picture: nothing is cleared before it is drawn anew.
 	var b strings.Builder
 	b.WriteString(home)
@@ -235,8 +273,5 @@ func (l *loop) show() error {
 
 // wait is how long until the next question.
 func (l *loop) wait() time.Duration {
-	if l.Terminal {
-		return max(l.last.Status.Refresh, leastRefresh)
-	}
-	return max(l.last.Status.Interval, leastRefresh)
+	return max(l.last.every(l.Terminal), leastRefresh)
 }

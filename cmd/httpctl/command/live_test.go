@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"sync"
@@ -205,7 +206,7 @@ func TestFullLinesKeepTheirEnd(t *testing.T) {
 	s := &screen{width: 30, height: 24}
 	ctx, cancel := context.WithCancel(t.Context())
 	d, _ := s.fetch(ctx)
-	l := &loop{Live: s.live(true), last: d}
+	l := &loop{Live: s.live(true), last: dashboard{d}}
 	cancel()
 	if err := l.show(); err != nil {
 		t.Fatal(err)
@@ -222,5 +223,49 @@ func TestFullLinesKeepTheirEnd(t *testing.T) {
 	}
 	if full == 0 {
 		t.Errorf("no line is full: %q", s.out.String())
+	}
+}
+
+// TestWatch: a list is drawn again in place under a line of its own, or printed again below on a pipe.
+func TestWatch(t *testing.T) {
+	for _, terminal := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &screen{width: 50, height: 6}
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() {
+				done <- show(ctx, s.live(terminal), func(context.Context) (picture, error) {
+					s.mu.Lock()
+					defer s.mu.Unlock()
+					s.answers++
+					return &watched{text: fmt.Sprintf("HOST\nanswer %d\nb\nc\nd\ne\n", s.answers), at: time.Now(), again: 5 * time.Second}, s.away
+				})
+			}()
+			time.Sleep(5 * time.Second)
+			synctest.Wait()
+			want := enterScreen
+			for i := 1; i <= 2; i++ {
+				if terminal {
+					text := fmt.Sprintf("every 5s   2000-01-01 00:00:%02d UTC   q ends\n\nHOST\nanswer %d\nb\nand 3 lines in a taller terminal\n", i*5-5, i)
+					want += home + strings.TrimSuffix(strings.ReplaceAll(text, "\n", endOfLine+"\r\n"), "\r\n")
+				} else {
+					want = strings.TrimPrefix(want, enterScreen) + fmt.Sprintf("HOST\nanswer %d\nb\nc\nd\ne\n\n", i)
+				}
+			}
+			got := s.out.take()
+			if got != want {
+				t.Errorf("terminal %v: wrote\n%q\nwant\n%q", terminal, got, want)
+			}
+			s.set(func() { s.away = errors.New("gone") })
+			time.Sleep(5 * time.Second)
+			synctest.Wait()
+			if got := s.out.take(); terminal != strings.Contains(got, "NO ANSWER since 00:00:10") {
+				t.Errorf("terminal %v: while away %q", terminal, got)
+			}
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

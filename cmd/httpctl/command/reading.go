@@ -1,7 +1,10 @@
 package command
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"slices"
 	"strings"
@@ -21,6 +24,10 @@ type reading struct {
 	address      string
 	tls          security.TLS
 	output       string
+	columns      []string
+	sortBy       string
+	watch        time.Duration // 0: once
+	out          io.Writer     // of a list
 	since, until string
 	filters      map[string]*[]string
 	others       []string // KEY=VALUE of filters that have no flag of their own
@@ -53,9 +60,114 @@ func (r *reading) addOutput(cmd *cobra.Command) {
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(view.Formats, cobra.ShellCompDirectiveNoFileComp))
 }
 
+// addList adds what the commands that print one list share: its form, columns, order, and that it is watched.
+func (r *reading) addList(cmd *cobra.Command) {
+	r.addOutput(cmd)
+	f := cmd.Flags()
+	f.StringSliceVar(&r.columns, "columns", nil, "only these `COLUMNS`, in this order, by their names in JSON")
+	f.StringVar(&r.sortBy, "sort-by", "", "sort the rows by `COLUMN`, its name in JSON; -COLUMN puts the largest first")
+	f.Var((*durationFlag)(&r.watch), "watch", "show it again each `TIME`, the form table in place on a terminal, until q or Ctrl-C")
+	f.Lookup("watch").NoOptDefVal = "2s"
+}
+
+// durationFlag is a flag of a time longer than leastRefresh.
+type durationFlag time.Duration
+
+func (d *durationFlag) String() string {
+	if *d == 0 {
+		return ""
+	}
+	return time.Duration(*d).String()
+}
+func (d *durationFlag) Type() string { return "duration" }
+func (d *durationFlag) Set(text string) error {
+	v, err := config.ParseDuration(text)
+	if err != nil || v < leastRefresh {
+		return fmt.Errorf("want a time of %s or more, such as 5s", leastRefresh)
+	}
+	*d = durationFlag(v)
+	return nil
+}
+
+// style is how the command's list is drawn.
+func (r *reading) style() view.Style {
+	s := r.w.style()
+	s.Columns, s.SortBy = r.columns, r.sortBy
+	return s
+}
+
+// list checks the flags, connects, and calls f, which asks and writes the answer to r.out, once or
+// again and again.
+func (r *reading) list(ctx context.Context, f func(context.Context, *client.Client, client.Question, view.Format) error) error {
+	format, err := r.format()
+	if err != nil {
+		return err
+	}
+	if _, err := r.question(); err != nil {
+		return err
+	}
+	c, err := r.connect()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	ask := func(ctx context.Context) (string, error) {
+		q, err := r.question() // again: --since 1h moves on
+		if err != nil {
+			return "", err
+		}
+		var text strings.Builder
+		r.out = &text
+		err = f(ctx, c, q, format)
+		var column *view.ColumnError
+		if errors.As(err, &column) {
+			flag := "--columns"
+			if strings.TrimPrefix(r.sortBy, "-") == column.Column {
+				flag = "--sort-by"
+			}
+			return "", usagef("%s: %s", flag, column)
+		}
+		return text.String(), err
+	}
+	if r.watch == 0 {
+		text, err := ask(ctx)
+		if text != "" {
+			_, e := io.WriteString(r.w.out, text)
+			err = errors.Join(err, e)
+		}
+		return err
+	}
+	live := r.w.live(format, false)
+	return show(ctx, live, func(ctx context.Context) (picture, error) {
+		text, err := ask(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return &watched{text: text, at: r.w.now(), again: r.watch}, nil
+	})
+}
+
+// watched is one answer of a list that is watched: a picture.
+type watched struct {
+	text  string
+	at    time.Time
+	again time.Duration
+}
+
+func (l *watched) frame(s view.Style, trouble string) []string {
+	return view.ListFrame(l.text, s, l.again, l.at, trouble)
+}
+
+func (l *watched) write(w io.Writer, _ view.Format, _ view.Style) error {
+	_, err := io.WriteString(w, l.text)
+	return err
+}
+
+func (l *watched) every(bool) time.Duration { return l.again }
+
 // addRange adds the range; begin says in words where it begins without --since.
 func (r *reading) addRange(cmd *cobra.Command, begin string) {
-	cmd.Flags().StringVar(&r.since, "since", "", "begin of the range: how long ago (90m, 24h, 2d) or RFC 3339 `TIME` (default: "+begin+")")
+	cmd.Flags().StringVar(&r.since, "since", "", "begin of the range: how long ago (90m, 24h, 2d), yesterday, today, or a `TIME` such as 2026-01-02T15:04 (default: "+begin+")")
 	cmd.Flags().StringVar(&r.until, "until", "", "end of the range, likewise a `TIME` (default: now)")
 }
 
@@ -109,10 +221,10 @@ var statusPattern = regexp.MustCompile(`^([1-9][0-9][0-9]|[1-9]xx|-)$`)
 // question checks range and filters.
 func (r *reading) question() (q client.Question, err error) {
 	now := r.w.now()
-	if q.Since, err = when("since", r.since, now); err != nil {
+	if q.Since, err = when("since", r.since, now, r.w.location); err != nil {
 		return q, err
 	}
-	if q.Until, err = when("until", r.until, now); err != nil {
+	if q.Until, err = when("until", r.until, now, r.w.location); err != nil {
 		return q, err
 	}
 	if !q.Since.IsZero() && !q.Since.Before(now) {
@@ -166,18 +278,35 @@ func (r *reading) question() (q client.Question, err error) {
 	return q, nil
 }
 
-// when reads a time of the command line: a duration before now, or RFC 3339.
-func when(flag, text string, now time.Time) (time.Time, error) {
+// when reads a time of the command line: a duration before now, today or yesterday, which is when
+// the day begins, or a time, RFC 3339 or as much of it as is needed, in the user's time zone.
+func when(flag, text string, now time.Time, location *time.Location) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
 	if d, err := config.ParseDuration(text); err == nil && d >= 0 {
 		return now.Add(-d), nil
 	}
-	if t, err := time.Parse(time.RFC3339Nano, text); err == nil {
-		return t, nil
+	year, month, day := now.In(location).Date()
+	switch strings.ToLower(text) {
+	case "now":
+		return now, nil
+	case "today":
+		return time.Date(year, month, day, 0, 0, 0, 0, location), nil
+	case "yesterday":
+		return time.Date(year, month, day-1, 0, 0, 0, 0, location), nil
 	}
-	return time.Time{}, usagef("--%s %s: want how long ago, such as 90m, 24h or 2d, or a time such as %s", flag, text, now.UTC().Format(time.RFC3339))
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", time.DateTime, "2006-01-02 15:04", time.DateOnly} {
+		if t, err := time.ParseInLocation(layout, text, location); err == nil {
+			return t, nil
+		}
+	}
+	for _, layout := range []string{"15:04:05", "15:04"} {
+		if t, err := time.ParseInLocation(layout, text, location); err == nil {
+			return time.Date(year, month, day, t.Hour(), t.Minute(), t.Second(), 0, location), nil
+		}
+	}
+	return time.Time{}, usagef("--%s %s: want how long ago, such as 90m, 24h or 2d, or today, yesterday, or a time such as %s", flag, text, now.In(location).Format("2006-01-02T15:04"))
 }
 
 // filterText says the filters in words for a title.

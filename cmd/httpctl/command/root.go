@@ -27,7 +27,11 @@ const (
 	exitFailed      = 1
 	exitUsage       = 2
 	exitUnreachable = 3
+	exitFound       = 4 // --fail: what was asked about is there
 )
+
+// errFound makes the exit code exitFound, and says nothing.
+var errFound = errors.New("there is one")
 
 // world is what the commands take from outside; tests replace it.
 type world struct {
@@ -78,6 +82,9 @@ func run(ctx context.Context, args []string, w *world) int {
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitDone
+	}
+	if errors.Is(err, errFound) {
+		return exitFound
 	}
 	fmt.Fprintf(w.err, "httpctl: %s\n", errorText(err))
 	var usage usageError

@@ -36,6 +36,10 @@ func WriteDashboard(w io.Writer, f Format, s Style, d *Dashboard) error {
 	switch f {
 	case FormatJSON:
 		return writeJSON(w, dashboardObject(d))
+	case FormatYAML:
+		return writeYAML(w, dashboardObject(d))
+	case FormatMarkdown:
+		return dashboardMarkdown(w, s, d)
 	case FormatCSV:
 		return dashboardCSV(w, d)
 	case FormatWide:
@@ -53,21 +57,40 @@ func writeLines(w io.Writer, lines []string) error {
 // trouble, when not empty, is lines about why the picture is old.
 func Frame(d *Dashboard, s Style, trouble string) []string {
 	s.Now = d.Status.Time
-	height := s.Height
-	var above []string
-	if trouble != "" {
-		for i, text := range strings.Split(trouble, "\n") {
-			mark := s.pick("✖ ", "X ")
-			if i > 0 {
-				mark = "  "
-			}
-			above = append(above, s.line(Bad, mark+Clean(text)))
-		}
+	height, above := s.Height, troubleLines(s, trouble)
+	if len(above) > 0 {
 		s.Height = max(s.Height-len(above), min(s.Height, 1)) // 0 stays no limit
 	}
 	lines := append(above, frame(d, s, false)...)
 	if height > 0 && len(lines) > height {
 		lines = lines[:height]
+	}
+	return lines
+}
+
+// troubleLines draws the lines about why a picture is old.
+func troubleLines(s Style, trouble string) (lines []string) {
+	if trouble == "" {
+		return nil
+	}
+	for i, text := range strings.Split(trouble, "\n") {
+		mark := s.pick("✖ ", "X ")
+		if i > 0 {
+			mark = "  "
+		}
+		lines = append(lines, s.line(Bad, mark+Clean(text)))
+	}
+	return lines
+}
+
+// ListFrame draws a list that is watched into at most s.Height lines, under a line that says how often and
+// when it was asked for. list is what one of the Write functions wrote with this style.
+func ListFrame(list string, s Style, every time.Duration, at time.Time, trouble string) []string {
+	head := "every " + window(every) + "   " + at.In(s.location()).Format("2006-01-02 15:04:05 MST") + "   q ends"
+	lines := append(troubleLines(s, trouble), s.line(Faint, head), "")
+	lines = append(lines, strings.Split(strings.TrimSuffix(list, "\n"), "\n")...)
+	if more := len(lines) - s.Height + 1; s.Height > 1 && more > 1 {
+		lines = append(lines[:s.Height-1], s.line(Faint, "and "+plural(more, "line")+" in a taller terminal"))
 	}
 	return lines
 }
@@ -466,4 +489,33 @@ func dashboardCSV(w io.Writer, d *Dashboard) error {
 	}
 	v.list("notes", "note", d.Notes)
 	return v.end()
+}
+
+// dashboardMarkdown writes the header as a list, and every list as a table.
+func dashboardMarkdown(w io.Writer, s Style, d *Dashboard) error {
+	s.Color, s.Width = false, 0
+	lines := header(d, s)
+	if _, err := io.WriteString(w, "## "+markdownText(lines[0])+"\n\n"); err != nil {
+		return err
+	}
+	if err := markdownItems(w, lines[1:]); err != nil {
+		return err
+	}
+	grids := []*Grid{AlertsGrid(&d.Alerts, s), HostsGrid(d.Hosts)}
+	grids[0].Title, grids[1].Title = "Alerts", "Hosts"
+	if len(d.Alerts.Alerts) > 0 {
+		grids[0].Notes = []string{alertSummary(&d.Alerts)}
+	}
+	for i := range d.Tops {
+		grids = append(grids, TopGrid(&d.Tops[i]))
+	}
+	for _, g := range grids {
+		if _, err := io.WriteString(w, "\n"); err != nil {
+			return err
+		}
+		if err := g.Markdown(w, s); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -52,6 +52,11 @@ type Column struct {
 // flexible reports whether the column's texts may be cut.
 func (c Column) flexible() bool { return c.Kind == Text || c.Kind == List }
 
+// left reports whether the column is aligned to the left: texts are, numbers are not.
+func (c Column) left() bool {
+	return c.Kind == Text || c.Kind == Word || c.Kind == Flag || c.Kind == List
+}
+
 // Row is one row of a Grid: a cell for each column.
 type Row struct {
 	Cells []any
@@ -298,7 +303,7 @@ func (g *Grid) lines(s Style, wide, rule bool) []string {
 	head := make([]string, len(cols))
 	for i, j := range cols {
 		align[i] = tw.AlignRight
-		if k := g.Columns[j].Kind; k == Text || k == Word || k == Flag || k == List {
+		if g.Columns[j].left() {
 			align[i] = tw.AlignLeft
 		}
 		padding[i] = tw.Padding{Right: strings.Repeat(" ", gap), Overwrite: true}

@@ -102,8 +102,7 @@ func optional(n *int64) any {
 }
 
 // topObject is the JSON of a top list.
-func topObject(t *Top) object {
-	g := TopGrid(t)
+func topObject(t *Top, g *Grid) object {
 	var other any
 	if g.Other != nil {
 		other = g.objects([]Row{*g.Other})[0]
@@ -136,8 +135,8 @@ func entries(list []AlertEntry) []object {
 	return out
 }
 
-// alertsObject is the JSON of the alert history.
-func alertsObject(a *Alerts) object {
+// alertObjects is the JSON of the alerts of a history.
+func alertObjects(a *Alerts) []object {
 	list := []object{}
 	for i := range a.Alerts {
 		e := &a.Alerts[i]
@@ -156,6 +155,11 @@ func alertsObject(a *Alerts) object {
 		}
 		list = append(list, o)
 	}
+	return list
+}
+
+// alertsObject is the JSON of an alert history of these alerts.
+func alertsObject(a *Alerts, list []object) object {
 	return object{
 		{"alerts", list},
 		{"max_duration_seconds", a.MaxDuration.Seconds()},
@@ -219,7 +223,7 @@ func statusObject(s *Status) object {
 func dashboardObject(d *Dashboard) object {
 	tops := []object{}
 	for i := range d.Tops {
-		tops = append(tops, topObject(&d.Tops[i]))
+		tops = append(tops, topObject(&d.Tops[i], TopGrid(&d.Tops[i])))
 	}
 	history := d.RateHistory
 	if history == nil {
@@ -228,7 +232,7 @@ func dashboardObject(d *Dashboard) object {
 	return object{
 		{"status", statusObject(&d.Status)},
 		{"tops", tops},
-		{"alerts", alertsObject(&d.Alerts)},
+		{"alerts", alertsObject(&d.Alerts, alertObjects(&d.Alerts))},
 		{"hosts", hostObjects(d.Hosts)},
 		{"rate_history", history},
 		{"notes", valid(d.Notes)},

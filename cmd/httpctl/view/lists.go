@@ -15,22 +15,31 @@ type Format string
 // The forms of output. All show the same values; Table leaves columns out and
 // cuts text where the terminal is narrow.
 const (
-	FormatTable Format = "table"
-	FormatWide  Format = "wide"
-	FormatJSON  Format = "json"
-	FormatCSV   Format = "csv"
+	FormatTable    Format = "table"
+	FormatWide     Format = "wide"
+	FormatJSON     Format = "json"
+	FormatYAML     Format = "yaml"
+	FormatCSV      Format = "csv"
+	FormatMarkdown Format = "markdown"
 )
 
 // Formats lists the forms.
-var Formats = []string{string(FormatTable), string(FormatWide), string(FormatJSON), string(FormatCSV)}
+var Formats = []string{string(FormatTable), string(FormatWide), string(FormatJSON), string(FormatYAML), string(FormatCSV), string(FormatMarkdown)}
 
-// write writes a grid, or object for JSON.
+// write shapes a grid and writes it; object makes what JSON and YAML carry of the shaped grid.
 func write(w io.Writer, f Format, s Style, g *Grid, object func() any) error {
+	if err := g.shape(s); err != nil {
+		return err
+	}
 	switch f {
 	case FormatJSON:
 		return writeJSON(w, object())
+	case FormatYAML:
+		return writeYAML(w, object())
 	case FormatCSV:
 		return g.CSV(w)
+	case FormatMarkdown:
+		return g.Markdown(w, s)
 	}
 	return g.Table(w, s, f == FormatWide)
 }
@@ -52,7 +61,7 @@ func WriteTop(w io.Writer, f Format, s Style, t *Top) error {
 	if t.DamagedIntervals > 0 {
 		g.Notes = append(g.Notes, plural(t.DamagedIntervals, "interval")+" failed their checksum and are left out.")
 	}
-	return write(w, f, s, g, func() any { return topObject(t) })
+	return write(w, f, s, g, func() any { return topObject(t, g) })
 }
 
 // WriteAlerts writes the alert history.
@@ -60,6 +69,9 @@ func WriteAlerts(w io.Writer, f Format, s Style, a *Alerts) error {
 	g := AlertsGrid(a, s)
 	if len(a.Alerts) == 0 {
 		g.Notes = []string{"No alert in this range."}
+		if a.Active {
+			g.Notes = []string{"No alert lasts."}
+		}
 	} else {
 		g.Notes = []string{alertSummary(a)}
 	}
@@ -69,7 +81,12 @@ func WriteAlerts(w io.Writer, f Format, s Style, a *Alerts) error {
 			g.Rows[i].Cells = append(g.Rows[i].Cells, a.MaxDuration, a.AverageDuration)
 		}
 	}
-	return write(w, f, s, g, func() any { return alertsObject(a) })
+	return write(w, f, s, g, func() any {
+		if s.SortBy == "" && len(s.Columns) == 0 {
+			return alertsObject(a, alertObjects(a))
+		}
+		return alertsObject(a, g.objects(g.Rows))
+	})
 }
 
 func alertSummary(a *Alerts) string {
@@ -87,7 +104,7 @@ func WriteHosts(w io.Writer, f Format, s Style, hosts []Host) error {
 	if len(hosts) == 0 {
 		g.Notes = []string{"No agent has reported yet."}
 	}
-	return write(w, f, s, g, func() any { return object{{"hosts", hostObjects(hosts)}} })
+	return write(w, f, s, g, func() any { return object{{"hosts", g.objects(g.Rows)}} })
 }
 
 // WriteDimensions writes the top lists that there are.
@@ -141,6 +158,8 @@ func WriteBaseline(w io.Writer, f Format, s Style, b *Baseline, width time.Durat
 	switch f {
 	case FormatJSON:
 		return writeJSON(w, baselineObject(b, width))
+	case FormatYAML:
+		return writeYAML(w, baselineObject(b, width))
 	case FormatCSV:
 		return g.CSV(w)
 	}
@@ -152,6 +171,9 @@ func WriteBaseline(w io.Writer, f Format, s Style, b *Baseline, width time.Durat
 			r = Row{Cells: []any{c.Head, state}, Tone: tone}
 		}
 		vertical.Rows = append(vertical.Rows, r)
+	}
+	if f == FormatMarkdown {
+		return vertical.Markdown(w, s)
 	}
 	return vertical.Table(w, s, f == FormatWide)
 }

@@ -158,6 +158,8 @@ type Alerts struct {
 	MaxDuration, AverageDuration time.Duration
 	// Time is when the answer was made: an open episode lasts until then.
 	Time time.Time
+	// Active says that only the one that lasts was asked for.
+	Active bool
 }
 
 // Alert is one episode. End is zero while it is open.

@@ -165,8 +165,15 @@ func WriteReport(w io.Writer, f Format, s Style, r *Report) error {
 	if f == FormatJSON {
 		return writeJSON(w, reportObject(r))
 	}
+	if f == FormatYAML {
+		return writeYAML(w, reportObject(r))
+	}
 	if f == FormatCSV {
 		return reportCSV(w, r)
+	}
+	markdown := f == FormatMarkdown
+	if markdown {
+		s.Color = false
 	}
 	var b strings.Builder
 	n := &r.Counters
@@ -195,7 +202,13 @@ func WriteReport(w io.Writer, f Format, s Style, r *Report) error {
 		}
 		line("%s", s.Paint(Warn, fmt.Sprintf("requests that two servers could frame differently: %s (%s)", number(c), countsText(reasons))))
 	}
-	if _, err := io.WriteString(w, b.String()); err != nil {
+	var err error
+	if markdown {
+		err = markdownItems(w, strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n"))
+	} else {
+		_, err = io.WriteString(w, b.String())
+	}
+	if err != nil {
 		return err
 	}
 	for i := range r.Tops {
@@ -210,7 +223,12 @@ func WriteReport(w io.Writer, f Format, s Style, r *Report) error {
 		if _, err := io.WriteString(w, "\n"); err != nil {
 			return err
 		}
-		if err := g.Table(w, s, f == FormatWide); err != nil {
+		if markdown {
+			err = g.Markdown(w, s)
+		} else {
+			err = g.Table(w, s, f == FormatWide)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -18,6 +18,11 @@ type Style struct {
 	Location *time.Location
 	// Now is the time of the answer: times of its day are drawn without a date.
 	Now time.Time
+	// Columns, if there are any, are the names of a list's columns to show, in order. SortBy is
+	// that of the column to sort its rows by, largest first behind a minus sign; "" leaves them in the
+	// order of the answer. All forms of output follow both; dashboards and reports ignore them.
+	Columns []string
+	SortBy  string
 }
 
 func (s Style) location() *time.Location {

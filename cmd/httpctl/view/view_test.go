@@ -4,16 +4,23 @@ import (
 	"bytes"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 	"unicode/utf8"
+
+	"github.com/goccy/go-yaml"
 )
 
 var update = flag.Bool("update", false, "write testdata/*.golden anew")
@@ -216,7 +223,7 @@ func TestTroubleIsFirstLine(t *testing.T) {
 }
 
 func TestDashboardForms(t *testing.T) {
-	for _, f := range []Format{FormatTable, FormatWide, FormatJSON, FormatCSV} {
+	for _, f := range []Format{FormatTable, FormatWide, FormatJSON, FormatYAML, FormatCSV, FormatMarkdown} {
 		var b bytes.Buffer
 		if err := WriteDashboard(&b, f, Style{Width: 100}, sample(Alerting)); err != nil {
 			t.Fatal(err)
@@ -241,7 +248,7 @@ func TestLists(t *testing.T) {
 			return WriteBaseline(b, f, s, &Baseline{Alert: d.Status.Alert, From: at(-time.Hour), Until: at(-58 * time.Minute), Requests: 12000, CoveredSeconds: 120, Hosts: []string{"web-1", "web-2"}}, 2*time.Minute)
 		},
 	} {
-		for _, f := range []Format{FormatTable, FormatWide, FormatJSON, FormatCSV} {
+		for _, f := range []Format{FormatTable, FormatWide, FormatJSON, FormatYAML, FormatCSV, FormatMarkdown} {
 			var b bytes.Buffer
 			if err := write(&b, f, s); err != nil {
 				t.Fatal(err)
@@ -275,7 +282,7 @@ func TestFormsShowTheSameValues(t *testing.T) {
 		top := randomTop(r)
 		g := TopGrid(top)
 		s := Style{Now: noon}
-		var c, j, w bytes.Buffer
+		var c, j, w, y, m bytes.Buffer
 		if err := WriteTop(&c, FormatCSV, s, top); err != nil {
 			t.Fatal(err)
 		}
@@ -285,6 +292,14 @@ func TestFormsShowTheSameValues(t *testing.T) {
 		if err := WriteTop(&w, FormatWide, s, top); err != nil {
 			t.Fatal(err)
 		}
+		if err := WriteTop(&y, FormatYAML, s, top); err != nil {
+			t.Fatal(err)
+		}
+		if err := WriteTop(&m, FormatMarkdown, s, top); err != nil {
+			t.Fatal(err)
+		}
+		sameAsJSON(t, y.Bytes(), j.Bytes())
+		cells := markdownCells(t, m.String())
 		records, err := csv.NewReader(&c).ReadAll()
 		if err != nil {
 			t.Fatalf("CSV: %v", err)
@@ -320,12 +335,132 @@ func TestFormsShowTheSameValues(t *testing.T) {
 					t.Errorf("row %d, %s: CSV %q, want %q", i, col.Name, got, want)
 				}
 				text := s.human(col.Kind, g.all()[i].Cells[k])
+				if got := cells[i][k]; got != strings.TrimSpace(text) {
+					t.Errorf("row %d, %s: Markdown %q, want %q", i, col.Name, got, text)
+				}
 				if rest, ok := strings.CutPrefix(strings.TrimLeft(lines[i], " "), strings.TrimSpace(text)); !ok {
 					t.Errorf("row %d, %s: wide has %q, want %q next", i, col.Name, lines[i], text)
 				} else {
 					lines[i] = rest
 				}
 			}
+		}
+	}
+}
+
+// sameAsJSON compares, with a YAML library, what a document holds with its JSON, and looks for
+// what a terminal would act on.
+func sameAsJSON(t *testing.T, document, want []byte) {
+	t.Helper()
+	if i := strings.IndexFunc(string(document), func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }); i >= 0 {
+		t.Errorf("YAML has %q", document[i:min(i+8, len(document))])
+	}
+	var fromYAML, fromJSON any
+	if err := yaml.Unmarshal(document, &fromYAML); err != nil {
+		t.Fatalf("%v\n%s", err, document)
+	}
+	again, err := json.Marshal(fromYAML)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(json.Unmarshal(again, &fromYAML), json.Unmarshal(want, &fromJSON)); err != nil {
+		t.Fatalf("%v\n%s", err, want)
+	}
+	if !reflect.DeepEqual(fromYAML, fromJSON) {
+		t.Errorf("YAML\n%s\nreads as %v, want %v", document, fromYAML, fromJSON)
+	}
+}
+
+// markdownCells returns the cells of the rows of a table, by a reading of its own.
+func markdownCells(t *testing.T, text string) (rows [][]string) {
+	t.Helper()
+	for _, line := range strings.Split(text, "\n") {
+		if !strings.HasPrefix(line, "|") {
+			continue
+		}
+		var cells []string
+		var cell strings.Builder
+		escaped := false
+		for _, r := range line[1:] {
+			switch {
+			case escaped:
+				cell.WriteRune(r)
+				escaped = false
+			case r == '\\':
+				escaped = true
+			case r == '|':
+				cells = append(cells, strings.TrimSpace(cell.String()))
+				cell.Reset()
+			case r == '<', r == '[', r == '`', r == '*', r == '&':
+				t.Errorf("%q is not escaped in %s", r, line)
+			default:
+				cell.WriteRune(r)
+			}
+		}
+		rows = append(rows, cells)
+	}
+	return rows[2:] // heading, rule
+}
+
+// TestYAML: what would be read as another type, or acted on by a terminal, is quoted or escaped.
+func TestYAML(t *testing.T) {
+	var b bytes.Buffer
+	if err := writeYAML(&b, object{
+		{"name", "no"}, {"number", "1e3"}, {"text", "\x1b[31m \u009b \u202e \U000e0041 é: \"\\\n"}, {"null", nil}, {"big", 1e21}, {"n", int64(1) << 60},
+		{"flag", true}, {"none", []string{}}, {"empty", object{}}, {"a\u0085b", []object{{{"x", 0.5}}, {{"x", []string{"1"}}, {"z", 2}}}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	want := `---
+name: "no"
+number: "1e3"
+text: "\u001b[31m \u009b \u202e \U000e0041 é: \"\\\u000a"
+"null": null
+big: 1.0e+21
+"n": 1152921504606846976
+flag: true
+none: []
+empty: {}
+"a\u0085b":
+  - x: 0.5
+  - x:
+      - "1"
+    z: 2
+`
+	if b.String() != want {
+		t.Errorf("writeYAML wrote\n%s\nwant\n%s", &b, want)
+	}
+}
+
+// TestShape: columns and order are those asked for, in every form; what is absent comes last.
+func TestShape(t *testing.T) {
+	hosts := []Host{
+		{Name: "b", Requests: 5, Counters: []Count{{"gap_bytes", 3}}},
+		{Name: "a", Requests: 7, CoveredThrough: noon},
+		{Name: "c", Requests: 6, CoveredThrough: noon.Add(time.Second), Counters: []Count{{"gap_bytes", 1}, {"resyncs", 4}}},
+	}
+	for _, c := range []struct{ sort, want string }{
+		{"", "b a c"}, {"name", "a b c"}, {"-name", "c b a"}, {"requests", "b c a"}, {"-requests", "a c b"},
+		{"covered_through", "a c b"}, {"-covered_through", "c a b"}, {"-loss", "c b a"}, {"connected", "b a c"},
+	} {
+		s := Style{SortBy: c.sort, Columns: []string{"id", "name"}}
+		for _, f := range Formats {
+			var b bytes.Buffer
+			if err := WriteHosts(&b, Format(f), s, slices.Clone(hosts)); err != nil {
+				t.Fatal(err)
+			}
+			if f != "csv" {
+				continue
+			}
+			if want := "id,name\n," + strings.ReplaceAll(c.want, " ", "\n,") + "\n"; b.String() != want {
+				t.Errorf("sorted by %q:\n%s\nwant\n%s", c.sort, &b, want)
+			}
+		}
+	}
+	for _, s := range []Style{{SortBy: "-color"}, {Columns: []string{"name", "color"}}} {
+		var e *ColumnError
+		if err := WriteHosts(io.Discard, FormatTable, s, hosts); !errors.As(err, &e) || e.Column != "color" || !slices.Contains(e.There, "health") {
+			t.Errorf("WriteHosts(%+v) = %v, want a ColumnError", s, err)
 		}
 	}
 }
