@@ -256,6 +256,7 @@ func init() { // the rows call what refers to them
 		"aggregator.tls.key_file":            showTLS,
 		"aggregator.tls.ca_file":             showTLS,
 		"aggregator.tls.server_name":         showNoServerName,
+		"aggregator.enroll.certificate_life": showCertificateLife,
 		"aggregator.ingest.max_agents":       roomTest("aggregator/ingest", "TestMaxAgents", "MaxAgents"),
 		"aggregator.ingest.max_message_size": showMaxMessageSize,
 		"aggregator.ingest.max_pending":      roomTest("aggregator/ingest", "TestMaxPending", "MaxPending"),

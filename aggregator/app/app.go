@@ -16,12 +16,16 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/httpctl/httpctl/aggregator/enroll"
 	"github.com/httpctl/httpctl/aggregator/ingest"
 	"github.com/httpctl/httpctl/aggregator/judge"
 	"github.com/httpctl/httpctl/aggregator/query"
 	"github.com/httpctl/httpctl/aggregator/store"
 	"github.com/httpctl/httpctl/aggregator/store/bolt"
+	"github.com/httpctl/httpctl/pkg/authority"
 	"github.com/httpctl/httpctl/pkg/bucket"
 	"github.com/httpctl/httpctl/pkg/config"
 	"github.com/httpctl/httpctl/pkg/daemon"
@@ -161,11 +165,7 @@ func (a *App) newJudge(ctx context.Context, settings config.Settings) error {
 
 // listen serves the Unix socket and the configured addresses.
 func (a *App) listen(ctx context.Context, cfg Config, queries *query.Service) error {
-	serve := func(address string, t security.TLS) error {
-		creds, err := security.ServerCredentials(t)
-		if err != nil {
-			return fmt.Errorf("listen on %s: %w", address, err)
-		}
+	serve := func(address string, creds credentials.TransportCredentials) error {
 		l, err := security.Listen(ctx, address)
 		if err != nil {
 			return err
@@ -186,18 +186,41 @@ func (a *App) listen(ctx context.Context, cfg Config, queries *query.Service) er
 			server.GracefulStop()
 			return err
 		})
-		a.log.Info("serving", "address", address, "tls", !t.IsZero())
+		a.log.Info("serving", "address", address, "tls", creds.Info().SecurityProtocol == "tls")
 		return nil
 	}
-	if err := serve("unix:"+config.SocketPath(cfg.Data), security.TLS{}); err != nil {
+	// Made first: a mistake in the settings of TLS is told before anything is served.
+	creds, err := a.credentials(cfg)
+	if err != nil {
+		return fmt.Errorf("certificates of the aggregator: %w", err)
+	}
+	if err := serve("unix:"+config.SocketPath(cfg.Data), insecure.NewCredentials()); err != nil {
 		return err
 	}
 	for _, address := range cfg.Listen {
-		if err := serve(address, cfg.TLS); err != nil {
+		if err := serve(address, creds); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// credentials are those of the configured files, else of the authority in the data directory, else none.
+func (a *App) credentials(cfg Config) (credentials.TransportCredentials, error) {
+	if !cfg.hasAuthority() {
+		return security.ServerCredentials(cfg.TLS)
+	}
+	dir := authority.Dir(cfg.Data)
+	ca, err := authority.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	own, err := enroll.NewOwn(ca, dir, cfg.Enroll.CertificateLife, time.Now, a.log)
+	if err != nil {
+		return nil, err
+	}
+	a.log.Info("certificates are made by the authority in the data directory", "fingerprint", ca.Fingerprint(), "trust_domain", ca.TrustDomain(), "own_until", own.NotAfter())
+	return own.Credentials(), nil
 }
 
 // Failed gives the error by which a part of the aggregator ended unasked.

@@ -1,9 +1,12 @@
 package app
 
 import (
+	"fmt"
 	"os"
 
+	"github.com/httpctl/httpctl/aggregator/enroll"
 	"github.com/httpctl/httpctl/aggregator/ingest"
+	"github.com/httpctl/httpctl/pkg/authority"
 	"github.com/httpctl/httpctl/pkg/config"
 	"github.com/httpctl/httpctl/pkg/security"
 	"github.com/httpctl/httpctl/pkg/telemetry"
@@ -15,11 +18,15 @@ type Config struct {
 	// Default: /var/lib/httpctl for root, else httpctl in the user's state directory.
 	Data string `yaml:"data"`
 	// Listen lists the addresses served besides the Unix socket, as host:port. Anything but
-	// loopback needs tls. Default 127.0.0.1:7420; an empty list is the socket alone.
+	// loopback needs tls, or an authority in the data directory (httpctl ca init). Default
+	// 127.0.0.1:7420; an empty list is the socket alone.
 	Listen []string `yaml:"listen"`
 	// TLS is used on every TCP address once it is set; agents and readers then
 	// need a certificate of the same authority. The Unix socket stays plain: its file mode guards it.
+	// Default: that of the authority in the data directory, if there is one.
 	TLS security.TLS `yaml:"tls"`
+	// Enroll are the settings of the authority in the data directory.
+	Enroll enroll.Config `yaml:"enroll"`
 	// Ingest bounds what agents may cost.
 	Ingest ingest.Config `yaml:"ingest"`
 	// Metrics is the loopback address of the page that Prometheus reads, such as 127.0.0.1:7421.
@@ -32,6 +39,7 @@ func DefaultConfig() Config {
 	return Config{
 		Data:   config.DataDir(os.Getuid(), os.Getenv),
 		Listen: []string{config.DefaultAddress},
+		Enroll: enroll.DefaultConfig(),
 		Ingest: ingest.DefaultConfig(),
 	}
 }
@@ -41,11 +49,28 @@ func (c *Config) Validate() error {
 	var check config.Check
 	check.That(c.Data != "", "data", c.Data, "a directory (there is no home directory to choose one in)")
 	for _, address := range c.Listen {
-		check.In("listen", security.CheckAddress("aggregator.listen", address, "aggregator.tls", c.TLS))
+		check.In("listen", c.checkListen(address))
 	}
 	check.In("tls", c.TLS.Validate())
 	check.That(c.TLS.ServerName == "", "tls.server_name", c.TLS.ServerName, "nothing: it is for agents and readers, which check the aggregator's name")
+	check.In("enroll", c.Enroll.Validate())
 	check.In("ingest", c.Ingest.Validate())
 	check.In("metrics", telemetry.CheckAddress(c.Metrics))
 	return check.Err()
+}
+
+// hasAuthority reports whether the authority in the data directory is used.
+func (c *Config) hasAuthority() bool {
+	return c.TLS.IsZero() && c.Data != "" && authority.Exists(authority.Dir(c.Data))
+}
+
+func (c *Config) checkListen(address string) error {
+	err := security.CheckAddress("aggregator.listen", address, "aggregator.tls", c.TLS)
+	if _, _, malformed := security.SplitAddress(address); err == nil || malformed != nil {
+		return err
+	}
+	if c.hasAuthority() {
+		return nil
+	}
+	return fmt.Errorf("%w; or have certificates made, see httpctl ca init", err)
 }

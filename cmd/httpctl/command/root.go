@@ -150,6 +150,7 @@ and who asks whom for what, with what was not seen beside every number.`,
 		newTopCommand(w),
 		newHostsCommand(w),
 		newBaselineCommand(w),
+		newCACommand(w),
 		newConfigCommand(w),
 		newVersionCommand(w),
 	)

@@ -1,0 +1,131 @@
+package enroll
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/credentials"
+
+	"github.com/httpctl/httpctl/pkg/authority"
+)
+
+// Own is the certificate that the aggregator shows, made by its own authority. Its key is in memory
+// only. It is made anew when two thirds of its life are over, when the aggregator has
+// other names, and when the clock was set behind its beginning. It is safe for concurrent use.
+type Own struct {
+	authority *authority.Authority
+	dir       string // of the authority
+	life      time.Duration
+	now       func() time.Time
+	log       *slog.Logger
+
+	mu   sync.Mutex
+	cert tls.Certificate
+	read stamp     // of the file with the names
+	told time.Time // when it was last logged that none can be made
+}
+
+// stamp tells whether a file changed.
+type stamp struct {
+	modified time.Time
+	size     int64
+}
+
+// always are names by which the aggregator is reached on its own host and through forwarders.
+var always = []string{"localhost", "127.0.0.1", "::1"}
+
+// NewOwn makes the first certificate.
+func NewOwn(a *authority.Authority, dir string, life time.Duration, now func() time.Time, log *slog.Logger) (*Own, error) {
+	o := &Own{authority: a, dir: dir, life: life, now: now, log: log}
+	_, err := o.certificate()
+	if err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+// certificate returns the one in force. When a new one cannot be made, the old one stays.
+func (o *Own) certificate() (tls.Certificate, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	now := o.now()
+	var names stamp
+	if fi, err := os.Stat(authority.NamesPath(o.dir)); err == nil {
+		names = stamp{fi.ModTime(), fi.Size()}
+	}
+	have := o.cert.Leaf != nil
+	if have && names == o.read && now.Before(authority.RenewAt(o.cert.Leaf)) && now.After(o.cert.Leaf.NotBefore) {
+		return o.cert, nil
+	}
+	cert, err := o.make(now)
+	switch {
+	case err == nil:
+		o.cert, o.read = cert, names
+	case !have:
+		return tls.Certificate{}, err
+	case now.Sub(o.told).Abs() >= logEvery:
+		o.told = now
+		o.log.Error("the aggregator cannot make itself a new certificate, and goes on with the one it has", "until", o.cert.Leaf.NotAfter, "err", err)
+	}
+	return o.cert, nil
+}
+
+func (o *Own) make(now time.Time) (tls.Certificate, error) {
+	hosts, err := authority.Names(o.dir)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	key, err := authority.NewKey()
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	name := "main"
+	if authority.CheckName(hosts[0]) == nil {
+		name = hosts[0]
+	}
+	der, err := o.authority.Sign(key.Public(), authority.Subject{Role: authority.Aggregator, Name: name, Hosts: append(hosts, always...)}, o.life, now)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	// With the authority's own, which a new host knows by its fingerprint only.
+	return tls.Certificate{Certificate: [][]byte{der, o.authority.Certificate().Raw}, PrivateKey: key, Leaf: leaf}, nil
+}
+
+// NotAfter returns when the certificate in force ends.
+func (o *Own) NotAfter() time.Time {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.cert.Leaf.NotAfter
+}
+
+// Credentials returns the transport security of a server: mutual TLS with the certificate in
+// force when a client connects.
+func (o *Own) Credentials() credentials.TransportCredentials {
+	return credentials.NewTLS(&tls.Config{
+		MinVersion: tls.VersionTLS13,
+		NextProtos: []string{"h2"},
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			cert, err := o.certificate()
+			if err != nil {
+				return nil, err
+			}
+			return &tls.Config{
+				MinVersion:   tls.VersionTLS13,
+				Certificates: []tls.Certificate{cert},
+				ClientCAs:    o.authority.Roots(),
+				ClientAuth:   tls.RequireAndVerifyClientCert,
+				NextProtos:   []string{"h2"},
+				// A session of before would not be asked for its certificate again.
+				SessionTicketsDisabled: true,
+			}, nil
+		},
+	})
+}
