@@ -14,6 +14,7 @@ const EnvPrefix = "HTTPCTL_"
 var otherEnv = map[string]bool{
 	EnvPrefix + "AGGREGATOR": true, // where httpctl finds the aggregator
 	EnvPrefix + "CONFIG":     true, // the file to read
+	EnvPrefix + "CONTEXT":    true, // which of httpctl's contexts is used
 }
 
 // leaf is one key that holds a scalar or a list of scalars.

@@ -22,6 +22,7 @@ import (
 type reading struct {
 	w            *world
 	address      string
+	context      string // name of one
 	tls          security.TLS
 	output       string
 	columns      []string
@@ -48,7 +49,11 @@ var filterColumns = []struct{ name, help string }{
 // addConnection adds the flags that say where the aggregator is.
 func (r *reading) addConnection(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&r.address, "aggregator", "", "`ADDR` of the aggregator: HOST:PORT or unix:PATH (default: $HTTPCTL_AGGREGATOR, else a socket in the data directories, else "+config.DefaultAddress+")")
+	f.StringVar(&r.address, "aggregator", "", "`ADDR` of the aggregator: HOST:PORT or unix:PATH (default: that of the context, else $HTTPCTL_AGGREGATOR, else a socket in the data directories, else "+config.DefaultAddress+")")
+	f.StringVar(&r.context, "context", "", "`NAME` of the context to use instead of $HTTPCTL_CONTEXT or the current one: see httpctl context")
+	_ = cmd.RegisterFlagCompletionFunc("context", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return r.w.contextNames(), cobra.ShellCompDirectiveNoFileComp
+	})
 	f.StringVar(&r.tls.CAFile, "tls-ca", "", "`FILE` with the authorities that sign the aggregator's certificate, PEM")
 	f.StringVar(&r.tls.CertFile, "tls-cert", "", "`FILE` with this client's certificate, PEM")
 	f.StringVar(&r.tls.KeyFile, "tls-key", "", "`FILE` with the certificate's private key, PEM")
@@ -185,6 +190,7 @@ func (r *reading) addFilters(cmd *cobra.Command, only ...string) {
 		cmd.Flags().StringArrayVar(&r.others, "filter", nil, "only where a key has a value: `KEY=VALUE`, with a key that httpctl top names, such as user_agent or one of a plug-in's")
 	}
 	r.name, r.only = cmd.Name(), only
+	r.addCompletion(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("role", cobra.FixedCompletions([]string{"server", "client", "transit"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
@@ -197,7 +203,11 @@ func (r *reading) connect() (*client.Client, error) {
 			}
 		}
 	}
-	o := client.Options{Address: config.FindAggregator(r.address, r.w.uid, r.w.getenv), TLS: r.tls, Dial: r.w.dial}
+	address, tls, err := r.place()
+	if err != nil {
+		return nil, err
+	}
+	o := client.Options{Address: address, TLS: tls, Dial: r.w.dial}
 	if r.address == "" && r.w.getenv(config.EnvPrefix+"AGGREGATOR") == "" && o.Address == config.DefaultAddress { // nobody named it
 		o.Hidden = config.HiddenDataDir(r.w.uid, r.w.getenv)
 	}

@@ -152,6 +152,7 @@ and who asks whom for what, with what was not seen beside every number.`,
 		newBaselineCommand(w),
 		newCACommand(w),
 		newConfigCommand(w),
+		newContextCommand(w),
 		newVersionCommand(w),
 	)
 	completeCompletion(root)

@@ -127,6 +127,35 @@ func WriteDimensions(w io.Writer, f Format, s Style, dims []Dimension) error {
 	return write(w, f, s, g, func() any { return object{{"dimensions", g.objects(g.Rows)}} })
 }
 
+// Context is a named aggregator.
+type Context struct {
+	Name, Aggregator string
+	Certificate      string // the file; "" is plain text
+	Current          bool
+}
+
+// WriteContexts writes the named aggregators.
+func WriteContexts(w io.Writer, f Format, s Style, list []Context) error {
+	g := &Grid{Columns: []Column{
+		{Name: "name", Head: "CONTEXT"}, {Name: "current", Head: "CURRENT", Kind: Flag},
+		{Name: "aggregator", Head: "AGGREGATOR"}, {Name: "certificate", Head: "CERTIFICATE", Drop: 1},
+	}}
+	for _, c := range list {
+		row := Row{Cells: []any{c.Name, c.Current, c.Aggregator, nil}}
+		if c.Certificate != "" {
+			row.Cells[3] = c.Certificate
+		}
+		if c.Current {
+			row.Tone = Strong
+		}
+		g.Rows = append(g.Rows, row)
+	}
+	if len(list) == 0 {
+		g.Notes = []string{"No context yet: make one with httpctl context set NAME --aggregator ADDR."}
+	}
+	return write(w, f, s, g, func() any { return object{{"contexts", g.objects(g.Rows)}} })
+}
+
 // WriteBaseline writes what was learned. window is average_bucket_size.
 func WriteBaseline(w io.Writer, f Format, s Style, b *Baseline, width time.Duration) error {
 	state, tone := stateWord(b.Alert.State, s)
