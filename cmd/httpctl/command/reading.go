@@ -31,9 +31,10 @@ type reading struct {
 	out          io.Writer     // of a list
 	since, until string
 	filters      map[string]*[]string
-	others       []string // KEY=VALUE of filters that have no flag of their own
-	name         string   // of the command
-	only         []string // filters that apply; nil is all
+	others       []string      // KEY=VALUE of filters that have no flag of their own
+	timeout      time.Duration // of a question; 0 is the client's
+	name         string        // of the command
+	only         []string      // filters that apply; nil is all
 }
 
 // filterColumns are the filters, in the order in which help and titles name them.
@@ -207,7 +208,7 @@ func (r *reading) connect() (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := client.Options{Address: address, TLS: tls, Dial: r.w.dial}
+	o := client.Options{Address: address, TLS: tls, Timeout: r.timeout, Dial: r.w.dial}
 	if r.address == "" && r.w.getenv(config.EnvPrefix+"AGGREGATOR") == "" && o.Address == config.DefaultAddress { // nobody named it
 		o.Hidden = config.HiddenDataDir(r.w.uid, r.w.getenv)
 	}

@@ -153,6 +153,7 @@ and who asks whom for what, with what was not seen beside every number.`,
 		newCACommand(w),
 		newConfigCommand(w),
 		newContextCommand(w),
+		newBenchCommand(w),
 		newVersionCommand(w),
 	)
 	completeCompletion(root)
