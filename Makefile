@@ -78,8 +78,8 @@ proto: ## regenerate the gRPC code
 	$(TOOL) buf generate
 
 .PHONY: docs
-docs: ## write the tables of docs/metrics.md anew
-	$(GO) test ./test -run TestDocsMetrics -count 1 -update
+docs: ## write the generated tables of docs/metrics.md and docs/configuration.md anew
+	$(GO) test ./test -run 'TestDocs(Metrics|Reload)' -count 1 -update
 
 .PHONY: proto-baseline
 proto-baseline: ## at a release: what later contracts have to be compatible with

@@ -77,25 +77,35 @@ func TestDocsMetrics(t *testing.T) {
 	for _, m := range regexp.MustCompile("(?m)^\\| [0-9]+ \\| `([a-z0-9_]+)` \\| ([a-z]+) \\| (.*) \\|$").FindAllStringSubmatch(page(t, "docs/formats.md"), -1) {
 		meanings["httpctl_agent_"+m[1]+"_total"] = m[2] + ": " + m[3]
 	}
-	old := page(t, "docs/metrics.md")
-	text := old
+	tables := map[string]string{}
 	for name, address := range map[string]string{"agent": p.watcher, "aggregator": p.center} {
 		_, served := ask(t, "http://"+address+"/metrics")
-		begin, end := "<!-- generated: "+name+" -->\n", "<!-- end -->\n"
+		tables[name] = tableOfMetrics(served, meanings)
+	}
+	generated(t, "docs/metrics.md", tables)
+}
+
+// generated compares the tables of a page with what they are to be. With -update it writes the page.
+func generated(t *testing.T, name string, tables map[string]string) {
+	t.Helper()
+	old := page(t, name)
+	text := old
+	for table, content := range tables {
+		begin, end := "<!-- generated: "+table+" -->\n", "<!-- end -->\n"
 		before, rest, ok := strings.Cut(text, begin)
 		_, after, closed := strings.Cut(rest, end)
 		if !ok || !closed {
-			t.Fatalf("docs/metrics.md has no table %q", begin)
+			t.Fatalf("%s has no table %q", name, begin)
 		}
-		text = before + begin + tableOfMetrics(served, meanings) + end + after
+		text = before + begin + content + end + after
 	}
 	if text == old {
 		return
 	}
 	if !*update {
-		t.Fatal("docs/metrics.md is old: run make docs")
+		t.Fatal(name + " is old: run make docs")
 	}
-	if err := os.WriteFile("../docs/metrics.md", []byte(text), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join("..", name), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

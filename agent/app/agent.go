@@ -62,6 +62,8 @@ type Agent struct {
 	confined  atomic.Pointer[confine.Result] // nil while it is not
 	stopping  atomic.Bool                    // sources end because they are closed
 	rings     []*capture.Live
+	reloads   *telemetry.Reloads
+	ports     []uint16 // that the rings pass
 	group     *lifecycle.Group
 	teardown  lifecycle.Stack
 
@@ -85,6 +87,7 @@ func Main() int {
 	return daemon.Main(daemon.Program{
 		Name: "httpctl-agent", Protocols: Protocols(), Formats: Formats(),
 		Section: config.Section{Name: "agent", Into: &cfg}, Statistics: stat.Names(),
+		Fresh: func() any { again := DefaultConfig(); return &again },
 		Settings: []daemon.Setting{
 			{Flag: "i", Key: "agent.capture.interfaces", Usage: "capture on `IFACE`; may be given several times; any is all"},
 			{Flag: "netns", Key: "agent.capture.namespaces", Usage: "capture in network namespace `NAME`, of /run/netns or a path; may be given several times"},
@@ -116,7 +119,7 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, replay str
 		cfg: cfg, settings: settings, log: log,
 		group: lifecycle.NewGroup(context.WithoutCancel(ctx)),
 		write: make(chan func() error, unwrittenBuckets),
-		told:  make(chan struct{}),
+		told:  make(chan struct{}), ports: cfg.Capture.Ports,
 	}
 	defer func() {
 		if err != nil {
@@ -132,6 +135,7 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, replay str
 		return nil, err
 	}
 	registry := telemetry.NewRegistry()
+	a.reloads = telemetry.NewReloads(registry)
 	if err := a.openSpool(registry); err != nil {
 		closeAll(sources)
 		return nil, err

@@ -28,7 +28,7 @@ type Config struct {
 	// LocalNetworks are networks, in CIDR notation, whose addresses count as this host's
 	// besides those of its interfaces: for an agent on a router or a mirror port. Default:
 	// none.
-	LocalNetworks []string `yaml:"local_networks"`
+	LocalNetworks []string `yaml:"local_networks" reload:"at once"`
 	// Memory is the most that the agent takes of resident memory, whatever the traffic:
 	// 96MiB to 64GiB. Default 256MiB. From it follow, each unless it is set itself, the sizes of rings, flow
 	// table, buffers and tables; see [Config.Derive]. Raise it when evicted_flows or

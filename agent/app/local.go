@@ -9,9 +9,9 @@ import (
 
 // localAddresses tells which addresses are this host's: those of its
 // interfaces, renewed by refresh, and the configured networks. contains is
-// safe for concurrent use with refresh and does not allocate.
+// safe for concurrent use with refresh and setNetworks, and does not allocate.
 type localAddresses struct {
-	networks []netip.Prefix
+	networks atomic.Pointer[[]netip.Prefix]
 	own      atomic.Pointer[map[netip.Addr]struct{}]
 	// others are the network namespaces whose addresses are this host's, too. It is set before
 	// the first refresh.
@@ -26,15 +26,25 @@ type addresses interface {
 // newLocalAddresses takes networks in CIDR notation; a plain address is itself.
 func newLocalAddresses(networks []string) (*localAddresses, error) {
 	l := &localAddresses{}
-	for _, text := range networks {
-		prefix, err := parseNetwork(text)
-		if err != nil {
-			return nil, err
-		}
-		l.networks = append(l.networks, prefix)
+	if err := l.setNetworks(networks); err != nil {
+		return nil, err
 	}
 	l.own.Store(&map[netip.Addr]struct{}{})
 	return l, nil
+}
+
+// setNetworks replaces the networks, or none on an error.
+func (l *localAddresses) setNetworks(networks []string) error {
+	prefixes := make([]netip.Prefix, len(networks))
+	for i, text := range networks {
+		prefix, err := parseNetwork(text)
+		if err != nil {
+			return err
+		}
+		prefixes[i] = prefix
+	}
+	l.networks.Store(&prefixes)
+	return nil
 }
 
 func parseNetwork(text string) (netip.Prefix, error) {
@@ -84,7 +94,7 @@ func (l *localAddresses) contains(addr netip.Addr) bool {
 	if _, ok := own[addr]; ok || len(own) > 0 && addr.IsLoopback() {
 		return true
 	}
-	for _, n := range l.networks {
+	for _, n := range *l.networks.Load() {
 		if n.Contains(addr) {
 			return true
 		}

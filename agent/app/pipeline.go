@@ -35,6 +35,8 @@ type pipeline struct {
 	live *liveClock
 	// beat is that of a pipeline with a live source.
 	beat telemetry.Beat
+	// changed are settings to take over, with the next step of time.
+	changed atomic.Pointer[Config]
 	// snapshot is a copy of the counters for other goroutines.
 	snapshot atomic.Pointer[exchange.Counters]
 
@@ -160,6 +162,11 @@ func (p *pipeline) clockStepped(now int64) {
 func (p *pipeline) step() {
 	before := p.next
 	p.next = (p.now/tick + 1) * tick
+	if cfg := p.changed.Swap(nil); cfg != nil {
+		p.decoder.SetPorts(cfg.Capture.Ports)
+		p.table.SetTimeouts(cfg.Stream)
+		p.pairer.SetLimits(cfg.HTTP)
+	}
 	if l := p.live; l != nil {
 		p.beat.Round()
 		if width := l.width.Load(); before > 0 && (before-1)/width != p.now/width {

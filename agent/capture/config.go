@@ -29,7 +29,7 @@ type Config struct {
 	// fragments, and tunnels, into which it can't look. Tunnels over UDP are then known by
 	// their usual ports only. Default: none, which captures everything and recognises HTTP on
 	// any port; set it where traffic other than HTTP costs too much. At most 256.
-	Ports []uint16 `yaml:"ports"`
+	Ports []uint16 `yaml:"ports" reload:"at once"`
 	// RingSize is the memory, locked in the kernel, in which packets wait for one
 	// ring's reader: a multiple of 1MiB, from 2MiB to 1GiB. Default 32MiB, which
 	// held 134,000 packets a second without a drop. Raise it when kernel_drops grows in bursts.

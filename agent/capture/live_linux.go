@@ -44,7 +44,6 @@ type Live struct {
 	namespace uint32
 	space     *Namespace // nil: the agent's own
 	names     []string   // nil: any
-	ports     []uint16
 	resolved  time.Time
 
 	block int    // the block in hand, or the next
@@ -61,6 +60,7 @@ type Live struct {
 	released bool
 	missing  []string
 	indexes  []int // what the filter selects
+	ports    []uint16
 	own      []Connection
 }
 
@@ -359,6 +359,20 @@ func (l *Live) Exclude(c Connection) error {
 	for errors.Is(err, unix.ENOMEM) && len(l.own) > 1 {
 		l.own = l.own[len(l.own)/2:]
 		err = l.renew()
+	}
+	return err
+}
+
+// SetPorts has the kernel pass these ports from now on, see [Config]. On an error the ports stay as they were. It
+// may be called by any goroutine.
+func (l *Live) SetPorts(ports []uint16) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	before := l.ports
+	l.ports = ports
+	err := l.renew()
+	if err != nil {
+		l.ports = before
 	}
 	return err
 }

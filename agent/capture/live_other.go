@@ -24,6 +24,9 @@ func (*Live) Discard() {}
 // Exclude does nothing.
 func (*Live) Exclude(Connection) error { return nil }
 
+// SetPorts does nothing.
+func (*Live) SetPorts([]uint16) error { return nil }
+
 // Missing returns nil.
 func (*Live) Missing() []string { return nil }
 

@@ -47,13 +47,19 @@ const (
 // New returns a decoder that adds to n. cfg must be valid.
 func New(cfg Config, n *exchange.Counters) *Decoder {
 	d := &Decoder{n: n, fragments: newFragments(cfg, n)}
-	for _, port := range cfg.Ports {
+	d.SetPorts(cfg.Ports)
+	return d
+}
+
+// SetPorts changes what [Config] calls Ports.
+func (d *Decoder) SetPorts(ports []uint16) {
+	d.ports = nil
+	for _, port := range ports {
 		if d.ports == nil {
-			d.ports = make(map[uint16]bool, len(cfg.Ports))
+			d.ports = make(map[uint16]bool, len(ports))
 		}
 		d.ports[port] = true
 	}
-	return d
 }
 
 // Decode reports whether p holds a TCP segment, and fills s with it. What it

@@ -16,7 +16,7 @@ type Config struct {
 	// response, and in pipeline_overflows; its response is passed over when it
 	// comes. Default 128: no common client sends more than 100 ahead. Each costs about
 	// 500 bytes and its strings while it waits.
-	MaxPipelined int `yaml:"max_pipelined"`
+	MaxPipelined int `yaml:"max_pipelined" reload:"at once"`
 	// MaxWaiting bounds the requests that wait behind another one of their connection, of all
 	// connections together. One beyond it is treated like one beyond MaxPipelined; the first that waits
 	// on a connection always has its place, so nobody who pipelines crowds out those who do not.
@@ -33,12 +33,12 @@ type Config struct {
 	// connection whose opening was seen, before the connection is counted as of an unknown
 	// protocol and left alone. On one that was joined in the middle, where a long body may come
 	// first, it is 256 times as much. Default 64KiB.
-	SniffBytes config.Size `yaml:"sniff_bytes"`
+	SniffBytes config.Size `yaml:"sniff_bytes" reload:"at once"`
 	// SniffStarts is how many possible starts in a direction may turn out not to be a
 	// message before the connection is left alone; 256 times as many, like SniffBytes, once it was
 	// HTTP or when it was joined in the middle. Default 16: a SOCKS
 	// handshake with password takes 4.
-	SniffStarts int `yaml:"sniff_starts"`
+	SniffStarts int `yaml:"sniff_starts" reload:"at once"`
 	// MaxStrLength bounds every stored string, in bytes; the wiring sets it to the
 	// fleet's max_str_length.
 	MaxStrLength int `yaml:"-"`

@@ -53,6 +53,12 @@ func New(cfg Config, deps Deps) *Pairer {
 	}
 }
 
+// SetLimits changes what bounds a connection to what cfg says: MaxPipelined, SniffBytes and SniffStarts. What is
+// beyond them already stays until it ends.
+func (p *Pairer) SetLimits(cfg Config) {
+	p.cfg.MaxPipelined, p.cfg.SniffBytes, p.cfg.SniffStarts = cfg.MaxPipelined, cfg.SniffBytes, cfg.SniffStarts
+}
+
 // Open is the number of exchanges that have begun and not ended. At any time
 // Requests + UnmatchedResponses = Outcomes + Open.
 func (p *Pairer) Open() int { return p.open }

@@ -28,11 +28,11 @@ type Config struct {
 	// 2,000 requests/s makes about 10 KB every 10 s, so 3 days, and the aggregator refuses what
 	// is older than max_late (24h) anyway. The file takes up to 1.5 times as much on disk (it
 	// has holes, so its apparent size says more). A larger value costs disk only.
-	MaxSize config.Size `yaml:"max_size"`
+	MaxSize config.Size `yaml:"max_size" reload:"at once"`
 	// MaxMemory bounds the closed buckets kept in memory while the disk is full or broken;
 	// beyond it the oldest of them are dropped, counted and declared. Default 16MiB: over 4
 	// hours of such a host. A larger value costs memory, only then.
-	MaxMemory config.Size `yaml:"max_memory"`
+	MaxMemory config.Size `yaml:"max_memory" reload:"at once"`
 }
 
 // DefaultConfig returns the defaults.

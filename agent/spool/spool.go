@@ -96,6 +96,17 @@ func Open(dir string, cfg Config, deps Deps) (*Spool, error) {
 	return s, nil
 }
 
+// SetLimits changes the bounds. What is beyond new ones is given up, and declared, with the next Add.
+func (s *Spool) SetLimits(cfg Config) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cfg = cfg
+	return nil
+}
+
 // Host returns the identity of this host.
 func (s *Spool) Host() bucket.ID { return s.host }
 

@@ -29,15 +29,15 @@ type Config struct {
 	// FlowIdleTimeout closes a connection of which nothing was heard. Default 10m:
 	// longer than servers keep idle connections or slow answers take (nginx 75 s, most
 	// proxies 60 s to 5 min). A connection that speaks again is joined in its middle.
-	FlowIdleTimeout time.Duration `yaml:"flow_idle_timeout"`
+	FlowIdleTimeout time.Duration `yaml:"flow_idle_timeout" reload:"at once"`
 	// HalfOpenTimeout forgets a connection that carried no byte and whose handshake was
 	// not completed. Default 5s: any handshake that succeeds at all at its second SYN. Raising it lets
 	// floods of SYNs take more of the table.
-	HalfOpenTimeout time.Duration `yaml:"half_open_timeout"`
+	HalfOpenTimeout time.Duration `yaml:"half_open_timeout" reload:"at once"`
 	// HoleTimeout is how long missing bytes are waited for. Default 2s: three
 	// retransmissions of Linux (0.2 + 0.4 + 0.8 s) or the first of RFC 6298 (1 s).
 	// Raising it delays what comes after lost packets, and needs more of MaxBuffer.
-	HoleTimeout time.Duration `yaml:"hole_timeout"`
+	HoleTimeout time.Duration `yaml:"hole_timeout" reload:"at once"`
 }
 
 // DefaultConfig returns the defaults that Config's fields give reasons for.

@@ -69,12 +69,17 @@ func New(cfg Config, h Handler, counters *exchange.Counters) *Table {
 	t := &Table{
 		handler: h, counters: counters,
 		few: fewFlows, maxFlows: cfg.MaxFlows, maxFlowBuffer: int(cfg.MaxFlowBuffer),
-		idle: int64(cfg.FlowIdleTimeout), halfOpen: int64(cfg.HalfOpenTimeout), holeTimeout: int64(cfg.HoleTimeout),
 	}
-	t.grain = min(int64(1e9), t.idle/16, t.halfOpen/16)
+	t.SetTimeouts(cfg)
 	t.pool.limit = int(cfg.MaxBuffer)
 	t.index.init()
 	return t
+}
+
+// SetTimeouts changes the timeouts to those of cfg. Holes that are waited for already keep their deadline.
+func (t *Table) SetTimeouts(cfg Config) {
+	t.idle, t.halfOpen, t.holeTimeout = int64(cfg.FlowIdleTimeout), int64(cfg.HalfOpenTimeout), int64(cfg.HoleTimeout)
+	t.grain = min(int64(1e9), t.idle/16, t.halfOpen/16)
 }
 
 // tick advances the clock. The clock starts with the first packet and goes with

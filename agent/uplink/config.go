@@ -20,16 +20,16 @@ type Config struct {
 	// 127.0.0.1:7420. An address that is not loopback needs tls.
 	Aggregator string `yaml:"aggregator"`
 	// TLS names the files of mutual TLS; default none, which only local addresses allow.
-	TLS security.TLS `yaml:"tls"`
+	TLS security.TLS `yaml:"tls" reload:"at once: the agent connects anew"`
 	// BackoffMax bounds the pause between two tries to reach the aggregator; the pause doubles
 	// from 500 ms, and each is drawn at random from 0 up to it, so that a fleet does not come
 	// back all at once. Default 30s: an aggregator that returns has all agents back within that
 	// time. A lower value finds it sooner and loads it more.
-	BackoffMax time.Duration `yaml:"backoff_max"`
+	BackoffMax time.Duration `yaml:"backoff_max" reload:"at once"`
 	// MaxMessageSize bounds one bucket; a larger one is given up and declared, as the
 	// aggregator would refuse it. Default 4MiB, the aggregator's own default; change both
 	// together.
-	MaxMessageSize config.Size `yaml:"max_message_size"`
+	MaxMessageSize config.Size `yaml:"max_message_size" reload:"at once"`
 }
 
 // DefaultConfig returns the defaults.

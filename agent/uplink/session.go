@@ -234,10 +234,10 @@ func (s *session) final(now time.Time) (*httpctlv1.DeliverRequest, error) {
 		if s.seqs[seq] {
 			continue
 		}
-		if len(data) > int(s.u.cfg.MaxMessageSize) {
+		if most := s.u.config().MaxMessageSize; len(data) > int(most) {
 			s.u.metrics.answers.WithLabelValues("too_large").Inc()
 			s.u.log.Error("a bucket is larger than uplink.max_message_size; it is given up and its interval declared unobserved",
-				"size_bytes", len(data), "max_bytes", int64(s.u.cfg.MaxMessageSize))
+				"size_bytes", len(data), "max_bytes", int64(most))
 			s.settle(nil, nil, []uint64{seq})
 			continue
 		}

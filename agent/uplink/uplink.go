@@ -54,7 +54,6 @@ type Deps struct {
 
 // Uplink is the agent's end of the stream. New is inert; Start runs it.
 type Uplink struct {
-	cfg     Config
 	deps    Deps
 	log     *slog.Logger
 	metrics *metrics
@@ -69,6 +68,8 @@ type Uplink struct {
 	told   bool
 
 	mu     sync.Mutex
+	cfg    Config
+	renew  context.CancelFunc // ends the session under way
 	status Status
 }
 
@@ -106,7 +107,7 @@ func (u *Uplink) Start(ctx context.Context) error {
 	if u.group != nil {
 		return errors.New("uplink is running")
 	}
-	if _, err := security.ClientCredentials(u.cfg.TLS); err != nil {
+	if _, err := security.ClientCredentials(u.config().TLS); err != nil {
 		return err
 	}
 	u.mu.Lock()
@@ -115,6 +116,36 @@ func (u *Uplink) Start(ctx context.Context) error {
 	u.group = lifecycle.NewGroup(context.WithoutCancel(ctx)) // ended by Stop
 	u.group.Go("uplink", u.run)
 	return nil
+}
+
+// Configure changes the settings, all but the aggregator's address. Other files of TLS are read, so that a mistake
+// in them is told and nothing changes, and the agent connects anew with them: what was not answered is
+// sent again, and stored once.
+func (u *Uplink) Configure(cfg Config) error {
+	before := u.config()
+	if u.deps.Dial != nil {
+		cfg.TLS = before.TLS
+	}
+	cfg.Aggregator = before.Aggregator
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	if _, err := security.ClientCredentials(cfg.TLS); err != nil {
+		return err
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.cfg = cfg
+	if u.renew != nil && cfg.TLS != before.TLS {
+		u.renew()
+	}
+	return nil
+}
+
+func (u *Uplink) config() Config {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.cfg
 }
 
 // Stop ends the stream and returns when the goroutines are gone. What was not answered stays in the
@@ -166,10 +197,20 @@ func (u *Uplink) Drain(ctx context.Context) bool {
 func (u *Uplink) run(ctx context.Context) error {
 	for tries := 0; ; tries++ {
 		begin := time.Now()
-		err := u.session(ctx)
+		sessionCtx, end := context.WithCancel(ctx)
+		u.mu.Lock()
+		u.renew = end
+		u.mu.Unlock()
+		err := u.session(sessionCtx)
+		renewed := sessionCtx.Err() != nil
+		end()
 		if ctx.Err() != nil {
 			u.metrics.connected.Set(0)
 			return nil
+		}
+		if renewed {
+			tries = -1
+			continue
 		}
 		if time.Since(begin) > steady {
 			tries = 0
@@ -186,7 +227,7 @@ func (u *Uplink) run(ctx context.Context) error {
 // pause draws the pause after so many failures in a row: full jitter, from 0 to a bound that
 // doubles.
 func (u *Uplink) pause(tries int) time.Duration {
-	return rand.N(min(u.cfg.BackoffMax, backoffMin<<min(tries, 20)) + 1)
+	return rand.N(min(u.config().BackoffMax, backoffMin<<min(tries, 20)) + 1)
 }
 
 // away notes that the aggregator is not there. Each absence is logged once: when it begins or,
@@ -206,7 +247,7 @@ func (u *Uplink) away(err error) {
 	if !u.told && (u.logged.IsZero() || time.Since(u.logged) >= logEvery) {
 		u.told, u.logged = true, time.Now()
 		u.log.Warn("the aggregator is away; buckets are kept in the spool and sent when it is back",
-			"aggregator", u.cfg.Aggregator, "since", since.Round(time.Millisecond), "err", err, "waiting", u.deps.Queue.Len())
+			"aggregator", u.config().Aggregator, "since", since.Round(time.Millisecond), "err", err, "waiting", u.deps.Queue.Len())
 	}
 }
 
@@ -219,16 +260,17 @@ func (u *Uplink) back(version string) {
 	u.mu.Unlock()
 	switch {
 	case was.Err == nil:
-		u.log.Info("connected to the aggregator", "aggregator", u.cfg.Aggregator, "version", security.CleanText(version), "waiting", u.deps.Queue.Len())
+		u.log.Info("connected to the aggregator", "aggregator", u.config().Aggregator, "version", security.CleanText(version), "waiting", u.deps.Queue.Len())
 	case u.told:
-		u.log.Info("the aggregator is back", "aggregator", u.cfg.Aggregator, "away", time.Since(was.Since).Round(time.Millisecond),
+		u.log.Info("the aggregator is back", "aggregator", u.config().Aggregator, "away", time.Since(was.Since).Round(time.Millisecond),
 			"version", security.CleanText(version), "waiting", u.deps.Queue.Len())
 	}
 }
 
 // dial returns a connection that makes one try to connect.
 func (u *Uplink) dial() (*grpc.ClientConn, error) {
-	creds, err := security.ClientCredentials(u.cfg.TLS.At(u.cfg.Aggregator)) // read again: certificates are renewed
+	cfg := u.config()
+	creds, err := security.ClientCredentials(cfg.TLS.At(cfg.Aggregator)) // read again: certificates are renewed
 	if err != nil {
 		return nil, err
 	}
@@ -242,7 +284,7 @@ func (u *Uplink) dial() (*grpc.ClientConn, error) {
 		target = "passthrough:aggregator"
 		options = append(options, grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return u.deps.Dial(ctx) }))
 	} else {
-		network, address, err := security.SplitAddress(u.cfg.Aggregator)
+		network, address, err := security.SplitAddress(cfg.Aggregator)
 		if err != nil {
 			return nil, err
 		}

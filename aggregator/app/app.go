@@ -52,6 +52,11 @@ type App struct {
 	timers   *lifecycle.Group // use the judge and the store, and stop before them
 	teardown lifecycle.Stack
 
+	reloads  *telemetry.Reloads
+	changing sync.Mutex // held by whoever puts settings in force
+	width    width      // guarded by changing, as is what follows
+	wanted   config.Settings
+
 	mu       sync.RWMutex
 	settings config.Settings // with the interval width in force
 }
@@ -62,6 +67,7 @@ func Main() int {
 	return daemon.Main(daemon.Program{
 		Name: "httpctl-aggregator", Protocols: Protocols(), Formats: Formats(),
 		Section: config.Section{Name: "aggregator", Into: &cfg},
+		Fresh:   func() any { again := DefaultConfig(); return &again },
 		Start: func(ctx context.Context, f *config.File, log *slog.Logger) (daemon.Running, error) {
 			return Start(ctx, f.Settings, cfg, log)
 		},
@@ -98,6 +104,7 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.
 		return nil, err
 	}
 	a.settings = width.inForce(settings)
+	a.width, a.wanted = width, settings
 	if width.Next != 0 {
 		log.Info("a new dashboard_bucket_size takes effect at the next hour",
 			"now", width.Current, "then", width.Next, "at", time.Unix(0, width.NextFrom))
@@ -113,6 +120,7 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.
 	a.teardown.Push("timers", a.timers.Stop)
 
 	registry := telemetry.NewRegistry()
+	a.reloads = telemetry.NewReloads(registry)
 	a.ingest, err = ingest.New(cfg.Ingest, width.settings(settings.Timeout), ingest.Deps{
 		Store: db, Log: log, Registry: registry, Version: telemetry.Version(),
 		OnStored: func([]*bucket.Header) { a.judge.get().Notify() },
@@ -145,7 +153,7 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.
 	}
 	a.timers.Go("purge", a.purge)
 	if width.Next != 0 {
-		a.timers.Go("interval width", func(ctx context.Context) error { return a.changeWidth(ctx, width, settings) })
+		a.timers.Go("interval width", func(ctx context.Context) error { return a.changeWidth(ctx, width) })
 	}
 	return a, nil
 }

@@ -110,7 +110,7 @@ func waitUntil(ctx context.Context, t int64) bool {
 
 // changeWidth waits for the planned hour and puts the new width, and with it the
 // configured settings, in force: for agents, for readers, and for the judge.
-func (a *App) changeWidth(ctx context.Context, w width, configured config.Settings) error {
+func (a *App) changeWidth(ctx context.Context, w width) error {
 	if !waitUntil(ctx, w.NextFrom) {
 		return nil
 	}
@@ -122,17 +122,11 @@ func (a *App) changeWidth(ctx context.Context, w width, configured config.Settin
 	if err := saveWidth(ctx, a.store, next, version); err != nil {
 		return err
 	}
-	settings := next.inForce(configured)
-	if err := a.judge.get().Stop(ctx); err != nil {
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	if err := a.apply(ctx, next, a.wanted); err != nil {
 		return err
 	}
-	if err := a.newJudge(ctx, settings); err != nil {
-		return err
-	}
-	a.mu.Lock()
-	a.settings = settings
-	a.mu.Unlock()
-	a.ingest.SetSettings(next.settings(settings.Timeout))
 	a.log.Info("dashboard_bucket_size is now in force", "width", next.Current)
 	return nil
 }
@@ -171,14 +165,12 @@ func (c *purgeClock) read(hosts []store.Host, now time.Time) int64 {
 
 // purge drops what is older than max_retention_length + max_late.
 func (a *App) purge(ctx context.Context) error {
-	settings := a.currentSettings()
-	keep := settings.MaxRetentionLength + settings.MaxLate
-	every := purgeEvery(keep, settings.DashboardBucketSize)
-	tick := time.NewTicker(every)
-	defer tick.Stop()
 	var clock purgeClock
 	failing := false
 	for {
+		settings := a.currentSettings() // a reload changes them
+		keep := settings.MaxRetentionLength + settings.MaxLate
+		every := purgeEvery(keep, settings.DashboardBucketSize)
 		hosts, err := a.store.Hosts(ctx)
 		if err == nil {
 			if now := clock.read(hosts, time.Now()); now > 0 {
@@ -192,7 +184,7 @@ func (a *App) purge(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-time.After(every):
 		}
 	}
 }

@@ -133,7 +133,7 @@ func TestChangeWidth(t *testing.T) {
 		t.Errorf("before the hour: width %v, window %v, want 10s and 20s", got.DashboardBucketSize, got.AverageBucketSize)
 	}
 	before := a.judge.get()
-	if err := a.changeWidth(t.Context(), width{10 * time.Second, time.Second, time.Now().UnixNano()}, settings); err != nil {
+	if err := a.changeWidth(t.Context(), width{10 * time.Second, time.Second, time.Now().UnixNano()}); err != nil {
 		t.Fatal(err)
 	}
 	if got := a.currentSettings(); got.DashboardBucketSize != time.Second || got.AverageBucketSize != 15*time.Second || got.HostGoneAfter != 3*time.Second {

@@ -41,6 +41,14 @@ func (b *budget) acquire(ctx context.Context, n int64) error {
 	return nil
 }
 
+// setLimit changes the limit; what is under way stays so.
+func (b *budget) setLimit(limit int64) {
+	b.mu.Lock()
+	b.limit = limit
+	b.mu.Unlock()
+	b.wake()
+}
+
 func (b *budget) take(n int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -57,6 +65,10 @@ func (b *budget) release(n int64) {
 	b.used -= n
 	b.gauge.Set(float64(b.used))
 	b.mu.Unlock()
+	b.wake()
+}
+
+func (b *budget) wake() {
 	select {
 	case b.freed <- struct{}{}:
 	default: // whoever waits is told already

@@ -22,10 +22,10 @@ type Config struct {
 	// MaxPending bounds the bytes of buckets that wait for the store, over all agents. Beyond
 	// it, streams are not read, and agents keep their buckets in their spools. Default 64MiB:
 	// some 400 full buckets. A larger value costs memory.
-	MaxPending config.Size `yaml:"max_pending"`
+	MaxPending config.Size `yaml:"max_pending" reload:"at once"`
 	// MaxAgents bounds the hosts that are connected at the same time. Default 10000, at about
 	// 100 KB each. Agents beyond it are told to come back later.
-	MaxAgents int `yaml:"max_agents"`
+	MaxAgents int `yaml:"max_agents" reload:"at once"`
 }
 
 // DefaultConfig returns the defaults.

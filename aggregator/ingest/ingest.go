@@ -54,16 +54,17 @@ type Service struct {
 	// What refusals were logged: of streams and of buckets.
 	rejections, refusals limiter
 
-	mu       sync.Mutex
-	group    *lifecycle.Group // nil before Start
-	agents   map[bucket.ID]*agent
-	settings Settings
-	watch    time.Time // someone watches until then
-	rows     int
-	current  *httpctlv1.Settings // what the agents were told
-	replaced time.Time           // when a replaced stream was last logged
-	failing  time.Time           // since when the store fails; zero: it does not
-	failure  error               // why
+	mu        sync.Mutex
+	group     *lifecycle.Group // nil before Start
+	agents    map[bucket.ID]*agent
+	settings  Settings
+	maxAgents int
+	watch     time.Time // someone watches until then
+	rows      int
+	current   *httpctlv1.Settings // what the agents were told
+	replaced  time.Time           // when a replaced stream was last logged
+	failing   time.Time           // since when the store fails; zero: it does not
+	failure   error               // why
 }
 
 // New checks the settings and returns a service that is not running.
@@ -77,7 +78,7 @@ func New(cfg Config, settings Settings, deps Deps) (*Service, error) {
 	s := &Service{
 		cfg: cfg, deps: deps, log: deps.Log, metrics: newMetrics(deps.Registry),
 		queue: make(chan *delivery, batchItems), changed: make(chan struct{}, 1),
-		agents: map[bucket.ID]*agent{}, settings: settings,
+		agents: map[bucket.ID]*agent{}, settings: settings, maxAgents: cfg.MaxAgents,
 	}
 	s.budget = newBudget(int64(cfg.MaxPending), s.metrics.pending)
 	if s.log == nil {
@@ -140,6 +141,18 @@ func (s *Service) SetSettings(settings Settings) {
 	s.settings = settings
 	s.mu.Unlock()
 	s.wake()
+}
+
+// SetLimits changes max_pending and max_agents. Agents beyond a lower max_agents stay until their streams end.
+func (s *Service) SetLimits(cfg Config) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.maxAgents = cfg.MaxAgents
+	s.budget.setLimit(int64(cfg.MaxPending))
+	return nil
 }
 
 // Watch asks agents for provisional buckets of so many rows a table, for that long from now.

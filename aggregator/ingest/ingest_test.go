@@ -275,6 +275,17 @@ func TestMaxAgents(t *testing.T) {
 	if a := s.Agents(); len(a) != 1 || a[0].Host != hostB {
 		t.Errorf("Agents() = %+v, want the second only", a)
 	}
+	cfg.MaxAgents = 2
+	if err := s.SetLimits(cfg); err != nil {
+		t.Fatal(err)
+	}
+	connect(t, c, hostA, inc1)
+	if a := s.Agents(); len(a) != 2 {
+		t.Errorf("with room for another, Agents() = %+v, want both", a)
+	}
+	if cfg.MaxPending = 1; s.SetLimits(cfg) == nil {
+		t.Error("SetLimits takes a max_pending below max_message_size")
+	}
 }
 
 // TestSlowStoreHoldsAgentsBack: buckets beyond max_pending are not read.
@@ -435,6 +446,10 @@ func TestBudgetIsFairAndBounded(t *testing.T) {
 		synctest.Wait()
 		if len(order) != 2 || order[0] != 8 {
 			t.Errorf("order %v, want 8 then 1", order)
+		}
+		b.setLimit(13)
+		if err := b.acquire(ctx, 4); err != nil {
+			t.Errorf("acquire within a bound that was raised = %v", err)
 		}
 		go func() {
 			if b.acquire(ctx, 5) == nil {

@@ -251,7 +251,7 @@ func (s *Service) admit(ctx context.Context, st *stream, hello *httpctlv1.Hello)
 	a := s.agents[info.Host]
 	if a == nil {
 		if !s.makeRoom() {
-			return reject("full", codes.Unavailable, "%d agents are connected, the most that ingest.max_agents allows", s.cfg.MaxAgents)
+			return reject("full", codes.Unavailable, "%d agents are connected, the most that ingest.max_agents allows", s.maxAgents)
 		}
 		a = &agent{}
 		s.agents[info.Host] = a
@@ -283,7 +283,7 @@ func (s *Service) admit(ctx context.Context, st *stream, hello *httpctlv1.Hello)
 // makeRoom sees to it that one more host can be remembered, by forgetting the one that has been
 // away longest. It reports false if all of them are connected.
 func (s *Service) makeRoom() bool {
-	if len(s.agents) < s.cfg.MaxAgents {
+	if len(s.agents) < s.maxAgents {
 		return true
 	}
 	var oldest *agent

@@ -17,6 +17,7 @@ var durationType = reflect.TypeFor[time.Duration]()
 type field struct {
 	key   string
 	index []int
+	tags  tags
 }
 
 // fieldsOf lists the keys of a struct, with embedded and inline structs flattened.
@@ -31,14 +32,14 @@ func fieldsOf(t reflect.Type) []field {
 		}
 		if inline && f.Type.Kind() == reflect.Struct {
 			for _, in := range fieldsOf(f.Type) {
-				out = append(out, field{in.key, append([]int{i}, in.index...)})
+				out = append(out, field{in.key, append([]int{i}, in.index...), in.tags})
 			}
 			continue
 		}
 		if name == "" {
 			name = strings.ToLower(f.Name)
 		}
-		out = append(out, field{name, []int{i}})
+		out = append(out, field{name, []int{i}, tagsOf(f)})
 	}
 	return out
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"sort"
@@ -21,6 +22,7 @@ var otherEnv = map[string]bool{
 type leaf struct {
 	path  string
 	value reflect.Value
+	tags
 }
 
 // env is the variable that sets the key: HTTPCTL_AGENT_CAPTURE_INTERFACES.
@@ -32,19 +34,22 @@ func (l leaf) env() string {
 func (f *File) leaves() []leaf {
 	var out []leaf
 	for _, s := range f.sections {
-		out = appendLeaves(out, reflect.ValueOf(s.Into).Elem(), s.Name)
+		out = appendLeaves(out, reflect.ValueOf(s.Into).Elem(), s.Name, tags{})
 	}
 	return out
 }
 
-func appendLeaves(out []leaf, v reflect.Value, path string) []leaf {
+// appendLeaves appends the leaves of v, for which outer holds unless they have tags themselves.
+func appendLeaves(out []leaf, v reflect.Value, path string, outer tags) []leaf {
 	t := v.Type()
 	switch {
 	case isScalar(t), t.Kind() == reflect.Slice && isScalar(t.Elem()):
-		return append(out, leaf{path, v})
+		return append(out, leaf{path, v, outer})
 	case t.Kind() == reflect.Struct:
 		for _, f := range fieldsOf(t) {
-			out = appendLeaves(out, v.FieldByIndex(f.index), join(path, f.key))
+			inner := f.tags
+			inner.reload, inner.by = cmp.Or(inner.reload, outer.reload), cmp.Or(inner.by, outer.by)
+			out = appendLeaves(out, v.FieldByIndex(f.index), join(path, f.key), inner)
 		}
 	}
 	return out

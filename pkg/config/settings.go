@@ -19,7 +19,7 @@ type Settings struct {
 	// Timeout is how often live views and provisional buckets are renewed.
 	// 100ms to 1m, default 2s. A shorter one costs each agent a message as often
 	// while someone watches, and nothing otherwise.
-	Timeout time.Duration `yaml:"timeout"`
+	Timeout time.Duration `yaml:"timeout" by:"aggregator" reload:"at once"`
 	// DashboardBucketSize is the width of an interval, the unit in which
 	// everything is counted and sent: a whole number of seconds that divides
 	// one minute. Default 10s. A shorter one multiplies messages and storage.
@@ -27,33 +27,33 @@ type Settings struct {
 	// AverageBucketSize is the width of a window that the rule judges: a
 	// multiple of the interval, at most 24h. Default 2m. A shorter one alerts sooner
 	// and on smaller bursts.
-	AverageBucketSize time.Duration `yaml:"average_bucket_size"`
+	AverageBucketSize time.Duration `yaml:"average_bucket_size" by:"aggregator" reload:"at once: a new baseline is learned"`
 	// AverageThreshold is how many percent above the baseline a window may
 	// have without alert. 0 to 1000000, default 10.
-	AverageThreshold int64 `yaml:"average_threshold"`
+	AverageThreshold int64 `yaml:"average_threshold" by:"aggregator" reload:"for the window under way and later ones"`
 	// AverageLearningDuration is how long the baseline is learned: a multiple
 	// of the interval, at most 31d and MaxRetentionLength + MaxLate, as what was counted before that is
 	// gone when learning ends. 0, the default, is AverageBucketSize; see [Settings.Learning].
-	AverageLearningDuration time.Duration `yaml:"average_learning_duration"`
+	AverageLearningDuration time.Duration `yaml:"average_learning_duration" by:"aggregator" reload:"at once while learning, else when the baseline is learned anew"`
 	// MaxStrLength bounds every stored string, in bytes: 16 to 65536, default
 	// 1024. Longer strings are cut and marked with a hash.
-	MaxStrLength int `yaml:"max_str_length"`
+	MaxStrLength int `yaml:"max_str_length" by:"agent"`
 	// MaxTopHits is how many rows a top list shows: 1 to MaxKeys, default 10.
-	MaxTopHits int `yaml:"max_top_hits"`
+	MaxTopHits int `yaml:"max_top_hits" by:"aggregator" reload:"at once"`
 	// MaxRetentionLength is how long intervals and alert history are kept: a
 	// multiple of the interval, at least one window, at most 366d. Default 24h. It sets
 	// the size of the aggregator's database.
-	MaxRetentionLength time.Duration `yaml:"max_retention_length"`
+	MaxRetentionLength time.Duration `yaml:"max_retention_length" by:"aggregator" reload:"at once"`
 	// MaxLate is how long after retention a late bucket may still arrive and be
 	// stored: a multiple of the interval, 0 to 366d. Default 24h, a day's absence of an agent.
-	MaxLate time.Duration `yaml:"max_late"`
+	MaxLate time.Duration `yaml:"max_late" by:"aggregator" reload:"at once"`
 	// MaxKeys bounds the rows of each table of each host and interval: 10 to
 	// 1000000, default 1000. Keys with a share above 1/MaxKeys are always present. It
 	// sets the memory of agents and the size of messages.
-	MaxKeys int `yaml:"max_keys"`
+	MaxKeys int `yaml:"max_keys" by:"agent"`
 	// HostGoneAfter is the silence after which a host is no longer waited for:
 	// at least three intervals, at most 31d. Default 5m.
-	HostGoneAfter time.Duration `yaml:"host_gone_after"`
+	HostGoneAfter time.Duration `yaml:"host_gone_after" by:"aggregator" reload:"at once"`
 	// Statistics lists the statistics to keep, by name. Empty, the default, is
 	// the built-in ones.
 	Statistics []string `yaml:"statistics"`
@@ -154,7 +154,7 @@ func (s *Settings) Validate(statistics []string) error {
 type Log struct {
 	// Level is the least severe message written: debug, info (the default),
 	// warn or error.
-	Level string `yaml:"level"`
+	Level string `yaml:"level" reload:"at once"`
 	// Format is text (the default) or json. Messages go to standard error.
 	Format string `yaml:"format"`
 }

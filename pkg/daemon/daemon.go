@@ -34,6 +34,11 @@ const (
 type Running interface {
 	// Failed gives the error by which a part of it ended unasked.
 	Failed() <-chan error
+	// Reload puts a configuration in force that was read anew, all of it or, with an error, nothing. It
+	// differs from the one before in keys that have the tag `reload` only, and is valid.
+	Reload(ctx context.Context, f *config.File) error
+	// Reloads are the metrics that tell how the last one went.
+	Reloads() *telemetry.Reloads
 	// Stop ends it in the order of its data flow, within ctx.
 	Stop(ctx context.Context) error
 }
@@ -41,8 +46,10 @@ type Running interface {
 // Program describes a daemon.
 type Program struct {
 	Name string
-	// Section is the part of the configuration file that it reads.
+	// Section is the part of the configuration file that it reads. Fresh returns another of its kind, with the
+	// defaults, that a reload reads into.
 	Section config.Section
+	Fresh   func() any
 	// Statistics are the names that the setting may list. A program that does not
 	// count leaves it nil: plug-ins need to be linked into those that do only.
 	Statistics []string
@@ -75,10 +82,13 @@ var ErrAnswered = errors.New("the answer says why")
 func Main(p Program) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	return p.run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
+	hangups := make(chan os.Signal, 1) // one that comes while another is served, or before the start is done
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	return p.run(ctx, hangups, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
 }
 
-func (p Program) run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int {
+func (p Program) run(ctx context.Context, hangups <-chan os.Signal, args, env []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet(p.Name, flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	path := flags.String("config", "", "configuration `FILE`; without it the defaults and the environment count")
@@ -109,15 +119,19 @@ func (p Program) run(ctx context.Context, args, env []string, stdout, stderr io.
 		fmt.Fprint(stdout, telemetry.ReadBuild().Text(p.Name, p.Protocols, p.Formats))
 		return exitDone
 	}
-	f, err := config.Load(*path, env, p.Section)
-	for i, s := range p.Settings {
-		if err == nil && len(values[i]) > 0 {
-			err = f.Set(s.Key, strings.Join(values[i], ","), "flag --"+s.Flag)
+	load := func(section config.Section) (*config.File, error) {
+		f, err := config.Load(*path, env, section)
+		for i, s := range p.Settings {
+			if err == nil && len(values[i]) > 0 {
+				err = f.Set(s.Key, strings.Join(values[i], ","), "flag --"+s.Flag)
+			}
 		}
+		if err == nil {
+			err = f.Validate(p.Statistics)
+		}
+		return f, err
 	}
-	if err == nil {
-		err = f.Validate(p.Statistics)
-	}
+	f, err := load(p.Section)
 	if err != nil {
 		fmt.Fprintf(stderr, "%s: %v\n", p.Name, err)
 		return exitUsage
@@ -149,11 +163,14 @@ func (p Program) run(ctx context.Context, args, env []string, stdout, stderr io.
 		}
 		return exitDone
 	}
-	log := telemetry.NewLogger(f.Log, stderr)
+	log, setLevel := telemetry.NewLeveled(f.Log, stderr)
 	for _, w := range f.Warnings {
 		log.Warn(w)
 	}
-	if err := p.serve(ctx, f, log); err != nil {
+	r := reloader{statistics: p.Statistics, now: f, log: log, setLevel: setLevel, load: func() (*config.File, error) {
+		return load(config.Section{Name: p.Section.Name, Into: p.Fresh()})
+	}}
+	if err := p.serve(ctx, hangups, f, &r, log); err != nil {
 		log.Error(p.Name+" failed", "err", err)
 		return exitFailed
 	}
@@ -161,15 +178,21 @@ func (p Program) run(ctx context.Context, args, env []string, stdout, stderr io.
 }
 
 // serve runs the program from start to end.
-func (p Program) serve(ctx context.Context, f *config.File, log *slog.Logger) error {
+func (p Program) serve(ctx context.Context, hangups <-chan os.Signal, f *config.File, r *reloader, log *slog.Logger) error {
 	running, err := p.Start(ctx, f, log)
 	if err != nil {
 		return err
 	}
-	select {
-	case <-ctx.Done():
-		log.Info("stopping")
-	case err = <-running.Failed():
+	for going := true; going; {
+		select {
+		case <-ctx.Done():
+			log.Info("stopping")
+			going = false
+		case err = <-running.Failed():
+			going = false
+		case <-hangups:
+			r.reload(ctx, running)
+		}
 	}
 	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWait)
 	defer cancel()

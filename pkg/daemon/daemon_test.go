@@ -19,15 +19,25 @@ import (
 // section is a part of the configuration for these tests.
 type section struct {
 	State string   `yaml:"state"`
-	Names []string `yaml:"names"`
+	Names []string `yaml:"names" reload:"at once"`
 }
 
 // running is a started program of which the test decides.
 type running struct {
-	failed  chan error
-	stopErr error
-	stopped int
+	failed    chan error
+	stopErr   error
+	stopped   int
+	reloaded  []section // what Reload was given
+	reloadErr error
+	reloads   *telemetry.Reloads
 }
+
+func (r *running) Reload(_ context.Context, f *config.File) error {
+	r.reloaded = append(r.reloaded, *f.Section("agent").(*section))
+	return r.reloadErr
+}
+
+func (r *running) Reloads() *telemetry.Reloads { return r.reloads }
 
 func (r *running) Failed() <-chan error { return r.failed }
 
@@ -65,7 +75,7 @@ func try(t *testing.T, r *running, startErr error, args ...string) (code int, st
 		},
 	}
 	var out, err bytes.Buffer
-	code = p.run(ctx, args, []string{"HTTPCTL_TIMEOT=3s"}, &out, &err)
+	code = p.run(ctx, nil, args, []string{"HTTPCTL_TIMEOT=3s"}, &out, &err)
 	return code, out.String(), err.String()
 }
 

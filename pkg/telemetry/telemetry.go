@@ -22,10 +22,28 @@ import (
 
 // NewLogger returns a logger to w as cfg says. cfg must be valid.
 func NewLogger(cfg config.Log, w io.Writer) *slog.Logger {
+	return newLogger(cfg, w, levelOf(cfg))
+}
+
+// NewLeveled is NewLogger for a level that can be changed later, by the function that it returns.
+func NewLeveled(cfg config.Log, w io.Writer) (log *slog.Logger, set func(config.Log)) {
+	level := new(slog.LevelVar)
+	level.Set(levelOf(cfg))
+	return newLogger(cfg, w, level), func(cfg config.Log) { level.Set(levelOf(cfg)) }
+}
+
+// MoreTalkative reports whether a lets messages pass that b does not.
+func MoreTalkative(a, b config.Log) bool { return levelOf(a) < levelOf(b) }
+
+func levelOf(cfg config.Log) slog.Level {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
-		level = slog.LevelInfo
+		return slog.LevelInfo
 	}
+	return level
+}
+
+func newLogger(cfg config.Log, w io.Writer, level slog.Leveler) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
 	if cfg.Format == "json" {
 		return slog.New(slog.NewJSONHandler(w, options))
