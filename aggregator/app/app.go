@@ -66,8 +66,9 @@ func Main() int {
 	cfg := DefaultConfig()
 	return daemon.Main(daemon.Program{
 		Name: "httpctl-aggregator", Protocols: Protocols(), Formats: Formats(),
-		Section: config.Section{Name: "aggregator", Into: &cfg},
-		Fresh:   func() any { again := DefaultConfig(); return &again },
+		Section:  config.Section{Name: "aggregator", Into: &cfg},
+		Fresh:    func() any { again := DefaultConfig(); return &again },
+		Commands: []daemon.Command{{Name: "store", Usage: "check or compact the database: see store --help", Run: storeCommand}},
 		Start: func(ctx context.Context, f *config.File, log *slog.Logger) (daemon.Running, error) {
 			return Start(ctx, f.Settings, cfg, log)
 		},

@@ -57,6 +57,8 @@ type Program struct {
 	Settings []Setting
 	// Tasks are flags that have the program do something once, and exit.
 	Tasks []Task
+	// Commands are words that have the program do something else than run, with a command line of their own.
+	Commands []Command
 	// Protocols and Formats are what --version says that the program speaks, reads and writes.
 	Protocols []string
 	Formats   []telemetry.Format
@@ -74,6 +76,13 @@ type Task struct {
 	Run         func(ctx context.Context, f *config.File, stdout io.Writer) error
 }
 
+// Command is a word that the command line may begin with. Run gets what follows it and
+// returns the exit code. No configuration has been read.
+type Command struct {
+	Name, Usage string
+	Run         func(ctx context.Context, args, env []string, stdout, stderr io.Writer) int
+}
+
 // ErrAnswered is returned by a [Task] that failed and has said why in its answer.
 var ErrAnswered = errors.New("the answer says why")
 
@@ -89,8 +98,20 @@ func Main(p Program) int {
 }
 
 func (p Program) run(ctx context.Context, hangups <-chan os.Signal, args, env []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 {
+		if i := slices.IndexFunc(p.Commands, func(c Command) bool { return c.Name == args[0] }); i >= 0 {
+			return p.Commands[i].Run(ctx, args[1:], env, stdout, stderr)
+		}
+	}
 	flags := flag.NewFlagSet(p.Name, flag.ContinueOnError)
 	flags.SetOutput(stderr)
+	flags.Usage = func() {
+		fmt.Fprintf(stderr, "Usage of %s:\n", p.Name)
+		flags.PrintDefaults()
+		for _, c := range p.Commands {
+			fmt.Fprintf(stderr, "  %s\n    \t%s\n", c.Name, c.Usage)
+		}
+	}
 	path := flags.String("config", "", "configuration `FILE`; without it the defaults and the environment count")
 	check := flags.Bool("check", false, "check the configuration and exit")
 	dump := flags.Bool("dump", false, "print the effective configuration and exit")

@@ -69,6 +69,10 @@ func try(t *testing.T, r *running, startErr error, args ...string) (code int, st
 			}
 			return err
 		}}},
+		Commands: []Command{{Name: "look", Usage: "look at the names", Run: func(_ context.Context, args, env []string, stdout, _ io.Writer) int {
+			fmt.Fprintln(stdout, args, env)
+			return 7
+		}}},
 		Protocols: []string{"p.v1"}, Formats: []telemetry.Format{{Name: "file", Version: 3}},
 		Start: func(context.Context, *config.File, *slog.Logger) (Running, error) {
 			return r, startErr
@@ -102,6 +106,8 @@ func TestRun(t *testing.T) {
 	}{
 		{args: []string{"--version"}, stdout: "protocol  p.v1\nformats   file 3\n"},
 		{args: []string{"--help"}, stderr: "-config FILE"},
+		{args: []string{"--help"}, stderr: "  look\n    \tlook at the names"},
+		{args: []string{"look", "--deep", "x"}, code: 7, stdout: "[--deep x] [HTTPCTL_TIMEOT=3s]\n"},
 		{args: []string{"--nonsense"}, code: 2, stderr: "nonsense"},
 		{args: []string{"extra"}, code: 2, stderr: `unexpected argument "extra"`},
 		{args: []string{"--config", good, "--check"}, stdout: "no faults", stderr: `did you mean "HTTPCTL_TIMEOUT"?`},

@@ -194,6 +194,11 @@ func (s *DB) open() (*bbolt.DB, *boltfile.File, error) {
 		}
 		return nil, nil, fail(s.explain(err))
 	}
+	if info, err := file.Stat(); err == nil && !isStill(s.path, info) {
+		// Compact or Restore has put another file in its place while this waited for the lock.
+		_ = guard(db.Close)
+		return s.open()
+	}
 	db.AllocSize = s.opts.allocSize
 	if pages, err = s.lookOver(file); err == nil {
 		err = guard(func() error { return s.check(db) })

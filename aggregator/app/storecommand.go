@@ -1,0 +1,190 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/httpctl/httpctl/aggregator/judge"
+	"github.com/httpctl/httpctl/aggregator/store/bolt"
+	"github.com/httpctl/httpctl/pkg/config"
+)
+
+// Exit codes of the command store.
+const (
+	storeDone   = 0
+	storeFailed = 1 // or the file is damaged
+	storeUsage  = 2
+	storeClosed = 3 // it cannot be opened, so nothing is known
+)
+
+const storeUsageText = `usage: httpctl-aggregator store COMMAND [flags]
+
+  check [FILE]     read all of the database (or of that file) and say what is damaged, where, and what to do
+  compact          write it anew without free space, verify that, and put it in the place of the old one
+
+Flags:
+  --data DIR       the aggregator's data directory
+  --config FILE    the aggregator's configuration, which names it (aggregator.data)
+  --drop-damaged   compact: leave out what is damaged, and say what
+
+check and compact need the aggregator stopped.
+Exit codes: 0 done, or sound; 1 failed, or damaged; 2 wrong usage; 3 the file cannot be opened.
+`
+
+// storeCall is one call of the command store.
+type storeCall struct {
+	ctx            context.Context
+	stdout, stderr io.Writer
+	path           string   // of the database
+	files          []string // named on the command line
+	drop           bool
+}
+
+// storeCommand is `httpctl-aggregator store`.
+func storeCommand(ctx context.Context, args, env []string, stdout, stderr io.Writer) int {
+	wrong := func(format string, args ...any) int {
+		fmt.Fprintf(stderr, "httpctl-aggregator store: "+format+"\n", args...)
+		return storeUsage
+	}
+	commands := map[string]struct {
+		most int // files
+		run  func(*storeCall) int
+	}{
+		"check":   {1, (*storeCall).check},
+		"compact": {0, (*storeCall).compact},
+	}
+	if len(args) == 0 {
+		fmt.Fprint(stderr, storeUsageText)
+		return storeUsage
+	}
+	if args[0] == "help" || strings.TrimLeft(args[0], "-") == "help" || args[0] == "-h" {
+		fmt.Fprint(stdout, storeUsageText)
+		return storeDone
+	}
+	command, ok := commands[args[0]]
+	if !ok {
+		return wrong("there is no command %q: see httpctl-aggregator store --help", args[0])
+	}
+	c := &storeCall{ctx: ctx, stdout: stdout, stderr: stderr}
+	flags := flag.NewFlagSet("httpctl-aggregator store "+args[0], flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() { fmt.Fprint(stderr, storeUsageText) }
+	data := flags.String("data", "", "")
+	file := flags.String("config", "", "")
+	if args[0] == "compact" {
+		flags.BoolVar(&c.drop, "drop-damaged", false, "")
+	}
+	for rest := args[1:]; ; rest = flags.Args()[1:] { // flags may follow a file
+		if err := flags.Parse(rest); errors.Is(err, flag.ErrHelp) {
+			return storeDone
+		} else if err != nil {
+			return storeUsage
+		}
+		if flags.NArg() == 0 {
+			break
+		}
+		c.files = append(c.files, flags.Arg(0))
+	}
+	if len(c.files) > command.most {
+		return wrong("unexpected argument %q", c.files[command.most])
+	}
+	cfg := DefaultConfig()
+	f, err := config.Load(*file, env, config.Section{Name: "aggregator", Into: &cfg})
+	if err == nil && *data != "" {
+		err = f.Set("aggregator.data", *data, "flag --data")
+	}
+	if err == nil && cfg.Data == "" {
+		err = errors.New("no data directory is known: name it with --data")
+	}
+	if err != nil {
+		return wrong("%v", err)
+	}
+	c.path = filepath.Join(cfg.Data, databaseName)
+	return command.run(c)
+}
+
+// failed says why a command has failed.
+func (c *storeCall) failed(err error) int {
+	fmt.Fprintf(c.stderr, "httpctl-aggregator store: %v\n", err)
+	return storeFailed
+}
+
+// checkOptions have all damage printed.
+func (c *storeCall) checkOptions() bolt.CheckOptions {
+	return bolt.CheckOptions{State: checkState, Found: func(d bolt.Damage) {
+		fmt.Fprintf(c.stdout, "damaged: %v\n    %s\n", &d, d.Costs)
+	}}
+}
+
+// checkState looks at what the store keeps for others.
+func checkState(key string, value []byte) error {
+	if key == widthKey {
+		var w width
+		return json.Unmarshal(value, &w)
+	}
+	return judge.CheckState(key, value)
+}
+
+func (c *storeCall) check() int {
+	path := c.path
+	if len(c.files) > 0 {
+		path = c.files[0]
+	}
+	r, err := bolt.Check(c.ctx, path, c.checkOptions())
+	if err != nil {
+		fmt.Fprintf(c.stderr, "httpctl-aggregator store: %v\n", err)
+		return storeClosed
+	}
+	if r.Damages > 0 {
+		fmt.Fprintln(c.stdout)
+	}
+	c.report(r)
+	if r.Damages > 0 {
+		return storeFailed
+	}
+	return storeDone
+}
+
+// report prints what a file holds.
+func (c *storeCall) report(r *bolt.Report) {
+	verdict := "sound"
+	if r.Damages > 0 {
+		verdict = fmt.Sprintf("damaged in %d places", r.Damages)
+	}
+	fmt.Fprintf(c.stdout, "%s: %s\n", r.Path, verdict)
+	if r.Pages == 0 {
+		return // nothing was read
+	}
+	when := func(ns int64) string {
+		if ns == 0 {
+			return "never"
+		}
+		return time.Unix(0, ns).UTC().Format(time.RFC3339Nano)
+	}
+	fmt.Fprintf(c.stdout, "intervals       %d, from %s to %s\n", r.Intervals, when(r.OldestStart), when(r.NewestEnd))
+	fmt.Fprintf(c.stdout, "hosts           %d\n", r.Hosts)
+	fmt.Fprintf(c.stdout, "buckets         %d\n", r.Buckets)
+	fmt.Fprintf(c.stdout, "state           %d values\n", r.State)
+	fmt.Fprintf(c.stdout, "sealed through  %s\n", when(r.SealedThrough))
+	fmt.Fprintf(c.stdout, "size            %d bytes, %d pages of %d, %d of them free\n", r.Bytes, r.Pages, r.PageSize, r.Free)
+	if r.Unaccounted > 0 {
+		fmt.Fprintf(c.stdout, "                %d more are in no use: store compact takes them back\n", r.Unaccounted)
+	}
+}
+
+func (c *storeCall) compact() int {
+	before, after, err := bolt.Compact(c.ctx, c.path, bolt.CompactOptions{CheckOptions: c.checkOptions(), DropDamaged: c.drop,
+		Dropped: func(what string) { fmt.Fprintf(c.stdout, "left out: %s\n", what) }})
+	if err != nil {
+		return c.failed(err)
+	}
+	fmt.Fprintf(c.stdout, "%s: %d bytes before, %d after\n", c.path, before, after)
+	return storeDone
+}
