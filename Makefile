@@ -7,6 +7,7 @@ export CGO_ENABLED ?= 0
 FUZZTIME ?= 30s
 BENCH_DIR ?= /tmp/httpctl-bench
 PEER_RUNS ?= 5
+TORTURE ?= 10
 
 .PHONY: help
 help: ## list the targets
@@ -113,6 +114,11 @@ bench-flows: ## the cost of a packet with 100 to 500,000 connections, and docs/f
 .PHONY: attack
 attack: ## the memory test in full: a million half-open connections and endless heads, ten million names (minutes)
 	HTTPCTL_ATTACK=full $(GO) test ./test -run TestMemoryUnderAttack -v -count 1 -timeout 60m
+
+.PHONY: torture
+torture: ## kill agents and aggregator and spoil their connections for TORTURE minutes (default 10), then hold the store against what passed (root)
+	@scripts/test-tools nft
+	HTTPCTL_TORTURE=$(TORTURE) $(GO) test ./test/torture -run TestTorture -v -count 1 -timeout 0
 
 .PHONY: install
 install: build ## install the programs into $(PREFIX)/bin (default /usr/local)

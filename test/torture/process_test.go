@@ -1,0 +1,172 @@
+package torture
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// process is a program that is killed and started again.
+type process struct {
+	name  string
+	make  func() *exec.Cmd
+	ready string // what it says when it does its work
+
+	mu      sync.Mutex
+	run     *run
+	kills   int
+	outages []outage // the last one is open (to is 0) while the program is not ready
+	tail    []string // of what it said
+	died    []string // ends that nobody asked for
+}
+
+// run is one life of a process.
+type run struct {
+	cmd   *exec.Cmd
+	asked bool // to end
+	ended chan struct{}
+}
+
+func (p *process) note(line string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.tail = append(p.tail, line); len(p.tail) > 60 {
+		p.tail = p.tail[1:]
+	}
+	if n := len(p.outages); n > 0 && p.outages[n-1].to == 0 && strings.Contains(line, p.ready) {
+		p.outages[n-1].to = time.Now().UnixNano()
+	}
+}
+
+// start starts it, and does not wait until it is ready.
+func (p *process) start() error {
+	p.mu.Lock()
+	if n := len(p.outages); n == 0 || p.outages[n-1].to != 0 {
+		p.outages = append(p.outages, outage{from: time.Now().UnixNano()})
+	}
+	p.mu.Unlock()
+	out, in, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	cmd := p.make()
+	cmd.Env = []string{"HOME=/nonexistent", "PATH=" + os.Getenv("PATH")}
+	cmd.Stdout, cmd.Stderr = in, in
+	// With the test, however that ends.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	err = cmd.Start()
+	in.Close()
+	if err != nil {
+		out.Close()
+		return fmt.Errorf("start %s: %w", p.name, err)
+	}
+	r := &run{cmd: cmd, ended: make(chan struct{})}
+	p.mu.Lock()
+	p.run = r
+	p.mu.Unlock()
+	go func() { // ends with the program; r.ended tells
+		defer close(r.ended)
+		lines := bufio.NewScanner(out)
+		for lines.Scan() {
+			p.note(lines.Text())
+		}
+		_, _ = io.Copy(io.Discard, out)
+		out.Close()
+		err := cmd.Wait()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if !r.asked {
+			p.died = append(p.died, fmt.Sprintf("%s ended by itself: %v\n%s", p.name, err, strings.Join(p.tail, "\n")))
+		}
+	}()
+	return nil
+}
+
+// kill ends it with SIGKILL, and waits until it is gone.
+func (p *process) kill() {
+	p.mu.Lock()
+	r := p.run
+	if r == nil || r.asked {
+		p.mu.Unlock()
+		return
+	}
+	r.asked = true
+	p.kills++
+	if n := len(p.outages); n > 0 && p.outages[n-1].to != 0 {
+		p.outages = append(p.outages, outage{from: time.Now().UnixNano()})
+	}
+	p.mu.Unlock()
+	_ = r.cmd.Process.Kill()
+	<-r.ended
+}
+
+// end ends it in order, and wants exit code 0.
+func (p *process) end() error {
+	p.mu.Lock()
+	r := p.run
+	if r == nil || r.asked {
+		p.mu.Unlock()
+		return nil
+	}
+	r.asked = true
+	p.mu.Unlock()
+	_ = r.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-r.ended:
+	case <-time.After(30 * time.Second):
+		_ = r.cmd.Process.Kill()
+		<-r.ended
+		return fmt.Errorf("%s did not end within 30 s of SIGTERM:\n%s", p.name, p.said())
+	}
+	if code := r.cmd.ProcessState.ExitCode(); code != 0 {
+		return fmt.Errorf("%s ended with %d:\n%s", p.name, code, p.said())
+	}
+	return nil
+}
+
+func (p *process) said() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return strings.Join(p.tail, "\n")
+}
+
+// watching waits until it is ready.
+func (p *process) watching(ctx context.Context) error {
+	for {
+		p.mu.Lock()
+		n := len(p.outages)
+		ready, died := n > 0 && p.outages[n-1].to != 0, len(p.died) > 0
+		p.mu.Unlock()
+		switch {
+		case ready:
+			return nil
+		case died:
+			return fmt.Errorf("%s has ended", p.name)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s is not ready: %w:\n%s", p.name, ctx.Err(), p.said())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// programs builds the programs of this tree.
+func programs(t *testing.T) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	cmd := exec.Command("go", "build", "-o", dir+"/", "./cmd/httpctl-agent", "./cmd/httpctl-aggregator")
+	cmd.Dir = "../.."
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return dir
+}
