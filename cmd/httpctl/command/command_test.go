@@ -36,6 +36,8 @@ func TestGoldens(t *testing.T) {
 		"top-section-columns": "top section --columns hits,key --sort-by hits",
 		"hosts":               "hosts",
 		"hosts-json":          "hosts -o json",
+		"compare":             "compare section",
+		"compare-json":        "compare section --since 2h --against 7d -o json",
 		"baseline":            "baseline",
 		"baseline-json":       "baseline show -o json",
 		"relearn":             "baseline relearn",
@@ -126,6 +128,11 @@ func TestExitCodes(t *testing.T) {
 		{"hosts --columns name,colour", 2, `--columns: there is no column "colour"; there are: name, id, health`},
 		{"hosts --sort-by=-colour", 2, `--sort-by: there is no column "colour"; there are: name, id, health`},
 		{"hosts --columns name --sort-by=-requests", 0, ""},
+		{"compare --against tomorrow", 2, "--against tomorrow: want how much earlier, such as 1h, yesterday, last-week or 7d"},
+		{"compare --peers", 2, "--peers needs one --host"},
+		{"compare --peers --host web-1 --against 1h", 2, "--peers and --against exclude each other"},
+		{"compare --peers --host web-9", 2, `no host "web-9"; there are: web-1`},
+		{"compare sektion", 2, `did you mean "section"?`},
 		{"alerts --since 1h --until 2h", 2, "--since 1h is not before --until 2h"},
 		{"alerts --since 2030-01-01T00:00:00Z", 2, "not in the past"},
 		{"top a b", 2, `top takes one dimension at most: "b" is too much`},
@@ -366,5 +373,19 @@ func TestAlertsForScripts(t *testing.T) {
 		if said := strings.Contains(stdout, "No alert lasts."); code != 0 || said == strings.HasSuffix(args, "--quiet") {
 			t.Errorf("httpctl %s: exit %d, %q; want exit 0", args, code, stdout)
 		}
+	}
+}
+
+// TestComparePeers: one host is held against the others that are there.
+func TestComparePeers(t *testing.T) {
+	b := newBench(t)
+	b.fake.peer = true
+	stdout, stderr, code := b.run(t, "compare", "section", "--host", "WEB-1", "--peers")
+	if code != 0 || stderr != "" {
+		t.Errorf("exit %d, stderr %q", code, stderr)
+	}
+	golden(t, "compare-peers", stdout)
+	if q := b.fake.top; len(q.Filters) != 1 || !slices.Equal(q.Filters[0].Values, []string{"0b"}) || q.Limit != comparedRows || q.Range.UntilUnixNs != ns(-10*time.Second) {
+		t.Errorf("the last question was %v", q)
 	}
 }

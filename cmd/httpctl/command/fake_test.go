@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -55,6 +56,7 @@ type fake struct {
 	relearned int
 	fresh     bool // no agent has delivered yet
 	calm      bool // no alert lasts
+	peer      bool // there is a second host
 }
 
 func (f *fake) GetTop(_ context.Context, q *pb.GetTopRequest) (*pb.GetTopResponse, error) {
@@ -66,7 +68,14 @@ func (f *fake) GetTop(_ context.Context, q *pb.GetTopRequest) (*pb.GetTopRespons
 			return nil, status.Error(codes.InvalidArgument, "section has no filter method; it has: host, section")
 		}
 	}
-	return sectionTop(), nil
+	top := sectionTop()
+	if q.Range.UntilUnixNs > 0 && q.Range.UntilUnixNs < ns(-20*time.Hour) || slices.ContainsFunc(q.Filters, func(x *pb.Filter) bool { return slices.Contains(x.Values, "0b") }) {
+		top.Rows, top.Total = top.Rows[:1], 20 // less happened yesterday, and on the peer
+	}
+	if q.Range.UntilUnixNs > 0 {
+		top.Range = q.Range
+	}
+	return top, nil
 }
 
 func sectionTop() *pb.GetTopResponse {
@@ -140,7 +149,12 @@ func fakeHosts() []*pb.Host {
 }
 
 func (f *fake) ListHosts(context.Context, *pb.ListHostsRequest) (*pb.ListHostsResponse, error) {
-	return &pb.ListHostsResponse{Hosts: fakeHosts()}, nil
+	hosts := fakeHosts()
+	if f.peer {
+		hosts = append(hosts, &pb.Host{Id: "0b", Name: "web-2", Health: pb.HostHealth_HOST_HEALTH_REPORTING, CoveredThroughUnixNs: ns(-10 * time.Second)},
+			&pb.Host{Id: "0c", Name: "web-3", Health: pb.HostHealth_HOST_HEALTH_GONE})
+	}
+	return &pb.ListHostsResponse{Hosts: hosts}, nil
 }
 
 func (f *fake) GetBaseline(context.Context, *pb.GetBaselineRequest) (*pb.GetBaselineResponse, error) {

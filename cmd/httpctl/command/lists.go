@@ -110,15 +110,7 @@ order --sort-by puts them.`),
 				return view.WriteTop(r.out, f, r.style(), t)
 			})
 		},
-		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-			c, err := r.connect()
-			if err != nil || len(args) > 0 {
-				return nil, cobra.ShellCompDirectiveNoFileComp
-			}
-			defer c.Close()
-			dimensions, _ := c.Dimensions(cmd.Context()) // without an answer there is nothing to propose
-			return dimensionNames(dimensions), cobra.ShellCompDirectiveNoFileComp
-		},
+		ValidArgsFunction: r.dimensionNames,
 	}
 	r.addConnection(cmd)
 	r.addList(cmd)
@@ -126,6 +118,17 @@ order --sort-by puts them.`),
 	r.addFilters(cmd)
 	cmd.Flags().Uint32VarP(&limit, "limit", "n", 0, "`N` rows at most (default: the aggregator's max_top_hits)")
 	return cmd
+}
+
+// dimensionNames completes the name of a top list.
+func (r *reading) dimensionNames(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	c, err := r.connect()
+	if err != nil || len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	defer c.Close()
+	dimensions, _ := c.Dimensions(cmd.Context()) // without an answer there is nothing to propose
+	return dimensionNames(dimensions), cobra.ShellCompDirectiveNoFileComp
 }
 
 // builtinDimensions returns the top lists of the built-in statistics.

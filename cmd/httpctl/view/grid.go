@@ -21,17 +21,19 @@ type Kind uint8
 // The kinds of cells, with the Go type that a cell of the kind holds. A nil
 // cell of any kind is absent: "-" in tables, null in JSON, empty in CSV.
 const (
-	Text     Kind = iota // string, cut where the width is short
-	Word                 // string of few letters, never cut
-	Number               // int64: 1,234
-	Bytes                // int64: 1.2 KiB
-	Rate                 // float64, per second: 12.3/s
-	Share                // float64, 1 is all: 12.3%
-	Duration             // time.Duration: seconds in JSON and CSV
-	Span                 // the same, of minutes and hours
-	Moment               // time.Time: RFC 3339 in JSON and CSV
-	Flag                 // bool: yes, no
-	List                 // []string, []Count or []AlertEntry
+	Text        Kind = iota // string, cut where the width is short
+	Word                    // string of few letters, never cut
+	Number                  // int64: 1,234
+	Bytes                   // int64: 1.2 KiB
+	Rate                    // float64, per second: 12.3/s
+	Share                   // float64, 1 is all: 12.3%
+	Duration                // time.Duration: seconds in JSON and CSV
+	Span                    // the same, of minutes and hours
+	Moment                  // time.Time: RFC 3339 in JSON and CSV
+	Flag                    // bool: yes, no
+	List                    // []string, []Count or []AlertEntry
+	Signed                  // int64: +1,234
+	SignedShare             // float64: +12.3%
 )
 
 // Column is one column of a Grid.
@@ -83,13 +85,19 @@ func (s Style) human(k Kind, cell any) string {
 	case string:
 		return Clean(v)
 	case int64:
-		if k == Bytes {
+		switch {
+		case k == Bytes:
 			return byteSize(v)
+		case k == Signed && v > 0:
+			return "+" + number(v)
 		}
 		return number(v)
 	case float64:
-		if k == Rate {
+		switch {
+		case k == Rate:
 			return rate(v)
+		case k == SignedShare && v > 0:
+			return "+" + percent(v)
 		}
 		return percent(v)
 	case time.Duration:

@@ -1,0 +1,74 @@
+package view
+
+import (
+	"bytes"
+	"testing"
+	"time"
+)
+
+func list(total int64, floor int64, other int64, rows ...TopRow) *Top {
+	t := &Top{Dimension: Dimension{Name: "section", Title: "Sections", Keys: []string{"section"}, Columns: []Measure{{"hits", "{request}", Sum}}},
+		Total: total, Floor: floor, Rows: rows, Since: at(-time.Hour), Until: noon}
+	if other > 0 {
+		t.Other = &TopRow{Values: []Value{{Number: other}}}
+	}
+	return t
+}
+
+func hits(key string, n, err int64) TopRow {
+	return TopRow{Keys: []string{key}, Values: []Value{{Number: n}}, Error: err}
+}
+
+// TestCompare: what differs most beyond its error bounds comes first, and what may not differ is left out.
+func TestCompare(t *testing.T) {
+	for name, c := range map[string]struct {
+		now, then *Top
+		of, limit int
+		want      string
+	}{
+		"exact": {list(160, 0, 0, hits("a", 100, 0), hits("b", 50, 0), hits("new", 10, 0)), list(170, 0, 0, hits("a", 90, 0), hits("b", 50, 0), hits("gone", 30, 0)), 1, 0,
+			"gone 0-30 a 100-90 new 10-0 "},
+		"within the bounds": {list(100, 0, 0, hits("a", 100, 0)), list(90, 0, 0, hits("a", 90, 10)), 1, 0, ""},
+		"beyond them":       {list(101, 0, 0, hits("a", 101, 0)), list(90, 0, 0, hits("a", 90, 10)), 1, 0, "a 101-90 "},
+		"a floor hides":     {list(12, 0, 0, hits("a", 5, 0), hits("b", 7, 0)), list(90, 5, 90), 1, 0, "b 7-0 "},
+		"cut off":           {list(30, 0, 0, hits("a", 10, 0), hits("b", 20, 0)), list(100, 0, 60, hits("c", 30, 0), hits("d", 10, 0)), 1, 0, "c 0-30 b 20-0 d 0-10 "},
+		"peers":             {list(30, 0, 0, hits("a", 30, 0)), list(60, 0, 0, hits("a", 60, 0)), 3, 0, "a 30-20 "},
+		"limited":           {list(3, 0, 0, hits("a", 1, 0), hits("b", 2, 0)), list(0, 0, 0), 1, 1, "b 2-0 "},
+	} {
+		got := Compare(c.now, c.then, c.of, c.limit)
+		text := ""
+		for _, r := range got.Rows {
+			text += r.Keys[0] + " " + number(r.Hits) + "-" + number(round(r.Then)) + " "
+		}
+		if text != c.want {
+			t.Errorf("%s: Compare = %s, want %s", name, text, c.want)
+		}
+		if more := map[bool]int{true: 1}[name == "limited"]; got.More != more {
+			t.Errorf("%s: More = %d, want %d", name, got.More, more)
+		}
+	}
+}
+
+func TestWriteComparisons(t *testing.T) {
+	now := list(13_500, 0, 0, hits("shop.example.org/cart", 12_000, 0), hits("shop.example.org/\x1b[2J", 1_500, 20))
+	then := list(9_000, 0, 0, hits("shop.example.org/cart", 3_000, 0), hits("shop.example.org/old", 6_000, 0))
+	then.Since, then.Until = at(-25*time.Hour), at(-24*time.Hour)
+	c := Compare(now, then, 1, 0)
+	c.Now, c.Then = "this range", "yesterday"
+	same := Compare(now, now, 1, 0)
+	same.Now, same.Then = "this range", "yesterday"
+	for _, f := range Formats {
+		var b bytes.Buffer
+		if err := WriteComparisons(&b, Format(f), Style{Now: noon, Width: 100}, []*Comparison{c, same}, []string{"Not all was seen now by: web-1"}); err != nil {
+			t.Fatal(err)
+		}
+		golden(t, "compare-"+f, b.String())
+		if f == string(FormatYAML) {
+			var j bytes.Buffer
+			if err := WriteComparisons(&j, FormatJSON, Style{Now: noon}, []*Comparison{c, same}, []string{"Not all was seen now by: web-1"}); err != nil {
+				t.Fatal(err)
+			}
+			sameAsJSON(t, b.Bytes(), j.Bytes())
+		}
+	}
+}
