@@ -312,7 +312,13 @@ func (s *Service) leave(a *agent, st *stream) {
 
 // decoders bounds how many buckets are decoded at a time, since one that is made to
 // can take some 100 MB of memory while it is.
-var decoders = make(chan struct{}, runtime.GOMAXPROCS(0))
+var decoders = func() chan *bucket.Decoder {
+	c := make(chan *bucket.Decoder, runtime.GOMAXPROCS(0))
+	for range cap(c) {
+		c <- new(bucket.Decoder)
+	}
+	return c
+}()
 
 // take checks a bucket and hands it on. The error ends the stream; a bad bucket alone does not.
 func (s *Service) take(ctx context.Context, a *agent, st *stream, m *httpctlv1.Bucket) error {
@@ -362,13 +368,11 @@ func (s *Service) take(ctx context.Context, a *agent, st *stream, m *httpctlv1.B
 
 // decode verifies a bucket as a whole, and that it is one that this host may send.
 func decode(data []byte, host bucket.ID) (*bucket.Bucket, error) {
-	decoders <- struct{}{}
-	defer func() { <-decoders }()
-	b, err := bucket.Decode(data)
+	h, err := bucket.DecodeHeader(data)
 	if err != nil {
 		return nil, err
 	}
-	h := &b.Header
+	b := &bucket.Bucket{Header: *h}
 	switch {
 	case h.Host != host:
 		return nil, fmt.Errorf("it is of host %s, the stream of %s", h.Host, host)
@@ -391,11 +395,14 @@ func decode(data []byte, host bucket.ID) (*bucket.Bucket, error) {
 			return nil, fmt.Errorf("it declares an empty span [%d, %d)", u.From, u.To)
 		}
 	}
-	if !h.Final {
-		return b, nil
+	d := <-decoders
+	defer func() { decoders <- d }()
+	if !h.Final { // is kept
+		return bucket.Decode(data)
 	}
-	b.Tables = nil // checked; the store keeps the bytes
-	return b, nil
+	// Only checked: the store keeps the bytes.
+	_, err = d.Decode(data)
+	return b, err
 }
 
 // keepProvisional makes b the provisional bucket of its host, if it is newer than the one there.

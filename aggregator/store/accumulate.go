@@ -72,7 +72,7 @@ func NewAccumulator(where []Condition, by []string) *Accumulator {
 	return &Accumulator{where: where, by: by, limit: maxSumRows, rows: map[string]*sumRow{}}
 }
 
-// Add adds a table, of which it keeps no memory but the strings. A table whose
+// Add adds a table, of which it keeps no memory but the schema. A table whose
 // version or columns differ is counted as skipped; of two versions the newer
 // wins. The error wraps ErrColumn when the table lacks a column of the plan.
 func (a *Accumulator) Add(t *bucket.Table) error {
@@ -314,7 +314,7 @@ func (a *Accumulator) row(keys []string) *sumRow {
 	r.Keys = make([]string, len(a.columns))
 	for i, c := range a.columns {
 		if c < len(keys) {
-			r.Keys[i] = keys[c]
+			r.Keys[i] = strings.Clone(keys[c])
 		}
 	}
 	a.rows[string(a.key)] = r

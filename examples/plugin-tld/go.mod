@@ -5,6 +5,7 @@ go 1.26.8
 require github.com/httpctl/httpctl v0.0.0
 
 require (
+	github.com/klauspost/compress v1.20.1 // indirect
 	github.com/landlock-lsm/go-landlock v0.11.2 // indirect
 	kernel.org/pub/linux/libs/security/libcap/psx v1.2.78 // indirect
 )

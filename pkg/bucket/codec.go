@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	inflater "github.com/klauspost/compress/flate"
+
 	"github.com/httpctl/httpctl/pkg/exchange"
 )
 
@@ -97,6 +99,10 @@ func DecodeHeader(data []byte) (*Header, error) {
 // out. Hostile bytes cost time and memory in proportion to what they hold
 // once decompressed, at most 32 MiB of body and about 96 MiB in memory.
 func Decode(data []byte, names ...string) (*Bucket, error) {
+	return decode(data, new(memory), names)
+}
+
+func decode(data []byte, m *memory, names []string) (*Bucket, error) {
 	h, rest, err := open(data)
 	if err != nil {
 		return nil, err
@@ -109,11 +115,14 @@ func Decode(data []byte, names ...string) (*Bucket, error) {
 	if n <= 0 || size == 0 || size > maxBody || size > maxRatio*uint64(len(rest)) {
 		return nil, corrupt("size of the body")
 	}
-	body, err := inflate(rest[n:], int(size))
-	if err != nil {
+	if size > keptBody {
+		m = new(memory)
+	}
+	body := take(m, &m.body, int(size))
+	if err := inflate(rest[n:], body); err != nil {
 		return nil, err
 	}
-	if b.Tables, err = parseBody(body, h, names); err != nil {
+	if b.Tables, err = parseBody(body, h, m, names); err != nil {
 		return nil, err
 	}
 	return b, nil
@@ -298,7 +307,7 @@ var (
 		}
 		return w
 	}}
-	readers = sync.Pool{New: func() any { return flate.NewReaderDict(bytes.NewReader(nil), []byte(preset)) }}
+	readers = sync.Pool{New: func() any { return inflater.NewReaderDict(bytes.NewReader(nil), []byte(preset)) }}
 )
 
 // deflate appends the compressed body to dst.
@@ -313,21 +322,20 @@ func deflate(dst, body []byte) []byte {
 	return out.Bytes()
 }
 
-// inflate returns the body of the given size that data holds, no more, no less.
-func inflate(data []byte, size int) ([]byte, error) {
+// inflate fills body with what data holds, no more, no less.
+func inflate(data, body []byte) error {
 	in := bytes.NewReader(data)
 	r := readers.Get().(io.ReadCloser)
 	defer readers.Put(r)
-	if err := r.(flate.Resetter).Reset(in, []byte(preset)); err != nil {
-		return nil, corrupt("compression")
+	if err := r.(inflater.Resetter).Reset(in, []byte(preset)); err != nil {
+		return corrupt("compression")
 	}
-	body := make([]byte, size)
 	if _, err := io.ReadFull(r, body); err != nil {
-		return nil, corrupt("compression")
+		return corrupt("compression")
 	}
 	var more [1]byte
 	if n, err := r.Read(more[:]); n != 0 || err != io.EOF || in.Len() != 0 {
-		return nil, corrupt("length of the body")
+		return corrupt("length of the body")
 	}
-	return body, nil
+	return nil
 }

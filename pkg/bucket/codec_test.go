@@ -302,7 +302,7 @@ func FuzzDecode(f *testing.F) {
 		if isBody {
 			// Past the compression, where mutations find more.
 			b = &Bucket{Header: Header{Name: Name{Start: 1e18}}}
-			b.Tables, err = parseBody(data, &b.Header, nil)
+			b.Tables, err = parseBody(data, &b.Header, new(memory), nil)
 		} else {
 			b, err = Decode(seal(append(bytes.Clone(data), 0, 0, 0, 0)))
 		}

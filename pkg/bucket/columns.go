@@ -313,11 +313,11 @@ func gcd(a, b uint64) uint64 {
 }
 
 // parseBody reads what appendBody wrote.
-func parseBody(body []byte, h *Header, names []string) ([]*Table, error) {
+func parseBody(body []byte, h *Header, m *memory, names []string) ([]*Table, error) {
 	r := reader{rest: body}
-	d := tableDecoder{origin: h.Start}
+	d := tableDecoder{origin: h.Start, m: m}
 	n := r.count(1)
-	lengths := make([]int, n)
+	lengths := take(m, &m.numbers, n)
 	total := 0
 	for i := range lengths {
 		lengths[i] = r.bounded(len(body))
@@ -327,12 +327,12 @@ func parseBody(body []byte, h *Header, names []string) ([]*Table, error) {
 		}
 	}
 	// One copy, of which the strings are parts.
-	text := string(r.bytes(total))
+	text := m.stringOf(r.bytes(total))
 	if r.failed {
 		return nil, corrupt("dictionary")
 	}
 	d.cost = n * (costString + 8)
-	d.strings = make([]string, n)
+	d.strings = take(m, &m.strings, n)
 	for i, size := range lengths {
 		d.strings[i], text = text[:size], text[size:]
 		if i > 0 && d.strings[i] <= d.strings[i-1] {
@@ -365,6 +365,7 @@ func parseBody(body []byte, h *Header, names []string) ([]*Table, error) {
 
 type tableDecoder struct {
 	reader
+	m       *memory
 	strings []string
 	origin  int64
 	cost    int
@@ -388,8 +389,9 @@ var (
 )
 
 func (d *tableDecoder) table(name string) (*Table, error) {
-	s := Schema{Name: name}
-	if err := d.schema(&s); err != nil {
+	m := d.m
+	s, err := d.schema(name)
+	if err != nil {
 		return nil, err
 	}
 	t := NewTable(s, int(d.value()))
@@ -401,9 +403,11 @@ func (d *tableDecoder) table(name string) (*Table, error) {
 	if d.cost > maxCost {
 		return nil, errCost
 	}
-	t.Rows = make([]*Row, n)
-	rows, keys, values := make([]Row, n), make([]string, n*len(s.Keys)), make([]int64, n*len(s.Measures))
-	sketches := make([]*sketch.Latency, n*len(t.Other.Latency))
+	all := take(m, &m.list, n+1)
+	all[n] = &t.Other
+	t.Rows = all[:n:n]
+	rows, keys, values := take(m, &m.rows, n), take(m, &m.text, n*len(s.Keys)), take(m, &m.values, n*len(s.Measures))
+	sketches := take(m, &m.results, n*len(t.Other.Latency))
 	for i := range rows {
 		r := &rows[i]
 		t.Rows[i] = r
@@ -429,7 +433,6 @@ func (d *tableDecoder) table(name string) (*Table, error) {
 		}
 		r.Err = d.value()
 	}
-	all := append(slices.Clone(t.Rows), &t.Other)
 	latency := 0
 	for i, m := range s.Measures {
 		switch m.Kind {
@@ -452,7 +455,14 @@ func (d *tableDecoder) table(name string) (*Table, error) {
 	return t, nil
 }
 
-func (d *tableDecoder) schema(s *Schema) error {
+// schema reads one, and returns it if it is valid.
+func (d *tableDecoder) schema(name string) (Schema, error) {
+	s := &d.m.scratch
+	if d.m.again {
+		*s = Schema{Name: name, Keys: s.Keys[:0], Measures: s.Measures[:0], Views: s.Views[:0]}
+	} else {
+		*s = Schema{Name: name}
+	}
 	s.Version = uint32(d.bounded(math.MaxUint32))
 	s.Exact = d.bounded(1) == 1
 	for n := d.bounded(maxColumns); n > 0; n-- {
@@ -461,32 +471,45 @@ func (d *tableDecoder) schema(s *Schema) error {
 	for n := d.bounded(maxColumns); n > 0; n-- {
 		s.Measures = append(s.Measures, Measure{d.text(), MeasureKind(d.bounded(int(Latency))), d.text()})
 	}
-	pick := func(names []string) string {
-		if i := d.bounded(maxColumns); i < len(names) {
-			return names[i]
+	key := func() string {
+		if i := d.bounded(maxColumns); i < len(s.Keys) {
+			return s.Keys[i]
 		}
 		d.fail()
 		return ""
 	}
-	measures := make([]string, len(s.Measures))
-	for i, m := range s.Measures {
-		measures[i] = m.Name
+	measure := func() string {
+		if i := d.bounded(maxColumns); i < len(s.Measures) {
+			return s.Measures[i].Name
+		}
+		d.fail()
+		return ""
 	}
 	for n := d.bounded(maxColumns); n > 0; n-- {
 		v := View{Name: d.text(), Title: d.text()}
-		for n := d.bounded(maxColumns); n > 0; n-- {
-			v.By = append(v.By, pick(s.Keys))
+		v.By = take(d.m, &d.m.text, d.bounded(maxColumns))
+		for i := range v.By {
+			v.By[i] = key()
 		}
-		v.Hits = pick(measures)
-		for n := d.bounded(maxColumns); n > 0; n-- {
-			v.Show = append(v.Show, pick(measures))
+		v.Hits = measure()
+		v.Show = take(d.m, &d.m.text, d.bounded(maxColumns))
+		for i := range v.Show {
+			v.Show[i] = measure()
 		}
 		s.Views = append(s.Views, v)
 	}
 	if d.failed {
-		return errTruncated
+		return Schema{}, errTruncated
 	}
-	return s.Validate()
+	kept, known := d.m.schema(s)
+	if known {
+		return kept, nil
+	}
+	if err := kept.Validate(); err != nil {
+		return Schema{}, err
+	}
+	d.m.remember(&kept)
+	return kept, nil
 }
 
 func (d *tableDecoder) maxima(rows []*Row, i int) {
@@ -510,17 +533,28 @@ func (d *tableDecoder) maxima(rows []*Row, i int) {
 }
 
 func (d *tableDecoder) latencies(rows []*Row, n int) error {
-	tags := make([]int, len(rows))
-	for i, r := range rows {
+	tags := take(d.m, &d.m.numbers, len(rows))
+	for i := range rows {
 		tags[i] = d.bounded(2 + sketch.MaxBins)
 		if tags[i] == 0 {
 			continue
 		}
 		d.cost += costSketch + max(tags[i]-2, 1)*costBin
-		r.Latency[n] = new(sketch.Latency)
 	}
 	if d.cost > maxCost {
 		return errCost
+	}
+	there := 0
+	for _, tag := range tags {
+		if tag > 0 {
+			there++
+		}
+	}
+	made := take(d.m, &d.m.sketch, there)
+	for i, r := range rows {
+		if tags[i] > 0 {
+			r.Latency[n], made = &made[0], made[1:]
+		}
 	}
 	common := d.uvarint()
 	if d.failed || common == 0 {
@@ -556,16 +590,18 @@ func (d *tableDecoder) latencies(rows []*Row, n int) error {
 		first, last := sketch.Index(l.Min), sketch.Index(l.Max)
 		switch {
 		case tag <= 2:
-			l.Bins = []sketch.Bin{{Index: first}}
 			if tag == 2 && last != first {
-				l.Bins = append(l.Bins, sketch.Bin{Index: last, Count: 1})
+				l.Bins = take(d.m, &d.m.bins, 2)
+				l.Bins[1] = sketch.Bin{Index: last, Count: 1}
 				tag = 1
+			} else {
+				l.Bins = take(d.m, &d.m.bins, 1)
 			}
-			l.Bins[0].Count = uint64(tag)
+			l.Bins[0] = sketch.Bin{Index: first, Count: uint64(tag)}
 		case tag-2 > len(d.rest)+1:
 			d.fail()
 		default:
-			l.Bins = make([]sketch.Bin, tag-2)
+			l.Bins = take(d.m, &d.m.bins, tag-2)
 			l.Bins[0].Index = first
 			for i := 1; i < len(l.Bins); i++ {
 				l.Bins[i].Index = l.Bins[i-1].Index + 1 + int32(d.bounded(sketch.MaxBins))

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 
 	"go.etcd.io/bbolt"
 
@@ -134,6 +135,8 @@ func (s *DB) readInterval(tx *bbolt.Tx, key []byte, start int64, plan *store.Pla
 	}
 	var got manifest
 	var host bucket.ID
+	d := decoders.Get().(*bucket.Decoder)
+	defer decoders.Put(d)
 	cursor := blobs.Cursor()
 	for k, v := cursor.First(); k != nil; k, v = cursor.Next() {
 		got.count++
@@ -146,7 +149,7 @@ func (s *DB) readInterval(tx *bbolt.Tx, key []byte, start int64, plan *store.Pla
 		if !c.Wants(host) {
 			continue
 		}
-		b, skewed, err := decode(key, k, v, plan.Table)
+		b, skewed, err := decode(d, key, k, v, plan.Table)
 		if err != nil {
 			if errors.Is(err, bucket.ErrVersion) {
 				return fmt.Errorf("bucket of host %s at %d: %w", host, start, err)
@@ -167,9 +170,13 @@ func (s *DB) readInterval(tx *bbolt.Tx, key []byte, start int64, plan *store.Pla
 	return nil
 }
 
+// decoders are those of the questions under way.
+var decoders = sync.Pool{New: func() any { return new(bucket.Decoder) }}
+
 // decode verifies a value and decodes the header and that table, if named. The
-// result takes no memory of value.
-func decode(start, key, value []byte, table string) (b *bucket.Bucket, skewed bool, err error) {
+// result takes no memory of value, and its table lies in d, which may
+// be nil where none is named.
+func decode(d *bucket.Decoder, start, key, value []byte, table string) (b *bucket.Bucket, skewed bool, err error) {
 	data, skewed, err := unsealBlob(start, key, value)
 	if err != nil {
 		return nil, false, err
@@ -180,7 +187,7 @@ func decode(start, key, value []byte, table string) (b *bucket.Bucket, skewed bo
 			return nil, false, err
 		}
 		b = &bucket.Bucket{Header: *h}
-	} else if b, err = bucket.Decode(data, table); err != nil {
+	} else if b, err = d.Decode(data, table); err != nil {
 		return nil, false, err
 	}
 	if !bytes.Equal(blobKey(&b.Name), key) || b.Start != int64(binary.BigEndian.Uint64(start)) {

@@ -84,8 +84,8 @@ func newBenchReport(cfg *agent.FleetConfig, r *agent.FleetResult, u *usage, a *a
 	for _, s := range r.Samples {
 		b.Backlog = append(b.Backlog, s.Backlog)
 	}
-	if u.database != "" && r.Stored > 0 {
-		b.DiskBytes = float64(u.after-u.before) / float64(r.Stored)
+	if n := r.Stored + r.Duplicates; u.database != "" && n > 0 {
+		b.DiskBytes = float64(u.after-u.before) / float64(n)
 	}
 	return b
 }
