@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/httpctl/httpctl/aggregator/admin"
 	"github.com/httpctl/httpctl/aggregator/enroll"
 	"github.com/httpctl/httpctl/aggregator/ingest"
 	"github.com/httpctl/httpctl/aggregator/judge"
@@ -48,6 +50,7 @@ type App struct {
 	store    store.Store
 	judge    currentJudge
 	ingest   *ingest.Service
+	admin    *admin.Service
 	servers  *lifecycle.Group
 	timers   *lifecycle.Group // use the judge and the store, and stop before them
 	teardown lifecycle.Stack
@@ -68,7 +71,7 @@ func Main() int {
 		Name: "httpctl-aggregator", Protocols: Protocols(), Formats: Formats(),
 		Section:  config.Section{Name: "aggregator", Into: &cfg},
 		Fresh:    func() any { again := DefaultConfig(); return &again },
-		Commands: []daemon.Command{{Name: "store", Usage: "check or compact the database: see store --help", Run: storeCommand}},
+		Commands: []daemon.Command{{Name: "store", Usage: "check, compact, back up or restore the database: see store --help", Run: storeCommand}},
 		Start: func(ctx context.Context, f *config.File, log *slog.Logger) (daemon.Running, error) {
 			return Start(ctx, f.Settings, cfg, log)
 		},
@@ -97,7 +100,7 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.
 	if err != nil {
 		return nil, err
 	}
-	a.store = db
+	a.store, a.admin = db, admin.New(db, log)
 	a.teardown.Push("store", func(context.Context) error { return db.Close() })
 
 	width, err := loadWidth(ctx, db, settings.DashboardBucketSize, time.Now())
@@ -182,6 +185,9 @@ func (a *App) listen(ctx context.Context, cfg Config, queries *query.Service) er
 		server := grpc.NewServer(append(a.ingest.ServerOptions(), grpc.Creds(creds), grpc.ConnectionTimeout(handshakeWait), grpc.MaxConcurrentStreams(256))...)
 		a.ingest.Register(server)
 		httpctlv1.RegisterQueryServiceServer(server, queries)
+		if strings.HasPrefix(address, "unix:") {
+			httpctlv1.RegisterAdminServiceServer(server, a.admin)
+		}
 		a.servers.Go("serve "+address, func(ctx context.Context) error {
 			stop := context.AfterFunc(ctx, server.Stop)
 			defer stop()

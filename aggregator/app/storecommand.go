@@ -28,13 +28,16 @@ const storeUsageText = `usage: httpctl-aggregator store COMMAND [flags]
 
   check [FILE]     read all of the database (or of that file) and say what is damaged, where, and what to do
   compact          write it anew without free space, verify that, and put it in the place of the old one
+  backup -o FILE   copy it, also while the aggregator runs; - is the standard output
+  restore FILE     verify a backup and put it in the place of the database; - is the standard input
 
 Flags:
   --data DIR       the aggregator's data directory
   --config FILE    the aggregator's configuration, which names it (aggregator.data)
   --drop-damaged   compact: leave out what is damaged, and say what
+  --force          restore: also where the database holds buckets; it is kept beside
 
-check and compact need the aggregator stopped.
+All but backup need the aggregator stopped.
 Exit codes: 0 done, or sound; 1 failed, or damaged; 2 wrong usage; 3 the file cannot be opened.
 `
 
@@ -42,9 +45,10 @@ Exit codes: 0 done, or sound; 1 failed, or damaged; 2 wrong usage; 3 the file ca
 type storeCall struct {
 	ctx            context.Context
 	stdout, stderr io.Writer
-	path           string   // of the database
+	data, path     string   // the data directory, and the database in it
 	files          []string // named on the command line
-	drop           bool
+	output         string
+	drop, force    bool
 }
 
 // storeCommand is `httpctl-aggregator store`.
@@ -54,11 +58,13 @@ func storeCommand(ctx context.Context, args, env []string, stdout, stderr io.Wri
 		return storeUsage
 	}
 	commands := map[string]struct {
-		most int // files
-		run  func(*storeCall) int
+		least, most int // files
+		run         func(*storeCall) int
 	}{
-		"check":   {1, (*storeCall).check},
-		"compact": {0, (*storeCall).compact},
+		"check":   {0, 1, (*storeCall).check},
+		"compact": {0, 0, (*storeCall).compact},
+		"backup":  {0, 0, (*storeCall).backup},
+		"restore": {1, 1, (*storeCall).restore},
 	}
 	if len(args) == 0 {
 		fmt.Fprint(stderr, storeUsageText)
@@ -78,8 +84,13 @@ func storeCommand(ctx context.Context, args, env []string, stdout, stderr io.Wri
 	flags.Usage = func() { fmt.Fprint(stderr, storeUsageText) }
 	data := flags.String("data", "", "")
 	file := flags.String("config", "", "")
-	if args[0] == "compact" {
+	switch args[0] {
+	case "compact":
 		flags.BoolVar(&c.drop, "drop-damaged", false, "")
+	case "backup":
+		flags.StringVar(&c.output, "o", "", "")
+	case "restore":
+		flags.BoolVar(&c.force, "force", false, "")
 	}
 	for rest := args[1:]; ; rest = flags.Args()[1:] { // flags may follow a file
 		if err := flags.Parse(rest); errors.Is(err, flag.ErrHelp) {
@@ -92,8 +103,13 @@ func storeCommand(ctx context.Context, args, env []string, stdout, stderr io.Wri
 		}
 		c.files = append(c.files, flags.Arg(0))
 	}
-	if len(c.files) > command.most {
+	switch {
+	case len(c.files) > command.most:
 		return wrong("unexpected argument %q", c.files[command.most])
+	case len(c.files) < command.least:
+		return wrong("%s what? Name a file", args[0])
+	case args[0] == "backup" && c.output == "":
+		return wrong("backup to where? Name a file with -o; - is the standard output")
 	}
 	cfg := DefaultConfig()
 	f, err := config.Load(*file, env, config.Section{Name: "aggregator", Into: &cfg})
@@ -106,7 +122,7 @@ func storeCommand(ctx context.Context, args, env []string, stdout, stderr io.Wri
 	if err != nil {
 		return wrong("%v", err)
 	}
-	c.path = filepath.Join(cfg.Data, databaseName)
+	c.data, c.path = cfg.Data, filepath.Join(cfg.Data, databaseName)
 	return command.run(c)
 }
 
@@ -133,11 +149,11 @@ func checkState(key string, value []byte) error {
 }
 
 func (c *storeCall) check() int {
-	path := c.path
+	look, path := bolt.Check, c.path
 	if len(c.files) > 0 {
-		path = c.files[0]
+		look, path = bolt.CheckBackup, c.files[0]
 	}
-	r, err := bolt.Check(c.ctx, path, c.checkOptions())
+	r, err := look(c.ctx, path, c.checkOptions())
 	if err != nil {
 		fmt.Fprintf(c.stderr, "httpctl-aggregator store: %v\n", err)
 		return storeClosed

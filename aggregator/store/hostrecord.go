@@ -330,3 +330,8 @@ func (d *recordReader) count(limit int) int {
 	}
 	return int(v)
 }
+
+// Restored makes r one of a store that was put back to an earlier state: what its incarnations delivered since is gone,
+// and their ordinals will never be without a hole. Coverage goes on with the next bucket to arrive, as
+// long as the store counts as made after that bucket's incarnation began (see Note).
+func (r *HostRecord) Restored() { r.incarnations = nil; r.current() }

@@ -130,7 +130,7 @@ var rules = []struct {
 		func(from, to string) bool {
 			to, ok := own(to)
 			return ok && inside(to, "proto") && !inside(from, "proto", "agent/uplink", "aggregator/ingest",
-				"aggregator/query", "aggregator/app", "cmd/httpctl/client", "pkg/testkit")
+				"aggregator/query", "aggregator/admin", "aggregator/app", "cmd/httpctl/client", "pkg/testkit")
 		},
 	},
 	{

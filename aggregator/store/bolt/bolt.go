@@ -73,6 +73,8 @@ type DB struct {
 
 	sums sums // of chunks of time, for queries
 
+	copies copies
+
 	checksumErrors atomic.Uint64
 	reopened       atomic.Uint64
 
@@ -267,6 +269,7 @@ func (s *DB) check(db *bbolt.DB) error {
 func (s *DB) Close() error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
+	s.copies.end()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
@@ -376,6 +379,8 @@ func (s *DB) update(ctx context.Context, f func(*bbolt.Tx) (changed bool, err er
 // reopen closes the file, drops what the kernel has cached of it, opens it and
 // verifies the intervals. The caller holds writing.
 func (s *DB) reopen(intervals []int64) error {
+	s.copies.end()
+	defer s.copies.begin()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {

@@ -23,8 +23,8 @@ const (
 	Rewrite Remedy = iota
 	// Drop: what is damaged is lost; Compact leaves it out if it is told to.
 	Drop
-	// Restore: Compact cannot help.
-	Restore
+	// Replace: Compact cannot help, only another file.
+	Replace
 )
 
 // Damage is something wrong with the file of a store.
@@ -80,7 +80,7 @@ func Check(ctx context.Context, path string, opts CheckOptions) (*Report, error)
 	o, err := openOffline("check store", path, false)
 	if errors.Is(err, store.ErrCorrupt) {
 		c := &checker{opts: opts, report: &Report{Path: path}}
-		c.found(Damage{Where: "the file", Err: errors.Unwrap(err), Costs: "the aggregator does not start on it; " + toRestore, Remedy: Restore})
+		c.found(Damage{Where: "the file", Err: errors.Unwrap(err), Costs: "the aggregator does not start on it; " + toRestore, Remedy: Replace})
 		return c.report, nil
 	}
 	if err != nil {
@@ -132,7 +132,7 @@ func (o *offline) check(ctx context.Context, opts CheckOptions) (*Report, error)
 	// With a failed transaction none of it was looked at; a panic of a part is told there.
 	err := guard(func() error { return o.db.View(c.content) })
 	if errors.Is(err, store.ErrCorrupt) {
-		c.found(Damage{Where: "the file", Err: err, Costs: toRestore, Remedy: Restore})
+		c.found(Damage{Where: "the file", Err: err, Costs: toRestore, Remedy: Replace})
 		err = nil
 	}
 	if err != nil && ctx.Err() == nil {
@@ -149,7 +149,7 @@ func (c *checker) page(path [][]byte, err error) {
 		c.found(Damage{Where: "the file", Err: err, Costs: toRewrite})
 	case len(path) == 0:
 		c.skip[""] = true
-		c.found(Damage{Where: "the pages of the file", Err: err, Costs: "the aggregator does not start on it; " + toRestore, Remedy: Restore})
+		c.found(Damage{Where: "the pages of the file", Err: err, Costs: "the aggregator does not start on it; " + toRestore, Remedy: Replace})
 	case len(path) == 2 && string(path[0]) == string(bucketIntervals) && len(path[1]) == 8:
 		start := int64(binary.BigEndian.Uint64(path[1]))
 		if u := c.unsound[start]; u != nil {
@@ -163,7 +163,7 @@ func (c *checker) page(path [][]byte, err error) {
 	default:
 		if !c.skip[string(path[0])] {
 			c.found(Damage{Where: fmt.Sprintf("the pages of %q", path[0]), Err: err, part: string(path[0]),
-				Costs: "the aggregator does not start on it; " + toRestore, Remedy: Restore})
+				Costs: "the aggregator does not start on it; " + toRestore, Remedy: Replace})
 		}
 		c.skip[string(path[0])] = true
 	}
@@ -182,14 +182,14 @@ func (c *checker) content(tx *bbolt.Tx) error {
 	} {
 		if tx.Bucket(part.name) == nil && !c.skip[string(part.name)] {
 			c.skip[string(part.name)] = true
-			c.found(Damage{Where: "the file", Err: fmt.Errorf("it has no %q: %w", part.name, store.ErrCorrupt), Costs: toRestore, Remedy: Restore})
+			c.found(Damage{Where: "the file", Err: fmt.Errorf("it has no %q: %w", part.name, store.ErrCorrupt), Costs: toRestore, Remedy: Replace})
 		}
 		if c.skip[string(part.name)] {
 			continue
 		}
 		err := guard(func() error { return part.check(tx) })
 		if errors.Is(err, store.ErrCorrupt) && !errors.Is(err, store.ErrVersion) {
-			c.found(Damage{Where: fmt.Sprintf("%q", part.name), Err: err, Costs: toRestore, Remedy: Restore})
+			c.found(Damage{Where: fmt.Sprintf("%q", part.name), Err: err, Costs: toRestore, Remedy: Replace})
 			err = nil
 		}
 		if err != nil {
@@ -207,7 +207,7 @@ func (c *checker) format(tx *bbolt.Tx) error {
 	}
 	err := checkFormat(meta.Get(keyFormat))
 	if err != nil && !errors.Is(err, store.ErrVersion) {
-		c.found(Damage{Where: "the file", Err: err, Costs: "the aggregator does not start on it; " + toRestore, Remedy: Restore})
+		c.found(Damage{Where: "the file", Err: err, Costs: "the aggregator does not start on it; " + toRestore, Remedy: Replace})
 		return nil
 	}
 	return err
@@ -222,7 +222,7 @@ func (c *checker) meta(tx *bbolt.Tx) error {
 		switch {
 		case string(k) == string(keyFormat): // looked at before
 		case err != nil:
-			c.found(Damage{Where: fmt.Sprintf("the number %q of the store", k), Err: err, Costs: toRestore, Remedy: Restore})
+			c.found(Damage{Where: fmt.Sprintf("the number %q of the store", k), Err: err, Costs: toRestore, Remedy: Replace})
 		case string(k) == string(keySealed):
 			c.report.SealedThrough = int64(binary.BigEndian.Uint64(p))
 		}
@@ -234,7 +234,7 @@ func (c *checker) meta(tx *bbolt.Tx) error {
 func (c *checker) intervals(tx *bbolt.Tx) error {
 	if c.skip[string(bucketManifests)] || tx.Bucket(bucketManifests) == nil {
 		if !c.skip[string(bucketManifests)] {
-			c.found(Damage{Where: "the file", Err: fmt.Errorf("it has no %q: %w", bucketManifests, store.ErrCorrupt), Costs: toRestore, Remedy: Restore})
+			c.found(Damage{Where: "the file", Err: fmt.Errorf("it has no %q: %w", bucketManifests, store.ErrCorrupt), Costs: toRestore, Remedy: Replace})
 		}
 		return nil
 	}
@@ -396,7 +396,7 @@ func (c *checker) others(tx *bbolt.Tx) error {
 		case known[string(name)]:
 		case value != nil || string(name) != string(bucketAside):
 			c.found(Damage{Where: fmt.Sprintf("%q", name), Err: fmt.Errorf("this program knows no such part: %w", store.ErrCorrupt),
-				Costs: toRestore, Remedy: Restore})
+				Costs: toRestore, Remedy: Replace})
 		case !c.skip[string(name)]:
 			if err := tx.Bucket(name).ForEach(func(k, _ []byte) error {
 				at := fmt.Sprintf("%x", k)

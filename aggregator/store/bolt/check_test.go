@@ -121,10 +121,10 @@ var damages = []struct {
 		k := []byte("verdict/fleet/1")
 		return tx.Bucket(bucketState).Put(k, sealedValue(k, make([]byte, 8), []byte("???")))
 	}), `the state "verdict/fleet/1"`, Drop, filledRequests},
-	{"the sealed floor", inBolt(func(tx *bbolt.Tx) error { return flipValue(tx.Bucket(bucketMeta), keySealed, 5) }), `the number "sealed"`, Restore, 0},
-	{"the format", inBolt(func(tx *bbolt.Tx) error { return flipValue(tx.Bucket(bucketMeta), keyFormat, 5) }), "the file", Restore, 0},
-	{"no state at all", inBolt(func(tx *bbolt.Tx) error { return tx.DeleteBucket(bucketState) }), "the file", Restore, 0},
-	{"an unknown part", inBolt(func(tx *bbolt.Tx) error { _, err := tx.CreateBucket([]byte("stave")); return err }), `"stave"`, Restore, 0},
+	{"the sealed floor", inBolt(func(tx *bbolt.Tx) error { return flipValue(tx.Bucket(bucketMeta), keySealed, 5) }), `the number "sealed"`, Replace, 0},
+	{"the format", inBolt(func(tx *bbolt.Tx) error { return flipValue(tx.Bucket(bucketMeta), keyFormat, 5) }), "the file", Replace, 0},
+	{"no state at all", inBolt(func(tx *bbolt.Tx) error { return tx.DeleteBucket(bucketState) }), "the file", Replace, 0},
+	{"an unknown part", inBolt(func(tx *bbolt.Tx) error { _, err := tx.CreateBucket([]byte("stave")); return err }), `"stave"`, Replace, 0},
 	{"a page of an interval", inPages(func(b []byte, root func(interval int) int) { b[root(3)+9] ^= 1 }), "2026-01-01T00:00:30Z", Drop, filledRequests - 60},
 	{"a length in a page of an interval", inPages(func(b []byte, root func(interval int) int) { b[root(3)+16+4] ^= 1 }), "2026-01-01T00:00:30Z", Drop, filledRequests - 60},
 	// The commit before the last is in force again, which has not purged interval 0.
@@ -135,7 +135,7 @@ var damages = []struct {
 		}
 		b[newer+20] ^= 1
 	}), "the file", Rewrite, filledRequests + 3},
-	{"both meta pages", inPages(func(b []byte, _ func(int) int) { b[20] ^= 1; b[os.Getpagesize()+20] ^= 1 }), "the file", Restore, 0},
+	{"both meta pages", inPages(func(b []byte, _ func(int) int) { b[20] ^= 1; b[os.Getpagesize()+20] ^= 1 }), "the file", Replace, 0},
 }
 
 // inBolt changes a file through bbolt.
@@ -215,7 +215,7 @@ func TestCheckDamage(t *testing.T) {
 			if after, _ := os.ReadFile(path); tt.remedy != Rewrite && !bytes.Equal(before, after) {
 				t.Error("Compact has refused the file and changed it")
 			}
-			if tt.remedy == Restore {
+			if tt.remedy == Replace {
 				if _, _, err := Compact(ctx, path, CompactOptions{CheckOptions: CheckOptions{State: readable}, DropDamaged: true}); !errors.Is(err, ErrUnsound) {
 					t.Errorf("Compact told to drop = %v, want ErrUnsound", err)
 				}

@@ -68,7 +68,7 @@ func Compact(ctx context.Context, path string, opts CompactOptions) (before, aft
 	switch {
 	case err != nil:
 		return fail(err, "")
-	case report.Worst == Restore:
+	case report.Worst == Replace:
 		return fail(fmt.Errorf("%w, in %d places", ErrUnsound, report.Damages), "this cannot be left out: "+toRestore)
 	case report.Worst == Drop && !opts.DropDamaged:
 		return fail(fmt.Errorf("%w, in %d places", ErrUnsound, report.Damages), "restore a backup, or leave out what is damaged with --drop-damaged")
@@ -88,7 +88,7 @@ func Compact(ctx context.Context, path string, opts CompactOptions) (before, aft
 	if err := guard(func() error { return o.db.View(func(tx *bbolt.Tx) error { return c.copy(tx, made) }) }); err != nil {
 		return fail(err, "")
 	}
-	if after, err = finish(made, o.info); err != nil {
+	if after, err = finish(made, o.info, o.info.Mode().Perm()); err != nil {
 		return fail(err, "")
 	}
 	again, err := Check(ctx, made, CheckOptions{State: opts.State, Found: func(d Damage) {
@@ -274,9 +274,9 @@ func (c *compactor) tell(what string) {
 	}
 }
 
-// finish cuts a new file of a store to its size, gives it owner and mode of the one that it
-// replaces, if there is one, and has it written to stable storage.
-func finish(path string, like os.FileInfo) (int64, error) {
+// finish cuts a new file of a store to its size, gives it an owner, that of what is like it, and a mode, and
+// has it written to stable storage.
+func finish(path string, like os.FileInfo, mode os.FileMode) (int64, error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return 0, err
@@ -293,15 +293,13 @@ func finish(path string, like os.FileInfo) (int64, error) {
 	if err := f.Truncate(pages.Size()); err != nil {
 		return 0, err
 	}
-	if like != nil {
-		if st, ok := like.Sys().(*syscall.Stat_t); ok {
-			if err := f.Chown(int(st.Uid), int(st.Gid)); err != nil && os.Getuid() == 0 {
-				return 0, err
-			}
-		}
-		if err := f.Chmod(like.Mode().Perm()); err != nil {
+	if st, ok := like.Sys().(*syscall.Stat_t); ok {
+		if err := f.Chown(int(st.Uid), int(st.Gid)); err != nil && os.Getuid() == 0 {
 			return 0, err
 		}
+	}
+	if err := f.Chmod(mode); err != nil {
+		return 0, err
 	}
 	return pages.Size(), f.Sync()
 }

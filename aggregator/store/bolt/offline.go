@@ -15,7 +15,7 @@ import (
 )
 
 // hintRunning says what to do where an aggregator has the store open.
-const hintRunning = "stop the aggregator first (systemctl stop httpctl-aggregator); agents keep what they count meanwhile"
+const hintRunning = "stop the aggregator first (systemctl stop httpctl-aggregator); agents keep what they count meanwhile, and `store backup` works while it runs"
 
 // offline is the file of a store that no aggregator has open, locked against one.
 type offline struct {
@@ -86,7 +86,13 @@ func openOffline(op, path string, alone bool) (*offline, error) {
 	if err != nil {
 		return fail(err)
 	}
+	return openLocked(op, path, file, info, alone)
+}
+
+// openLocked opens the file of a store that lockFile has locked, and closes it when it is none.
+func openLocked(op, path string, file *os.File, info os.FileInfo, alone bool) (*offline, error) {
 	o := &offline{DB: &DB{path: path}, file: file, info: info}
+	var err error
 	if o.pages, err = boltfile.Read(file, info.Size()); err == nil && o.pages == nil {
 		err = fmt.Errorf("it is empty: %w", store.ErrCorrupt)
 	}
@@ -104,7 +110,7 @@ func openOffline(op, path string, alone bool) (*offline, error) {
 	}
 	if err != nil {
 		o.close()
-		return fail(corrupt(err))
+		return nil, &Error{Op: op, Path: path, Err: corrupt(err), Hint: systemHint(err)}
 	}
 	return o, nil
 }
