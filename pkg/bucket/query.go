@@ -16,6 +16,8 @@ import (
 type Condition struct {
 	Column string
 	Values []string
+	// Exact takes the values as whole keys: a section may end in "*".
+	Exact bool
 }
 
 // ErrColumn is wrapped by errors about a column that a table does not have.
@@ -23,6 +25,9 @@ var ErrColumn = errors.New("the table has no such column")
 
 // Matches reports whether a key value satisfies the condition.
 func (c Condition) Matches(value string) bool {
+	if c.Exact {
+		return slices.Contains(c.Values, value)
+	}
 	for _, pattern := range c.Values {
 		if matches(c.Column, pattern, value) {
 			return true

@@ -370,8 +370,23 @@ func TestConditionMatches(t *testing.T) {
 		{"method", "get", "GET", false},
 		{"method", "", "GET", false},
 	} {
-		if got := (Condition{c.column, []string{"zzz", c.pattern}}).Matches(c.value); got != c.want {
+		if got := (Condition{Column: c.column, Values: []string{"zzz", c.pattern}}).Matches(c.value); got != c.want {
 			t.Errorf("%s %q matches %q = %v, want %v", c.column, c.pattern, c.value, got, c.want)
+		}
+	}
+}
+
+// TestExactCondition: a whole key is no pattern.
+func TestExactCondition(t *testing.T) {
+	for _, c := range []struct {
+		column, value, key string
+		want               bool
+	}{
+		{"section", "example.org/*", "example.org/*", true}, {"section", "example.org/*", "example.org/a", false},
+		{"status", "5xx", "503", false}, {"domain", "EXAMPLE.org", "example.org", false},
+	} {
+		if got := (Condition{Column: c.column, Values: []string{c.value}, Exact: true}).Matches(c.key); got != c.want {
+			t.Errorf("exactly %s %q matches %q = %v, want %v", c.column, c.value, c.key, got, c.want)
 		}
 	}
 }

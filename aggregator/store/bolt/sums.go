@@ -44,7 +44,7 @@ type keptSum struct {
 
 // shapeOf names what plans that can share sums have in common.
 func shapeOf(p *store.Plan) string {
-	return fmt.Sprintf("%q %q %t %q %v %t %t", p.Table, p.Where, p.By == nil, p.By, p.Hosts, p.PerHost, p.Judged)
+	return fmt.Sprintf("%q %#v %t %q %v %t %t", p.Table, p.Where, p.By == nil, p.By, p.Hosts, p.PerHost, p.Judged)
 }
 
 func (c *sums) tag(chunk int64) uint64 {

@@ -211,6 +211,15 @@ func (c *Client) Top(ctx context.Context, dimension string, q Question) (*view.T
 	return &t, nil
 }
 
+// Explain asks where a number of a top list comes from; without keys, its total.
+func (c *Client) Explain(ctx context.Context, dimension string, keys []string, q Question) (*view.Explanation, error) {
+	a, err := call(ctx, c, c.query.Explain, &pb.ExplainRequest{Dimension: dimension, Keys: keys, Range: q.span(), Filters: q.filters()})
+	if err != nil {
+		return nil, err
+	}
+	return explanation(a, keys), nil
+}
+
 // Alerts asks for the episodes that overlap the range.
 func (c *Client) Alerts(ctx context.Context, q Question) (*view.Alerts, error) {
 	a, err := call(ctx, c, c.query.ListAlerts, &pb.ListAlertsRequest{Range: q.span()})

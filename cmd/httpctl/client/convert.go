@@ -155,3 +155,33 @@ func hosts(list []*pb.Host) []view.Host {
 	}
 	return out
 }
+
+func ranges(list []*pb.Range) []view.TimeSpan {
+	var out []view.TimeSpan
+	for _, r := range list {
+		out = append(out, view.TimeSpan{Since: moment(r.GetSinceUnixNs()), Until: moment(r.GetUntilUnixNs())})
+	}
+	return out
+}
+
+func explanation(a *pb.ExplainResponse, keys []string) *view.Explanation {
+	out := &view.Explanation{
+		Dimension: dimension(a.GetDimension()), Keys: keys, Since: moment(a.GetRange().GetSinceUnixNs()), Until: moment(a.GetRange().GetUntilUnixNs()),
+		Hits: a.GetHits(), Error: a.GetError(), Pending: a.GetPending(), DamagedIntervals: a.GetDamagedIntervals(), MirroredLeftOut: a.GetMirroredLeftOut(),
+	}
+	for _, ns := range a.GetDamagedUnixNs() {
+		out.Damaged = append(out.Damaged, moment(ns))
+	}
+	for _, h := range a.GetHosts() {
+		health, ok := healths[h.GetHealth()]
+		if !ok {
+			health = view.HealthUnknown
+		}
+		out.Hosts = append(out.Hosts, view.ExplainedHost{
+			Name: h.GetName(), ID: h.GetId(), Health: health, Hits: h.GetHits(), Error: h.GetError(), Pending: h.GetPending(),
+			Buckets: h.GetBuckets(), Skipped: h.GetSkipped(), Covered: time.Duration(h.GetCoveredNs()), Unobserved: time.Duration(h.GetUnobservedNs()),
+			CoveredSpans: ranges(h.GetCovered()), UnobservedSpans: ranges(h.GetUnobserved()), Loss: counts(h.GetLoss()),
+		})
+	}
+	return out
+}

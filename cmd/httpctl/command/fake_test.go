@@ -78,6 +78,18 @@ func (f *fake) GetTop(_ context.Context, q *pb.GetTopRequest) (*pb.GetTopRespons
 	return top, nil
 }
 
+func (f *fake) Explain(_ context.Context, q *pb.ExplainRequest) (*pb.ExplainResponse, error) {
+	return &pb.ExplainResponse{
+		Dimension: sectionDimension(), Range: &pb.Range{SinceUnixNs: ns(-time.Hour), UntilUnixNs: ns(0)}, Hits: 1234, Error: 20, Pending: 5, DamagedIntervals: 1, DamagedUnixNs: []int64{ns(-time.Minute)}, MirroredLeftOut: true,
+		Hosts: []*pb.ExplainedHost{
+			{Id: "0a", Name: "web-1", Health: pb.HostHealth_HOST_HEALTH_REPORTING, Hits: 1000, Error: 20, Pending: 5, Buckets: 360, CoveredNs: int64(time.Hour),
+				Covered: []*pb.Range{{SinceUnixNs: ns(-time.Hour), UntilUnixNs: ns(0)}}, Loss: []*pb.Count{{Name: "kernel_drops", Value: 7}}},
+			{Id: "0b", Name: "web-2\x1b[2J", Health: pb.HostHealth_HOST_HEALTH_GONE, Hits: 234, Buckets: 100, Skipped: 2, CoveredNs: int64(1000 * time.Second), UnobservedNs: int64(90 * time.Second),
+				Unobserved: []*pb.Range{{SinceUnixNs: ns(-30 * time.Minute), UntilUnixNs: ns(-30*time.Minute + 90*time.Second)}}},
+		},
+	}, nil
+}
+
 func sectionTop() *pb.GetTopResponse {
 	return &pb.GetTopResponse{
 		Dimension: sectionDimension(), Total: 30, Range: &pb.Range{SinceUnixNs: ns(-time.Hour), UntilUnixNs: ns(0)},

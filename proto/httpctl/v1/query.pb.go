@@ -962,6 +962,334 @@ func (x *GetTopResponse) GetDamagedIntervals() uint32 {
 	return 0
 }
 
+// ExplainRequest asks where the hits of one key of a top list come from.
+type ExplainRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Dimension string                 `protobuf:"bytes,1,opt,name=dimension,proto3" json:"dimension,omitempty"`
+	// One for each key of the dimension; none is the list's total.
+	Keys          []string  `protobuf:"bytes,2,rep,name=keys,proto3" json:"keys,omitempty"`
+	Range         *Range    `protobuf:"bytes,3,opt,name=range,proto3" json:"range,omitempty"`
+	Filters       []*Filter `protobuf:"bytes,4,rep,name=filters,proto3" json:"filters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainRequest) Reset() {
+	*x = ExplainRequest{}
+	mi := &file_httpctl_v1_query_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainRequest) ProtoMessage() {}
+
+func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_httpctl_v1_query_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
+func (*ExplainRequest) Descriptor() ([]byte, []int) {
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ExplainRequest) GetDimension() string {
+	if x != nil {
+		return x.Dimension
+	}
+	return ""
+}
+
+func (x *ExplainRequest) GetKeys() []string {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *ExplainRequest) GetRange() *Range {
+	if x != nil {
+		return x.Range
+	}
+	return nil
+}
+
+func (x *ExplainRequest) GetFilters() []*Filter {
+	if x != nil {
+		return x.Filters
+	}
+	return nil
+}
+
+// ExplainResponse is the account of one number. Hosts that have nothing to tell of the range are left out.
+type ExplainResponse struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Dimension *Dimension             `protobuf:"bytes,1,opt,name=dimension,proto3" json:"dimension,omitempty"`
+	Range     *Range                 `protobuf:"bytes,2,opt,name=range,proto3" json:"range,omitempty"`
+	// Hits of the final buckets: a lower bound, and how much more it may be.
+	Hits  int64 `protobuf:"varint,3,opt,name=hits,proto3" json:"hits,omitempty"`
+	Error int64 `protobuf:"varint,4,opt,name=error,proto3" json:"error,omitempty"`
+	// Hits of the intervals under way, which a live answer adds.
+	Pending int64            `protobuf:"varint,5,opt,name=pending,proto3" json:"pending,omitempty"`
+	Hosts   []*ExplainedHost `protobuf:"bytes,6,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	// Starts of the intervals whose data failed a checksum and were left out; the first thousand.
+	DamagedUnixNs    []int64 `protobuf:"varint,7,rep,packed,name=damaged_unix_ns,json=damagedUnixNs,proto3" json:"damaged_unix_ns,omitempty"`
+	DamagedIntervals uint32  `protobuf:"varint,8,opt,name=damaged_intervals,json=damagedIntervals,proto3" json:"damaged_intervals,omitempty"`
+	// Exchanges that another monitored host counts too are left out, as every host is asked.
+	MirroredLeftOut bool `protobuf:"varint,9,opt,name=mirrored_left_out,json=mirroredLeftOut,proto3" json:"mirrored_left_out,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *ExplainResponse) Reset() {
+	*x = ExplainResponse{}
+	mi := &file_httpctl_v1_query_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainResponse) ProtoMessage() {}
+
+func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_httpctl_v1_query_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
+func (*ExplainResponse) Descriptor() ([]byte, []int) {
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ExplainResponse) GetDimension() *Dimension {
+	if x != nil {
+		return x.Dimension
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetRange() *Range {
+	if x != nil {
+		return x.Range
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetHits() int64 {
+	if x != nil {
+		return x.Hits
+	}
+	return 0
+}
+
+func (x *ExplainResponse) GetError() int64 {
+	if x != nil {
+		return x.Error
+	}
+	return 0
+}
+
+func (x *ExplainResponse) GetPending() int64 {
+	if x != nil {
+		return x.Pending
+	}
+	return 0
+}
+
+func (x *ExplainResponse) GetHosts() []*ExplainedHost {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetDamagedUnixNs() []int64 {
+	if x != nil {
+		return x.DamagedUnixNs
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetDamagedIntervals() uint32 {
+	if x != nil {
+		return x.DamagedIntervals
+	}
+	return 0
+}
+
+func (x *ExplainResponse) GetMirroredLeftOut() bool {
+	if x != nil {
+		return x.MirroredLeftOut
+	}
+	return false
+}
+
+// ExplainedHost is what one host gives to a number.
+type ExplainedHost struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Id     string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name   string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Health HostHealth             `protobuf:"varint,3,opt,name=health,proto3,enum=httpctl.v1.HostHealth" json:"health,omitempty"`
+	Hits   int64                  `protobuf:"varint,4,opt,name=hits,proto3" json:"hits,omitempty"`
+	// How much more the hits may be, because the host's tables had no room for the key.
+	Error   int64  `protobuf:"varint,5,opt,name=error,proto3" json:"error,omitempty"`
+	Pending int64  `protobuf:"varint,6,opt,name=pending,proto3" json:"pending,omitempty"`
+	Buckets uint64 `protobuf:"varint,7,opt,name=buckets,proto3" json:"buckets,omitempty"`
+	// Buckets whose table had another version, and was left out.
+	Skipped uint64 `protobuf:"varint,8,opt,name=skipped,proto3" json:"skipped,omitempty"`
+	// Of the range: for which parts there are buckets, and which the host declares unobserved; the first hundred of each.
+	Covered      []*Range `protobuf:"bytes,9,rep,name=covered,proto3" json:"covered,omitempty"`
+	Unobserved   []*Range `protobuf:"bytes,10,rep,name=unobserved,proto3" json:"unobserved,omitempty"`
+	CoveredNs    int64    `protobuf:"varint,11,opt,name=covered_ns,json=coveredNs,proto3" json:"covered_ns,omitempty"`
+	UnobservedNs int64    `protobuf:"varint,12,opt,name=unobserved_ns,json=unobservedNs,proto3" json:"unobserved_ns,omitempty"`
+	// What was not seen: counter name -> count.
+	Loss          []*Count `protobuf:"bytes,13,rep,name=loss,proto3" json:"loss,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainedHost) Reset() {
+	*x = ExplainedHost{}
+	mi := &file_httpctl_v1_query_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainedHost) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainedHost) ProtoMessage() {}
+
+func (x *ExplainedHost) ProtoReflect() protoreflect.Message {
+	mi := &file_httpctl_v1_query_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainedHost.ProtoReflect.Descriptor instead.
+func (*ExplainedHost) Descriptor() ([]byte, []int) {
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ExplainedHost) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ExplainedHost) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ExplainedHost) GetHealth() HostHealth {
+	if x != nil {
+		return x.Health
+	}
+	return HostHealth_HOST_HEALTH_UNSPECIFIED
+}
+
+func (x *ExplainedHost) GetHits() int64 {
+	if x != nil {
+		return x.Hits
+	}
+	return 0
+}
+
+func (x *ExplainedHost) GetError() int64 {
+	if x != nil {
+		return x.Error
+	}
+	return 0
+}
+
+func (x *ExplainedHost) GetPending() int64 {
+	if x != nil {
+		return x.Pending
+	}
+	return 0
+}
+
+func (x *ExplainedHost) GetBuckets() uint64 {
+	if x != nil {
+		return x.Buckets
+	}
+	return 0
+}
+
+func (x *ExplainedHost) GetSkipped() uint64 {
+	if x != nil {
+		return x.Skipped
+	}
+	return 0
+}
+
+func (x *ExplainedHost) GetCovered() []*Range {
+	if x != nil {
+		return x.Covered
+	}
+	return nil
+}
+
+func (x *ExplainedHost) GetUnobserved() []*Range {
+	if x != nil {
+		return x.Unobserved
+	}
+	return nil
+}
+
+func (x *ExplainedHost) GetCoveredNs() int64 {
+	if x != nil {
+		return x.CoveredNs
+	}
+	return 0
+}
+
+func (x *ExplainedHost) GetUnobservedNs() int64 {
+	if x != nil {
+		return x.UnobservedNs
+	}
+	return 0
+}
+
+func (x *ExplainedHost) GetLoss() []*Count {
+	if x != nil {
+		return x.Loss
+	}
+	return nil
+}
+
 // Dimension describes a top list.
 type Dimension struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -977,7 +1305,7 @@ type Dimension struct {
 
 func (x *Dimension) Reset() {
 	*x = Dimension{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[9]
+	mi := &file_httpctl_v1_query_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -989,7 +1317,7 @@ func (x *Dimension) String() string {
 func (*Dimension) ProtoMessage() {}
 
 func (x *Dimension) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[9]
+	mi := &file_httpctl_v1_query_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1002,7 +1330,7 @@ func (x *Dimension) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dimension.ProtoReflect.Descriptor instead.
 func (*Dimension) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{9}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Dimension) GetName() string {
@@ -1052,7 +1380,7 @@ type Column struct {
 
 func (x *Column) Reset() {
 	*x = Column{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[10]
+	mi := &file_httpctl_v1_query_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1064,7 +1392,7 @@ func (x *Column) String() string {
 func (*Column) ProtoMessage() {}
 
 func (x *Column) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[10]
+	mi := &file_httpctl_v1_query_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1077,7 +1405,7 @@ func (x *Column) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Column.ProtoReflect.Descriptor instead.
 func (*Column) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{10}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Column) GetName() string {
@@ -1115,7 +1443,7 @@ type TopRow struct {
 
 func (x *TopRow) Reset() {
 	*x = TopRow{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[11]
+	mi := &file_httpctl_v1_query_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1127,7 +1455,7 @@ func (x *TopRow) String() string {
 func (*TopRow) ProtoMessage() {}
 
 func (x *TopRow) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[11]
+	mi := &file_httpctl_v1_query_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1140,7 +1468,7 @@ func (x *TopRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopRow.ProtoReflect.Descriptor instead.
 func (*TopRow) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{11}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *TopRow) GetKeys() []string {
@@ -1175,7 +1503,7 @@ type Cell struct {
 
 func (x *Cell) Reset() {
 	*x = Cell{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[12]
+	mi := &file_httpctl_v1_query_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1187,7 +1515,7 @@ func (x *Cell) String() string {
 func (*Cell) ProtoMessage() {}
 
 func (x *Cell) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[12]
+	mi := &file_httpctl_v1_query_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1200,7 +1528,7 @@ func (x *Cell) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cell.ProtoReflect.Descriptor instead.
 func (*Cell) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{12}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Cell) GetNumber() int64 {
@@ -1232,7 +1560,7 @@ type LatencySummary struct {
 
 func (x *LatencySummary) Reset() {
 	*x = LatencySummary{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[13]
+	mi := &file_httpctl_v1_query_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1244,7 +1572,7 @@ func (x *LatencySummary) String() string {
 func (*LatencySummary) ProtoMessage() {}
 
 func (x *LatencySummary) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[13]
+	mi := &file_httpctl_v1_query_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1257,7 +1585,7 @@ func (x *LatencySummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LatencySummary.ProtoReflect.Descriptor instead.
 func (*LatencySummary) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{13}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *LatencySummary) GetCount() uint64 {
@@ -1315,7 +1643,7 @@ type GetDashboardRequest struct {
 
 func (x *GetDashboardRequest) Reset() {
 	*x = GetDashboardRequest{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[14]
+	mi := &file_httpctl_v1_query_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1327,7 +1655,7 @@ func (x *GetDashboardRequest) String() string {
 func (*GetDashboardRequest) ProtoMessage() {}
 
 func (x *GetDashboardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[14]
+	mi := &file_httpctl_v1_query_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1340,7 +1668,7 @@ func (x *GetDashboardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDashboardRequest.ProtoReflect.Descriptor instead.
 func (*GetDashboardRequest) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{14}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetDashboardRequest) GetRange() *Range {
@@ -1388,7 +1716,7 @@ type GetDashboardResponse struct {
 
 func (x *GetDashboardResponse) Reset() {
 	*x = GetDashboardResponse{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[15]
+	mi := &file_httpctl_v1_query_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1400,7 +1728,7 @@ func (x *GetDashboardResponse) String() string {
 func (*GetDashboardResponse) ProtoMessage() {}
 
 func (x *GetDashboardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[15]
+	mi := &file_httpctl_v1_query_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1413,7 +1741,7 @@ func (x *GetDashboardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDashboardResponse.ProtoReflect.Descriptor instead.
 func (*GetDashboardResponse) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{15}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GetDashboardResponse) GetStatus() *GetStatusResponse {
@@ -1468,7 +1796,7 @@ type ListAlertsRequest struct {
 
 func (x *ListAlertsRequest) Reset() {
 	*x = ListAlertsRequest{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[16]
+	mi := &file_httpctl_v1_query_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1480,7 +1808,7 @@ func (x *ListAlertsRequest) String() string {
 func (*ListAlertsRequest) ProtoMessage() {}
 
 func (x *ListAlertsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[16]
+	mi := &file_httpctl_v1_query_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1493,7 +1821,7 @@ func (x *ListAlertsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertsRequest.ProtoReflect.Descriptor instead.
 func (*ListAlertsRequest) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{16}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListAlertsRequest) GetRange() *Range {
@@ -1519,7 +1847,7 @@ type ListAlertsResponse struct {
 
 func (x *ListAlertsResponse) Reset() {
 	*x = ListAlertsResponse{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[17]
+	mi := &file_httpctl_v1_query_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1531,7 +1859,7 @@ func (x *ListAlertsResponse) String() string {
 func (*ListAlertsResponse) ProtoMessage() {}
 
 func (x *ListAlertsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[17]
+	mi := &file_httpctl_v1_query_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1544,7 +1872,7 @@ func (x *ListAlertsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertsResponse.ProtoReflect.Descriptor instead.
 func (*ListAlertsResponse) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{17}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListAlertsResponse) GetAlerts() []*Alert {
@@ -1595,7 +1923,7 @@ type Alert struct {
 
 func (x *Alert) Reset() {
 	*x = Alert{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[18]
+	mi := &file_httpctl_v1_query_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1607,7 +1935,7 @@ func (x *Alert) String() string {
 func (*Alert) ProtoMessage() {}
 
 func (x *Alert) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[18]
+	mi := &file_httpctl_v1_query_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1620,7 +1948,7 @@ func (x *Alert) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alert.ProtoReflect.Descriptor instead.
 func (*Alert) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{18}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Alert) GetScope() string {
@@ -1694,7 +2022,7 @@ type AlertEntry struct {
 
 func (x *AlertEntry) Reset() {
 	*x = AlertEntry{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[19]
+	mi := &file_httpctl_v1_query_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1706,7 +2034,7 @@ func (x *AlertEntry) String() string {
 func (*AlertEntry) ProtoMessage() {}
 
 func (x *AlertEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[19]
+	mi := &file_httpctl_v1_query_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1719,7 +2047,7 @@ func (x *AlertEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertEntry.ProtoReflect.Descriptor instead.
 func (*AlertEntry) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{19}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *AlertEntry) GetTimeUnixNs() int64 {
@@ -1760,7 +2088,7 @@ type ListHostsRequest struct {
 
 func (x *ListHostsRequest) Reset() {
 	*x = ListHostsRequest{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[20]
+	mi := &file_httpctl_v1_query_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1772,7 +2100,7 @@ func (x *ListHostsRequest) String() string {
 func (*ListHostsRequest) ProtoMessage() {}
 
 func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[20]
+	mi := &file_httpctl_v1_query_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1785,7 +2113,7 @@ func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHostsRequest.ProtoReflect.Descriptor instead.
 func (*ListHostsRequest) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{20}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListHostsRequest) GetRange() *Range {
@@ -1805,7 +2133,7 @@ type ListHostsResponse struct {
 
 func (x *ListHostsResponse) Reset() {
 	*x = ListHostsResponse{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[21]
+	mi := &file_httpctl_v1_query_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1817,7 +2145,7 @@ func (x *ListHostsResponse) String() string {
 func (*ListHostsResponse) ProtoMessage() {}
 
 func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[21]
+	mi := &file_httpctl_v1_query_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1830,7 +2158,7 @@ func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHostsResponse.ProtoReflect.Descriptor instead.
 func (*ListHostsResponse) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{21}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListHostsResponse) GetHosts() []*Host {
@@ -1862,7 +2190,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[22]
+	mi := &file_httpctl_v1_query_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1874,7 +2202,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[22]
+	mi := &file_httpctl_v1_query_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1887,7 +2215,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{22}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Host) GetId() string {
@@ -1983,7 +2311,7 @@ type ListDimensionsRequest struct {
 
 func (x *ListDimensionsRequest) Reset() {
 	*x = ListDimensionsRequest{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[23]
+	mi := &file_httpctl_v1_query_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1995,7 +2323,7 @@ func (x *ListDimensionsRequest) String() string {
 func (*ListDimensionsRequest) ProtoMessage() {}
 
 func (x *ListDimensionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[23]
+	mi := &file_httpctl_v1_query_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2008,7 +2336,7 @@ func (x *ListDimensionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDimensionsRequest.ProtoReflect.Descriptor instead.
 func (*ListDimensionsRequest) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{23}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{26}
 }
 
 // ListDimensionsResponse names them.
@@ -2021,7 +2349,7 @@ type ListDimensionsResponse struct {
 
 func (x *ListDimensionsResponse) Reset() {
 	*x = ListDimensionsResponse{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[24]
+	mi := &file_httpctl_v1_query_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2033,7 +2361,7 @@ func (x *ListDimensionsResponse) String() string {
 func (*ListDimensionsResponse) ProtoMessage() {}
 
 func (x *ListDimensionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[24]
+	mi := &file_httpctl_v1_query_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2046,7 +2374,7 @@ func (x *ListDimensionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDimensionsResponse.ProtoReflect.Descriptor instead.
 func (*ListDimensionsResponse) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{24}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListDimensionsResponse) GetDimensions() []*Dimension {
@@ -2065,7 +2393,7 @@ type GetBaselineRequest struct {
 
 func (x *GetBaselineRequest) Reset() {
 	*x = GetBaselineRequest{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[25]
+	mi := &file_httpctl_v1_query_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2077,7 +2405,7 @@ func (x *GetBaselineRequest) String() string {
 func (*GetBaselineRequest) ProtoMessage() {}
 
 func (x *GetBaselineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[25]
+	mi := &file_httpctl_v1_query_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2090,7 +2418,7 @@ func (x *GetBaselineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBaselineRequest.ProtoReflect.Descriptor instead.
 func (*GetBaselineRequest) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{25}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{28}
 }
 
 // GetBaselineResponse is what was learned.
@@ -2110,7 +2438,7 @@ type GetBaselineResponse struct {
 
 func (x *GetBaselineResponse) Reset() {
 	*x = GetBaselineResponse{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[26]
+	mi := &file_httpctl_v1_query_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2122,7 +2450,7 @@ func (x *GetBaselineResponse) String() string {
 func (*GetBaselineResponse) ProtoMessage() {}
 
 func (x *GetBaselineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[26]
+	mi := &file_httpctl_v1_query_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2135,7 +2463,7 @@ func (x *GetBaselineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBaselineResponse.ProtoReflect.Descriptor instead.
 func (*GetBaselineResponse) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{26}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *GetBaselineResponse) GetAlert() *AlertStatus {
@@ -2196,7 +2524,7 @@ type RelearnRequest struct {
 
 func (x *RelearnRequest) Reset() {
 	*x = RelearnRequest{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[27]
+	mi := &file_httpctl_v1_query_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2208,7 +2536,7 @@ func (x *RelearnRequest) String() string {
 func (*RelearnRequest) ProtoMessage() {}
 
 func (x *RelearnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[27]
+	mi := &file_httpctl_v1_query_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2221,7 +2549,7 @@ func (x *RelearnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelearnRequest.ProtoReflect.Descriptor instead.
 func (*RelearnRequest) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{27}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{30}
 }
 
 // RelearnResponse says when learning ends.
@@ -2234,7 +2562,7 @@ type RelearnResponse struct {
 
 func (x *RelearnResponse) Reset() {
 	*x = RelearnResponse{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[28]
+	mi := &file_httpctl_v1_query_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2246,7 +2574,7 @@ func (x *RelearnResponse) String() string {
 func (*RelearnResponse) ProtoMessage() {}
 
 func (x *RelearnResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[28]
+	mi := &file_httpctl_v1_query_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2259,7 +2587,7 @@ func (x *RelearnResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelearnResponse.ProtoReflect.Descriptor instead.
 func (*RelearnResponse) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{28}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RelearnResponse) GetLearningEndUnixNs() int64 {
@@ -2343,7 +2671,40 @@ const file_httpctl_v1_query_proto_rawDesc = "" +
 	"\x05total\x18\x04 \x01(\x03R\x05total\x12\x14\n" +
 	"\x05floor\x18\x05 \x01(\x03R\x05floor\x12'\n" +
 	"\x05range\x18\x06 \x01(\v2\x11.httpctl.v1.RangeR\x05range\x12+\n" +
-	"\x11damaged_intervals\x18\a \x01(\rR\x10damagedIntervals\"\x91\x01\n" +
+	"\x11damaged_intervals\x18\a \x01(\rR\x10damagedIntervals\"\x99\x01\n" +
+	"\x0eExplainRequest\x12\x1c\n" +
+	"\tdimension\x18\x01 \x01(\tR\tdimension\x12\x12\n" +
+	"\x04keys\x18\x02 \x03(\tR\x04keys\x12'\n" +
+	"\x05range\x18\x03 \x01(\v2\x11.httpctl.v1.RangeR\x05range\x12,\n" +
+	"\afilters\x18\x04 \x03(\v2\x12.httpctl.v1.FilterR\afilters\"\xe5\x02\n" +
+	"\x0fExplainResponse\x123\n" +
+	"\tdimension\x18\x01 \x01(\v2\x15.httpctl.v1.DimensionR\tdimension\x12'\n" +
+	"\x05range\x18\x02 \x01(\v2\x11.httpctl.v1.RangeR\x05range\x12\x12\n" +
+	"\x04hits\x18\x03 \x01(\x03R\x04hits\x12\x14\n" +
+	"\x05error\x18\x04 \x01(\x03R\x05error\x12\x18\n" +
+	"\apending\x18\x05 \x01(\x03R\apending\x12/\n" +
+	"\x05hosts\x18\x06 \x03(\v2\x19.httpctl.v1.ExplainedHostR\x05hosts\x12&\n" +
+	"\x0fdamaged_unix_ns\x18\a \x03(\x03R\rdamagedUnixNs\x12+\n" +
+	"\x11damaged_intervals\x18\b \x01(\rR\x10damagedIntervals\x12*\n" +
+	"\x11mirrored_left_out\x18\t \x01(\bR\x0fmirroredLeftOut\"\xa6\x03\n" +
+	"\rExplainedHost\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12.\n" +
+	"\x06health\x18\x03 \x01(\x0e2\x16.httpctl.v1.HostHealthR\x06health\x12\x12\n" +
+	"\x04hits\x18\x04 \x01(\x03R\x04hits\x12\x14\n" +
+	"\x05error\x18\x05 \x01(\x03R\x05error\x12\x18\n" +
+	"\apending\x18\x06 \x01(\x03R\apending\x12\x18\n" +
+	"\abuckets\x18\a \x01(\x04R\abuckets\x12\x18\n" +
+	"\askipped\x18\b \x01(\x04R\askipped\x12+\n" +
+	"\acovered\x18\t \x03(\v2\x11.httpctl.v1.RangeR\acovered\x121\n" +
+	"\n" +
+	"unobserved\x18\n" +
+	" \x03(\v2\x11.httpctl.v1.RangeR\n" +
+	"unobserved\x12\x1d\n" +
+	"\n" +
+	"covered_ns\x18\v \x01(\x03R\tcoveredNs\x12#\n" +
+	"\runobserved_ns\x18\f \x01(\x03R\funobservedNs\x12%\n" +
+	"\x04loss\x18\r \x03(\v2\x11.httpctl.v1.CountR\x04loss\"\x91\x01\n" +
 	"\tDimension\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x12\x12\n" +
@@ -2460,11 +2821,12 @@ const file_httpctl_v1_query_proto_rawDesc = "" +
 	"\x17HOST_HEALTH_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15HOST_HEALTH_REPORTING\x10\x01\x12\x14\n" +
 	"\x10HOST_HEALTH_LATE\x10\x02\x12\x14\n" +
-	"\x10HOST_HEALTH_GONE\x10\x032\xf0\x04\n" +
+	"\x10HOST_HEALTH_GONE\x10\x032\xb4\x05\n" +
 	"\fQueryService\x12H\n" +
 	"\tGetStatus\x12\x1c.httpctl.v1.GetStatusRequest\x1a\x1d.httpctl.v1.GetStatusResponse\x12?\n" +
 	"\x06GetTop\x12\x19.httpctl.v1.GetTopRequest\x1a\x1a.httpctl.v1.GetTopResponse\x12Q\n" +
-	"\fGetDashboard\x12\x1f.httpctl.v1.GetDashboardRequest\x1a .httpctl.v1.GetDashboardResponse\x12K\n" +
+	"\fGetDashboard\x12\x1f.httpctl.v1.GetDashboardRequest\x1a .httpctl.v1.GetDashboardResponse\x12B\n" +
+	"\aExplain\x12\x1a.httpctl.v1.ExplainRequest\x1a\x1b.httpctl.v1.ExplainResponse\x12K\n" +
 	"\n" +
 	"ListAlerts\x12\x1d.httpctl.v1.ListAlertsRequest\x1a\x1e.httpctl.v1.ListAlertsResponse\x12H\n" +
 	"\tListHosts\x12\x1c.httpctl.v1.ListHostsRequest\x1a\x1d.httpctl.v1.ListHostsResponse\x12W\n" +
@@ -2485,7 +2847,7 @@ func file_httpctl_v1_query_proto_rawDescGZIP() []byte {
 }
 
 var file_httpctl_v1_query_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_httpctl_v1_query_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_httpctl_v1_query_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_httpctl_v1_query_proto_goTypes = []any{
 	(AlertState)(0),                // 0: httpctl.v1.AlertState
 	(ColumnKind)(0),                // 1: httpctl.v1.ColumnKind
@@ -2499,26 +2861,29 @@ var file_httpctl_v1_query_proto_goTypes = []any{
 	(*Count)(nil),                  // 9: httpctl.v1.Count
 	(*GetTopRequest)(nil),          // 10: httpctl.v1.GetTopRequest
 	(*GetTopResponse)(nil),         // 11: httpctl.v1.GetTopResponse
-	(*Dimension)(nil),              // 12: httpctl.v1.Dimension
-	(*Column)(nil),                 // 13: httpctl.v1.Column
-	(*TopRow)(nil),                 // 14: httpctl.v1.TopRow
-	(*Cell)(nil),                   // 15: httpctl.v1.Cell
-	(*LatencySummary)(nil),         // 16: httpctl.v1.LatencySummary
-	(*GetDashboardRequest)(nil),    // 17: httpctl.v1.GetDashboardRequest
-	(*GetDashboardResponse)(nil),   // 18: httpctl.v1.GetDashboardResponse
-	(*ListAlertsRequest)(nil),      // 19: httpctl.v1.ListAlertsRequest
-	(*ListAlertsResponse)(nil),     // 20: httpctl.v1.ListAlertsResponse
-	(*Alert)(nil),                  // 21: httpctl.v1.Alert
-	(*AlertEntry)(nil),             // 22: httpctl.v1.AlertEntry
-	(*ListHostsRequest)(nil),       // 23: httpctl.v1.ListHostsRequest
-	(*ListHostsResponse)(nil),      // 24: httpctl.v1.ListHostsResponse
-	(*Host)(nil),                   // 25: httpctl.v1.Host
-	(*ListDimensionsRequest)(nil),  // 26: httpctl.v1.ListDimensionsRequest
-	(*ListDimensionsResponse)(nil), // 27: httpctl.v1.ListDimensionsResponse
-	(*GetBaselineRequest)(nil),     // 28: httpctl.v1.GetBaselineRequest
-	(*GetBaselineResponse)(nil),    // 29: httpctl.v1.GetBaselineResponse
-	(*RelearnRequest)(nil),         // 30: httpctl.v1.RelearnRequest
-	(*RelearnResponse)(nil),        // 31: httpctl.v1.RelearnResponse
+	(*ExplainRequest)(nil),         // 12: httpctl.v1.ExplainRequest
+	(*ExplainResponse)(nil),        // 13: httpctl.v1.ExplainResponse
+	(*ExplainedHost)(nil),          // 14: httpctl.v1.ExplainedHost
+	(*Dimension)(nil),              // 15: httpctl.v1.Dimension
+	(*Column)(nil),                 // 16: httpctl.v1.Column
+	(*TopRow)(nil),                 // 17: httpctl.v1.TopRow
+	(*Cell)(nil),                   // 18: httpctl.v1.Cell
+	(*LatencySummary)(nil),         // 19: httpctl.v1.LatencySummary
+	(*GetDashboardRequest)(nil),    // 20: httpctl.v1.GetDashboardRequest
+	(*GetDashboardResponse)(nil),   // 21: httpctl.v1.GetDashboardResponse
+	(*ListAlertsRequest)(nil),      // 22: httpctl.v1.ListAlertsRequest
+	(*ListAlertsResponse)(nil),     // 23: httpctl.v1.ListAlertsResponse
+	(*Alert)(nil),                  // 24: httpctl.v1.Alert
+	(*AlertEntry)(nil),             // 25: httpctl.v1.AlertEntry
+	(*ListHostsRequest)(nil),       // 26: httpctl.v1.ListHostsRequest
+	(*ListHostsResponse)(nil),      // 27: httpctl.v1.ListHostsResponse
+	(*Host)(nil),                   // 28: httpctl.v1.Host
+	(*ListDimensionsRequest)(nil),  // 29: httpctl.v1.ListDimensionsRequest
+	(*ListDimensionsResponse)(nil), // 30: httpctl.v1.ListDimensionsResponse
+	(*GetBaselineRequest)(nil),     // 31: httpctl.v1.GetBaselineRequest
+	(*GetBaselineResponse)(nil),    // 32: httpctl.v1.GetBaselineResponse
+	(*RelearnRequest)(nil),         // 33: httpctl.v1.RelearnRequest
+	(*RelearnResponse)(nil),        // 34: httpctl.v1.RelearnResponse
 }
 var file_httpctl_v1_query_proto_depIdxs = []int32{
 	7,  // 0: httpctl.v1.GetStatusResponse.alert:type_name -> httpctl.v1.AlertStatus
@@ -2527,51 +2892,62 @@ var file_httpctl_v1_query_proto_depIdxs = []int32{
 	0,  // 3: httpctl.v1.AlertStatus.state:type_name -> httpctl.v1.AlertState
 	3,  // 4: httpctl.v1.GetTopRequest.range:type_name -> httpctl.v1.Range
 	4,  // 5: httpctl.v1.GetTopRequest.filters:type_name -> httpctl.v1.Filter
-	12, // 6: httpctl.v1.GetTopResponse.dimension:type_name -> httpctl.v1.Dimension
-	14, // 7: httpctl.v1.GetTopResponse.rows:type_name -> httpctl.v1.TopRow
-	14, // 8: httpctl.v1.GetTopResponse.other:type_name -> httpctl.v1.TopRow
+	15, // 6: httpctl.v1.GetTopResponse.dimension:type_name -> httpctl.v1.Dimension
+	17, // 7: httpctl.v1.GetTopResponse.rows:type_name -> httpctl.v1.TopRow
+	17, // 8: httpctl.v1.GetTopResponse.other:type_name -> httpctl.v1.TopRow
 	3,  // 9: httpctl.v1.GetTopResponse.range:type_name -> httpctl.v1.Range
-	13, // 10: httpctl.v1.Dimension.columns:type_name -> httpctl.v1.Column
-	1,  // 11: httpctl.v1.Column.kind:type_name -> httpctl.v1.ColumnKind
-	15, // 12: httpctl.v1.TopRow.cells:type_name -> httpctl.v1.Cell
-	16, // 13: httpctl.v1.Cell.latency:type_name -> httpctl.v1.LatencySummary
-	3,  // 14: httpctl.v1.GetDashboardRequest.range:type_name -> httpctl.v1.Range
-	4,  // 15: httpctl.v1.GetDashboardRequest.filters:type_name -> httpctl.v1.Filter
-	6,  // 16: httpctl.v1.GetDashboardResponse.status:type_name -> httpctl.v1.GetStatusResponse
-	11, // 17: httpctl.v1.GetDashboardResponse.tops:type_name -> httpctl.v1.GetTopResponse
-	20, // 18: httpctl.v1.GetDashboardResponse.alerts:type_name -> httpctl.v1.ListAlertsResponse
-	25, // 19: httpctl.v1.GetDashboardResponse.hosts:type_name -> httpctl.v1.Host
-	3,  // 20: httpctl.v1.ListAlertsRequest.range:type_name -> httpctl.v1.Range
-	21, // 21: httpctl.v1.ListAlertsResponse.alerts:type_name -> httpctl.v1.Alert
-	0,  // 22: httpctl.v1.Alert.state:type_name -> httpctl.v1.AlertState
-	22, // 23: httpctl.v1.Alert.entries:type_name -> httpctl.v1.AlertEntry
-	3,  // 24: httpctl.v1.ListHostsRequest.range:type_name -> httpctl.v1.Range
-	25, // 25: httpctl.v1.ListHostsResponse.hosts:type_name -> httpctl.v1.Host
-	2,  // 26: httpctl.v1.Host.health:type_name -> httpctl.v1.HostHealth
-	9,  // 27: httpctl.v1.Host.counters:type_name -> httpctl.v1.Count
-	12, // 28: httpctl.v1.ListDimensionsResponse.dimensions:type_name -> httpctl.v1.Dimension
-	7,  // 29: httpctl.v1.GetBaselineResponse.alert:type_name -> httpctl.v1.AlertStatus
-	5,  // 30: httpctl.v1.QueryService.GetStatus:input_type -> httpctl.v1.GetStatusRequest
-	10, // 31: httpctl.v1.QueryService.GetTop:input_type -> httpctl.v1.GetTopRequest
-	17, // 32: httpctl.v1.QueryService.GetDashboard:input_type -> httpctl.v1.GetDashboardRequest
-	19, // 33: httpctl.v1.QueryService.ListAlerts:input_type -> httpctl.v1.ListAlertsRequest
-	23, // 34: httpctl.v1.QueryService.ListHosts:input_type -> httpctl.v1.ListHostsRequest
-	26, // 35: httpctl.v1.QueryService.ListDimensions:input_type -> httpctl.v1.ListDimensionsRequest
-	28, // 36: httpctl.v1.QueryService.GetBaseline:input_type -> httpctl.v1.GetBaselineRequest
-	30, // 37: httpctl.v1.QueryService.Relearn:input_type -> httpctl.v1.RelearnRequest
-	6,  // 38: httpctl.v1.QueryService.GetStatus:output_type -> httpctl.v1.GetStatusResponse
-	11, // 39: httpctl.v1.QueryService.GetTop:output_type -> httpctl.v1.GetTopResponse
-	18, // 40: httpctl.v1.QueryService.GetDashboard:output_type -> httpctl.v1.GetDashboardResponse
-	20, // 41: httpctl.v1.QueryService.ListAlerts:output_type -> httpctl.v1.ListAlertsResponse
-	24, // 42: httpctl.v1.QueryService.ListHosts:output_type -> httpctl.v1.ListHostsResponse
-	27, // 43: httpctl.v1.QueryService.ListDimensions:output_type -> httpctl.v1.ListDimensionsResponse
-	29, // 44: httpctl.v1.QueryService.GetBaseline:output_type -> httpctl.v1.GetBaselineResponse
-	31, // 45: httpctl.v1.QueryService.Relearn:output_type -> httpctl.v1.RelearnResponse
-	38, // [38:46] is the sub-list for method output_type
-	30, // [30:38] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	3,  // 10: httpctl.v1.ExplainRequest.range:type_name -> httpctl.v1.Range
+	4,  // 11: httpctl.v1.ExplainRequest.filters:type_name -> httpctl.v1.Filter
+	15, // 12: httpctl.v1.ExplainResponse.dimension:type_name -> httpctl.v1.Dimension
+	3,  // 13: httpctl.v1.ExplainResponse.range:type_name -> httpctl.v1.Range
+	14, // 14: httpctl.v1.ExplainResponse.hosts:type_name -> httpctl.v1.ExplainedHost
+	2,  // 15: httpctl.v1.ExplainedHost.health:type_name -> httpctl.v1.HostHealth
+	3,  // 16: httpctl.v1.ExplainedHost.covered:type_name -> httpctl.v1.Range
+	3,  // 17: httpctl.v1.ExplainedHost.unobserved:type_name -> httpctl.v1.Range
+	9,  // 18: httpctl.v1.ExplainedHost.loss:type_name -> httpctl.v1.Count
+	16, // 19: httpctl.v1.Dimension.columns:type_name -> httpctl.v1.Column
+	1,  // 20: httpctl.v1.Column.kind:type_name -> httpctl.v1.ColumnKind
+	18, // 21: httpctl.v1.TopRow.cells:type_name -> httpctl.v1.Cell
+	19, // 22: httpctl.v1.Cell.latency:type_name -> httpctl.v1.LatencySummary
+	3,  // 23: httpctl.v1.GetDashboardRequest.range:type_name -> httpctl.v1.Range
+	4,  // 24: httpctl.v1.GetDashboardRequest.filters:type_name -> httpctl.v1.Filter
+	6,  // 25: httpctl.v1.GetDashboardResponse.status:type_name -> httpctl.v1.GetStatusResponse
+	11, // 26: httpctl.v1.GetDashboardResponse.tops:type_name -> httpctl.v1.GetTopResponse
+	23, // 27: httpctl.v1.GetDashboardResponse.alerts:type_name -> httpctl.v1.ListAlertsResponse
+	28, // 28: httpctl.v1.GetDashboardResponse.hosts:type_name -> httpctl.v1.Host
+	3,  // 29: httpctl.v1.ListAlertsRequest.range:type_name -> httpctl.v1.Range
+	24, // 30: httpctl.v1.ListAlertsResponse.alerts:type_name -> httpctl.v1.Alert
+	0,  // 31: httpctl.v1.Alert.state:type_name -> httpctl.v1.AlertState
+	25, // 32: httpctl.v1.Alert.entries:type_name -> httpctl.v1.AlertEntry
+	3,  // 33: httpctl.v1.ListHostsRequest.range:type_name -> httpctl.v1.Range
+	28, // 34: httpctl.v1.ListHostsResponse.hosts:type_name -> httpctl.v1.Host
+	2,  // 35: httpctl.v1.Host.health:type_name -> httpctl.v1.HostHealth
+	9,  // 36: httpctl.v1.Host.counters:type_name -> httpctl.v1.Count
+	15, // 37: httpctl.v1.ListDimensionsResponse.dimensions:type_name -> httpctl.v1.Dimension
+	7,  // 38: httpctl.v1.GetBaselineResponse.alert:type_name -> httpctl.v1.AlertStatus
+	5,  // 39: httpctl.v1.QueryService.GetStatus:input_type -> httpctl.v1.GetStatusRequest
+	10, // 40: httpctl.v1.QueryService.GetTop:input_type -> httpctl.v1.GetTopRequest
+	20, // 41: httpctl.v1.QueryService.GetDashboard:input_type -> httpctl.v1.GetDashboardRequest
+	12, // 42: httpctl.v1.QueryService.Explain:input_type -> httpctl.v1.ExplainRequest
+	22, // 43: httpctl.v1.QueryService.ListAlerts:input_type -> httpctl.v1.ListAlertsRequest
+	26, // 44: httpctl.v1.QueryService.ListHosts:input_type -> httpctl.v1.ListHostsRequest
+	29, // 45: httpctl.v1.QueryService.ListDimensions:input_type -> httpctl.v1.ListDimensionsRequest
+	31, // 46: httpctl.v1.QueryService.GetBaseline:input_type -> httpctl.v1.GetBaselineRequest
+	33, // 47: httpctl.v1.QueryService.Relearn:input_type -> httpctl.v1.RelearnRequest
+	6,  // 48: httpctl.v1.QueryService.GetStatus:output_type -> httpctl.v1.GetStatusResponse
+	11, // 49: httpctl.v1.QueryService.GetTop:output_type -> httpctl.v1.GetTopResponse
+	21, // 50: httpctl.v1.QueryService.GetDashboard:output_type -> httpctl.v1.GetDashboardResponse
+	13, // 51: httpctl.v1.QueryService.Explain:output_type -> httpctl.v1.ExplainResponse
+	23, // 52: httpctl.v1.QueryService.ListAlerts:output_type -> httpctl.v1.ListAlertsResponse
+	27, // 53: httpctl.v1.QueryService.ListHosts:output_type -> httpctl.v1.ListHostsResponse
+	30, // 54: httpctl.v1.QueryService.ListDimensions:output_type -> httpctl.v1.ListDimensionsResponse
+	32, // 55: httpctl.v1.QueryService.GetBaseline:output_type -> httpctl.v1.GetBaselineResponse
+	34, // 56: httpctl.v1.QueryService.Relearn:output_type -> httpctl.v1.RelearnResponse
+	48, // [48:57] is the sub-list for method output_type
+	39, // [39:48] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_httpctl_v1_query_proto_init() }
@@ -2586,7 +2962,7 @@ func file_httpctl_v1_query_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_httpctl_v1_query_proto_rawDesc), len(file_httpctl_v1_query_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   29,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

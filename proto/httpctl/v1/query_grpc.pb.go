@@ -22,6 +22,7 @@ const (
 	QueryService_GetStatus_FullMethodName      = "/httpctl.v1.QueryService/GetStatus"
 	QueryService_GetTop_FullMethodName         = "/httpctl.v1.QueryService/GetTop"
 	QueryService_GetDashboard_FullMethodName   = "/httpctl.v1.QueryService/GetDashboard"
+	QueryService_Explain_FullMethodName        = "/httpctl.v1.QueryService/Explain"
 	QueryService_ListAlerts_FullMethodName     = "/httpctl.v1.QueryService/ListAlerts"
 	QueryService_ListHosts_FullMethodName      = "/httpctl.v1.QueryService/ListHosts"
 	QueryService_ListDimensions_FullMethodName = "/httpctl.v1.QueryService/ListDimensions"
@@ -42,6 +43,8 @@ type QueryServiceClient interface {
 	// GetDashboard answers everything the dashboard shows, of one moment. While
 	// it is called with live set, agents send provisional buckets.
 	GetDashboard(ctx context.Context, in *GetDashboardRequest, opts ...grpc.CallOption) (*GetDashboardResponse, error)
+	// Explain tells where a number of a top list comes from.
+	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error)
 	// ListAlerts tells the alert history.
 	ListAlerts(ctx context.Context, in *ListAlertsRequest, opts ...grpc.CallOption) (*ListAlertsResponse, error)
 	// ListHosts tells each host's health.
@@ -86,6 +89,16 @@ func (c *queryServiceClient) GetDashboard(ctx context.Context, in *GetDashboardR
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetDashboardResponse)
 	err := c.cc.Invoke(ctx, QueryService_GetDashboard_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *queryServiceClient) Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExplainResponse)
+	err := c.cc.Invoke(ctx, QueryService_Explain_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -155,6 +168,8 @@ type QueryServiceServer interface {
 	// GetDashboard answers everything the dashboard shows, of one moment. While
 	// it is called with live set, agents send provisional buckets.
 	GetDashboard(context.Context, *GetDashboardRequest) (*GetDashboardResponse, error)
+	// Explain tells where a number of a top list comes from.
+	Explain(context.Context, *ExplainRequest) (*ExplainResponse, error)
 	// ListAlerts tells the alert history.
 	ListAlerts(context.Context, *ListAlertsRequest) (*ListAlertsResponse, error)
 	// ListHosts tells each host's health.
@@ -183,6 +198,9 @@ func (UnimplementedQueryServiceServer) GetTop(context.Context, *GetTopRequest) (
 }
 func (UnimplementedQueryServiceServer) GetDashboard(context.Context, *GetDashboardRequest) (*GetDashboardResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetDashboard not implemented")
+}
+func (UnimplementedQueryServiceServer) Explain(context.Context, *ExplainRequest) (*ExplainResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Explain not implemented")
 }
 func (UnimplementedQueryServiceServer) ListAlerts(context.Context, *ListAlertsRequest) (*ListAlertsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListAlerts not implemented")
@@ -270,6 +288,24 @@ func _QueryService_GetDashboard_Handler(srv interface{}, ctx context.Context, de
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(QueryServiceServer).GetDashboard(ctx, req.(*GetDashboardRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _QueryService_Explain_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExplainRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueryServiceServer).Explain(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: QueryService_Explain_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueryServiceServer).Explain(ctx, req.(*ExplainRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -382,6 +418,10 @@ var QueryService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetDashboard",
 			Handler:    _QueryService_GetDashboard_Handler,
+		},
+		{
+			MethodName: "Explain",
+			Handler:    _QueryService_Explain_Handler,
 		},
 		{
 			MethodName: "ListAlerts",
