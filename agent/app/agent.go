@@ -56,6 +56,7 @@ type Agent struct {
 
 	spool     *spool.Spool
 	local     *localAddresses
+	fleets    chan map[bucket.ID][]netip.Addr // to be kept; one at most
 	acc       *accumulate.Accumulator
 	uplink    *uplink.Uplink
 	pipelines []*pipeline
@@ -79,6 +80,8 @@ type Agent struct {
 	incarnation bucket.ID
 	interval    time.Duration   // as last set
 	planned     uplink.Settings // as told before there was an accumulator
+	addresses   []netip.Prefix  // as told to the aggregator last, and when
+	toldAt      time.Time
 }
 
 // Main is the program httpctl-agent.
@@ -117,9 +120,10 @@ func Main() int {
 func Start(ctx context.Context, settings config.Settings, cfg Config, replay string, log *slog.Logger) (_ *Agent, err error) {
 	a := &Agent{
 		cfg: cfg, settings: settings, log: log,
-		group: lifecycle.NewGroup(context.WithoutCancel(ctx)),
-		write: make(chan func() error, unwrittenBuckets),
-		told:  make(chan struct{}), ports: cfg.Capture.Ports,
+		group:  lifecycle.NewGroup(context.WithoutCancel(ctx)),
+		write:  make(chan func() error, unwrittenBuckets),
+		fleets: make(chan map[bucket.ID][]netip.Addr, 1),
+		told:   make(chan struct{}), ports: cfg.Capture.Ports,
 	}
 	defer func() {
 		if err != nil {
@@ -278,6 +282,7 @@ func (a *Agent) watchInterfaces(ctx context.Context, ring *capture.Live, namespa
 			a.log.Warn("local addresses are not renewed", "err", err)
 		}
 		failing = err != nil
+		a.announce()
 	}
 }
 
@@ -296,6 +301,9 @@ func (a *Agent) openSpool(registry prometheus.Registerer) error {
 	}
 	a.width.Store(int64(a.interval))
 	a.incarnation = spool.NewID()
+	a.loadFleet()
+	a.group.Go("fleet", a.keepFleets)
+	registerOthers(registry, &a.local.fleet)
 	return nil
 }
 
@@ -303,7 +311,7 @@ func (a *Agent) openSpool(registry prometheus.Registerer) error {
 // wide intervals are.
 func (a *Agent) startUplink(ctx context.Context, registry prometheus.Registerer) error {
 	u, err := uplink.New(a.cfg.Config, uplink.Deps{
-		Queue: a.spool, Identity: a.identity, OnSettings: a.onSettings,
+		Queue: a.spool, Identity: a.identity, OnSettings: a.onSettings, OnFleet: a.onFleet,
 		Connecting: a.connecting,
 		Provisional: func(rows int) *bucket.Bucket {
 			a.mu.Lock()
@@ -356,9 +364,10 @@ func (a *Agent) delivered(ctx context.Context) {
 func (a *Agent) identity() uplink.Identity {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.addresses, a.toldAt = a.local.announced(), time.Now()
 	return uplink.Identity{
 		Host: a.spool.Host(), Incarnation: a.incarnation,
-		HostName: a.cfg.HostName, Version: telemetry.Version(),
+		HostName: a.cfg.HostName, Version: telemetry.Version(), Addresses: a.addresses,
 	}
 }
 

@@ -13,6 +13,9 @@ import (
 type localAddresses struct {
 	networks atomic.Pointer[[]netip.Prefix]
 	own      atomic.Pointer[map[netip.Addr]struct{}]
+	tell     atomic.Pointer[[]netip.Prefix] // see announced
+	// fleet are the addresses of other monitored hosts.
+	fleet otherHosts
 	// others are the network namespaces whose addresses are this host's, too. It is set before
 	// the first refresh.
 	others []addresses
@@ -66,10 +69,13 @@ func (l *localAddresses) refresh() error {
 		return fmt.Errorf("list local addresses: %w", err)
 	}
 	own := make(map[netip.Addr]struct{}, len(addrs))
+	var all []netip.Prefix
 	for _, a := range addrs {
 		if n, ok := a.(*net.IPNet); ok {
 			if addr, ok := netip.AddrFromSlice(n.IP); ok {
 				own[addr.Unmap()] = struct{}{}
+				ones, _ := n.Mask.Size()
+				all = append(all, netip.PrefixFrom(addr.Unmap(), ones))
 			}
 		}
 	}
@@ -80,9 +86,20 @@ func (l *localAddresses) refresh() error {
 		}
 		for _, a := range addrs {
 			own[a.Unmap()] = struct{}{}
+			all = append(all, netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()))
 		}
 	}
 	l.own.Store(&own)
+	tell := announced(all)
+	l.tell.Store(&tell)
+	return nil
+}
+
+// announced are the addresses at which others reach this host, with their networks.
+func (l *localAddresses) announced() []netip.Prefix {
+	if tell := l.tell.Load(); tell != nil {
+		return *tell
+	}
 	return nil
 }
 

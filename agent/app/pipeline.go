@@ -75,7 +75,7 @@ func newPipeline(source capture.Source, cfg Config, maxStrLength int, sink excha
 	p.decoder = decode.New(d, p.counters)
 	h := cfg.HTTP
 	h.MaxStrLength = maxStrLength
-	p.pairer = pairing.New(h, pairing.Deps{Sink: sink, Counters: p.counters, Local: local.contains})
+	p.pairer = pairing.New(h, pairing.Deps{Sink: sink, Counters: p.counters, Local: local.contains, Mirror: local.fleet.hostAt})
 	p.table = stream.New(cfg.Stream, p.pairer, p.counters)
 	if l, ok := source.(*capture.Live); ok {
 		p.ahead = l.Ahead

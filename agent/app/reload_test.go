@@ -48,6 +48,14 @@ func TestReload(t *testing.T) {
 	}
 }
 
+// packetsOf are frames as a source gives them.
+func packetsOf(frames []testkit.Frame) (out []capture.Packet) {
+	for _, f := range frames {
+		out = append(out, capture.Packet{Data: f.Data, Length: len(f.Data), Link: 1, Time: f.Time})
+	}
+	return out
+}
+
 // TestPipelineTakesSettingsOver asks on a connection before and after the ports change.
 func TestPipelineTakesSettingsOver(t *testing.T) {
 	local, _ := newLocalAddresses(nil)
@@ -61,12 +69,11 @@ func TestPipelineTakesSettingsOver(t *testing.T) {
 		c := testkit.NewConversation("192.0.2.1:40000", "192.0.2.2:80")
 		c.Open()
 		before := p.counters[exchange.Segments]
-		var packets []capture.Packet
-		for _, f := range c.Frames {
+		for i := range c.Frames {
 			at = at.Add(time.Second) // over the step of the clock
-			packets = append(packets, capture.Packet{Data: f.Data, Length: len(f.Data), Link: 1, Time: at.UnixNano()})
+			c.Frames[i].Time = at.UnixNano()
 		}
-		p.take(packets)
+		p.take(packetsOf(c.Frames))
 		got += fmt.Sprintf("%v: %d ", ports, p.counters[exchange.Segments]-before)
 	}
 	if want := "[]: 3 [8080]: 0 [80]: 3 "; got != want {

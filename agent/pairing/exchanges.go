@@ -341,6 +341,9 @@ func (p *Pairer) begin(c *conn, time int64) *pair {
 	x := &e.x
 	x.Connection, x.Stream = c.id, c.seen
 	x.Client, x.Server, x.Role = c.client, c.server, c.role
+	if c.role != exchange.Server {
+		x.Mirror = p.mirror(c.server.Addr().Unmap()) // each time, as the fleet may have changed since the connection began
+	}
 	x.Scheme = "http"
 	c.seen++
 	p.open++

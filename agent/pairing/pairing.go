@@ -17,15 +17,19 @@ type Deps struct {
 	// Local reports whether an address is one of this host's; it decides the
 	// role of an exchange. nil means that none is.
 	Local func(netip.Addr) bool
+	// Mirror names the monitored host, another one, that has an address; "" if there is none. It is asked
+	// of the server of each exchange. nil knows no hosts.
+	Mirror func(netip.Addr) string
 }
 
 // Pairer makes exchanges from the connections of one pipeline. It is not safe
 // for concurrent use: all calls come from the pipeline's goroutine.
 type Pairer struct {
-	cfg   Config
-	sink  exchange.Sink
-	count *exchange.Counters
-	local func(netip.Addr) bool
+	cfg    Config
+	sink   exchange.Sink
+	count  *exchange.Counters
+	local  func(netip.Addr) bool
+	mirror func(netip.Addr) string
 
 	env   *http1.Env
 	names *names
@@ -47,8 +51,11 @@ func New(cfg Config, deps Deps) *Pairer {
 	if deps.Local == nil {
 		deps.Local = func(netip.Addr) bool { return false }
 	}
+	if deps.Mirror == nil {
+		deps.Mirror = func(netip.Addr) string { return "" }
+	}
 	return &Pairer{
-		cfg: cfg, sink: deps.Sink, count: deps.Counters, local: deps.Local,
+		cfg: cfg, sink: deps.Sink, count: deps.Counters, local: deps.Local, mirror: deps.Mirror,
 		env: http1.NewEnv(cfg.Config, deps.Counters), names: newNames(cfg.MaxStrLength),
 	}
 }

@@ -86,12 +86,12 @@ type Settings struct {
 	// NextWidth takes effect at NextFrom (nanoseconds since the epoch); 0 if no change is planned.
 	NextWidth time.Duration
 	NextFrom  int64
-	// FleetAddresses are the addresses of the fleet's hosts, for `mirror`.
-	FleetAddresses []netip.Addr
 }
 
 // Identity is how the agent introduces itself.
 type Identity struct {
 	Host, Incarnation bucket.ID
 	HostName, Version string
+	// Addresses are those at which others reach the host, with their networks.
+	Addresses []netip.Prefix
 }

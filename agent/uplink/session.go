@@ -62,6 +62,7 @@ func (u *Uplink) session(parent context.Context) error {
 	s := &session{u: u, flight: map[uint64]flying{}, seqs: map[uint64]bool{}}
 	defer u.metrics.inFlight.Set(0)
 	u.back(first.GetVersion())
+	s.fleet(first.GetFleet()) // before the settings, for which a start waits
 	s.settings(first.GetSettings())
 
 	in, out := make(chan *httpctlv1.DeliverResponse), make(chan *httpctlv1.DeliverRequest)
@@ -119,6 +120,9 @@ func hello(ctx context.Context, conn *grpc.ClientConn, id Identity, backlog int)
 			return o
 		}
 		m := &httpctlv1.Hello{HostId: id.Host[:], Incarnation: id.Incarnation[:], HostName: id.HostName, Version: id.Version, Backlog: uint64(backlog)}
+		for _, p := range id.Addresses {
+			m.Addresses = append(m.Addresses, append(p.Addr().AsSlice(), byte(p.Bits())))
+		}
 		o.err = o.stream.Send(&httpctlv1.DeliverRequest{Message: &httpctlv1.DeliverRequest_Hello{Hello: m}})
 		if o.err != nil && !errors.Is(o.err, io.EOF) {
 			return o
@@ -280,6 +284,8 @@ func (s *session) message(m *httpctlv1.DeliverResponse) {
 	switch m := m.GetMessage().(type) {
 	case *httpctlv1.DeliverResponse_Ack:
 		s.ack(m.Ack)
+	case *httpctlv1.DeliverResponse_Fleet:
+		s.fleet(m.Fleet)
 	case *httpctlv1.DeliverResponse_Settings:
 		s.settings(m.Settings)
 	}
@@ -368,12 +374,28 @@ func (s *session) settings(m *httpctlv1.Settings) {
 		NextWidth:     time.Duration(m.GetNextIntervalWidthNs()),
 		NextFrom:      m.GetNextFromUnixNs(),
 	}
-	for _, a := range m.GetFleetAddresses() {
-		if addr, ok := netip.AddrFromSlice(a); ok {
-			settings.FleetAddresses = append(settings.FleetAddresses, addr)
+	s.u.deps.OnSettings(settings)
+}
+
+// fleet hands over which hosts are monitored; of an older aggregator, none.
+func (s *session) fleet(m *httpctlv1.Fleet) {
+	if s.u.deps.OnFleet == nil || m == nil {
+		return
+	}
+	hosts := make(map[bucket.ID][]netip.Addr, len(m.GetHosts()))
+	for _, h := range m.GetHosts() {
+		var id bucket.ID
+		if len(h.GetHostId()) != len(id) {
+			continue
+		}
+		copy(id[:], h.GetHostId())
+		for _, a := range h.GetAddresses() {
+			if addr, ok := netip.AddrFromSlice(a); ok {
+				hosts[id] = append(hosts[id], addr)
+			}
 		}
 	}
-	s.u.deps.OnSettings(settings)
+	s.u.deps.OnFleet(hosts)
 }
 
 func containsFold(s, part string) bool { return strings.Contains(strings.ToLower(s), part) }

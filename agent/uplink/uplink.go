@@ -42,8 +42,10 @@ type Deps struct {
 	// OnSettings is called by one goroutine at a time with the aggregator's settings, at each
 	// connection and change. It must not block. May be nil.
 	OnSettings func(Settings)
-	Log        *slog.Logger
-	Registry   prometheus.Registerer
+	// OnFleet is called like OnSettings with the addresses of monitored hosts, this one too. May be nil.
+	OnFleet  func(map[bucket.ID][]netip.Addr)
+	Log      *slog.Logger
+	Registry prometheus.Registerer
 	// Connecting is called before the first packet of each TCP connection to the aggregator, or before its first
 	// byte where no local port is free, by any goroutine. May be nil.
 	Connecting func(remote netip.AddrPort, localPort uint16)
@@ -140,6 +142,15 @@ func (u *Uplink) Configure(cfg Config) error {
 		u.renew()
 	}
 	return nil
+}
+
+// Renew has the agent connect anew, and so introduce itself again.
+func (u *Uplink) Renew() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.renew != nil {
+		u.renew()
+	}
 }
 
 func (u *Uplink) config() Config {

@@ -126,7 +126,7 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.
 	registry := telemetry.NewRegistry()
 	a.reloads = telemetry.NewReloads(registry)
 	a.ingest, err = ingest.New(cfg.Ingest, width.settings(settings.Timeout), ingest.Deps{
-		Store: db, Log: log, Registry: registry, Version: telemetry.Version(),
+		Store: db, State: db, Log: log, Registry: registry, Version: telemetry.Version(),
 		OnStored: func([]*bucket.Header) { a.judge.get().Notify() },
 	})
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/httpctl/httpctl/aggregator/ingest"
 	"github.com/httpctl/httpctl/aggregator/store"
+	"github.com/httpctl/httpctl/pkg/bucket"
 	"github.com/httpctl/httpctl/pkg/config"
 )
 
@@ -176,6 +177,13 @@ func (a *App) purge(ctx context.Context) error {
 			if now := clock.read(hosts, time.Now()); now > 0 {
 				_, err = a.store.Purge(ctx, now-int64(keep))
 			}
+		}
+		if err == nil {
+			stored := make(map[bucket.ID]bool, len(hosts))
+			for _, h := range hosts {
+				stored[h.ID] = true
+			}
+			a.ingest.Retain(func(id bucket.ID) bool { return stored[id] })
 		}
 		if err != nil && ctx.Err() == nil && !failing {
 			a.log.Error("purging old intervals fails and is tried again", "every", every, "err", err)

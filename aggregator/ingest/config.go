@@ -6,7 +6,6 @@ package ingest
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"time"
 
 	"github.com/httpctl/httpctl/pkg/config"
@@ -57,8 +56,6 @@ type Settings struct {
 	NextFrom  int64
 	// ProvisionalEvery is how often provisional buckets come while someone watches (timeout).
 	ProvisionalEvery time.Duration
-	// FleetAddresses are the addresses of the fleet's hosts, for `mirror`.
-	FleetAddresses []netip.Addr
 }
 
 const (

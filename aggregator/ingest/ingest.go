@@ -29,7 +29,9 @@ type Appender interface {
 
 // Deps are what the service needs from outside. Only Store is required.
 type Deps struct {
-	Store    Appender
+	Store Appender
+	// State keeps the addresses of hosts over a restart. Without it they are known anew as agents connect.
+	State    State
 	Log      *slog.Logger
 	Registry prometheus.Registerer
 	// Version of the aggregator, told to agents.
@@ -51,6 +53,10 @@ type Service struct {
 	budget  *budget
 	writing telemetry.Beat // begins with a transaction, rests between two
 	changed chan struct{}  // settings or watchers have changed
+	moved   chan struct{}  // the directory has changed
+	// kept is what is stored of the directory; it belongs to tellFleet.
+	kept        []byte
+	keptVersion uint64
 	// What refusals were logged: of streams and of buckets.
 	rejections, refusals limiter
 
@@ -62,9 +68,11 @@ type Service struct {
 	watch     time.Time // someone watches until then
 	rows      int
 	current   *httpctlv1.Settings // what the agents were told
-	replaced  time.Time           // when a replaced stream was last logged
-	failing   time.Time           // since when the store fails; zero: it does not
-	failure   error               // why
+	directory directory
+	fleet     *httpctlv1.Fleet // what they were told of each other
+	replaced  time.Time        // when a replaced stream was last logged
+	failing   time.Time        // since when the store fails; zero: it does not
+	failure   error            // why
 }
 
 // New checks the settings and returns a service that is not running.
@@ -77,7 +85,8 @@ func New(cfg Config, settings Settings, deps Deps) (*Service, error) {
 	}
 	s := &Service{
 		cfg: cfg, deps: deps, log: deps.Log, metrics: newMetrics(deps.Registry),
-		queue: make(chan *delivery, batchItems), changed: make(chan struct{}, 1),
+		queue: make(chan *delivery, batchItems), changed: make(chan struct{}, 1), moved: make(chan struct{}, 1),
+		directory: directory{}, fleet: &httpctlv1.Fleet{},
 		agents: map[bucket.ID]*agent{}, settings: settings, maxAgents: cfg.MaxAgents,
 	}
 	s.budget = newBudget(int64(cfg.MaxPending), s.metrics.pending)
@@ -108,9 +117,13 @@ func (s *Service) Start(ctx context.Context) error {
 	if s.group != nil {
 		return errors.New("ingest is running")
 	}
+	if err := s.loadFleet(ctx); err != nil {
+		return err
+	}
 	s.group = lifecycle.NewGroup(context.WithoutCancel(ctx)) // ended by Stop
 	s.group.Go("ingest: store buckets", s.commit)
 	s.group.Go("ingest: tell settings", s.tell)
+	s.group.Go("ingest: tell of the fleet", s.tellFleet)
 	return nil
 }
 
@@ -137,7 +150,6 @@ func (s *Service) Failed() <-chan error {
 // SetSettings changes what agents are told, at once.
 func (s *Service) SetSettings(settings Settings) {
 	s.mu.Lock()
-	settings.FleetAddresses = slices.Clone(settings.FleetAddresses)
 	s.settings = settings
 	s.mu.Unlock()
 	s.wake()
@@ -186,9 +198,6 @@ func (s *Service) effective(now time.Time) *httpctlv1.Settings {
 		NextIntervalWidthNs: int64(s.settings.NextWidth),
 		NextFromUnixNs:      s.settings.NextFrom,
 		ProvisionalEveryNs:  int64(s.settings.ProvisionalEvery),
-	}
-	for _, a := range s.settings.FleetAddresses {
-		m.FleetAddresses = append(m.FleetAddresses, a.AsSlice())
 	}
 	if now.Before(s.watch) {
 		m.Watched, m.ProvisionalRows = true, uint32(max(0, s.rows))

@@ -5,6 +5,7 @@ import "github.com/prometheus/client_golang/prometheus"
 type metrics struct {
 	agents                          prometheus.Gauge
 	pending                         prometheus.Gauge
+	sharedAddresses                 prometheus.Gauge
 	buckets, rejected               *prometheus.CounterVec
 	bytes, provisional, storeErrors prometheus.Counter
 	badProvisional, skewed          prometheus.Counter
@@ -19,6 +20,8 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	m := &metrics{
 		agents:  prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "agents", Help: "Agents connected."}),
 		pending: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "pending_bytes", Help: "Size of the buckets that wait for the store."}),
+		sharedAddresses: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "shared_addresses",
+			Help: "Addresses of hosts that do not tell the host, as another has them too or they lie in a network that several have of their own."}),
 		buckets: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "buckets_total",
 			Help: "Final buckets answered, by what became of them."}, []string{"result"}),
 		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "rejected_streams_total",
@@ -40,7 +43,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		m.rejected.WithLabelValues(reason)
 	}
 	if r != nil {
-		r.MustRegister(m.agents, m.pending, m.buckets, m.rejected, m.bytes, m.provisional, m.badProvisional, m.skewed, m.storeErrors, m.batch, m.appendSeconds)
+		r.MustRegister(m.agents, m.pending, m.sharedAddresses, m.buckets, m.rejected, m.bytes, m.provisional, m.badProvisional, m.skewed, m.storeErrors, m.batch, m.appendSeconds)
 	}
 	return m
 }

@@ -42,6 +42,7 @@ type stream struct {
 	mu       sync.Mutex
 	welcome  *httpctlv1.Welcome
 	settings *httpctlv1.Settings // the newest not yet sent
+	fleet    *httpctlv1.Fleet    // as well
 	results  []*httpctlv1.BucketResult
 }
 
@@ -55,6 +56,13 @@ func (st *stream) answer(r *httpctlv1.BucketResult) {
 func (st *stream) setSettings(m *httpctlv1.Settings) {
 	st.mu.Lock()
 	st.settings = m
+	st.mu.Unlock()
+	st.notify()
+}
+
+func (st *stream) setFleet(m *httpctlv1.Fleet) {
+	st.mu.Lock()
+	st.fleet = m
 	st.mu.Unlock()
 	st.notify()
 }
@@ -77,6 +85,10 @@ func (st *stream) take() (out []*httpctlv1.DeliverResponse, answered int) {
 	if st.settings != nil {
 		out = append(out, &httpctlv1.DeliverResponse{Message: &httpctlv1.DeliverResponse_Settings{Settings: st.settings}})
 		st.settings = nil
+	}
+	if st.fleet != nil {
+		out = append(out, &httpctlv1.DeliverResponse{Message: &httpctlv1.DeliverResponse_Fleet{Fleet: st.fleet}})
+		st.fleet = nil
 	}
 	if len(st.results) > 0 {
 		out = append(out, &httpctlv1.DeliverResponse{Message: &httpctlv1.DeliverResponse_Ack{Ack: &httpctlv1.Ack{Results: st.results}}})
@@ -275,7 +287,9 @@ func (s *Service) admit(ctx context.Context, st *stream, hello *httpctlv1.Hello)
 		a.provisional = nil
 	}
 	a.Agent, a.stream = info, st
-	st.welcome = &httpctlv1.Welcome{Settings: s.current, Version: s.deps.Version}
+	s.directory.connect(info.Host, parseAddresses(hello.GetAddresses()))
+	s.wakeFleet()
+	st.welcome = &httpctlv1.Welcome{Settings: s.current, Version: s.deps.Version, Fleet: s.fleet}
 	st.notify()
 	return a, nil
 }
@@ -307,6 +321,7 @@ func (s *Service) leave(a *agent, st *stream) {
 		return
 	}
 	a.stream, a.Connected, a.Since = nil, false, time.Now()
+	s.directory.disconnect(a.Host)
 	s.metrics.agents.Dec()
 }
 

@@ -24,6 +24,10 @@ type fake struct {
 	keys    map[string]versioned
 	clock   uint64
 	damaged []int64
+	// asker is a host that asks another host so many requests in each interval.
+	asker string
+	of    bucket.ID
+	asks  int64
 	// After failAfter writes every further one fails; -1 is never.
 	failAfter int
 	writes    int
@@ -35,6 +39,8 @@ type sample struct {
 	host             bucket.ID
 	start, end       int64
 	requests, mirror int64
+	asked            int64  // requests that host asked of of
+	of               string // a host, as the column mirror names it
 	unobserved       []bucket.Span
 }
 
@@ -56,6 +62,9 @@ func (s *fake) add(name string, start time.Time, width time.Duration, requests i
 	var id bucket.ID
 	copy(id[:], name)
 	b := sample{host: id, start: start.UnixNano(), end: start.Add(width).UnixNano(), requests: requests, mirror: 1000}
+	if name == s.asker {
+		b.asked, b.of = s.asks, s.of.String()
+	}
 	b.skewed = time.Until(start) > 5*time.Minute
 	s.buckets = append(s.buckets, b)
 	h := s.hosts[id]
@@ -106,10 +115,11 @@ func (s *fake) Query(_ context.Context, p store.Plan) (*store.Answer, error) {
 				sl.Table = &bucket.Table{Schema: bucket.Schema{Name: "totals", Version: 1, Keys: []string{"mirror"},
 					Measures: []bucket.Measure{{Name: "bytes"}, {Name: "requests"}}}}
 			}
-			if len(p.Where) != 1 || p.Where[0].Column != "mirror" || !slices.Equal(p.Where[0].Values, []string{"0"}) {
-				sl.Table.Rows = append(sl.Table.Rows, &bucket.Row{Keys: []string{"1"}, Values: []int64{77, b.mirror}})
+			for key, n := range map[string]int64{"1": b.mirror, "0": b.requests, b.of: b.asked} {
+				if n > 0 && !slices.ContainsFunc(p.Where, func(c store.Condition) bool { return !c.Matches(key) }) {
+					sl.Table.Rows = append(sl.Table.Rows, &bucket.Row{Keys: []string{key}, Values: []int64{99, n}})
+				}
 			}
-			sl.Table.Rows = append(sl.Table.Rows, &bucket.Row{Keys: []string{"0"}, Values: []int64{99, b.requests}})
 		}
 	}
 	a := &store.Answer{}

@@ -61,6 +61,26 @@ func TestHostGoesAway(t *testing.T) {
 	})
 }
 
+// What a asks of b is counted by b, and by a alone while b is not there: the rule does not see b's agent go.
+func TestAskedHostGoesAway(t *testing.T) {
+	inBubble(t, func(s *sim) {
+		s.st.asker, s.st.asks = "a", 4
+		copy(s.st.of[:], "b")
+		s.rates["a"], s.rates["b"] = 10, 4
+		if got := s.want(end(1), alert.Normal); got.Last.Requests != 6*14 || got.Baseline != 6*14 {
+			t.Errorf("with both: %+v, want 84 requests and a baseline of as many", got)
+		}
+		delete(s.rates, "b")
+		if got := s.want(end(2)+2*width, alert.Normal); got.Last.To != s.at(end(2)) || got.Last.Requests != 6*14 {
+			t.Errorf("without b: %+v, want what a counted of it, 84", got.Last)
+		}
+		s.restart()
+		if got := s.want(end(3)+2*width, alert.Normal); got.Last.To != s.at(end(3)) || got.Last.Requests != 6*14 || !got.Last.Incomplete {
+			t.Errorf("after a restart without b: %+v, want 84, incomplete", got.Last)
+		}
+	})
+}
+
 // A host that is away and comes back delivers what it kept: verdicts are
 // annotated, never changed.
 func TestLateData(t *testing.T) {

@@ -29,6 +29,7 @@ type hostTally struct {
 	id       bucket.ID
 	requests int64
 	cover    baseline.HostCoverage
+	heads    bool // requests are the count of heads, so all of them
 }
 
 // read tallies n steps from from on.
@@ -41,10 +42,8 @@ func (j *Judge) read(ctx context.Context, f *fleet, from int64, step time.Durati
 	if f.counted == 0 || n == 0 {
 		return out, nil
 	}
-	answer, err := j.st.Query(ctx, store.Plan{
-		Table: "totals", From: from, To: out[n-1].to, Step: step, PerHost: true, Hosts: f.plan, Judged: true,
-		Where: []store.Condition{{Column: stat.KeyMirror, Values: []string{"0"}}}, By: []string{stat.KeyMirror},
-	})
+	plan := store.Plan{Table: "totals", From: from, To: out[n-1].to, Step: step, PerHost: true, Hosts: f.plan, Judged: true, By: []string{stat.KeyMirror}}
+	answer, err := j.st.Query(ctx, plan)
 	if errors.Is(err, store.ErrColumn) { // a plug-in's table of that name: heads are counted all the same
 		answer, err = j.st.Query(ctx, store.Plan{From: from, To: out[n-1].to, Step: step, PerHost: true, Hosts: f.plan, Judged: true})
 	}
@@ -54,9 +53,12 @@ func (j *Judge) read(ctx context.Context, f *fleet, from int64, step time.Durati
 	for i := range answer.Slices {
 		s := &answer.Slices[i]
 		t := &out[(s.Start-from)/int64(step)]
-		h := hostTally{id: s.Host, requests: j.requests(s), cover: baseline.HostCoverage{Covered: s.Covered, Unobserved: s.Unobserved}}
+		h := hostTally{id: s.Host, requests: j.requests(s), cover: baseline.HostCoverage{Covered: s.Covered, Unobserved: s.Unobserved}, heads: s.Table == nil || s.Skipped > 0}
 		t.hosts = append(t.hosts, h)
 		t.requests = add(t.requests, h.requests)
+	}
+	if err := j.readAbsent(ctx, plan, answer, out); err != nil {
+		return nil, err
 	}
 	for _, d := range answer.Damaged {
 		if i := (d - from) / int64(step); d >= from && i < int64(n) {
@@ -74,24 +76,61 @@ func (j *Judge) read(ctx context.Context, f *fleet, from int64, step time.Durati
 	return out, nil
 }
 
-// requests counts the request events of a slice: those of the table totals,
-// whose mirrored rows the plan left out. Where the statistic is not kept, or kept in
+// readAbsent adds what hosts counted of others for which there are no buckets: those that did not arrive in time,
+// whose agent was away, or that do not count.
+func (j *Judge) readAbsent(ctx context.Context, plan store.Plan, answer *store.Answer, out []tally) error {
+	var named []bucket.ID
+	for i := range answer.Slices {
+		named = append(named, store.Mirrored(answer.Slices[i].Table)...)
+	}
+	if len(named) == 0 {
+		return nil
+	}
+	sortIDs(named)
+	from, step := plan.From, int64(plan.Step)
+	plan.Step = 0
+	absences := store.Absences(slices.Compact(named), store.Coverage(answer, nil), from, plan.To, step)
+	for i := range absences {
+		answer, err := j.st.Query(ctx, absences[i].Plan(plan))
+		if err != nil {
+			return fmt.Errorf("read requests of hosts that were away, from %d to %d: %w", absences[i].From, absences[i].To, err)
+		}
+		t := &out[(absences[i].From-from)/step]
+		for k := range answer.Slices {
+			s := &answer.Slices[k]
+			at := slices.IndexFunc(t.hosts, func(h hostTally) bool { return h.id == s.Host })
+			if at < 0 || t.hosts[at].heads || s.Table == nil {
+				continue
+			}
+			more := sumOf(s.Table, func(string) bool { return true })
+			t.hosts[at].requests = add(t.hosts[at].requests, more)
+			t.requests = add(t.requests, more)
+		}
+	}
+	return nil
+}
+
+// sumOf adds up the requests of a totals table by the column mirror.
+func sumOf(t *bucket.Table, counts func(mirror string) bool) (sum int64) {
+	m := t.Schema.Measure(stat.TotalRequests)
+	for _, row := range t.Rows {
+		if m >= 0 && counts(row.Keys[0]) {
+			sum = add(sum, row.Values[m])
+		}
+	}
+	return sum
+}
+
+// requests counts the request events of a slice: those of the table totals
+// that no other host counts. Where the statistic is not kept, or kept in
 // versions that cannot be added up, the count of request heads stands in.
 func (j *Judge) requests(s *store.Slice) int64 {
 	kept := len(j.cfg.Statistics) == 0 || slices.Contains(j.cfg.Statistics, "totals")
 	if s.Table == nil && kept && s.Skipped == 0 {
 		return 0
 	}
-	if s.Table != nil && s.Skipped == 0 {
-		for m, measure := range s.Table.Schema.Measures {
-			if measure.Name == stat.TotalRequests {
-				sum := int64(0)
-				for _, row := range s.Table.Rows {
-					sum = add(sum, row.Values[m])
-				}
-				return sum
-			}
-		}
+	if s.Table != nil && s.Skipped == 0 && s.Table.Schema.Measure(stat.TotalRequests) >= 0 {
+		return sumOf(s.Table, func(mirror string) bool { return mirror == "0" })
 	}
 	return int64(min(s.Counters[exchange.Requests], math.MaxInt64))
 }

@@ -71,7 +71,7 @@ func (s *Service) GetDashboard(ctx context.Context, r *httpctlv1.GetDashboardReq
 			out.Notes = append(out.Notes, fmt.Sprintf("%s: from %s, which counts ended exchanges", d.name, drillDown))
 			d = stand
 		}
-		top, err := s.top(ctx, d, rng, &sel, limit, r.GetLive())
+		top, err := s.top(ctx, d, rng, &sel, f.others, limit, r.GetLive())
 		if err != nil {
 			return nil, err
 		}

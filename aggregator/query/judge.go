@@ -148,7 +148,7 @@ func (s *Service) alerts(rng span) *httpctlv1.ListAlertsResponse {
 func (s *Service) GetBaseline(context.Context, *httpctlv1.GetBaselineRequest) (*httpctlv1.GetBaselineResponse, error) {
 	b := s.Judge.Baseline()
 	return &httpctlv1.GetBaselineResponse{
-		Alert:              s.alertStatus(false),
+		Alert:              s.alertStatus(nil, false),
 		LearnedFromUnixNs:  b.From,
 		LearnedUntilUnixNs: b.Until,
 		LearnedRequests:    b.Requests,
@@ -169,14 +169,13 @@ func (s *Service) Relearn(ctx context.Context, _ *httpctlv1.RelearnRequest) (*ht
 
 // alertStatus tells where the rule stands. With live, what agents have sent of
 // the interval under way counts in the window, so that it does not stand
-// still for an interval; the rule judges final buckets only.
-func (s *Service) alertStatus(live bool) *httpctlv1.AlertStatus {
+// still for an interval; the rule judges final buckets only. o is of the whole fleet; nil takes nothing that hosts counted of others.
+func (s *Service) alertStatus(o *others, live bool) *httpctlv1.AlertStatus {
 	st := s.Judge.Status()
 	if live && st.WindowEnd > 0 {
 		window := span{from: st.WindowStart, to: st.WindowEnd}
 		for _, p := range s.provisional(window, &selection{}) { // after the judge was asked: see Live
-			_, own := requestsOf(p.Table(totals), &p.Counters)
-			st.WindowRequests += int64(own)
+			st.WindowRequests += int64(o.requests(&p, true))
 		}
 	}
 	out := &httpctlv1.AlertStatus{

@@ -85,7 +85,7 @@ func newWorld(t *testing.T) *world {
 // hit is some equal exchanges.
 type hit struct {
 	n                           int
-	mirror                      bool
+	mirror                      int // the host that counts it, too
 	domain, path, method, agent string
 	status                      int
 	wait                        time.Duration // ttfb
@@ -106,8 +106,11 @@ func made(t *testing.T, h bucket.Header, maxKeys int, hits ...hit) *bucket.Bucke
 			tables = append(tables, bucket.NewTable(s, maxKeys))
 		}
 		for _, x := range hits {
-			e := &exchange.Exchange{Role: exchange.Server, Mirror: x.mirror, HasRequest: true, Method: x.method, Domain: x.domain,
+			e := &exchange.Exchange{Role: exchange.Server, HasRequest: true, Method: x.method, Domain: x.domain,
 				Section: exchange.Section(x.domain, x.method, x.path), UserAgent: x.agent, RequestStart: h.Start + 1e6, RequestEnd: h.Start + 2e6}
+			if x.mirror != 0 {
+				e.Mirror = storetest.ID(x.mirror).String()
+			}
 			for range x.n {
 				m.Observe(&exchange.Observation{Event: exchange.RequestSeen, Time: h.Start + 1e6, Exchange: e}, tables)
 			}
@@ -140,7 +143,7 @@ func (w *world) traffic() {
 		shop := hit{n: 8, domain: "shop.example.org", path: "/cart/1", method: "GET", agent: "curl", status: 200, wait: 10 * time.Millisecond, up: 100, down: 1000}
 		fail := hit{n: 4, domain: "api.example.org", path: "/v1/x", method: "POST", agent: "go", status: 503, wait: 100 * time.Millisecond, up: 50, down: 10}
 		mirror := shop
-		mirror.n, mirror.mirror = 5, true
+		mirror.n, mirror.mirror = 5, 1
 		one := made(w.t, storetest.Header(1, i), 1000, shop, fail)
 		one.Counters[exchange.KernelDrops] = 3
 		one.Unobserved = []bucket.Span{{From: storetest.At(i), To: storetest.At(i) + 25e7}}

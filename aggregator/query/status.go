@@ -27,6 +27,7 @@ const unobservedSeconds = "unobserved_seconds"
 type fleet struct {
 	hosts   []hostState // by name
 	damaged int
+	others  *others // nil where not all hosts are asked
 }
 
 type hostState struct {
@@ -34,7 +35,7 @@ type hostState struct {
 	health    Health
 	agent     *Agent // nil when not connected
 	requests  uint64 // over the range, mirrored ones too
-	own       uint64 // without those that another host counts, too
+	own       uint64 // those that fleet totals take
 	counters  exchange.Counters
 	lost      []bucket.Span
 	covered   []bucket.Span
@@ -71,6 +72,16 @@ func (s *Service) survey(ctx context.Context, rng span, sel *selection) (*fleet,
 		return nil, failed("read totals", err)
 	}
 	f := &fleet{damaged: len(answer.Damaged)}
+	if sel.fleetWide() {
+		open := s.Live.Provisional()
+		f.others = newOthers(open, known)
+		var named []bucket.ID
+		for i := range answer.Slices {
+			named = append(named, store.Mirrored(answer.Slices[i].Table)...)
+		}
+		slices.SortFunc(named, bucket.ID.Compare)
+		f.others.absences = store.Absences(slices.Compact(named), store.Coverage(answer, spans(open)), rng.from, rng.to, 0)
+	}
 	of := make(map[bucket.ID]*store.Slice, len(answer.Slices))
 	for i := range answer.Slices {
 		of[answer.Slices[i].Host] = &answer.Slices[i]
@@ -78,7 +89,7 @@ func (s *Service) survey(ctx context.Context, rng span, sel *selection) (*fleet,
 	for i, health := range s.Judge.Health(known) {
 		h := hostState{Host: known[i], health: health, agent: agents[known[i].ID], hasStored: known[i].LastEnd > 0}
 		if sl := of[h.ID]; sl != nil {
-			h.requests, h.own = requestsOf(sl.Table, &sl.Counters)
+			h.requests, h.own = requestsOf(sl.Table, &sl.Counters, nil)
 			h.counters, h.lost, h.covered = sl.Counters, sl.Unobserved, sl.Covered
 		}
 		f.hosts = append(f.hosts, h)
@@ -86,29 +97,23 @@ func (s *Service) survey(ctx context.Context, rng span, sel *selection) (*fleet,
 	slices.SortFunc(f.hosts, func(x, y hostState) int {
 		return cmp.Or(cmp.Compare(x.Name, y.Name), x.ID.Compare(y.ID))
 	})
-	return f, nil
-}
-
-// requestsOf counts the requests of a totals table, and those of them that no
-// other monitored host counts.
-func requestsOf(t *bucket.Table, c *exchange.Counters) (all, own uint64) {
-	if t == nil {
-		return c[exchange.Requests], c[exchange.Requests]
+	if f.others == nil {
+		return f, nil
 	}
-	m := t.Schema.Measure("requests")
-	mirror := t.Schema.Key("mirror")
-	if m < 0 {
-		return c[exchange.Requests], c[exchange.Requests]
-	}
-	for _, r := range t.Rows {
-		n := uint64(max(r.Values[m], 0))
-		all += n
-		if mirror < 0 || r.Keys[mirror] != "1" {
-			own += n
+	for i := range f.others.absences {
+		answer, err := s.Store.Query(ctx, f.others.absences[i].Plan(store.Plan{Table: totals, By: []string{"mirror"}, PerHost: true}))
+		if err != nil {
+			return nil, failed("read totals", err)
+		}
+		for k := range answer.Slices {
+			sl := &answer.Slices[k]
+			if at := slices.IndexFunc(f.hosts, func(h hostState) bool { return h.ID == sl.Host }); at >= 0 && sl.Table != nil {
+				n, _ := requestsOf(sl.Table, &sl.Counters, nil)
+				f.hosts[at].own += n
+			}
 		}
 	}
-	n := uint64(max(t.Other.Values[m], 0))
-	return all + n, own + n
+	return f, nil
 }
 
 // counted is the number of requests that the selection takes from the host.
@@ -169,7 +174,7 @@ func (s *Service) status(ctx context.Context, f *fleet, rng span, sel *selection
 	out := &httpctlv1.GetStatusResponse{
 		TimeUnixNs: s.Now().UnixNano(), Version: s.Version,
 		IntervalWidthNs: int64(set.DashboardBucketSize), WindowWidthNs: int64(set.AverageBucketSize), RefreshNs: int64(set.Timeout),
-		Alert: s.alertStatus(live), Fleet: &httpctlv1.FleetHealth{},
+		Alert: s.alertStatus(f.others, live), Fleet: &httpctlv1.FleetHealth{},
 		RangeSinceUnixNs: rng.from, RangeUntilUnixNs: rng.until,
 	}
 	if s.Warnings != nil {
@@ -202,11 +207,7 @@ func (s *Service) status(ctx context.Context, f *fleet, rng span, sel *selection
 		out.RateAverage = float64(out.Requests) / d.Seconds()
 	}
 	for i := range open { // as the top lists below it do
-		all, own := requestsOf(open[i].Table(totals), &open[i].Counters)
-		if sel.fleetWide() {
-			all = own
-		}
-		out.Requests += all
+		out.Requests += f.others.requests(&open[i], sel.fleetWide())
 	}
 	history, err := s.rates(ctx, f, sel, live, out)
 	return out, history, err
@@ -252,10 +253,15 @@ func (s *Service) rates(ctx context.Context, f *fleet, sel *selection, live bool
 			if first < 0 {
 				first = n
 			}
-			all, own := requestsOf(sl.Table, &sl.Counters)
+			all, own := requestsOf(sl.Table, &sl.Counters, nil)
 			history[n] = all
 			if sel.fleetWide() {
 				history[n] = own
+			}
+		}
+		if sel.fleetWide() {
+			if err := s.addAbsent(ctx, history, from, end, width); err != nil {
+				return nil, failed("read rates", err)
 			}
 		}
 		if first > 0 { // before the first bucket there was no zero, but nobody who counted
@@ -273,6 +279,27 @@ func (s *Service) rates(ctx context.Context, f *fleet, sel *selection, live bool
 		s.liveRate(f, sel, out)
 	}
 	return history, nil
+}
+
+// addAbsent adds what hosts counted of others that were away to the requests of the intervals of [from, end).
+func (s *Service) addAbsent(ctx context.Context, history []uint64, from, end, width int64) error {
+	absences, err := store.FindAbsences(ctx, s.Store, []string{totals}, from, end, width, nil)
+	if err != nil {
+		return err
+	}
+	for i := range absences {
+		answer, err := s.Store.Query(ctx, absences[i].Plan(store.Plan{Table: totals, By: []string{"mirror"}}))
+		if err != nil {
+			return err
+		}
+		for k := range answer.Slices {
+			if sl := &answer.Slices[k]; sl.Table != nil {
+				all, _ := requestsOf(sl.Table, &sl.Counters, nil)
+				history[(absences[i].From-from)/width] += all
+			}
+		}
+	}
+	return nil
 }
 
 // liveRate replaces the rate of now by that of the interval under way, if every
@@ -296,12 +323,8 @@ func (s *Service) liveRate(f *fleet, sel *selection, out *httpctlv1.GetStatusRes
 		if p.Start != start || now.Sub(p.Received) > stale {
 			continue
 		}
-		all, own := requestsOf(p.Table(totals), &p.Counters)
-		if sel.fleetWide() {
-			all = own
-		}
 		h := byHost[p.Host]
-		byHost[p.Host] = progress{h.requests + all, max(h.elapsed, elapsed)}
+		byHost[p.Host] = progress{h.requests + f.others.requests(&p, sel.fleetWide()), max(h.elapsed, elapsed)}
 	}
 	sum, rate, any := uint64(0), 0.0, false
 	for i := range f.hosts {
@@ -344,7 +367,7 @@ func (s *Service) ListHosts(ctx context.Context, r *httpctlv1.ListHostsRequest) 
 func (f *fleet) messages(rng span, open []Provisional) []*httpctlv1.Host {
 	more := map[bucket.ID]uint64{}
 	for i := range open {
-		all, _ := requestsOf(open[i].Table(totals), &open[i].Counters)
+		all, _ := requestsOf(open[i].Table(totals), &open[i].Counters, nil)
 		more[open[i].Host] += all
 	}
 	var out []*httpctlv1.Host

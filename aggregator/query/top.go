@@ -60,7 +60,13 @@ func (s *Service) GetTop(ctx context.Context, r *httpctlv1.GetTopRequest) (*http
 	if r.GetLive() {
 		s.watch(limit)
 	}
-	return s.top(ctx, d, rng, &sel, limit, r.GetLive())
+	var o *others
+	if sel.fleetWide() {
+		if o, err = s.others(ctx, d, rng); err != nil {
+			return nil, err
+		}
+	}
+	return s.top(ctx, d, rng, &sel, o, limit, r.GetLive())
 }
 
 func (s *Service) watch(rows int) {
@@ -68,18 +74,34 @@ func (s *Service) watch(rows int) {
 	s.Live.Watch(max(watchFactor*set.Timeout, time.Second), max(rows, set.MaxTopHits, liveRows))
 }
 
+// others finds what counts in fleet totals of a range besides what no other host counts. Where totals are not kept,
+// the dimension's own table says which hosts counted what of each other.
+func (s *Service) others(ctx context.Context, d *dimension, rng span) (*others, error) {
+	known, err := s.Store.Hosts(ctx)
+	if err != nil {
+		return nil, failed("read hosts", err)
+	}
+	open := s.Live.Provisional()
+	o := newOthers(open, known)
+	o.absences, err = store.FindAbsences(ctx, s.Store, []string{totals, d.schema.Name}, rng.from, rng.to, 0, spans(open))
+	if err != nil {
+		return nil, failed("top list "+d.name, err)
+	}
+	return o, nil
+}
+
 // rowsWhere returns the conditions on rows of a table: those asked for, and
 // without mirrored traffic when every host is asked, as another host counts it.
 func rowsWhere(schema *bucket.Schema, sel *selection) []bucket.Condition {
 	where := slices.Clip(sel.where)
 	if sel.fleetWide() && !sel.has("mirror") && schema.Key("mirror") >= 0 {
-		where = append(where, bucket.Condition{Column: "mirror", Values: []string{"0"}})
+		where = append(where, bucket.Condition{Column: "mirror", Values: []string{own}})
 	}
 	return where
 }
 
 // top answers one top list.
-func (s *Service) top(ctx context.Context, d *dimension, rng span, sel *selection, limit int, live bool) (*httpctlv1.GetTopResponse, error) {
+func (s *Service) top(ctx context.Context, d *dimension, rng span, sel *selection, o *others, limit int, live bool) (*httpctlv1.GetTopResponse, error) {
 	where := rowsWhere(&d.schema, sel)
 	answer, err := s.Store.Query(ctx, store.Plan{
 		Table: d.schema.Name, From: rng.from, To: rng.to, Hosts: sel.hosts, Where: where, By: d.view.By,
@@ -91,6 +113,12 @@ func (s *Service) top(ctx context.Context, d *dimension, rng span, sel *selectio
 	if len(answer.Slices) > 0 {
 		sum = answer.Slices[0].Table
 	}
+	fleetWide := len(where) > len(sel.where) // without what other hosts count
+	if fleetWide {
+		if err := o.add(ctx, s.Store, store.Plan{Table: d.schema.Name, Where: sel.where, By: d.view.By}, &sum); err != nil {
+			return nil, failed("top list "+d.name, err)
+		}
+	}
 	var pending []Provisional
 	if live {
 		pending = s.provisional(rng, sel) // after the store: see Live
@@ -100,19 +128,14 @@ func (s *Service) top(ctx context.Context, d *dimension, rng span, sel *selectio
 		if t == nil {
 			continue
 		}
+		if fleetWide {
+			where = append(slices.Clip(sel.where), bucket.Condition{Column: "mirror", Values: o.values(p.Start, t)})
+		}
 		a := store.NewAccumulator(where, d.view.By)
 		if err := a.Add(t); err != nil {
 			return nil, failed("top list "+d.name, err)
 		}
-		part := a.Table(0)
-		switch {
-		case part == nil || sum != nil && part.Schema.Version < sum.Schema.Version:
-		case sum == nil:
-			sum = part
-		default:
-			// Of a newer version, it will be the only one once it is final.
-			_ = sum.Merge(part)
-		}
+		sum = plus(sum, a.Table(0))
 	}
 	out := &httpctlv1.GetTopResponse{Dimension: d.message(), Range: rng.message(), DamagedIntervals: uint32(len(answer.Damaged))}
 	fill(out, sum, d, limit)

@@ -39,6 +39,7 @@ type Accumulator struct {
 	filters    []filter
 	whole      bool // by is all key columns in order
 	spread     int  // rows of a table that can make one of the result; 0 is no bound
+	anyMirror  int  // the column mirror, if it is dropped and no condition is on it; -1 if not
 	mirrorOnly bool // every condition is on the column mirror
 	latencies  int  // measures of that kind
 
@@ -96,7 +97,7 @@ func (a *Accumulator) Add(t *bucket.Table) error {
 	floor, known := folded, false
 	if a.whole {
 		floor, known = min(folded, t.Floor), true
-	} else if f := t.Floor * int64(a.spread); a.spread > 0 && f/int64(a.spread) == t.Floor && f <= folded {
+	} else if f := t.Floor * int64(a.spread); a.spread > 0 && !a.namesHosts(t) && f/int64(a.spread) == t.Floor && f <= folded {
 		floor, known = f, true
 	}
 	a.floor = add(a.floor, floor)
@@ -120,6 +121,14 @@ func (a *Accumulator) Add(t *bucket.Table) error {
 		a.prune()
 	}
 	return nil
+}
+
+// namesHosts reports whether the rows that make one of the result may differ in a column mirror that names
+// hosts, so that nobody knows how many they are.
+func (a *Accumulator) namesHosts(t *bucket.Table) bool {
+	return a.anyMirror >= 0 && slices.ContainsFunc(t.Rows, func(r *bucket.Row) bool {
+		return a.anyMirror < len(r.Keys) && len(r.Keys[a.anyMirror]) > 1
+	})
 }
 
 // merge adds what b has added up, of the same plan. b is only read, and must
@@ -240,11 +249,16 @@ func (a *Accumulator) bind(s *bucket.Schema) error {
 	a.whole = slices.Equal(by, s.Keys)
 	a.spread, a.mirrorOnly = 1, true
 	for _, c := range a.where {
-		a.mirrorOnly = a.mirrorOnly && c.Column == "mirror"
+		a.mirrorOnly = a.mirrorOnly && c.Column == columnMirror
 	}
-	for _, k := range s.Keys {
-		if !slices.Contains(by, k) {
-			a.spread *= matching(k, a.where)
+	a.anyMirror = -1
+	for i, k := range s.Keys {
+		if slices.Contains(by, k) {
+			continue
+		}
+		a.spread *= matching(k, a.where)
+		if k == columnMirror && !slices.ContainsFunc(a.where, func(c Condition) bool { return c.Column == k }) {
+			a.anyMirror = i
 		}
 	}
 	a.latencies = 0
@@ -264,7 +278,7 @@ func (a *Accumulator) bind(s *bucket.Schema) error {
 
 // fewValues are the values of the columns that have few by their definition.
 var fewValues = map[string][]string{
-	"mirror": {"0", "1"},
+	"mirror": {"0", "1"}, // or hosts, see namesHosts
 	"role":   {exchange.Server.String(), exchange.Client.String(), exchange.Transit.String()},
 }
 
@@ -280,6 +294,19 @@ values:
 			}
 		}
 		n++
+	}
+	for _, c := range where {
+		if c.Column != column || column != columnMirror {
+			continue
+		}
+		for _, v := range c.Values { // which may be hosts
+			switch {
+			case v == "1" || strings.HasSuffix(v, "*"):
+				return 0
+			case !slices.Contains(fewValues[column], v):
+				n++
+			}
+		}
 	}
 	if n == 0 && fewValues[column] != nil {
 		return 1 // nothing matches, so nothing is missed

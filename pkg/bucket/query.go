@@ -12,7 +12,7 @@ import (
 
 // Condition holds when the key column has one of the values. A value ending
 // in "*" matches by its start; in the column "status" also "5xx" matches every
-// status from 500 to 599. Domains and roles are matched in lower case.
+// status from 500 to 599, and in "mirror" "1" all but "0". Domains and roles are matched in lower case.
 type Condition struct {
 	Column string
 	Values []string
@@ -40,6 +40,10 @@ func matches(column, pattern, value string) bool {
 	switch column {
 	case "domain", "role":
 		pattern = strings.ToLower(pattern)
+	case "mirror": // "0", or the host that counts it, too
+		if pattern == "1" {
+			return value != "0"
+		}
 	case "status":
 		if len(pattern) == 3 && len(value) == 3 && pattern[0] >= '1' && pattern[0] <= '9' &&
 			strings.EqualFold(pattern[1:], "xx") {

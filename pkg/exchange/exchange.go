@@ -26,9 +26,9 @@ type Exchange struct {
 
 	Client, Server netip.AddrPort
 	Role           Role
-	// Mirror says that the server end is another monitored host, which
-	// counts this exchange too.
-	Mirror bool
+	// Mirror names the monitored host that is the server end, if that is another
+	// one, which counts this exchange too: its host id in text; "" is none.
+	Mirror string
 
 	// Protocol is "http/1.1", "http/1.0" or "http/0.9", from the request if
 	// there is one, otherwise from the response.
@@ -77,6 +77,16 @@ type Exchange struct {
 
 	// End says how the exchange came to its end.
 	End End
+}
+
+// MirrorKey is the value of a table's column "mirror": "0" for what no other monitored host counts, else
+// the host id of the one that does. Fleet totals take the rows with "0", and those of hosts whose own buckets are not
+// there.
+func (x *Exchange) MirrorKey() string {
+	if x.Mirror == "" {
+		return "0"
+	}
+	return x.Mirror
 }
 
 // TTFB is the time in nanoseconds from the last byte of the request to the

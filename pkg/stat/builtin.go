@@ -9,7 +9,7 @@ import (
 
 // Names of columns that the built-in tables share, for those who read them.
 const (
-	KeyMirror = "mirror" // "1": the server end is another monitored host, which counts it too
+	KeyMirror = "mirror" // see [exchange.Exchange.MirrorKey]
 	KeyRole   = "role"   // server, client, transit
 	Absent    = "-"      // the key of what an exchange does not have
 
@@ -78,10 +78,7 @@ func orAbsent(s string) string {
 
 // prefix fills in the two key columns that every built-in table begins with.
 func prefix(keys []string, x *exchange.Exchange) {
-	keys[0] = "0"
-	if x.Mirror {
-		keys[0] = "1"
-	}
+	keys[0] = x.MirrorKey()
 	keys[1] = x.Role.String()
 }
 

@@ -204,16 +204,16 @@ func TestKeys(t *testing.T) {
 	x := exchanges(rand.New(rand.NewPCG(1, 1)), 1)[0]
 	*x = exchange.Exchange{
 		Client: netip.MustParseAddrPort("[::ffff:192.0.2.9]:4000"), Server: netip.MustParseAddrPort("[2001:db8::1]:8080"),
-		Role: exchange.Client, Mirror: true, HasRequest: true, HasResponse: true, Method: "BREW",
+		Role: exchange.Client, Mirror: "0b", HasRequest: true, HasResponse: true, Method: "BREW",
 		Domain: "example.org", Section: "example.org/a", Status: 418,
 		RequestHead: start + 1_234_567, RequestEnd: start, ResponseStart: start + 5e6, ResponseEnd: start + 7_654_321,
 	}
 	play(s, x, false)
 	for table, want := range map[string][]string{
-		"totals": {"1 client _OTHER -", "1 client _OTHER 418"}, "section": {"1 client example.org example.org/a"},
-		"domain": {"1 client example.org"}, "domain_bytes": {"1 client example.org"},
-		"user_agent": {"1 client -"}, "client_ip": {"1 client 192.0.2.9"}, "server": {"1 client [2001:db8::1]:8080"},
-		"routes": {"1 client example.org example.org/a _OTHER 418"},
+		"totals": {"0b client _OTHER -", "0b client _OTHER 418"}, "section": {"0b client example.org example.org/a"},
+		"domain": {"0b client example.org"}, "domain_bytes": {"0b client example.org"},
+		"user_agent": {"0b client -"}, "client_ip": {"0b client 192.0.2.9"}, "server": {"0b client [2001:db8::1]:8080"},
+		"routes": {"0b client example.org example.org/a _OTHER 418"},
 	} {
 		var got []string
 		for _, r := range s.table(table).Rows {

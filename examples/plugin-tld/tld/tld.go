@@ -56,10 +56,7 @@ func (m *module) Observe(o *exchange.Observation, tables []*bucket.Table) {
 	if !o.HasRequest {
 		return // a response alone has no domain
 	}
-	m.keys = [3]string{"0", o.Role.String(), Of(o.Domain)}
-	if o.Mirror {
-		m.keys[0] = "1"
-	}
+	m.keys = [3]string{o.MirrorKey(), o.Role.String(), Of(o.Domain)}
 	switch o.Event {
 	case exchange.RequestSeen:
 		m.values = [3]int64{1, 0, o.Time}

@@ -177,6 +177,7 @@ type DeliverResponse struct {
 	//	*DeliverResponse_Welcome
 	//	*DeliverResponse_Ack
 	//	*DeliverResponse_Settings
+	//	*DeliverResponse_Fleet
 	Message       isDeliverResponse_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -246,6 +247,15 @@ func (x *DeliverResponse) GetSettings() *Settings {
 	return nil
 }
 
+func (x *DeliverResponse) GetFleet() *Fleet {
+	if x != nil {
+		if x, ok := x.Message.(*DeliverResponse_Fleet); ok {
+			return x.Fleet
+		}
+	}
+	return nil
+}
+
 type isDeliverResponse_Message interface {
 	isDeliverResponse_Message()
 }
@@ -262,11 +272,17 @@ type DeliverResponse_Settings struct {
 	Settings *Settings `protobuf:"bytes,3,opt,name=settings,proto3,oneof"`
 }
 
+type DeliverResponse_Fleet struct {
+	Fleet *Fleet `protobuf:"bytes,4,opt,name=fleet,proto3,oneof"`
+}
+
 func (*DeliverResponse_Welcome) isDeliverResponse_Message() {}
 
 func (*DeliverResponse_Ack) isDeliverResponse_Message() {}
 
 func (*DeliverResponse_Settings) isDeliverResponse_Message() {}
+
+func (*DeliverResponse_Fleet) isDeliverResponse_Message() {}
 
 // Hello introduces an agent.
 type Hello struct {
@@ -278,7 +294,10 @@ type Hello struct {
 	// Version of the agent program.
 	Version string `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`
 	// Final buckets waiting in the agent's spool.
-	Backlog       uint64 `protobuf:"varint,5,opt,name=backlog,proto3" json:"backlog,omitempty"`
+	Backlog uint64 `protobuf:"varint,5,opt,name=backlog,proto3" json:"backlog,omitempty"`
+	// Addresses at which others reach the host, each with the length of its
+	// network's prefix: 4 or 16 bytes, and one.
+	Addresses     [][]byte `protobuf:"bytes,6,rep,name=addresses,proto3" json:"addresses,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -348,12 +367,20 @@ func (x *Hello) GetBacklog() uint64 {
 	return 0
 }
 
+func (x *Hello) GetAddresses() [][]byte {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
 // Welcome answers hello.
 type Welcome struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Settings *Settings              `protobuf:"bytes,1,opt,name=settings,proto3" json:"settings,omitempty"`
 	// Version of the aggregator program.
 	Version       string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	Fleet         *Fleet `protobuf:"bytes,3,opt,name=fleet,proto3" json:"fleet,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -402,6 +429,114 @@ func (x *Welcome) GetVersion() string {
 	return ""
 }
 
+func (x *Welcome) GetFleet() *Fleet {
+	if x != nil {
+		return x.Fleet
+	}
+	return nil
+}
+
+// Fleet says which addresses are those of monitored hosts. Sent with welcome,
+// and again when it changes.
+type Fleet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hosts         []*FleetHost           `protobuf:"bytes,1,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Fleet) Reset() {
+	*x = Fleet{}
+	mi := &file_httpctl_v1_ingest_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Fleet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Fleet) ProtoMessage() {}
+
+func (x *Fleet) ProtoReflect() protoreflect.Message {
+	mi := &file_httpctl_v1_ingest_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Fleet.ProtoReflect.Descriptor instead.
+func (*Fleet) Descriptor() ([]byte, []int) {
+	return file_httpctl_v1_ingest_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Fleet) GetHosts() []*FleetHost {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+// FleetHost is a monitored host.
+type FleetHost struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 16 bytes.
+	HostId []byte `protobuf:"bytes,1,opt,name=host_id,json=hostId,proto3" json:"host_id,omitempty"`
+	// 4 or 16 bytes each.
+	Addresses     [][]byte `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FleetHost) Reset() {
+	*x = FleetHost{}
+	mi := &file_httpctl_v1_ingest_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FleetHost) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FleetHost) ProtoMessage() {}
+
+func (x *FleetHost) ProtoReflect() protoreflect.Message {
+	mi := &file_httpctl_v1_ingest_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FleetHost.ProtoReflect.Descriptor instead.
+func (*FleetHost) Descriptor() ([]byte, []int) {
+	return file_httpctl_v1_ingest_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *FleetHost) GetHostId() []byte {
+	if x != nil {
+		return x.HostId
+	}
+	return nil
+}
+
+func (x *FleetHost) GetAddresses() [][]byte {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
 // Settings are what the aggregator decides for its agents. Sent with welcome,
 // and again whenever one changes.
 type Settings struct {
@@ -416,15 +551,13 @@ type Settings struct {
 	Watched            bool   `protobuf:"varint,4,opt,name=watched,proto3" json:"watched,omitempty"`
 	ProvisionalEveryNs int64  `protobuf:"varint,5,opt,name=provisional_every_ns,json=provisionalEveryNs,proto3" json:"provisional_every_ns,omitempty"`
 	ProvisionalRows    uint32 `protobuf:"varint,6,opt,name=provisional_rows,json=provisionalRows,proto3" json:"provisional_rows,omitempty"`
-	// Addresses of the fleet's hosts (4 or 16 bytes each), for `mirror`.
-	FleetAddresses [][]byte `protobuf:"bytes,7,rep,name=fleet_addresses,json=fleetAddresses,proto3" json:"fleet_addresses,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_httpctl_v1_ingest_proto_msgTypes[4]
+	mi := &file_httpctl_v1_ingest_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -436,7 +569,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_ingest_proto_msgTypes[4]
+	mi := &file_httpctl_v1_ingest_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -449,7 +582,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_ingest_proto_rawDescGZIP(), []int{4}
+	return file_httpctl_v1_ingest_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Settings) GetIntervalWidthNs() int64 {
@@ -494,13 +627,6 @@ func (x *Settings) GetProvisionalRows() uint32 {
 	return 0
 }
 
-func (x *Settings) GetFleetAddresses() [][]byte {
-	if x != nil {
-		return x.FleetAddresses
-	}
-	return nil
-}
-
 // Bucket carries one encoded bucket (docs/formats.md); its name is inside.
 type Bucket struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -513,7 +639,7 @@ type Bucket struct {
 
 func (x *Bucket) Reset() {
 	*x = Bucket{}
-	mi := &file_httpctl_v1_ingest_proto_msgTypes[5]
+	mi := &file_httpctl_v1_ingest_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -525,7 +651,7 @@ func (x *Bucket) String() string {
 func (*Bucket) ProtoMessage() {}
 
 func (x *Bucket) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_ingest_proto_msgTypes[5]
+	mi := &file_httpctl_v1_ingest_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -538,7 +664,7 @@ func (x *Bucket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bucket.ProtoReflect.Descriptor instead.
 func (*Bucket) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_ingest_proto_rawDescGZIP(), []int{5}
+	return file_httpctl_v1_ingest_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Bucket) GetSequence() uint64 {
@@ -565,7 +691,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_httpctl_v1_ingest_proto_msgTypes[6]
+	mi := &file_httpctl_v1_ingest_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -577,7 +703,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_ingest_proto_msgTypes[6]
+	mi := &file_httpctl_v1_ingest_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -590,7 +716,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_ingest_proto_rawDescGZIP(), []int{6}
+	return file_httpctl_v1_ingest_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Ack) GetResults() []*BucketResult {
@@ -613,7 +739,7 @@ type BucketResult struct {
 
 func (x *BucketResult) Reset() {
 	*x = BucketResult{}
-	mi := &file_httpctl_v1_ingest_proto_msgTypes[7]
+	mi := &file_httpctl_v1_ingest_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -625,7 +751,7 @@ func (x *BucketResult) String() string {
 func (*BucketResult) ProtoMessage() {}
 
 func (x *BucketResult) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_ingest_proto_msgTypes[7]
+	mi := &file_httpctl_v1_ingest_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -638,7 +764,7 @@ func (x *BucketResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BucketResult.ProtoReflect.Descriptor instead.
 func (*BucketResult) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_ingest_proto_rawDescGZIP(), []int{7}
+	return file_httpctl_v1_ingest_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *BucketResult) GetSequence() uint64 {
@@ -671,29 +797,36 @@ const file_httpctl_v1_ingest_proto_rawDesc = "" +
 	"\x0eDeliverRequest\x12)\n" +
 	"\x05hello\x18\x01 \x01(\v2\x11.httpctl.v1.HelloH\x00R\x05hello\x12,\n" +
 	"\x06bucket\x18\x02 \x01(\v2\x12.httpctl.v1.BucketH\x00R\x06bucketB\t\n" +
-	"\amessage\"\xa6\x01\n" +
+	"\amessage\"\xd1\x01\n" +
 	"\x0fDeliverResponse\x12/\n" +
 	"\awelcome\x18\x01 \x01(\v2\x13.httpctl.v1.WelcomeH\x00R\awelcome\x12#\n" +
 	"\x03ack\x18\x02 \x01(\v2\x0f.httpctl.v1.AckH\x00R\x03ack\x122\n" +
-	"\bsettings\x18\x03 \x01(\v2\x14.httpctl.v1.SettingsH\x00R\bsettingsB\t\n" +
-	"\amessage\"\x93\x01\n" +
+	"\bsettings\x18\x03 \x01(\v2\x14.httpctl.v1.SettingsH\x00R\bsettings\x12)\n" +
+	"\x05fleet\x18\x04 \x01(\v2\x11.httpctl.v1.FleetH\x00R\x05fleetB\t\n" +
+	"\amessage\"\xb1\x01\n" +
 	"\x05Hello\x12\x17\n" +
 	"\ahost_id\x18\x01 \x01(\fR\x06hostId\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\fR\vincarnation\x12\x1b\n" +
 	"\thost_name\x18\x03 \x01(\tR\bhostName\x12\x18\n" +
 	"\aversion\x18\x04 \x01(\tR\aversion\x12\x18\n" +
-	"\abacklog\x18\x05 \x01(\x04R\abacklog\"U\n" +
+	"\abacklog\x18\x05 \x01(\x04R\abacklog\x12\x1c\n" +
+	"\taddresses\x18\x06 \x03(\fR\taddresses\"~\n" +
 	"\aWelcome\x120\n" +
 	"\bsettings\x18\x01 \x01(\v2\x14.httpctl.v1.SettingsR\bsettings\x12\x18\n" +
-	"\aversion\x18\x02 \x01(\tR\aversion\"\xb6\x02\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\x12'\n" +
+	"\x05fleet\x18\x03 \x01(\v2\x11.httpctl.v1.FleetR\x05fleet\"4\n" +
+	"\x05Fleet\x12+\n" +
+	"\x05hosts\x18\x01 \x03(\v2\x15.httpctl.v1.FleetHostR\x05hosts\"B\n" +
+	"\tFleetHost\x12\x17\n" +
+	"\ahost_id\x18\x01 \x01(\fR\x06hostId\x12\x1c\n" +
+	"\taddresses\x18\x02 \x03(\fR\taddresses\"\xa4\x02\n" +
 	"\bSettings\x12*\n" +
 	"\x11interval_width_ns\x18\x01 \x01(\x03R\x0fintervalWidthNs\x123\n" +
 	"\x16next_interval_width_ns\x18\x02 \x01(\x03R\x13nextIntervalWidthNs\x12)\n" +
 	"\x11next_from_unix_ns\x18\x03 \x01(\x03R\x0enextFromUnixNs\x12\x18\n" +
 	"\awatched\x18\x04 \x01(\bR\awatched\x120\n" +
 	"\x14provisional_every_ns\x18\x05 \x01(\x03R\x12provisionalEveryNs\x12)\n" +
-	"\x10provisional_rows\x18\x06 \x01(\rR\x0fprovisionalRows\x12'\n" +
-	"\x0ffleet_addresses\x18\a \x03(\fR\x0efleetAddresses\"8\n" +
+	"\x10provisional_rows\x18\x06 \x01(\rR\x0fprovisionalRowsJ\x04\b\a\x10\bR\x0ffleet_addresses\"8\n" +
 	"\x06Bucket\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\"9\n" +
@@ -726,34 +859,39 @@ func file_httpctl_v1_ingest_proto_rawDescGZIP() []byte {
 }
 
 var file_httpctl_v1_ingest_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_httpctl_v1_ingest_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_httpctl_v1_ingest_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_httpctl_v1_ingest_proto_goTypes = []any{
 	(BucketStatus)(0),       // 0: httpctl.v1.BucketStatus
 	(*DeliverRequest)(nil),  // 1: httpctl.v1.DeliverRequest
 	(*DeliverResponse)(nil), // 2: httpctl.v1.DeliverResponse
 	(*Hello)(nil),           // 3: httpctl.v1.Hello
 	(*Welcome)(nil),         // 4: httpctl.v1.Welcome
-	(*Settings)(nil),        // 5: httpctl.v1.Settings
-	(*Bucket)(nil),          // 6: httpctl.v1.Bucket
-	(*Ack)(nil),             // 7: httpctl.v1.Ack
-	(*BucketResult)(nil),    // 8: httpctl.v1.BucketResult
+	(*Fleet)(nil),           // 5: httpctl.v1.Fleet
+	(*FleetHost)(nil),       // 6: httpctl.v1.FleetHost
+	(*Settings)(nil),        // 7: httpctl.v1.Settings
+	(*Bucket)(nil),          // 8: httpctl.v1.Bucket
+	(*Ack)(nil),             // 9: httpctl.v1.Ack
+	(*BucketResult)(nil),    // 10: httpctl.v1.BucketResult
 }
 var file_httpctl_v1_ingest_proto_depIdxs = []int32{
-	3, // 0: httpctl.v1.DeliverRequest.hello:type_name -> httpctl.v1.Hello
-	6, // 1: httpctl.v1.DeliverRequest.bucket:type_name -> httpctl.v1.Bucket
-	4, // 2: httpctl.v1.DeliverResponse.welcome:type_name -> httpctl.v1.Welcome
-	7, // 3: httpctl.v1.DeliverResponse.ack:type_name -> httpctl.v1.Ack
-	5, // 4: httpctl.v1.DeliverResponse.settings:type_name -> httpctl.v1.Settings
-	5, // 5: httpctl.v1.Welcome.settings:type_name -> httpctl.v1.Settings
-	8, // 6: httpctl.v1.Ack.results:type_name -> httpctl.v1.BucketResult
-	0, // 7: httpctl.v1.BucketResult.status:type_name -> httpctl.v1.BucketStatus
-	1, // 8: httpctl.v1.IngestService.Deliver:input_type -> httpctl.v1.DeliverRequest
-	2, // 9: httpctl.v1.IngestService.Deliver:output_type -> httpctl.v1.DeliverResponse
-	9, // [9:10] is the sub-list for method output_type
-	8, // [8:9] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	3,  // 0: httpctl.v1.DeliverRequest.hello:type_name -> httpctl.v1.Hello
+	8,  // 1: httpctl.v1.DeliverRequest.bucket:type_name -> httpctl.v1.Bucket
+	4,  // 2: httpctl.v1.DeliverResponse.welcome:type_name -> httpctl.v1.Welcome
+	9,  // 3: httpctl.v1.DeliverResponse.ack:type_name -> httpctl.v1.Ack
+	7,  // 4: httpctl.v1.DeliverResponse.settings:type_name -> httpctl.v1.Settings
+	5,  // 5: httpctl.v1.DeliverResponse.fleet:type_name -> httpctl.v1.Fleet
+	7,  // 6: httpctl.v1.Welcome.settings:type_name -> httpctl.v1.Settings
+	5,  // 7: httpctl.v1.Welcome.fleet:type_name -> httpctl.v1.Fleet
+	6,  // 8: httpctl.v1.Fleet.hosts:type_name -> httpctl.v1.FleetHost
+	10, // 9: httpctl.v1.Ack.results:type_name -> httpctl.v1.BucketResult
+	0,  // 10: httpctl.v1.BucketResult.status:type_name -> httpctl.v1.BucketStatus
+	1,  // 11: httpctl.v1.IngestService.Deliver:input_type -> httpctl.v1.DeliverRequest
+	2,  // 12: httpctl.v1.IngestService.Deliver:output_type -> httpctl.v1.DeliverResponse
+	12, // [12:13] is the sub-list for method output_type
+	11, // [11:12] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_httpctl_v1_ingest_proto_init() }
@@ -769,6 +907,7 @@ func file_httpctl_v1_ingest_proto_init() {
 		(*DeliverResponse_Welcome)(nil),
 		(*DeliverResponse_Ack)(nil),
 		(*DeliverResponse_Settings)(nil),
+		(*DeliverResponse_Fleet)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -776,7 +915,7 @@ func file_httpctl_v1_ingest_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_httpctl_v1_ingest_proto_rawDesc), len(file_httpctl_v1_ingest_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   8,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,0 +1,236 @@
+package ingest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/httpctl/httpctl/pkg/bucket"
+	httpctlv1 "github.com/httpctl/httpctl/proto/httpctl/v1"
+)
+
+const (
+	// fleetKey is where the addresses of the hosts are kept.
+	fleetKey = "fleet/addresses"
+	// maxAddresses bounds those of a host; agents tell 64 at most.
+	maxAddresses = 64
+	// fleetPause is the least time between two messages about the fleet, and fleetPauseEach what each connected
+	// agent adds to it: every agent is told of every host, which with 10,000 of them takes 300 KB each.
+	fleetPause     = 200 * time.Millisecond
+	fleetPauseEach = 10 * time.Millisecond
+)
+
+// State keeps small values: a store.Store.
+type State interface {
+	Get(ctx context.Context, key string) (value []byte, version uint64, err error)
+	CompareAndSwap(ctx context.Context, key string, version uint64, value []byte) (uint64, error)
+}
+
+// directory knows at which addresses the hosts of the fleet say that they are reached. It is pure, and not safe
+// for concurrent use.
+type directory map[bucket.ID]*claim
+
+// claim is what a host says.
+type claim struct {
+	addresses []netip.Prefix // sorted; each with its network
+	connected bool
+}
+
+// parseAddresses reads what hello says. What no other host can reach is left out, and so is what is too much.
+func parseAddresses(list [][]byte) (out []netip.Prefix) {
+	for _, b := range list[:min(len(list), maxAddresses)] {
+		if len(b) < 1 {
+			continue
+		}
+		addr, ok := netip.AddrFromSlice(b[:len(b)-1])
+		if p := netip.PrefixFrom(addr, int(b[len(b)-1])); ok && p.IsValid() && addr.IsGlobalUnicast() {
+			out = append(out, p)
+		}
+	}
+	slices.SortFunc(out, netip.Prefix.Compare)
+	return slices.Compact(out)
+}
+
+// connect notes that a host is there and which addresses it has. They are no longer those of hosts that
+// are away: addresses are given to other hosts.
+func (d directory) connect(host bucket.ID, addresses []netip.Prefix) {
+	d[host] = &claim{addresses, true}
+	for _, c := range d {
+		if !c.connected {
+			c.addresses = slices.DeleteFunc(c.addresses, func(p netip.Prefix) bool {
+				return slices.ContainsFunc(addresses, func(q netip.Prefix) bool { return p.Addr() == q.Addr() })
+			})
+		}
+	}
+}
+
+// disconnect notes that a host is away. Its addresses stay its own: whether its buckets are there decides who
+// counts what is asked of them.
+func (d directory) disconnect(host bucket.ID) {
+	if c := d[host]; c != nil {
+		c.connected = false
+	}
+}
+
+// retain forgets hosts that are away and not known.
+func (d directory) retain(known func(bucket.ID) bool) {
+	maps.DeleteFunc(d, func(id bucket.ID, c *claim) bool { return !c.connected && !known(id) })
+}
+
+// fleet lists the addresses that tell a host, sorted, and counts those that do not. What several hosts have
+// tells none of them; if it has a network around it, such as 172.17.0.1/16 on every host with Docker, then that network is in each
+// host another one, and none of those hosts' addresses there is told.
+func (d directory) fleet() (out *httpctlv1.Fleet, shared int) {
+	owners := map[netip.Addr]int{}
+	for _, c := range d {
+		for i, p := range c.addresses {
+			if i == 0 || p.Addr() != c.addresses[i-1].Addr() {
+				owners[p.Addr()]++
+			}
+		}
+	}
+	out = &httpctlv1.Fleet{}
+	for _, id := range slices.SortedFunc(maps.Keys(d), bucket.ID.Compare) {
+		c := d[id]
+		var inside []netip.Prefix // networks that are the host's own
+		for _, p := range c.addresses {
+			if owners[p.Addr()] > 1 {
+				inside = append(inside, p.Masked())
+			}
+		}
+		h := &httpctlv1.FleetHost{HostId: slices.Clone(id[:])}
+		for i, p := range c.addresses {
+			if i > 0 && p.Addr() == c.addresses[i-1].Addr() {
+				continue
+			}
+			if slices.ContainsFunc(inside, func(n netip.Prefix) bool { return n.Contains(p.Addr()) }) {
+				shared++
+				continue
+			}
+			h.Addresses = append(h.Addresses, p.Addr().AsSlice())
+		}
+		if len(h.Addresses) > 0 {
+			out.Hosts = append(out.Hosts, h)
+		}
+	}
+	return out, shared
+}
+
+// encode writes what is to be kept.
+func (d directory) encode() ([]byte, error) {
+	kept := make(map[string][]netip.Prefix, len(d))
+	for id, c := range d {
+		kept[id.String()] = c.addresses
+	}
+	return json.Marshal(kept)
+}
+
+// decodeDirectory reads what encode wrote. Nobody is connected.
+func decodeDirectory(data []byte) (directory, error) {
+	d := directory{}
+	if data == nil {
+		return d, nil
+	}
+	var kept map[string][]netip.Prefix
+	if err := json.Unmarshal(data, &kept); err != nil {
+		return nil, err
+	}
+	for text, addresses := range kept {
+		id, err := bucket.ParseID(text)
+		if err != nil {
+			return nil, err
+		}
+		d[id] = &claim{addresses: addresses}
+	}
+	return d, nil
+}
+
+// loadFleet reads the addresses that were known before the aggregator ended, so that the agents' knowledge does not
+// shrink until all of them are back.
+func (s *Service) loadFleet(ctx context.Context) error {
+	if s.deps.State == nil {
+		return nil
+	}
+	data, version, err := s.deps.State.Get(ctx, fleetKey)
+	if err == nil {
+		s.directory, err = decodeDirectory(data)
+	}
+	if err != nil {
+		return fmt.Errorf("read the addresses of the fleet's hosts: %w", err)
+	}
+	s.kept, s.keptVersion = data, version
+	s.fleet, _ = s.directory.fleet()
+	return nil
+}
+
+// Retain forgets the addresses of hosts that are away and of which nothing is stored any more.
+func (s *Service) Retain(known func(bucket.ID) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := len(s.directory)
+	if s.directory.retain(known); len(s.directory) != before {
+		s.wakeFleet()
+	}
+}
+
+func (s *Service) wakeFleet() {
+	select {
+	case s.moved <- struct{}{}:
+	default: // it is awake already
+	}
+}
+
+// tellFleet sends the agents which addresses are those of monitored hosts, when they change.
+func (s *Service) tellFleet(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.moved:
+		}
+		s.mu.Lock()
+		pause := fleetPause
+		fleet, shared := s.directory.fleet()
+		data, err := s.directory.encode()
+		if !proto.Equal(fleet, s.fleet) {
+			s.fleet = fleet
+			for _, a := range s.agents {
+				if a.stream != nil {
+					a.stream.setFleet(fleet)
+					pause += fleetPauseEach
+				}
+			}
+		}
+		s.mu.Unlock()
+		s.metrics.sharedAddresses.Set(float64(shared))
+		if err == nil {
+			err = s.keepFleet(ctx, data)
+		}
+		if err != nil && ctx.Err() == nil {
+			s.log.Warn("the addresses of the fleet's hosts are not kept for the next start", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+		}
+	}
+}
+
+// keepFleet stores the directory if it is another than the one that is stored.
+func (s *Service) keepFleet(ctx context.Context, data []byte) error {
+	if s.deps.State == nil || string(data) == string(s.kept) {
+		return nil
+	}
+	version, err := s.deps.State.CompareAndSwap(ctx, fleetKey, s.keptVersion, data)
+	if err == nil {
+		s.kept, s.keptVersion = data, version
+	}
+	return err
+}
