@@ -116,8 +116,8 @@ attack: ## the memory test in full: a million half-open connections and endless 
 	HTTPCTL_ATTACK=full $(GO) test ./test -run TestMemoryUnderAttack -v -count 1 -timeout 60m
 
 .PHONY: torture
-torture: ## kill agents and aggregator and spoil their connections for TORTURE minutes (default 10), then hold the store against what passed (root)
-	@scripts/test-tools nft
+torture: ## kill agents and aggregator, spoil their connections and disks for TORTURE minutes (default 10), then hold the store against what passed (root)
+	@scripts/test-tools
 	HTTPCTL_TORTURE=$(TORTURE) $(GO) test ./test/torture -run TestTorture -v -count 1 -timeout 0
 
 .PHONY: install

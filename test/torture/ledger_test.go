@@ -36,6 +36,9 @@ type book struct {
 	declared []bucket.Span     // unobserved, merged
 	lost     map[int64]counted // by interval
 	outages  []outage
+	// weak is when the disk of its agent does not take what the agent closes, or may not yet again: a kill
+	// then takes all since, too.
+	weak []outage
 }
 
 // counted is what the buckets of an interval say themselves: the requests, and what was lost.
@@ -161,9 +164,19 @@ func (l *ledger) audit() (total sums, bad []row, wrong []string) {
 // interval before a kill and the moment the agent watches again. beyond is how much more than
 // that a span took, at most, for what closing an interval takes.
 func (l *ledger) spans(b *book) (beyond time.Duration, wrong []string) {
-	var allowed []bucket.Span
+	var allowed, weak []bucket.Span
+	for _, w := range b.weak {
+		weak = append(weak, bucket.Span{From: w.from, To: w.to})
+	}
+	weak = bucket.MergeSpans(weak)
 	for _, o := range b.outages {
-		allowed = append(allowed, bucket.Span{From: o.from - l.width - l.lag, To: o.to})
+		from := o.from
+		for _, w := range weak {
+			if w.From < o.from && o.from < w.To {
+				from = w.From
+			}
+		}
+		allowed = append(allowed, bucket.Span{From: from - l.width - l.lag, To: o.to})
 	}
 	allowed = bucket.MergeSpans(allowed)
 	for _, s := range b.declared {
@@ -174,7 +187,7 @@ func (l *ledger) spans(b *book) (beyond time.Duration, wrong []string) {
 			continue
 		}
 		for _, o := range b.outages {
-			if s.From < o.from && o.from < s.To {
+			if s.From < o.from && o.from < s.To && !touches(weak, s.From, o.from) {
 				beyond = max(beyond, time.Duration(o.from-l.width-s.From))
 				break // the first kill within it, where its beginning comes from
 			}

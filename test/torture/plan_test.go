@@ -19,6 +19,10 @@ const (
 	reorder                    // what was sent arrives after the agent has connected anew and sent it again
 	dribble                    // a few bytes at a time
 	dropPackets                // nft drops a share of the packets between agents and aggregator
+	fillAgent                  // the file system of an agent's state is full (ENOSPC)
+	fillAggregator             // the same of the aggregator's data
+	failAgent                  // fsync and fdatasync of an agent fail (EIO)
+	failAggregator             // the same of the aggregator
 	kinds
 )
 
@@ -26,6 +30,7 @@ var kindText = [kinds]string{
 	killAgent: "its agent is killed", killAggregator: "the aggregator is killed", cut: "its connection is cut",
 	stall: "its connection stalls", oneWay: "the answers to it vanish", reorder: "what it sent arrives late, after a new connection",
 	dribble: "its connection passes a few bytes at a time", dropPackets: "packets to and from the aggregator are dropped",
+	fillAgent: "its disk is full", fillAggregator: "the aggregator's disk is full", failAgent: "its fsync fails", failAggregator: "the aggregator's fsync fails",
 }
 
 // speaksTCP tells the hosts that reach the aggregator by TCP, and meet dropped packets; a proxy spoils the connections of
@@ -51,8 +56,11 @@ func (e event) String() string {
 	return fmt.Sprintf("%v %s%s for %v (%d)", e.at, kindText[e.kind], host, e.lasts, e.n)
 }
 
+// means are what this machine lets the script do.
+type means struct{ nft, mount, strace bool }
+
 // plan makes the script of a seed: the same for the same arguments.
-func plan(seed uint64, hosts int, length time.Duration, packets bool) []event {
+func plan(seed uint64, hosts int, length time.Duration, can means) []event {
 	var events []event
 	r := rand.New(rand.NewPCG(seed, 7))
 	between := func(low, high time.Duration) time.Duration { return low + time.Duration(r.Int64N(int64(high-low))) }
@@ -93,9 +101,28 @@ func plan(seed uint64, hosts int, length time.Duration, packets bool) []event {
 			events = append(events, event{at: e.at, kind: killAgent, host: r.IntN(hosts), lasts: away()})
 		}
 	}
-	if packets {
+	if can.nft {
 		actor(2*time.Second, 5*time.Second, func() event {
 			return event{kind: dropPackets, host: -1, lasts: between(300*ms, 3*time.Second), n: []int{10, 30, 99}[r.IntN(3)]}
+		})
+	}
+	var disk []kind // faults of an agent's; those of the aggregator's follow them
+	if can.mount {
+		disk = append(disk, fillAgent)
+	}
+	if can.strace {
+		disk = append(disk, failAgent)
+	}
+	for h := -1; h < hosts && len(disk) > 0; h++ {
+		actor(5*time.Second, 15*time.Second, func() event {
+			e := event{kind: disk[r.IntN(len(disk))], host: h, lasts: between(300*ms, 3*time.Second)}
+			switch {
+			case h < 0:
+				e.kind++
+			case e.kind == fillAgent:
+				e.lasts *= 2 // a few intervals to hold
+			}
+			return e
 		})
 	}
 	slices.SortStableFunc(events, func(a, b event) int { return int(a.at - b.at) })

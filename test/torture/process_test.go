@@ -7,11 +7,15 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // process is a program that is killed and started again.
@@ -26,6 +30,8 @@ type process struct {
 	outages []outage // the last one is open (to is 0) while the program is not ready
 	tail    []string // of what it said
 	died    []string // ends that nobody asked for
+	full    int      // how often it has said that its disk is full
+	failing int      // how often, that fsync fails
 }
 
 // run is one life of a process.
@@ -40,6 +46,12 @@ func (p *process) note(line string) {
 	defer p.mu.Unlock()
 	if p.tail = append(p.tail, line); len(p.tail) > 60 {
 		p.tail = p.tail[1:]
+	}
+	if strings.Contains(line, unix.ENOSPC.Error()) {
+		p.full++
+	}
+	if strings.Contains(line, unix.EIO.Error()) {
+		p.failing++
 	}
 	if n := len(p.outages); n > 0 && p.outages[n-1].to == 0 && strings.Contains(line, p.ready) {
 		p.outages[n-1].to = time.Now().UnixNano()
@@ -132,6 +144,16 @@ func (p *process) end() error {
 	return nil
 }
 
+// pid is 0 while it is away.
+func (p *process) pid() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.run == nil || p.run.asked {
+		return 0
+	}
+	return p.run.cmd.Process.Pid
+}
+
 func (p *process) said() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -157,6 +179,37 @@ func (p *process) watching(ctx context.Context) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// olderAggregator builds the aggregator of the version before, that of test/upgrade_test.go. ok is false where the repository
+// does not have it.
+func olderAggregator(t *testing.T) (path string, ok bool) {
+	t.Helper()
+	source, err := os.ReadFile("../upgrade_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	commit := regexp.MustCompile(`const olderCommit = "([0-9a-f]{40})"`).FindSubmatch(source)
+	if commit == nil {
+		t.Fatal("test/upgrade_test.go names no olderCommit")
+	}
+	dir := t.TempDir()
+	git := exec.Command("sh", "-c", `git archive "$1" | tar -x -C "$2"`, "sh", string(commit[1]), dir)
+	git.Dir = "../.."
+	if err := git.Run(); err != nil || !fileExists(filepath.Join(dir, "go.mod")) {
+		return "", false
+	}
+	cmd := exec.Command("go", "build", "-buildvcs=false", "-trimpath", "-o", "bin/", "./cmd/httpctl-aggregator")
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build at commit %s: %v\n%s", commit[1], err, out)
+	}
+	return filepath.Join(dir, "bin", "httpctl-aggregator"), true
+}
+
+func fileExists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // programs builds the programs of this tree.

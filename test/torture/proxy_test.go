@@ -20,8 +20,11 @@ type proxy struct {
 
 	mu    sync.Mutex
 	links map[*link]bool
-	mood  event // what is done now; lasts 0: nothing
-	until time.Time
+	// blocked: nothing passes, whatever else is done. Set while the disk of its agent is full, so that
+	// it has to hold more than before.
+	blocked bool
+	mood    event // what is done now; lasts 0: nothing
+	until   time.Time
 }
 
 // link is one connection through a proxy.
@@ -81,6 +84,9 @@ func (l *link) close() {
 func (p *proxy) now() event {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.blocked {
+		return event{kind: stall}
+	}
 	if time.Now().After(p.until) {
 		return event{kind: kinds}
 	}
@@ -205,6 +211,12 @@ func (l *link) copy(from, to net.Conn, toAggregator bool) {
 			return
 		}
 	}
+}
+
+func (p *proxy) block(blocked bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.blocked = blocked
 }
 
 // do has something done to all connections, until it is over.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"github.com/httpctl/httpctl/aggregator/store"
 	"github.com/httpctl/httpctl/aggregator/store/bolt"
@@ -35,8 +36,11 @@ const (
 	width = time.Second // the least there is
 	// lag is how long closing an interval and writing it to disk may take on a busy machine, before its
 	// loss by a kill is another fault than the kill.
-	lag       = time.Second
-	port      = "7420"
+	lag  = time.Second
+	port = "7420"
+	// weakWait is how long after a fault of its disk an agent may keep what it closes in memory: it opens a spool that
+	// failed again after 5 s, with the next interval.
+	weakWait  = 5*time.Second + width + lag
 	perSecond = 30 // requests of a host
 )
 
@@ -50,23 +54,27 @@ type fleet struct {
 	agents     []*process
 	proxies    []*proxy // of a host; nil where it speaks TCP
 	wires      []*wire
-	packets    bool // nft is there
+	can        means
 	// sent gives a value when one of the proxies sees a bucket pass.
 	sent chan struct{}
 
 	begin time.Time
-	mu    sync.Mutex
-	done  []fault
-	count [kinds]int
+	// upgradeAt is when the aggregator of the version before is started for the last time; before begin it is that one, if there is one.
+	upgradeAt time.Time
+	starts    [2]int // of the aggregator: of the version before, of this one
+	mu        sync.Mutex
+	done      []fault
+	weak      map[int][]outage // of a host's disk
+	count     [kinds]int
 }
 
-func newFleet(t *testing.T, hosts int) *fleet {
+func newFleet(t *testing.T, hosts int, lasts time.Duration, upgraded bool) *fleet {
 	t.Helper()
 	lab, err := testkit.NewLab("fleet")
 	if err != nil {
 		t.Skip(err)
 	}
-	f := &fleet{t: t, lab: lab, dir: t.TempDir(), sent: make(chan struct{}, 1)}
+	f := &fleet{t: t, lab: lab, dir: t.TempDir(), sent: make(chan struct{}, 1), weak: map[int][]outage{}}
 	t.Cleanup(func() {
 		f.killAll() // a namespace lives on while a process is in it
 		for _, w := range f.wires {
@@ -77,15 +85,33 @@ func newFleet(t *testing.T, hosts int) *fleet {
 		}
 	})
 	bin := programs(t)
-	in := func(name string, args ...string) func() *exec.Cmd {
+	in := func(path string, args ...string) func() *exec.Cmd {
 		return func() *exec.Cmd {
-			return lab.Command(context.Background(), "fleet", filepath.Join(bin, name), args...)
+			return lab.Command(context.Background(), "fleet", path, args...)
 		}
 	}
 	data := filepath.Join(f.dir, "aggregator")
+	f.can.strace = testkit.Installed("strace")
+	f.can.mount = f.mount(data, 64<<20+int(lasts.Minutes()*4)<<20) // the database and as much again
 	socket := filepath.Join(data, "httpctl.sock")
-	f.aggregator = &process{name: "aggregator", ready: "serving", make: in("httpctl-aggregator", "--config", f.file("aggregator.yaml",
-		"timeout: 500ms\ndashboard_bucket_size: %v\naverage_bucket_size: 10s\naggregator:\n  data: %s\n  listen: [127.0.0.1:%s]\n", width, data, port))}
+	settings := f.file("aggregator.yaml",
+		"timeout: 500ms\ndashboard_bucket_size: %v\naverage_bucket_size: 10s\naggregator:\n  data: %s\n  listen: [127.0.0.1:%s]\n", width, data, port)
+	newer, older := in(filepath.Join(bin, "httpctl-aggregator"), "--config", settings), ""
+	if upgraded {
+		if path, ok := olderAggregator(t); ok {
+			older = path
+		} else {
+			t.Log("the repository does not have the commit of the version before: the aggregator is not upgraded")
+		}
+	}
+	f.aggregator = &process{name: "aggregator", ready: "serving", make: func() *exec.Cmd {
+		if older != "" && (f.begin.IsZero() || time.Now().Before(f.upgradeAt)) {
+			f.starts[0]++
+			return in(older, "--config", settings)()
+		}
+		f.starts[1]++
+		return newer()
+	}}
 	for h := range hosts {
 		name := fmt.Sprintf("host-%d", h)
 		end, peer := fmt.Sprintf("veth%d", h), fmt.Sprintf("wire%d", h)
@@ -110,11 +136,12 @@ func newFleet(t *testing.T, hosts int) *fleet {
 			address = "unix:" + path
 		}
 		f.proxies = append(f.proxies, p)
-		f.agents = append(f.agents, &process{name: name, ready: "confined", make: in("httpctl-agent", "--config", f.file(name+".yaml",
+		f.can.mount = f.can.mount && f.mount(filepath.Join(f.dir, name), 16<<20)
+		f.agents = append(f.agents, &process{name: name, ready: "confined", make: in(filepath.Join(bin, "httpctl-agent"), "--config", f.file(name+".yaml",
 			"timeout: 500ms\ndashboard_bucket_size: %v\naverage_bucket_size: 10s\nagent:\n  host_name: %s\n  state: %s\n  aggregator: %s\n  backoff_max: 500ms\n  memory: 96MiB\n"+
 				"  local_networks: [192.0.2.80/32]\n  capture:\n    interfaces: [%s]\n    ring_size: 4MiB\n", width, name, filepath.Join(f.dir, name), address, end))})
 	}
-	f.packets = testkit.Installed("nft") && f.nft("add table inet torture; add chain inet torture input { type filter hook input priority 0; }") == nil
+	f.can.nft = testkit.Installed("nft") && f.nft("add table inet torture; add chain inet torture input { type filter hook input priority 0; }") == nil
 	return f
 }
 
@@ -131,6 +158,61 @@ func (f *fleet) nft(commands string) error {
 	if out, err := f.lab.Command(context.Background(), "fleet", "nft", commands).CombinedOutput(); err != nil {
 		return fmt.Errorf("nft %q: %w: %s", commands, err, out)
 	}
+	return nil
+}
+
+// mount makes a small file system of its own for a directory.
+func (f *fleet) mount(dir string, size int) bool {
+	f.t.Helper()
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		f.t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d,mode=0700", size)); err != nil {
+		f.t.Logf("no disk is filled: mount %s: %v", dir, err)
+		return false
+	}
+	f.t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			f.t.Errorf("unmount %s: %v", dir, err)
+		}
+	})
+	return true
+}
+
+// fill leaves no room in a directory's file system while wait runs.
+func fill(dir string, wait func()) error {
+	path := filepath.Join(dir, "filler")
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer os.Remove(path)
+	defer file.Close()
+	for chunk := make([]byte, 1<<20); len(chunk) > 0; {
+		if _, err := file.Write(chunk); err != nil {
+			if !errors.Is(err, unix.ENOSPC) {
+				return err
+			}
+			chunk = chunk[:len(chunk)/2]
+		}
+	}
+	wait()
+	return nil
+}
+
+// failSync has every fsync of a process fail while wait runs, and of those that follow it.
+func failSync(p *process, wait func()) error {
+	pid := p.pid()
+	if pid == 0 {
+		return nil
+	}
+	strace := exec.Command("strace", "-q", "-f", "-p", strconv.Itoa(pid), "-o", "/dev/null", "-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO")
+	if err := strace.Start(); err != nil {
+		return fmt.Errorf("strace: %w", err)
+	}
+	wait()
+	_ = strace.Process.Signal(unix.SIGINT) // it lets go of the process
+	_ = strace.Wait()
 	return nil
 }
 
@@ -182,6 +264,25 @@ func (f *fleet) do(ctx context.Context, e event) error {
 		}
 		wait()
 		return f.nft("flush chain inet torture input")
+	case fillAgent, failAgent:
+		p := f.agents[e.host]
+		defer func() {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.weak[e.host] = append(f.weak[e.host], outage{from: begin, to: time.Now().Add(weakWait).UnixNano()})
+		}()
+		if e.kind == fillAgent {
+			if proxy := f.proxies[e.host]; proxy != nil {
+				proxy.block(true)
+				defer proxy.block(false)
+			}
+			return fill(filepath.Join(f.dir, p.name), wait)
+		}
+		return failSync(p, wait)
+	case fillAggregator:
+		return fill(filepath.Join(f.dir, f.aggregator.name), wait)
+	case failAggregator:
+		return failSync(f.aggregator, wait)
 	default:
 		f.proxies[e.host].do(ctx, e)
 	}
@@ -211,6 +312,8 @@ func (e event) actor() string {
 		return "aggregator"
 	case dropPackets:
 		return "packets"
+	case fillAgent, failAgent, fillAggregator, failAggregator:
+		return fmt.Sprintf("disk %d", e.host)
 	}
 	return fmt.Sprintf("connection %d", e.host)
 }
@@ -258,7 +361,7 @@ func (f *fleet) read(from, to time.Time) *ledger {
 	l := &ledger{width: int64(width), lag: int64(lag), faults: f.done}
 	books := map[bucket.ID]*book{}
 	for i, p := range f.agents {
-		b := &book{host: p.name, sent: f.wires[i].sent, stored: map[int][]record{}, lost: map[int64]counted{}, outages: p.outages}
+		b := &book{host: p.name, sent: f.wires[i].sent, stored: map[int][]record{}, lost: map[int64]counted{}, outages: p.outages, weak: f.weak[i]}
 		l.books = append(l.books, b)
 		for _, h := range hosts {
 			if h.Name == p.name {
@@ -371,11 +474,14 @@ func TestTorture(t *testing.T) {
 	t.Parallel()
 	lasts, hosts := length(t)
 	seed := seed(t)
-	f := newFleet(t, hosts)
-	script := plan(seed, hosts, lasts, f.packets)
+	f := newFleet(t, hosts, lasts, os.Getenv(minutesEnv) != "")
+	script := plan(seed, hosts, lasts, f.can)
 	t.Logf("seed %d, %v, %d hosts, %d events; the same again: %s=%d", seed, lasts, hosts, len(script), seedEnv, seed)
-	if !f.packets {
+	if !f.can.nft {
 		t.Log("nft is not installed (Debian package nftables), or not allowed: no packets are dropped")
+	}
+	if !f.can.strace {
+		t.Log("strace is not installed: no fsync fails")
 	}
 
 	ctx, cancel := context.WithTimeout(context.Background(), lasts+5*time.Minute)
@@ -391,6 +497,7 @@ func TestTorture(t *testing.T) {
 		}
 	}
 	f.begin = time.Now()
+	f.upgradeAt = f.begin.Add(lasts / 2)
 	stop := make(chan struct{})
 	var playing sync.WaitGroup
 	for h, w := range f.wires {
@@ -416,9 +523,9 @@ func TestTorture(t *testing.T) {
 	for _, p := range append(f.agents, f.aggregator) {
 		err = errors.Join(err, p.end())
 	}
-	kills := 0
+	kills, full, failing := 0, 0, 0
 	for _, p := range f.processes() {
-		kills += p.kills
+		kills, full, failing = kills+p.kills, full+p.full, failing+p.failing
 		for _, d := range p.died {
 			t.Error(d)
 		}
@@ -435,8 +542,8 @@ func TestTorture(t *testing.T) {
 	if text := l.text(bad, wrong); text != "" {
 		t.Errorf("the ledger does not hold, seed %d\n%s", seed, text)
 	}
-	t.Logf("%d kills (%d of the aggregator); connections cut %d, stalled %d, one way %d, late %d, dribbling %d; packets dropped %d times",
-		kills, f.aggregator.kills, f.count[cut], f.count[stall], f.count[oneWay], f.count[reorder], f.count[dribble], f.count[dropPackets])
+	t.Logf("%d kills (%d of the aggregator, which started %d times as the version before, then %d times as this one); connections cut %d, stalled %d, one way %d, late %d, dribbling %d; packets dropped %d times; disks full %d and %d (the aggregator's), fsync fails %d and %d (the programs have said so %d and %d times)",
+		kills, f.aggregator.kills, f.starts[0], f.starts[1], f.count[cut], f.count[stall], f.count[oneWay], f.count[reorder], f.count[dribble], f.count[dropPackets], f.count[fillAgent], f.count[fillAggregator], f.count[failAgent], f.count[failAggregator], full, failing)
 	t.Logf("%d requests in %d intervals of the hosts: %d stored, %d counted lost, %d within %d declared spans, %d intervals without any; a span took up to %v more than an interval and the time away",
 		total.oracle, total.intervals, total.stored, total.lost, total.inside, total.spans, total.clean, total.longest.Round(time.Millisecond))
 	// A test that has hardly seen anything has shown nothing.

@@ -39,7 +39,7 @@ func TestLedger(t *testing.T) {
 		if want == "" && text != "" || !strings.Contains(text, want) {
 			t.Errorf("%s: the ledger says\n%swant %q", name, text, want)
 		}
-		if want == "" && (total.oracle != 100 || total.intervals != 10 || total.clean != 8 || total.spans != 1) {
+		if name == "right" && (total.oracle != 100 || total.intervals != 10 || total.clean != 8 || total.spans != 1) {
 			t.Errorf("%s: %+v", name, total)
 		}
 	}
@@ -83,5 +83,13 @@ func TestLedger(t *testing.T) {
 	})
 	f("a span that begins too early", "declares 00:00:04.300 to", func(_ *ledger, b *book) { b.declared[0].From = 43 * second / 10 })
 	f("a span that ends too late", "to 00:00:06.300 unobserved", func(_ *ledger, b *book) { b.declared[0].To = 63 * second / 10 })
+	f("a span that begins with a disk that fails", "", func(_ *ledger, b *book) {
+		b.weak = []outage{{from: 44 * second / 10, to: 56 * second / 10}}
+		b.declared[0].From = 4 * second
+	})
+	f("a span that begins before a disk that fails", "declares 00:00:03.200 to", func(_ *ledger, b *book) {
+		b.weak = []outage{{from: 44 * second / 10, to: 56 * second / 10}}
+		b.declared[0].From = 32 * second / 10
+	})
 	f("what a kill took is not declared", "10 are neither", func(_ *ledger, b *book) { b.declared = nil })
 }
