@@ -122,8 +122,14 @@ func TestTerminalIsGivenBack(t *testing.T) {
 			}
 			eventually(t, "the screen is left", func() error {
 				text := out.String()
-				if n, m := strings.Count(text, enter), strings.Count(text, leave); n == 0 || n != m || !strings.HasSuffix(text, leave) {
+				if n, m := strings.Count(text, enter), strings.Count(text, leave); n == 0 || n != m || strings.LastIndex(text, leave) < strings.LastIndex(text, enter) || strings.Contains(text[strings.LastIndex(text, leave):], "fleet") {
 					return fmt.Errorf("entered %d times, left %d times: ends with %q", n, m, text[max(0, len(text)-40):])
+				}
+				for _, mode := range []string{"?25", "?2004"} { // cursor, pasting
+					on, off := strings.LastIndex(text, "\x1b["+mode+"h"), strings.LastIndex(text, "\x1b["+mode+"l")
+					if (on > off) != (mode == "?25") {
+						return fmt.Errorf("mode %s is left as it was not found: ends with %q", mode, text[max(0, len(text)-80):])
+					}
 				}
 				return nil
 			})

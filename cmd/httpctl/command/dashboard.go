@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/httpctl/httpctl/cmd/httpctl/live"
 	"github.com/httpctl/httpctl/cmd/httpctl/view"
 )
 
@@ -14,9 +15,9 @@ func newDashboardCommand(w *world) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dashboard",
 		Short: "Watch rate, alert, health of the fleet, and the top lists",
-		Long: `Watch the fleet. On a terminal the picture is redrawn in place at the
-aggregator's setting timeout (2s), until q or Ctrl-C; on a pipe one dashboard is
-printed each dashboard_bucket_size (10s). If the aggregator goes away, the last
+		Long: `Watch the fleet. On a terminal this is a view to work in: Enter goes into a host,
+domain, section or status, Esc back, / filters, ? names all keys, q ends. On a pipe
+one dashboard is printed each dashboard_bucket_size (10s). If the aggregator goes away, the last
 picture stays, with since when and why, until it is back.` + readingLong,
 		Example: `  httpctl dashboard
   httpctl dashboard --host web-1 --status 5xx
@@ -35,15 +36,16 @@ picture stays, with since when and why, until it is back.` + readingLong,
 				return err
 			}
 			defer c.Close()
-			return RunDashboard(cmd.Context(), w.live(format, once), func(ctx context.Context) (*view.Dashboard, error) {
+			return RunDashboard(cmd.Context(), w.live(format, once), func(ctx context.Context, more live.Request) (*view.Dashboard, error) {
 				q, err := r.question() // again: --since 1h moves on
 				if err != nil {
 					return nil, err
 				}
 				q.Live = true
-				d, err := c.Dashboard(ctx, q)
+				filter := filterText(q)
+				d, err := c.Dashboard(ctx, narrow(q, more))
 				if err == nil {
-					d.Filter = filterText(q)
+					d.Filter = filter
 				}
 				return d, err
 			})

@@ -9,7 +9,10 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/term"
+
 	"github.com/httpctl/httpctl/cmd/httpctl/client"
+	"github.com/httpctl/httpctl/cmd/httpctl/live"
 	"github.com/httpctl/httpctl/cmd/httpctl/view"
 )
 
@@ -29,15 +32,15 @@ type Live struct {
 	Resized <-chan os.Signal
 	// Now is the wall clock, for how long the aggregator has been away.
 	Now func() time.Time
-	// Keys is the terminal whose keys are read while it is redrawn; nil if there is none.
-	Keys *terminal
+	// Keys is the terminal whose keys are read; nil if there is none.
+	Keys *os.File
 }
 
 // live is how this process shows dashboards.
 func (w *world) live(format view.Format, once bool) Live {
 	_, _, terminal := w.size()
 	dumb := w.getenv("TERM") == "dumb"
-	live := Live{
+	l := Live{
 		Out: w.out, Err: w.err, Format: format, Once: once, Now: w.now, Resized: w.resized,
 		Terminal: terminal && !dumb && !once && format == view.FormatTable,
 		Style: func() view.Style {
@@ -48,10 +51,10 @@ func (w *world) live(format view.Format, once bool) Live {
 			return s
 		},
 	}
-	if live.Terminal && w.keys != nil {
-		live.Keys = openTerminal(w.keys)
+	if l.Terminal && w.keys != nil && term.IsTerminal(int(w.keys.Fd())) {
+		l.Keys = w.keys
 	}
-	return live
+	return l
 }
 
 const (
@@ -99,10 +102,14 @@ func (d dashboard) every(terminal bool) time.Duration {
 	return d.Status.Interval
 }
 
-// RunDashboard shows the dashboards that fetch returns, as show does.
-func RunDashboard(ctx context.Context, o Live, fetch func(context.Context) (*view.Dashboard, error)) error {
+// RunDashboard shows the dashboards that fetch returns: where there are keys to explore them with, in the
+// interactive view, else as show does. A first fetch that fails is returned.
+func RunDashboard(ctx context.Context, o Live, fetch func(context.Context, live.Request) (*view.Dashboard, error)) error {
+	if o.Terminal && o.Keys != nil {
+		return explore(ctx, o, fetch)
+	}
 	return show(ctx, o, func(ctx context.Context) (picture, error) {
-		d, err := fetch(ctx)
+		d, err := fetch(ctx, live.Request{})
 		if err != nil {
 			return nil, err
 		}
@@ -126,13 +133,17 @@ func show(ctx context.Context, o Live, fetch func(context.Context) (picture, err
 		return d.write(o.Out, o.Format, o.Style())
 	}
 	l := &loop{Live: o, last: d, at: o.Now()}
+	var keys *terminal
 	var quit <-chan struct{}
 	var stop <-chan os.Signal
 	if o.Terminal {
 		if o.Keys != nil {
-			o.Keys.Take()
-			defer o.Keys.Give()
-			quit, stop = o.Keys.Quit(), o.Keys.Stop()
+			keys = openTerminal(o.Keys)
+		}
+		if keys != nil {
+			keys.Take()
+			defer keys.Give()
+			quit, stop = keys.Quit(), keys.Stop()
 		}
 		if _, err := io.WriteString(o.Out, enterScreen); err != nil {
 			return err
@@ -158,7 +169,7 @@ func show(ctx context.Context, o Live, fetch func(context.Context) (picture, err
 			if _, err := io.WriteString(o.Out, leaveScreen); err != nil {
 				return err
 			}
-			o.Keys.Suspend()
+			keys.Suspend()
 			if _, err := io.WriteString(o.Out, enterScreen); err != nil {
 				return err
 			}

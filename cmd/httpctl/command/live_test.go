@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/httpctl/httpctl/cmd/httpctl/live"
 	"github.com/httpctl/httpctl/cmd/httpctl/view"
 )
 
@@ -68,7 +69,7 @@ func (s *screen) live(terminal bool) Live {
 		}}
 }
 
-func (s *screen) fetch(context.Context) (*view.Dashboard, error) {
+func (s *screen) fetch(context.Context, live.Request) (*view.Dashboard, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.away != nil {
@@ -205,7 +206,7 @@ func TestLiveOfAWorld(t *testing.T) {
 func TestFullLinesKeepTheirEnd(t *testing.T) {
 	s := &screen{width: 30, height: 24}
 	ctx, cancel := context.WithCancel(t.Context())
-	d, _ := s.fetch(ctx)
+	d, _ := s.fetch(ctx, live.Request{})
 	l := &loop{Live: s.live(true), last: dashboard{d}}
 	cancel()
 	if err := l.show(); err != nil {

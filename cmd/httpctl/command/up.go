@@ -14,6 +14,7 @@ import (
 	agent "github.com/httpctl/httpctl/agent/app"
 	aggregator "github.com/httpctl/httpctl/aggregator/app"
 	"github.com/httpctl/httpctl/cmd/httpctl/client"
+	"github.com/httpctl/httpctl/cmd/httpctl/live"
 	"github.com/httpctl/httpctl/cmd/httpctl/view"
 	"github.com/httpctl/httpctl/pkg/config"
 	"github.com/httpctl/httpctl/pkg/lifecycle"
@@ -110,18 +111,18 @@ namespaces, CAP_SYS_ADMIN too.`,
 
 // up runs the aggregator, then the agent, then the dashboard, until ctx is
 // done or one of them fails.
-func (w *world) up(ctx context.Context, f *config.File, agentConfig agent.Config, aggregatorConfig aggregator.Config, replay string, live Live) (err error) {
+func (w *world) up(ctx context.Context, f *config.File, agentConfig agent.Config, aggregatorConfig aggregator.Config, replay string, shown Live) (err error) {
 	// On a terminal the dashboard has the screen, so what somebody must know is told at the end.
 	messages := &held{}
 	logTo := w.err
-	if live.Terminal {
+	if shown.Terminal {
 		logTo = messages
 		if f.Log.Level == "info" {
 			f.Log.Level = "warn"
 		}
 	}
 	log := telemetry.NewLogger(f.Log, logTo)
-	if live.Terminal {
+	if shown.Terminal {
 		log = slog.New(withoutHistory{log.Handler()})
 	}
 	var stack lifecycle.Stack
@@ -168,8 +169,8 @@ func (w *world) up(ctx context.Context, f *config.File, agentConfig agent.Config
 		}
 		return nil
 	})
-	err = RunDashboard(ctx, live, func(ctx context.Context) (*view.Dashboard, error) {
-		return c.Dashboard(ctx, client.Question{Live: true})
+	err = RunDashboard(ctx, shown, func(ctx context.Context, r live.Request) (*view.Dashboard, error) {
+		return c.Dashboard(ctx, narrow(client.Question{Live: true}, r))
 	})
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		err = errors.Join(err, cause)

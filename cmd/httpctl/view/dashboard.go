@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// stateWord returns the symbol and word of a state, and its tone.
-func stateWord(st State, s Style) (string, Tone) {
+// StateWord returns the symbol and word of a state, and its tone.
+func StateWord(st State, s Style) (string, Tone) {
 	switch st {
 	case Learning:
 		return s.pick("◌ ", "~ ") + "LEARNING", Warn
@@ -86,7 +86,7 @@ func troubleLines(s Style, trouble string) (lines []string) {
 // ListFrame draws a list that is watched into at most s.Height lines, under a line that says how often and
 // when it was asked for. list is what one of the Write functions wrote with this style.
 func ListFrame(list string, s Style, every time.Duration, at time.Time, trouble string) []string {
-	head := "every " + window(every) + "   " + at.In(s.location()).Format("2006-01-02 15:04:05 MST") + "   q ends"
+	head := "every " + Compact(every) + "   " + at.In(s.location()).Format("2006-01-02 15:04:05 MST") + "   q ends"
 	lines := append(troubleLines(s, trouble), s.line(Faint, head), "")
 	lines = append(lines, strings.Split(strings.TrimSuffix(list, "\n"), "\n")...)
 	if more := len(lines) - s.Height + 1; s.Height > 1 && more > 1 {
@@ -98,7 +98,7 @@ func ListFrame(list string, s Style, every time.Duration, at time.Time, trouble 
 // line cuts text to the width and paints it. text must be clean and uncoloured.
 func (s Style) line(t Tone, text string) string {
 	if s.Width > 0 {
-		text = cut(text, s.Width, s.ellipsis())
+		text = Cut(text, s.Width, s.ellipsis())
 	}
 	return s.Paint(t, text)
 }
@@ -151,7 +151,7 @@ func frame(d *Dashboard, s Style, wide bool) []string {
 	if len(rest) > 0 {
 		names := strings.Join(rest, ", ")
 		text := "In a taller terminal: " + names
-		if s.Width > 0 && width(text) > s.Width {
+		if s.Width > 0 && Width(text) > s.Width {
 			text = "Not shown: " + names
 		}
 		lines = append(lines, s.line(Faint, text))
@@ -166,7 +166,7 @@ func header(d *Dashboard, s Style) []string {
 	var lines []string
 	add := func(t Tone, label, text string) {
 		if label != "" {
-			text = pad(label, 10) + text
+			text = Pad(label, 10) + text
 		}
 		lines = append(lines, s.line(t, text))
 	}
@@ -177,11 +177,11 @@ func header(d *Dashboard, s Style) []string {
 	}
 	title += "  " + st.Time.In(s.location()).Format("2006-01-02 15:04:05 MST")
 	if st.Refresh > 0 {
-		title += "  every " + window(st.Refresh)
+		title += "  every " + Compact(st.Refresh)
 	}
 	add(Strong, "", title)
-	word, tone := stateWord(a.State, s)
-	add(tone, "", word+stateText(d, s))
+	word, tone := StateWord(a.State, s)
+	add(tone, "", word+StateText(d, s))
 
 	average := rate(st.RateAverage)
 	if st.RateAverage == 0 && st.Requests > 0 {
@@ -193,7 +193,7 @@ func header(d *Dashboard, s Style) []string {
 	}
 	bars := 30
 	if s.Width > 0 {
-		bars = min(bars, s.Width-width(text)-10-len(sep)) // 10 is the label's
+		bars = min(bars, s.Width-Width(text)-10-len(sep)) // 10 is the label's
 	}
 	if spark := sparkline(d.RateHistory, bars, s); spark != "" {
 		text += sep + spark
@@ -214,7 +214,7 @@ func header(d *Dashboard, s Style) []string {
 	add(Plain, "window", text)
 
 	if a.Baseline != nil {
-		text = fmt.Sprintf("%s per %s%sthreshold +%d%%", number(*a.Baseline), window(st.Window), sep, a.ThresholdPercent)
+		text = fmt.Sprintf("%s per %s%sthreshold +%d%%", number(*a.Baseline), Compact(st.Window), sep, a.ThresholdPercent)
 		if a.ThresholdRequests != nil {
 			text += ", alerts above " + number(*a.ThresholdRequests)
 		}
@@ -229,11 +229,11 @@ func header(d *Dashboard, s Style) []string {
 		if a.EstimatedBaseline == 0 {
 			estimate = "-" // no interval of the learning is over, or none had a request
 		}
-		text = fmt.Sprintf("being learned%sestimated average %s per %s%sthreshold +%d%%", sep, estimate, window(st.Window), sep, a.ThresholdPercent)
+		text = fmt.Sprintf("being learned%sestimated average %s per %s%sthreshold +%d%%", sep, estimate, Compact(st.Window), sep, a.ThresholdPercent)
 	}
 	add(Plain, "baseline", text)
 
-	tone, text = fleetText(d, sep)
+	tone, text = FleetText(d, sep)
 	add(tone, "hosts", text)
 	tone, text = Plain, countsText(Loss(st.Loss))
 	if text != "nothing" {
@@ -252,8 +252,8 @@ func header(d *Dashboard, s Style) []string {
 	return lines
 }
 
-// stateText says in words what the state means.
-func stateText(d *Dashboard, s Style) string {
+// StateText says in words what the state means.
+func StateText(d *Dashboard, s Style) string {
 	a := &d.Status.Alert
 	now := d.Status.Time.Truncate(time.Second) // as the title says it
 	since := " since " + s.clock(a.Since) + " (" + span(max(now.Sub(a.Since), 0)) + ")"
@@ -279,8 +279,8 @@ func stateText(d *Dashboard, s Style) string {
 	return since
 }
 
-// fleetText counts hosts by health and names those late or gone.
-func fleetText(d *Dashboard, sep string) (Tone, string) {
+// FleetText counts hosts by health and names those late or gone.
+func FleetText(d *Dashboard, sep string) (Tone, string) {
 	f := d.Status.Fleet
 	text := fmt.Sprintf("%d reporting%s%d late%s%d gone", f.Reporting, sep, f.Late, sep, f.Gone)
 	var names []string
@@ -361,7 +361,7 @@ func alertPanel(d *Dashboard, s Style) *panel {
 	}
 	p := &panel{name: alertsName, grid: g, empty: "none", rows: len(g.Rows)}
 	if len(g.Rows) > 0 {
-		p.foot = []string{alertSummary(&d.Alerts)}
+		p.foot = []string{AlertSummary(&d.Alerts)}
 	}
 	return p
 }
@@ -462,11 +462,11 @@ func Columns(line string) int {
 	for {
 		i := strings.Index(line, "\x1b[")
 		if i < 0 {
-			return width(line)
+			return Width(line)
 		}
 		j := strings.IndexByte(line[i:], 'm')
 		if j < 0 { // not one of Paint's
-			return width(line)
+			return Width(line)
 		}
 		line = line[:i] + line[i+j+1:]
 	}
@@ -485,7 +485,7 @@ func dashboardCSV(w io.Writer, d *Dashboard) error {
 	v.grid("hosts", 1, HostsGrid(d.Hosts))
 	step := d.Status.Interval
 	for i, n := range d.RateHistory {
-		v.put("rate_history", fmt.Sprint(i+1), window(time.Duration(len(d.RateHistory)-1-i)*step)+" ago", "requests", n)
+		v.put("rate_history", fmt.Sprint(i+1), Compact(time.Duration(len(d.RateHistory)-1-i)*step)+" ago", "requests", n)
 	}
 	v.list("notes", "note", d.Notes)
 	return v.end()
@@ -504,7 +504,7 @@ func dashboardMarkdown(w io.Writer, s Style, d *Dashboard) error {
 	grids := []*Grid{AlertsGrid(&d.Alerts, s), HostsGrid(d.Hosts)}
 	grids[0].Title, grids[1].Title = "Alerts", "Hosts"
 	if len(d.Alerts.Alerts) > 0 {
-		grids[0].Notes = []string{alertSummary(&d.Alerts)}
+		grids[0].Notes = []string{AlertSummary(&d.Alerts)}
 	}
 	for i := range d.Tops {
 		grids = append(grids, TopGrid(&d.Tops[i]))

@@ -77,8 +77,8 @@ type Grid struct {
 	Notes []string
 }
 
-// human writes a cell for people.
-func (s Style) human(k Kind, cell any) string {
+// Human writes a cell for people.
+func (s Style) Human(k Kind, cell any) string {
 	switch v := cell.(type) {
 	case nil:
 		return "-"
@@ -202,8 +202,8 @@ func (g *Grid) CSV(w io.Writer) error {
 	return c.Error()
 }
 
-// column returns the index of the named column, or -1.
-func (g *Grid) column(name string) int {
+// Column returns the index of the named column, or -1.
+func (g *Grid) Column(name string) int {
 	return slices.IndexFunc(g.Columns, func(c Column) bool { return c.Name == name })
 }
 
@@ -265,7 +265,7 @@ func cutNote(n string, s Style) string {
 	if s.Width == 0 {
 		return n
 	}
-	return cut(n, s.Width, s.ellipsis())
+	return Cut(n, s.Width, s.ellipsis())
 }
 
 // gap is the space between columns.
@@ -285,13 +285,13 @@ func (g *Grid) lines(s Style, wide, rule bool) []string {
 	for i, row := range rows {
 		texts[i] = make([]string, len(row.Cells))
 		for _, j := range cols {
-			texts[i][j] = s.human(g.Columns[j].Kind, row.Cells[j])
+			texts[i][j] = s.Human(g.Columns[j].Kind, row.Cells[j])
 		}
 	}
 	natural := func(j int) int {
-		w := width(g.Columns[j].Head)
+		w := Width(g.Columns[j].Head)
 		for i := range texts {
-			w = max(w, width(texts[i][j]))
+			w = max(w, Width(texts[i][j]))
 		}
 		return w
 	}
@@ -412,12 +412,12 @@ func (g *Grid) fit(s Style, cols []int, heads []string, texts [][]string, natura
 			if !g.Columns[j].flexible() {
 				continue
 			}
-			if short := g.Columns[j].Short; short != "" && width(heads[j]) > limits[j] {
+			if short := g.Columns[j].Short; short != "" && Width(heads[j]) > limits[j] {
 				heads[j] = short
 			}
-			heads[j] = cut(heads[j], limits[j], s.ellipsis())
+			heads[j] = Cut(heads[j], limits[j], s.ellipsis())
 			for i := range texts {
-				texts[i][j] = cut(texts[i][j], limits[j], s.ellipsis())
+				texts[i][j] = Cut(texts[i][j], limits[j], s.ellipsis())
 			}
 		}
 		return cols

@@ -73,7 +73,7 @@ func WriteAlerts(w io.Writer, f Format, s Style, a *Alerts) error {
 			g.Notes = []string{"No alert lasts."}
 		}
 	} else {
-		g.Notes = []string{alertSummary(a)}
+		g.Notes = []string{AlertSummary(a)}
 	}
 	if f == FormatCSV { // which has no place for what is of all of them
 		g.Columns = append(g.Columns, Column{Name: "max_duration_seconds"}, Column{Name: "average_duration_seconds"})
@@ -89,7 +89,8 @@ func WriteAlerts(w io.Writer, f Format, s Style, a *Alerts) error {
 	})
 }
 
-func alertSummary(a *Alerts) string {
+// AlertSummary says how long the dismissed ones lasted.
+func AlertSummary(a *Alerts) string {
 	for i := range a.Alerts {
 		if a.Alerts[i].State == Dismissed {
 			return fmt.Sprintf("Dismissed alerts lasted %s at most, %s on average.", span(a.MaxDuration), span(a.AverageDuration))
@@ -158,7 +159,7 @@ func WriteContexts(w io.Writer, f Format, s Style, list []Context) error {
 
 // WriteBaseline writes what was learned. window is average_bucket_size.
 func WriteBaseline(w io.Writer, f Format, s Style, b *Baseline, width time.Duration) error {
-	state, tone := stateWord(b.Alert.State, s)
+	state, tone := StateWord(b.Alert.State, s)
 	row := func(name, head string, kind Kind, cell any) (Column, any) {
 		return Column{Name: name, Head: head, Kind: kind}, cell
 	}
@@ -194,7 +195,7 @@ func WriteBaseline(w io.Writer, f Format, s Style, b *Baseline, width time.Durat
 	}
 	vertical := &Grid{Columns: []Column{{Head: "BASELINE"}, {Head: ""}}}
 	for i, c := range g.Columns {
-		text := s.human(c.Kind, cells[i])
+		text := s.Human(c.Kind, cells[i])
 		r := Row{Cells: []any{c.Head, text}}
 		if c.Name == "state" {
 			r = Row{Cells: []any{c.Head, state}, Tone: tone}
@@ -337,7 +338,7 @@ func AlertsGrid(a *Alerts, s Style) *Grid {
 	}}
 	for i := range a.Alerts {
 		e := &a.Alerts[i]
-		_, tone := stateWord(e.State, s)
+		_, tone := StateWord(e.State, s)
 		g.Rows = append(g.Rows, Row{Tone: tone, Cells: []any{
 			string(e.State), e.Scope, moment(e.Start), moment(e.End), e.Duration(a.Time), e.Baseline, e.ThresholdPercent,
 			e.Entries, e.JoinedHosts,

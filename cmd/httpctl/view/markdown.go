@@ -27,7 +27,7 @@ func (g *Grid) Markdown(w io.Writer, s Style) error {
 	for _, row := range g.all() {
 		b.WriteString("|")
 		for i, cell := range row.Cells {
-			b.WriteString(" " + markdownText(s.human(g.Columns[i].Kind, cell)) + " |")
+			b.WriteString(" " + markdownText(s.Human(g.Columns[i].Kind, cell)) + " |")
 		}
 		b.WriteString("\n")
 	}

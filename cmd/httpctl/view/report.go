@@ -217,8 +217,8 @@ func WriteReport(w io.Writer, f Format, s Style, r *Report) error {
 			continue
 		}
 		g := TopGrid(t)
-		if g.column("volume_bytes") >= 0 { // the same as its bytes, which scripts find in every list
-			g.remove(g.column(stat.MeasureBytes))
+		if g.Column("volume_bytes") >= 0 { // the same as its bytes, which scripts find in every list
+			g.remove(g.Column(stat.MeasureBytes))
 		}
 		if _, err := io.WriteString(w, "\n"); err != nil {
 			return err

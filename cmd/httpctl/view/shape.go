@@ -22,7 +22,7 @@ func (e *ColumnError) Error() string {
 // stays below. It returns a *ColumnError for a name that is no column's.
 func (g *Grid) shape(s Style) error {
 	find := func(name string) (int, error) {
-		if i := g.column(name); i >= 0 {
+		if i := g.Column(name); i >= 0 {
 			return i, nil
 		}
 		e := &ColumnError{Column: name}
@@ -38,7 +38,7 @@ func (g *Grid) shape(s Style) error {
 			return err
 		}
 		slices.SortStableFunc(g.Rows, func(a, b Row) int {
-			order := compareCells(a.Cells[i], b.Cells[i])
+			order := CompareCells(a.Cells[i], b.Cells[i])
 			if down && a.Cells[i] != nil && b.Cells[i] != nil { // what is absent comes last, either way
 				return -order
 			}
@@ -75,8 +75,8 @@ func (g *Grid) shape(s Style) error {
 	return nil
 }
 
-// compareCells orders two cells of a column; absent ones come last.
-func compareCells(a, b any) int {
+// CompareCells orders two cells of a column; absent ones come last.
+func CompareCells(a, b any) int {
 	switch {
 	case a == nil && b == nil:
 		return 0

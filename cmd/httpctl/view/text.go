@@ -19,22 +19,22 @@ func Clean(s string) string { return security.CleanText(s) }
 // ambiguous characters narrow, whatever the locale is: goldens depend on it.
 var widths = &runewidth.Condition{EastAsianWidth: false, StrictEmojiNeutral: true}
 
-func width(s string) int { return widths.StringWidth(s) }
+func Width(s string) int { return widths.StringWidth(s) }
 
-// cut shortens s to n columns; a cut string ends in mark.
-func cut(s string, n int, mark string) string {
-	if width(s) <= n {
+// Cut shortens s to n columns; a cut string ends in mark.
+func Cut(s string, n int, mark string) string {
+	if Width(s) <= n {
 		return s
 	}
-	if n < width(mark) {
+	if n < Width(mark) {
 		return widths.Truncate(s, max(n, 0), "")
 	}
 	return widths.Truncate(s, n, mark)
 }
 
-// pad fills s with spaces to n columns.
-func pad(s string, n int) string {
-	if w := width(s); w < n {
+// Pad fills s with spaces to n columns.
+func Pad(s string, n int) string {
+	if w := Width(s); w < n {
 		return s + strings.Repeat(" ", n-w)
 	}
 	return s
@@ -116,8 +116,8 @@ func span(d time.Duration) string {
 	return fmt.Sprintf("%dd%dh", d/(24*time.Hour), d%(24*time.Hour)/time.Hour)
 }
 
-// window writes a setting's duration without zero units: "2m".
-func window(d time.Duration) string {
+// Compact writes a setting's duration without zero units: "2m".
+func Compact(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
 		s = s[:len(s)-2]

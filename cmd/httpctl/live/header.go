@@ -1,0 +1,226 @@
+package live
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/httpctl/httpctl/cmd/httpctl/view"
+)
+
+// tall is the height from which the rate is drawn as a chart of several lines.
+const tall = 36
+
+// label heads a line of the header.
+const label = 10
+
+// header draws what stands above the panels, each line of at most w columns.
+func (m *Model) header(w int) (lines []string) {
+	s := m.style()
+	sep := "   "
+	d := *m.d // as it is now: clocks go on between the answers
+	d.Status.Time = m.clock()
+	st, a := &d.Status, &d.Status.Alert
+	add := func(t view.Tone, name, text string) {
+		if name != "" {
+			text = view.Pad(name, label) + text
+		}
+		lines = append(lines, m.ink.paint(ink(t), view.Cut(text, w, m.ellipsis())))
+	}
+	value := func(k view.Kind, cell any) string { return s.Human(k, cell) }
+	lines = append(lines, m.title(m.pathText(), false, w))
+
+	word, tone := view.StateWord(a.State, s)
+	if a.State == view.Learning {
+		lines = append(lines, m.learning(&d, w)...)
+	} else {
+		text := word + view.StateText(&d, s)
+		if a.Baseline != nil {
+			text += sep + "baseline " + value(view.Number, *a.Baseline) + " per " + view.Compact(st.Window)
+		}
+		add(tone, "", text)
+	}
+	width := st.Interval.Seconds()
+	b := band{}
+	if a.Baseline != nil && st.Window > 0 {
+		b.baseline = float64(*a.Baseline) * width / st.Window.Seconds()
+	}
+	if a.ThresholdRequests != nil && st.Window > 0 {
+		b.threshold = float64(*a.ThresholdRequests) * width / st.Window.Seconds()
+	}
+	text := view.Pad("rate", label) + "now " + value(view.Rate, st.RateNow) + sep + "average " + value(view.Rate, st.RateAverage)
+	if b.threshold > 0 && width > 0 {
+		text += sep + "alert above " + value(view.Rate, b.threshold/width)
+	}
+	text = view.Cut(text, w, m.ellipsis())
+	if s.Height >= tall {
+		lines = append(lines, text)
+		rows := m.chart(d.RateHistory, b, w-label, 4)
+		for i, r := range rows {
+			name := ""
+			switch {
+			case i == 0 && len(d.RateHistory) > 0 && width > 0:
+				name = value(view.Rate, max(float64(slices.Max(d.RateHistory)), b.threshold*1.15)/width)
+			case i == len(rows)-1:
+				name = view.Compact(time.Duration(len(d.RateHistory)) * st.Interval)
+			}
+			lines = append(lines, m.ink.paint(ink(view.Faint), view.Pad(view.Cut(name, label-1, ""), label))+r)
+		}
+	} else {
+		if left := min(w-view.Width(text)-len(sep), len(d.RateHistory)); left >= 5 {
+			text += sep + m.chart(d.RateHistory, b, left, 1)[0]
+		}
+		lines = append(lines, text)
+	}
+	text = value(view.Number, int64(a.WindowRequests))
+	if a.ThresholdRequests != nil {
+		text += " of " + value(view.Number, *a.ThresholdRequests)
+	}
+	text += " requests"
+	if !a.WindowEnd.IsZero() {
+		text += sep + "next check in " + value(view.Span, max(a.WindowEnd.Sub(st.Time.Truncate(time.Second)), 0))
+	}
+	if a.LastRequests != nil {
+		text += sep + "last " + value(view.Number, *a.LastRequests)
+		if a.LastIncomplete {
+			text += " (incomplete)"
+		}
+	}
+	text += sep + fmt.Sprintf("%s since %s", value(view.Number, int64(st.Requests)), value(view.Moment, st.Since))
+	add(view.Plain, "window", text)
+	tone, text = errorRatio(&d, sep)
+	add(tone, "errors", text)
+	tone, text = view.FleetText(&d, sep)
+	add(tone, "hosts", text)
+	tone, text = notSeen(&d, s)
+	add(tone, "not seen", text)
+	if len(a.JoinedHosts) > 0 {
+		add(view.Warn, "joined", view.Clean(strings.Join(a.JoinedHosts, ", "))+" since the baseline was learned")
+	}
+	for _, t := range st.Warnings {
+		add(view.Warn, "warning", view.Clean(t))
+	}
+	if notes := m.fleetNotes(); len(notes) > 0 {
+		add(view.Faint, "note", view.Clean(strings.Join(notes, "; ")))
+	}
+	return lines
+}
+
+// title is the first line of each screen: what is shown, and when; on those without the header the state, too.
+func (m *Model) title(text string, state bool, w int) string {
+	s := m.o.Style
+	now := m.clock()
+	if s.Location != nil {
+		now = now.In(s.Location)
+	} else {
+		now = now.UTC()
+	}
+	right := now.Format("2006-01-02 15:04:05 MST")
+	if w < 100 {
+		right = now.Format("15:04:05 MST")
+	}
+	tone := view.Strong
+	if state {
+		var word string
+		word, tone = view.StateWord(m.d.Status.Alert.State, s)
+		right = word + "  " + right
+	}
+	text = view.Cut("httpctl  "+text, max(w-view.Width(right)-2, 0), m.ellipsis())
+	text = view.Pad(text, w-view.Width(right))
+	return m.ink.paint(ink(view.Strong), text) + m.ink.paint(ink(tone), view.Cut(right, w, ""))
+}
+
+// learning is the screen's upper part as long as it is not known what is normal.
+func (m *Model) learning(d *view.Dashboard, w int) (lines []string) {
+	s, a := m.style(), &d.Status.Alert
+	word, tone := view.StateWord(a.State, s)
+	add := func(i ink, text string) { lines = append(lines, m.ink.paint(i, view.Cut(text, w, m.ellipsis()))) }
+	add(ink(view.Plain), "")
+	add(ink(tone), "  "+word+view.StateText(d, s))
+	whole := a.LearningEnd.Sub(a.LearningStart)
+	if done := d.Status.Time.Sub(a.LearningStart); !a.LearningEnd.IsZero() && !a.LearningStart.IsZero() && whole > 0 {
+		share := min(max(float64(done)/float64(whole), 0), 1)
+		n := max(min(w-label-10, 60), 1)
+		left, right := "│", "│"
+		if s.ASCII {
+			left, right = "[", "]"
+		}
+		lines = append(lines, "  "+left+m.ink.paint(bar, horizontal(share, n, s.ASCII))+right+fmt.Sprintf(" %d%%", int(share*100)))
+	}
+	text := "-"
+	if a.EstimatedBaseline > 0 && d.Status.Window > 0 {
+		rate := float64(a.EstimatedBaseline) / d.Status.Window.Seconds()
+		text = fmt.Sprintf("%s per %s, which is %s", s.Human(view.Number, a.EstimatedBaseline), view.Compact(d.Status.Window), s.Human(view.Rate, rate))
+		text += fmt.Sprintf("; alerts would begin above %s", s.Human(view.Rate, rate*float64(100+a.ThresholdPercent)/100))
+	}
+	add(ink(view.Plain), "  Estimate so far: "+text)
+	add(ink(view.Faint), "  What is normal here is being learned from the traffic. Until then nothing alerts.")
+	add(ink(view.Plain), "")
+	return lines
+}
+
+// errorRatio says which share of the outcomes were errors, from the list of status codes.
+func errorRatio(d *view.Dashboard, sep string) (view.Tone, string) {
+	i := slices.IndexFunc(d.Tops, func(t view.Top) bool { return len(t.Keys) == 1 && t.Keys[0] == "status" })
+	if i < 0 || d.Tops[i].Total <= 0 {
+		return view.Plain, "no outcomes yet"
+	}
+	t := &d.Tops[i]
+	var client, server, none int64
+	for _, r := range t.Rows {
+		if len(r.Keys) == 0 || len(r.Values) == 0 {
+			continue
+		}
+		switch {
+		case strings.HasPrefix(r.Keys[0], "4"):
+			client += r.Values[0].Number
+		case strings.HasPrefix(r.Keys[0], "5"):
+			server += r.Values[0].Number
+		case r.Keys[0] == "-":
+			none += r.Values[0].Number
+		}
+	}
+	s := view.Style{}
+	share := func(n int64) string { return s.Human(view.Share, float64(n)/float64(t.Total)) }
+	text := fmt.Sprintf("5xx %s%s4xx %s%sno answer %s%sof %s exchanges", share(server), sep, share(client), sep, share(none), sep, s.Human(view.Number, t.Total))
+	if t.Other != nil && len(t.Other.Values) > 0 && t.Other.Values[0].Number > 0 {
+		text += fmt.Sprintf(" (%s have other codes than those listed)", share(t.Other.Values[0].Number))
+	}
+	if server*100 > t.Total {
+		return view.Warn, text
+	}
+	return view.Plain, text
+}
+
+// notSeen says which share of the packets the kernel had no room for, and counts all that was not seen.
+func notSeen(d *view.Dashboard, s view.Style) (view.Tone, string) {
+	loss := view.Loss(d.Status.Loss)
+	if len(loss) == 0 {
+		return view.Plain, "nothing"
+	}
+	var packets, drops uint64
+	for _, h := range d.Hosts {
+		for _, c := range h.Counters {
+			switch c.Name {
+			case "packets":
+				packets += c.Value
+			case "kernel_drops":
+				drops += c.Value
+			}
+		}
+	}
+	text := s.Human(view.List, loss)
+	if drops > 0 {
+		share := float64(drops) / float64(packets+drops)
+		part := s.Human(view.Share, share)
+		if share < 0.001 {
+			part = "less than 0.1%"
+		}
+		text = part + " of the packets: " + text
+	}
+	if s.ASCII {
+		return view.Warn, "! " + text
+	}
+	return view.Warn, "⚠ " + text
+}
