@@ -181,7 +181,7 @@ func TestAgentsWithoutTrust(t *testing.T) {
 		return fmt.Sprintf("tls: {cert_file: %[1]s/%[2]s.pem, key_file: %[1]s/%[2]s.key, ca_file: %[3]s}", dir, name, ca)
 	}
 	address := freePort(t)
-	b := launch(t, "httpctl-aggregator", "--config", write(t, "a.yaml", "aggregator:\n  data: "+t.TempDir()+"\n  listen: ["+address+"]\n  "+tls(ours, "center", both)+"\n"))
+	b := launch(t, "httpctl-aggregator", "--config", write(t, "a.yaml", "aggregator:\n  data: "+t.TempDir()+"\n  listen: ["+address+"]\n  "+tls(ours, "center", both)+"\n  roles: {viewer: [web], agent: [web]}\n"))
 	b.says(t, "address="+address)
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to capture (CAP_NET_RAW)")

@@ -196,7 +196,7 @@ func TestWrongTLS(t *testing.T) {
 		b.says(t, "address="+address)
 		return address
 	}
-	secure, plain := serve(files(ours, "center")), serve("")
+	secure, plain := serve(files(ours, "center")+"  roles: {viewer: [web]}\n"), serve("")
 	for _, c := range []struct {
 		name string
 		args []string

@@ -162,6 +162,7 @@ func TestChartRefuses(t *testing.T) {
 	for _, c := range []struct{ set, want string }{
 		{"agent.tls.secretName=", "agent.tls.secretName: name the secret"},
 		{"aggregator.tls.secretName=", "aggregator.tls.secretName: name the secret"},
+		{"aggregator.config.roles=null", "aggregator.config.roles: say which"},
 		{"aggregator.enabled=false", "agent.aggregator: name the aggregator to deliver to"},
 		{"agent.interface=eth0", "interface"},
 		{"image.pullPolicy=Sometimes", "pullPolicy"},

@@ -104,7 +104,7 @@ func TestFleetEqualsAccessLogs(t *testing.T) {
 
 	data := t.TempDir()
 	start(t, lab.Command(ctx, "center", filepath.Join(bin, "httpctl-aggregator"), "--config", write(filepath.Join(data, "aggregator.yaml"),
-		"dashboard_bucket_size: 1s\naverage_bucket_size: 10s\naggregator:\n  data: "+data+"\n  listen: ["+address+"]\n"+tls("center"))))
+		"dashboard_bucket_size: 1s\naverage_bucket_size: 10s\naggregator:\n  data: "+data+"\n  listen: ["+address+"]\n"+tls("center")+"  roles: {agent: [web1, web2]}\n")))
 
 	sites := map[string]string{}
 	for _, web := range []string{"web1", "web2"} {

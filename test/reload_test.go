@@ -96,7 +96,7 @@ func TestReload(t *testing.T) {
 	centerFile := filepath.Join(t.TempDir(), "aggregator.yaml")
 	setCenter := func(more string) {
 		t.Helper()
-		text := more + "\ndashboard_bucket_size: 1s\nhost_gone_after: 1m\naggregator:\n  data: " + data + "\n  listen: [" + address + "]\n  metrics: " + centerPage + "\n  " + tls("center") + "\n"
+		text := more + "\ndashboard_bucket_size: 1s\nhost_gone_after: 1m\naggregator:\n  data: " + data + "\n  listen: [" + address + "]\n  metrics: " + centerPage + "\n  " + tls("center") + "\n  roles: {agent: [web]}\n"
 		if err := os.WriteFile(centerFile+".new", []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -256,6 +256,9 @@ func init() { // the rows call what refers to them
 		"aggregator.tls.key_file":            showTLS,
 		"aggregator.tls.ca_file":             showTLS,
 		"aggregator.tls.server_name":         showNoServerName,
+		"aggregator.roles.agent":             showRoles,
+		"aggregator.roles.viewer":            showRoles,
+		"aggregator.roles.admin":             showRoles,
 		"aggregator.enroll.certificate_life": showCertificateLife,
 		"aggregator.ingest.max_agents":       roomTest("aggregator/ingest", "TestMaxAgents", "MaxAgents"),
 		"aggregator.ingest.max_message_size": showMaxMessageSize,
@@ -693,6 +696,7 @@ func showTLS(t *testing.T) {
 		settings, center := quick(), aggregator.DefaultConfig()
 		center.Data, center.Listen = t.TempDir(), []string{listen}
 		center.TLS.CertFile, center.TLS.KeyFile, center.TLS.CAFile = certs+"/center.pem", certs+"/center.key", certs+"/ca.pem"
+		center.Roles.Agent = []string{"web-1"}
 		cfg := agentConfig(listen, stateDir(t), "web-1")
 		cfg.TLS.CertFile, cfg.TLS.KeyFile, cfg.TLS.CAFile = certs+"/web-1.pem", certs+"/web-1.key", certs+"/ca.pem"
 		if wrong {

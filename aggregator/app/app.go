@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,8 +19,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/httpctl/httpctl/aggregator/access"
 	"github.com/httpctl/httpctl/aggregator/admin"
 	"github.com/httpctl/httpctl/aggregator/enroll"
 	"github.com/httpctl/httpctl/aggregator/ingest"
@@ -51,6 +52,7 @@ type App struct {
 	judge    currentJudge
 	ingest   *ingest.Service
 	admin    *admin.Service
+	gate     *access.Gate
 	servers  *lifecycle.Group
 	timers   *lifecycle.Group // use the judge and the store, and stop before them
 	teardown lifecycle.Stack
@@ -144,7 +146,7 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.
 		return nil, err
 	}
 	a.teardown.Push("ingest", a.ingest.Stop)
-	if err := a.listen(ctx, cfg, queries); err != nil {
+	if err := a.listen(ctx, cfg, queries, registry); err != nil {
 		return nil, err
 	}
 	if cfg.Metrics != "" {
@@ -176,13 +178,14 @@ func (a *App) newJudge(ctx context.Context, settings config.Settings) error {
 }
 
 // listen serves the Unix socket and the configured addresses.
-func (a *App) listen(ctx context.Context, cfg Config, queries *query.Service) error {
+func (a *App) listen(ctx context.Context, cfg Config, queries *query.Service, registry prometheus.Registerer) error {
 	serve := func(address string, creds credentials.TransportCredentials) error {
 		l, err := security.Listen(ctx, address)
 		if err != nil {
 			return err
 		}
-		server := grpc.NewServer(append(a.ingest.ServerOptions(), grpc.Creds(creds), grpc.ConnectionTimeout(handshakeWait), grpc.MaxConcurrentStreams(256))...)
+		server := grpc.NewServer(slices.Concat(a.ingest.ServerOptions(), a.gate.ServerOptions(),
+			[]grpc.ServerOption{grpc.Creds(creds), grpc.ConnectionTimeout(handshakeWait), grpc.MaxConcurrentStreams(256)})...)
 		a.ingest.Register(server)
 		httpctlv1.RegisterQueryServiceServer(server, queries)
 		if strings.HasPrefix(address, "unix:") {
@@ -205,11 +208,14 @@ func (a *App) listen(ctx context.Context, cfg Config, queries *query.Service) er
 		return nil
 	}
 	// Made first: a mistake in the settings of TLS is told before anything is served.
-	creds, err := a.credentials(cfg)
+	creds, domain, err := a.credentials(cfg)
 	if err != nil {
 		return fmt.Errorf("certificates of the aggregator: %w", err)
 	}
-	if err := serve("unix:"+config.SocketPath(cfg.Data), insecure.NewCredentials()); err != nil {
+	if err := a.newGate(cfg, domain, registry); err != nil {
+		return err
+	}
+	if err := serve("unix:"+config.SocketPath(cfg.Data), access.Local()); err != nil {
 		return err
 	}
 	for _, address := range cfg.Listen {
@@ -220,22 +226,37 @@ func (a *App) listen(ctx context.Context, cfg Config, queries *query.Service) er
 	return nil
 }
 
-// credentials are those of the configured files, else of the authority in the data directory, else none.
-func (a *App) credentials(cfg Config) (credentials.TransportCredentials, error) {
+// credentials are those of the configured files, else of the authority in the data directory, else none. The trust
+// domain is that of certificates that say themselves which role they have; "" if none do.
+func (a *App) credentials(cfg Config) (_ credentials.TransportCredentials, trustDomain string, _ error) {
+	if !cfg.TLS.IsZero() {
+		creds, err := security.ServerCredentials(cfg.TLS)
+		if err != nil {
+			return nil, "", err
+		}
+		leaf, err := cfg.TLS.Leaf()
+		if err != nil {
+			return nil, "", err
+		}
+		if role, _, err := authority.Identity(leaf); err == nil && role == authority.Aggregator {
+			trustDomain = authority.TrustDomain(leaf)
+		}
+		return creds, trustDomain, nil
+	}
 	if !cfg.hasAuthority() {
-		return security.ServerCredentials(cfg.TLS)
+		return access.Local(), "", nil
 	}
 	dir := authority.Dir(cfg.Data)
 	ca, err := authority.Open(dir)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	own, err := enroll.NewOwn(ca, dir, cfg.Enroll.CertificateLife, time.Now, a.log)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	a.log.Info("certificates are made by the authority in the data directory", "fingerprint", ca.Fingerprint(), "trust_domain", ca.TrustDomain(), "own_until", own.NotAfter())
-	return own.Credentials(), nil
+	return own.Credentials(), ca.TrustDomain(), nil
 }
 
 // Failed gives the error by which a part of the aggregator ended unasked.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/httpctl/httpctl/aggregator/access"
 	"github.com/httpctl/httpctl/aggregator/enroll"
 	"github.com/httpctl/httpctl/aggregator/ingest"
 	"github.com/httpctl/httpctl/pkg/authority"
@@ -27,6 +28,8 @@ type Config struct {
 	TLS security.TLS `yaml:"tls"`
 	// Enroll are the settings of the authority in the data directory.
 	Enroll enroll.Config `yaml:"enroll"`
+	// Roles says which certificates may do what.
+	Roles access.Roles `yaml:"roles"`
 	// Ingest bounds what agents may cost.
 	Ingest ingest.Config `yaml:"ingest"`
 	// Metrics is the loopback address of the page that Prometheus reads, such as 127.0.0.1:7421.
@@ -54,6 +57,8 @@ func (c *Config) Validate() error {
 	check.In("tls", c.TLS.Validate())
 	check.That(c.TLS.ServerName == "", "tls.server_name", c.TLS.ServerName, "nothing: it is for agents and readers, which check the aggregator's name")
 	check.In("enroll", c.Enroll.Validate())
+	check.In("roles", c.Roles.Validate())
+	check.That(c.Roles.IsZero() || !c.TLS.IsZero() || c.hasAuthority(), "roles", "", "tls too: without it nobody shows a certificate")
 	check.In("ingest", c.Ingest.Validate())
 	check.In("metrics", telemetry.CheckAddress(c.Metrics))
 	return check.Err()

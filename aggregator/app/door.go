@@ -60,6 +60,9 @@ type caller struct {
 	door *door
 }
 
+// NetConn returns what was accepted.
+func (c *caller) NetConn() net.Conn { return c.Conn }
+
 // SetDeadline is called by gRPC before the greeting, and with no deadline once it is over.
 func (c *caller) SetDeadline(t time.Time) error {
 	if t.IsZero() {

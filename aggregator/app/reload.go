@@ -23,6 +23,7 @@ func (a *App) Reload(ctx context.Context, f *config.File) error {
 	if err := a.apply(ctx, a.width, f.Settings); err != nil {
 		return err
 	}
+	a.gate.SetRoles(cfg.Roles)
 	return a.ingest.SetLimits(cfg.Ingest) // which are valid
 }
 

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // SystemDataDir is where daemons and root keep their state.
@@ -32,6 +33,19 @@ func DataDir(uid int, getenv func(string) string) string {
 
 // SocketPath returns the Unix socket of the aggregator whose data directory is dir.
 func SocketPath(dir string) string { return filepath.Join(dir, "httpctl.sock") }
+
+// TokenPath returns the file in the data directory dir whose token lets change an aggregator over loopback.
+func TokenPath(dir string) string { return filepath.Join(dir, "admin-token") }
+
+// TokenPaths are the files in which FindAggregator's user may find that token.
+func TokenPaths(uid int, getenv func(string) string) (paths []string) {
+	for _, dir := range []string{DataDir(uid, getenv), SystemDataDir} {
+		if dir != "" && !slices.Contains(paths, TokenPath(dir)) {
+			paths = append(paths, TokenPath(dir))
+		}
+	}
+	return paths
+}
 
 // FindAggregator returns the address that a reading command dials: flag if it
 // is set, else $HTTPCTL_AGGREGATOR, else "unix:" and the first socket there is of the

@@ -51,11 +51,23 @@ func IsLocal(s string) bool {
 		return true
 	}
 	host, _, _ := net.SplitHostPort(address)
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
+	return strings.EqualFold(host, "localhost") || isLoopback(host)
+}
+
+func isLoopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return err == nil && ip.Unmap().IsLoopback()
+}
+
+// IsLoopback reports whether the address is a loopback IP address with a port. The name localhost is none: of
+// the two addresses that it may have, another program may listen on one.
+func IsLoopback(s string) bool {
+	network, address, err := SplitAddress(s)
+	if err != nil || network == "unix" {
+		return false
+	}
+	host, _, _ := net.SplitHostPort(address)
+	return isLoopback(host)
 }
 
 // CheckAddress enforces the rule that plain text stays on the host: an address

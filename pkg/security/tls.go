@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -165,13 +166,27 @@ func (r *reloader) config() (*tls.Config, error) {
 }
 
 // PeerIdentity returns the name that a verified certificate gives its holder: the first URI,
-// else the first DNS name, else the common name; "" if it has none.
+// else the first DNS name, else the common name; "" if it has none. A name that looks like a URI and is
+// not one counts as none: many an authority lets its clients choose their common name.
 func PeerIdentity(cert *x509.Certificate) string {
+	name := cert.Subject.CommonName
 	switch {
 	case len(cert.URIs) > 0:
 		return cert.URIs[0].String()
 	case len(cert.DNSNames) > 0:
-		return cert.DNSNames[0]
+		name = cert.DNSNames[0]
 	}
-	return cert.Subject.CommonName
+	if strings.Contains(name, "://") {
+		return ""
+	}
+	return name
+}
+
+// Leaf returns the certificate that the files hold for this program, unverified.
+func (t TLS) Leaf() (*x509.Certificate, error) {
+	cert, _, err := t.load()
+	if err != nil {
+		return nil, err
+	}
+	return x509.ParseCertificate(cert.Certificate[0])
 }

@@ -10,6 +10,7 @@ import (
 	"math/big"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"testing"
@@ -21,16 +22,27 @@ import (
 // client and server, for the name itself and the address given with it.
 func Certificates(t testing.TB, names map[string]netip.Addr) (dir string) {
 	t.Helper()
-	return certificates(t, names, time.Now().Add(time.Hour))
+	return certificates(t, names, nil, time.Now().Add(time.Hour))
+}
+
+// NamedCertificates is Certificates with the URIs that some of the names carry.
+func NamedCertificates(t testing.TB, names map[string]netip.Addr, uris map[string]string) (dir string) {
+	t.Helper()
+	for name := range uris {
+		if _, ok := names[name]; !ok {
+			t.Fatalf("%s has a URI and is not among the names", name)
+		}
+	}
+	return certificates(t, names, uris, time.Now().Add(time.Hour))
 }
 
 // ExpiredCertificates is Certificates whose key pairs have expired; the authority has not.
 func ExpiredCertificates(t testing.TB, names map[string]netip.Addr) (dir string) {
 	t.Helper()
-	return certificates(t, names, time.Now().Add(-time.Minute))
+	return certificates(t, names, nil, time.Now().Add(-time.Minute))
 }
 
-func certificates(t testing.TB, names map[string]netip.Addr, until time.Time) (dir string) {
+func certificates(t testing.TB, names map[string]netip.Addr, uris map[string]string, until time.Time) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
 	must := func(err error) {
@@ -65,6 +77,11 @@ func certificates(t testing.TB, names map[string]netip.Addr, until time.Time) (d
 		}
 		if addr.IsValid() {
 			leaf.IPAddresses = []net.IP{addr.AsSlice()}
+		}
+		if text, ok := uris[name]; ok {
+			u, err := url.Parse(text)
+			must(err)
+			leaf.URIs = []*url.URL{u}
 		}
 		serial++
 		der, err := x509.CreateCertificate(rand.Reader, leaf, ca, &key.PublicKey, caKey)

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/httpctl/httpctl/cmd/httpctl/view"
@@ -61,6 +62,9 @@ type Options struct {
 	// TLS names the files of mutual TLS, for host:port. Without it, addresses
 	// that are not local are refused.
 	TLS security.TLS
+	// Token is shown with calls that change something. New refuses it where it could be read on the way, or
+	// is of no use: it is for Unix sockets, and loopback addresses without TLS.
+	Token string
 	// Hidden is a data directory in which a socket could be that this user
 	// cannot see; "" if all could be searched.
 	Hidden string
@@ -74,6 +78,7 @@ type Options struct {
 type Client struct {
 	address string
 	hidden  string
+	token   string
 	timeout time.Duration
 	conn    *grpc.ClientConn
 	query   pb.QueryServiceClient
@@ -96,6 +101,10 @@ func New(o Options) (*Client, error) {
 		o.TLS = security.TLS{}
 	} else if o.TLS.IsZero() && !security.IsLocal(o.Address) {
 		return nil, fmt.Errorf("--aggregator %s: plain text is for loopback addresses and Unix sockets only: give --tls-ca, --tls-cert and --tls-key", o.Address)
+	}
+	if o.Token != "" && network != "unix" && !(o.TLS.IsZero() && security.IsLoopback(o.Address)) {
+		return nil, fmt.Errorf("--aggregator %s: the token is for Unix sockets, and for loopback addresses such as 127.0.0.1 without TLS; "+
+			"with TLS, the certificate says what one may do", o.Address)
 	}
 	creds, err := security.ClientCredentials(o.TLS)
 	if err != nil {
@@ -122,7 +131,7 @@ func New(o Options) (*Client, error) {
 	if timeout == 0 {
 		timeout = 10 * time.Second
 	}
-	return &Client{o.Address, o.Hidden, timeout, conn, pb.NewQueryServiceClient(conn)}, nil
+	return &Client{o.Address, o.Hidden, o.Token, timeout, conn, pb.NewQueryServiceClient(conn)}, nil
 }
 
 // Close drops the connection.
@@ -149,12 +158,22 @@ func call[Q, A any](ctx context.Context, c *Client, f func(context.Context, *Q, 
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
+	case codes.PermissionDenied:
+		return nil, fmt.Errorf("the aggregator at %s refuses: %s", c.address, s.Message())
 	case codes.InvalidArgument, codes.NotFound:
 		return nil, refused{s.Message()}
 	case codes.Unimplemented:
 		return nil, fmt.Errorf("the aggregator at %s is older than this httpctl: %s", c.address, s.Message())
 	}
 	return nil, fmt.Errorf("the aggregator at %s failed: %s", c.address, s.Message())
+}
+
+// changing adds the token, if there is one, to a call that changes something.
+func (c *Client) changing(ctx context.Context) context.Context {
+	if c.token == "" {
+		return ctx
+	}
+	return metadata.AppendToOutgoingContext(ctx, security.TokenHeader, c.token)
 }
 
 // Question is what a reading command asks for.
@@ -276,7 +295,7 @@ func (c *Client) Baseline(ctx context.Context) (*view.Baseline, error) {
 
 // Relearn forgets the baseline and returns when the new one will be learned.
 func (c *Client) Relearn(ctx context.Context) (time.Time, error) {
-	a, err := call(ctx, c, c.query.Relearn, &pb.RelearnRequest{})
+	a, err := call(c.changing(ctx), c, c.query.Relearn, &pb.RelearnRequest{})
 	if err != nil {
 		return time.Time{}, err
 	}

@@ -270,11 +270,12 @@ func (r *reading) withFlags(cmd *cobra.Command, output bool) *cobra.Command {
 
 func newRelearnCommand(w *world) *cobra.Command {
 	r := &reading{w: w}
-	return r.withFlags(&cobra.Command{
+	cmd := r.withFlags(&cobra.Command{
 		Use:   "relearn",
 		Short: "Forget the baseline and learn a new one from now on",
 		Long: `Forget the baseline and learn a new one from now on. Until it is learned nothing
-alerts; an open alert ends.`,
+alerts; an open alert ends. This takes the role admin: on the aggregator's host
+root or its user, elsewhere a certificate with that role.`,
 		Example: `  httpctl baseline relearn`,
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -291,4 +292,6 @@ alerts; an open alert ends.`,
 			return err
 		},
 	}, false)
+	r.addToken(cmd)
+	return cmd
 }

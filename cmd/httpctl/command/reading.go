@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -24,6 +25,8 @@ type reading struct {
 	address      string
 	context      string // name of one
 	tls          security.TLS
+	changes      bool   // the command changes something
+	tokenFile    string // for that, over loopback
 	output       string
 	columns      []string
 	sortBy       string
@@ -59,6 +62,12 @@ func (r *reading) addConnection(cmd *cobra.Command) {
 	f.StringVar(&r.tls.CertFile, "tls-cert", "", "`FILE` with this client's certificate, PEM")
 	f.StringVar(&r.tls.KeyFile, "tls-key", "", "`FILE` with the certificate's private key, PEM")
 	f.StringVar(&r.tls.ServerName, "tls-server-name", "", "`NAME` that the aggregator's certificate carries (default: the host of its address)")
+}
+
+// addToken adds the flag of commands that change something.
+func (r *reading) addToken(cmd *cobra.Command) {
+	r.changes = true
+	cmd.Flags().StringVar(&r.tokenFile, "token-file", "", "`FILE` with the aggregator's token, which changing something over loopback takes (default: "+filepath.Base(config.TokenPath(""))+" in the data directories, if this user may read it)")
 }
 
 func (r *reading) addOutput(cmd *cobra.Command) {
@@ -212,11 +221,36 @@ func (r *reading) connect() (*client.Client, error) {
 	if r.address == "" && r.w.getenv(config.EnvPrefix+"AGGREGATOR") == "" && o.Address == config.DefaultAddress { // nobody named it
 		o.Hidden = config.HiddenDataDir(r.w.uid, r.w.getenv)
 	}
+	if r.changes {
+		var err error
+		if o.Token, err = r.token(o); err != nil {
+			return nil, usageError{err.Error()}
+		}
+	}
 	c, err := client.New(o)
 	if err != nil {
 		return nil, usageError{err.Error()}
 	}
 	return c, nil
+}
+
+// token returns the one to show: that of the flag, or over loopback the first that this user may read.
+func (r *reading) token(o client.Options) (string, error) {
+	if r.tokenFile != "" {
+		token, err := security.ReadToken(r.tokenFile)
+		if err != nil {
+			return "", fmt.Errorf("--token-file: %w", err)
+		}
+		return token, nil
+	}
+	if o.TLS.IsZero() && security.IsLoopback(o.Address) {
+		for _, path := range config.TokenPaths(r.w.uid, r.w.getenv) {
+			if token, err := security.ReadToken(path); err == nil {
+				return token, nil
+			}
+		}
+	}
+	return "", nil // the aggregator says what it takes, if anything
 }
 
 // format checks -o.

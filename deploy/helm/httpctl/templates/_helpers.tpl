@@ -51,6 +51,9 @@ helm.sh/chart: {{ printf "%s-%s" .top.Chart.Name .top.Chart.Version | replace "+
 {{- end -}}
 
 {{- define "httpctl.aggregator.config" -}}
+{{- if not .Values.aggregator.config.roles -}}
+{{- fail "aggregator.config.roles: say which certificates may do what, such as {agent: [agents.example.org], viewer: [alice.example.org]}" -}}
+{{- end -}}
 {{- $tls := dict "cert_file" "/run/httpctl/tls/tls.crt" "key_file" "/run/httpctl/tls/tls.key" "ca_file" "/run/httpctl/tls/ca.crt" -}}
 {{- $own := dict "data" "/var/lib/httpctl" "listen" (list ":7420") "tls" $tls -}}
 {{ include "httpctl.settings" . }}
