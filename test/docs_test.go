@@ -183,8 +183,10 @@ func TestDocsCommandLines(t *testing.T) {
 			flags["--"+m[1]] = true
 		}
 	}
-	for _, m := range regexp.MustCompile(`(?m)^  (--[a-z-]+)`).FindAllStringSubmatch(help("httpctl-aggregator", "store"), -1) {
-		flags[m[1]] = true
+	for _, text := range []string{help("httpctl-aggregator", "store"), help("httpctl-agent", "enroll")} {
+		for _, m := range regexp.MustCompile(`(?m)^  (--[a-z-]+)`).FindAllStringSubmatch(text, -1) {
+			flags[m[1]] = true
+		}
 	}
 	if len(commands) < 12 || len(flags) < 20 {
 		t.Fatalf("%d commands, %d flags found: help reads otherwise than this test thinks", len(commands), len(flags))

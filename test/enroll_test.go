@@ -1,16 +1,31 @@
 package test
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
+
+	aggregator "github.com/httpctl/httpctl/aggregator/app"
 	"github.com/httpctl/httpctl/pkg/authority"
+	"github.com/httpctl/httpctl/pkg/config"
+	"github.com/httpctl/httpctl/pkg/testkit"
+	httpctlv1 "github.com/httpctl/httpctl/proto/httpctl/v1"
 )
 
 // commanded runs a program that must end well and returns what it printed.
@@ -119,5 +134,249 @@ func TestAuthorityServesReaders(t *testing.T) {
 	entries, err := os.ReadDir(authority.Dir(data))
 	if err != nil || len(entries) != 3 {
 		t.Errorf("the authority's directory has %v, %v, want ca.key, ca.pem and names", entries, err)
+	}
+}
+
+// fleetCommands are the three commands that docs/operations.md gives for a fleet from nothing.
+func fleetCommands(t *testing.T) (init, create, enroll []string) {
+	t.Helper()
+	text := page(t, "docs/operations.md")
+	find := func(begin string) []string {
+		t.Helper()
+		line := regexp.MustCompile(`(?m)^    sudo (` + begin + ` .*)$`).FindStringSubmatch(text)
+		if line == nil {
+			t.Fatalf("docs/operations.md has no command that begins with sudo %s", begin)
+		}
+		command, _, _ := strings.Cut(line[1], "#")
+		return strings.Fields(command)
+	}
+	return find("httpctl ca init"), find("httpctl enroll create"), find("httpctl-agent enroll")
+}
+
+// TestFleetFromNothing runs the three commands of the documentation on hosts of their own, and then has the aggregator be away for
+// longer than certificates live.
+func TestFleetFromNothing(t *testing.T) {
+	need(t, "ip")
+	mayCapture(t)
+	lab, err := testkit.NewLab("center", "web1", "web2")
+	if err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() {
+		if err := lab.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	dir := t.TempDir()
+	data, state := filepath.Join(dir, "data"), filepath.Join(dir, "web1")
+	on := func(host string, args ...string) *exec.Cmd {
+		t.Helper()
+		cmd := lab.Command(t.Context(), host, program(t, args[0]), args[1:]...)
+		cmd.Dir = dir
+		return cmd
+	}
+	done := func(host string, args ...string) (string, error) {
+		t.Helper()
+		out, err := on(host, args...).CombinedOutput()
+		return string(out), err
+	}
+	must := func(host string, args ...string) {
+		t.Helper()
+		if out, err := done(host, args...); err != nil {
+			t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+	}
+	initial, create, enroll := fleetCommands(t)
+	initial[len(initial)-1] = "center.example.org," + lab.Address("center").String() // the names of this fleet
+	socket := "unix:" + config.SocketPath(data)
+
+	must("center", append(initial, "--data", data)...)
+	settings := write(t, "aggregator.yaml", "dashboard_bucket_size: 1s\naverage_bucket_size: 10s\naggregator:\n  data: "+data+
+		"\n  listen: ['0.0.0.0:7420']\n  metrics: 127.0.0.1:7421\n  enroll: {certificate_life: 10s}\n")
+	serve := func() *background {
+		t.Helper()
+		b := launchCommand(t, on("center", "httpctl-aggregator", "--config", settings))
+		b.says(t, "address=0.0.0.0:7420 tls=true")
+		return b
+	}
+	center := serve()
+	must("center", append(create, "--aggregator", socket)...)
+	must("web1", append(enroll, "--state", state)...)
+
+	watcher := on("web1", "httpctl-agent", "-i", "lo")
+	web1 := launchCommand(t, watcher, "HTTPCTL_AGENT_STATE="+state, "HTTPCTL_AGENT_METRICS=127.0.0.1:7422", "HTTPCTL_AGENT_HOST_NAME=web1", "HTTPCTL_AGENT_BACKOFF_MAX=1s")
+	web1.says(t, "connected to the aggregator")
+	web1.says(t, "the agent is confined")
+	metric := func(host, port, name string) func() float64 {
+		return func() float64 {
+			out, err := lab.Command(t.Context(), host, "curl", "-s", "http://127.0.0.1:"+port+"/metrics").Output()
+			if err != nil {
+				return -1
+			}
+			m := regexp.MustCompile(`(?m)^` + name + ` (\S+)$`).FindSubmatch(out)
+			if m == nil {
+				return -1
+			}
+			v, err := strconv.ParseFloat(string(m[1]), 64)
+			if err != nil {
+				return -1
+			}
+			return v
+		}
+	}
+	installed(t, "curl")
+	reaches := func(what string, read func() float64, least float64) {
+		t.Helper()
+		eventually(t, what, func() error {
+			if v := read(); v < least {
+				return fmt.Errorf("%v, want at least %v", v, least)
+			}
+			return nil
+		})
+	}
+
+	// The token is used up: another host stays out, and what it says is in no place but its standard error.
+	if out, err := done("web2", append(enroll, "--state", filepath.Join(dir, "web2"))...); err == nil || !strings.Contains(out, "used up") {
+		t.Errorf("a second host with a token for one: %v\n%s", err, out)
+	}
+	// Renewed twice while confined, the stream goes on.
+	reaches("renewals", metric("web1", "7422", "httpctl_enroll_renewed_total"), 2)
+	if v := metric("web1", "7422", "httpctl_uplink_disconnects_total")(); v != 0 {
+		t.Errorf("the agent lost the aggregator %v times while its certificate was renewed, want never:\n%s", v, web1.out.String())
+	}
+	reaches("renewals at the aggregator", metric("center", "7421", "httpctl_enroll_renewed_total"), 2)
+
+	// Away for longer than a certificate lives, within the grace: it comes back by itself.
+	center.stop(t, syscall.SIGTERM)
+	eventually(t, "the certificate has ended", func() error {
+		if v := metric("web1", "7422", "httpctl_certificate_expiry_seconds")(); v >= 0 {
+			return fmt.Errorf("it has %v s left", v)
+		}
+		return nil
+	})
+	center = serve()
+	reaches("the agent is back", metric("web1", "7422", "httpctl_uplink_connected"), 1)
+	eventually(t, "web1 reports", func() error {
+		out, err := done("center", "httpctl", "hosts", "-o", "json", "--aggregator", socket)
+		if err != nil || !strings.Contains(out, `"connected": true`) || !strings.Contains(out, `"web1"`) {
+			return fmt.Errorf("%v\n%s", err, out)
+		}
+		return nil
+	})
+	if code := web1.stop(t, syscall.SIGTERM); code != 0 {
+		t.Errorf("the agent ends with %d:\n%s", code, web1.out.String())
+	}
+	if code := center.stop(t, syscall.SIGTERM); code != 0 {
+		t.Errorf("the aggregator ends with %d:\n%s", code, center.out.String())
+	}
+}
+
+// TestEnrollCommand runs what is wrong, and what is said about it; a token is never repeated.
+func TestEnrollCommand(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	made, err := authority.NewToken(authority.Fingerprint{1}, []string{"127.0.0.1:1"}, time.Now().Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := made
+	ended.Expires = time.Now().Add(-time.Hour)
+	token, old := write(t, "token", made.Text()+"\n"), write(t, "token", ended.Text())
+	for _, c := range []struct {
+		args  []string
+		stdin string
+		code  int
+		want  string
+	}{
+		{nil, "", 2, "--token-file is missing"},
+		{[]string{made.Text()}, "", 2, "in no list of processes"},
+		{[]string{"--token-file", token, "extra"}, "", 2, "takes no arguments"},
+		{[]string{"--token-file", "/nonexistent"}, "", 2, "no such file"},
+		{[]string{"--token-file", dir}, "", 2, "is a directory"},
+		{[]string{"--token-file", "-"}, "", 2, "standard input: it is empty"},
+		{[]string{"--token-file", "-"}, "hunter2", 2, "httpctl enroll create"},
+		{[]string{"--token-file", old}, "", 1, "the token ended at"},
+		{[]string{"--token-file", token}, "", 1, "nothing listens there"},
+		{[]string{"--token-file", "-"}, made.Text(), 1, "nothing listens there"},
+		{[]string{"--token-file", token, "--state", "/proc/nonexistent"}, "", 1, "make the state directory"},
+		{[]string{"--help"}, "", 0, "usage: httpctl-agent enroll"},
+	} {
+		args := append([]string{"httpctl-agent", "enroll"}, c.args...)
+		s := try(t, func(cmd *exec.Cmd) {
+			cmd.Stdin = strings.NewReader(c.stdin)
+			cmd.Env = append(cmd.Env, "HTTPCTL_AGENT_STATE="+filepath.Join(dir, "state"))
+		}, args...)
+		if s.code != c.code || !strings.Contains(s.stderr, c.want) {
+			t.Errorf("%q: exit %d, %q, want %d and %q", c.args, s.code, s.stderr, c.code, c.want)
+		}
+		if strings.Contains(s.stdout+s.stderr, made.Text()) {
+			t.Errorf("%q repeats the token", c.args)
+		}
+	}
+}
+
+// TestEnrolDoorOpensNothingElse: who comes for a certificate, and shows none, or one that has ended or is of another
+// authority, can call nothing else.
+func TestEnrolDoorOpensNothingElse(t *testing.T) {
+	t.Parallel()
+	data, listen := filepath.Join(t.TempDir(), "data"), freePort(t)
+	commanded(t, "httpctl", "ca", "init", "--data", data, "--name", "127.0.0.1")
+	center := aggregator.DefaultConfig()
+	center.Data, center.Listen = data, []string{listen}
+	app, err := aggregator.Start(t.Context(), quick(), center, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = app.Stop(context.Background()) })
+	own, err := authority.Open(authority.Dir(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := authority.Create(filepath.Join(t.TempDir(), "ca"), authority.DefaultTrustDomain, authority.Owner{}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin := authority.Subject{Role: authority.Admin, Name: "alice"}
+	certificate := func(ca *authority.Authority, life time.Duration) *tls.Certificate {
+		t.Helper()
+		key, err := authority.NewKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		der, err := ca.Sign(key.Public(), admin, life, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	}
+	over := certificate(own, time.Nanosecond) // ends with the second in which it was made
+	time.Sleep(time.Second)
+	for name, cert := range map[string]*tls.Certificate{"none": nil, "ended": over, "of another authority": certificate(other, time.Hour), "in force": certificate(own, time.Hour)} {
+		cfg := authority.Known(own.Roots(), "127.0.0.1", tls.Certificate{})
+		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			if cert == nil {
+				return &tls.Certificate{}, nil
+			}
+			return cert, nil
+		}
+		conn, err := grpc.NewClient(listen, grpc.WithTransportCredentials(credentials.NewTLS(cfg)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		for service, methods := range map[string][]string{
+			"IngestService": {"Deliver"}, "AdminService": {"Backup"}, "QueryService": {"GetStatus", "Relearn"}, "EnrollService": {"CreateToken", "ListTokens", "RevokeToken"},
+		} {
+			for _, method := range methods {
+				err := conn.Invoke(t.Context(), "/httpctl.v1."+service+"/"+method, &httpctlv1.GetStatusRequest{}, &httpctlv1.GetStatusResponse{})
+				want := codes.PermissionDenied
+				if service == "AdminService" {
+					want = codes.Unimplemented // it is on the socket only
+				}
+				if status.Code(err) != want {
+					t.Errorf("with a certificate that is %s, %s answers %v, want %s", name, method, err, want)
+				}
+			}
+		}
 	}
 }

@@ -105,10 +105,10 @@ func launch(t *testing.T, args ...string) *background {
 	return launchCommand(t, exec.Command(program(t, args[0]), args[1:]...))
 }
 
-func launchCommand(t *testing.T, cmd *exec.Cmd) *background {
+func launchCommand(t *testing.T, cmd *exec.Cmd, env ...string) *background {
 	t.Helper()
 	b := &background{cmd: cmd, end: make(chan error, 1)}
-	b.cmd.Env = []string{"HOME=/nonexistent", "PATH=" + os.Getenv("PATH")}
+	b.cmd.Env = append([]string{"HOME=/nonexistent", "PATH=" + os.Getenv("PATH")}, env...)
 	b.cmd.Stdout, b.cmd.Stderr = &b.out, &b.out
 	if err := b.cmd.Start(); err != nil {
 		t.Fatal(err)

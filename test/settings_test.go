@@ -260,6 +260,7 @@ func init() { // the rows call what refers to them
 		"aggregator.roles.viewer":            showRoles,
 		"aggregator.roles.admin":             showRoles,
 		"aggregator.enroll.certificate_life": showCertificateLife,
+		"aggregator.enroll.renew_grace":      roomTest("aggregator/enroll", "TestRenew", "RenewGrace"),
 		"aggregator.ingest.max_agents":       roomTest("aggregator/ingest", "TestMaxAgents", "MaxAgents"),
 		"aggregator.ingest.max_message_size": showMaxMessageSize,
 		"aggregator.ingest.max_pending":      roomTest("aggregator/ingest", "TestMaxPending", "MaxPending"),

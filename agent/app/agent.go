@@ -101,6 +101,7 @@ func Main() int {
 					return checkCapture(ctx, f.Settings, cfg, stdout)
 				}},
 		},
+		Commands: []daemon.Command{{Name: "enroll", Usage: "let this host into a fleet: see enroll --help", Run: enrollCommand}},
 		Start: func(ctx context.Context, f *config.File, log *slog.Logger) (daemon.Running, error) {
 			cfg.LimitMemory()
 			a, err := Start(ctx, f.Settings, cfg, "", log)
@@ -144,6 +145,7 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, replay str
 		closeAll(sources)
 		return nil, err
 	}
+	a.startRenewal(registry)
 	if err := a.startUplink(ctx, registry); err != nil {
 		closeAll(sources)
 		return nil, err

@@ -59,6 +59,7 @@ type Config struct {
 	Confine bool `yaml:"confine"`
 
 	reasons map[string]string `yaml:"-"` // of what was chosen, for people
+	chosen  uplink.Config     `yaml:"-"` // what the host's enrolment chose: Aggregator and TLS
 }
 
 // DefaultConfig returns the defaults. It leaves Capture.Interfaces empty:
@@ -84,7 +85,7 @@ func DefaultConfig() Config {
 		Spool:    spool.DefaultConfig(),
 		Confine:  true,
 	}
-	c.Derive(func(string) bool { return false })
+	c.derive(func(string) bool { return false }, capture.Machine{})
 	return c
 }
 

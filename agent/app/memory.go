@@ -47,7 +47,8 @@ func (c *Config) Derive(given func(key string) bool) (from string, keys []string
 	if len(c.Capture.Interfaces) > 0 {
 		m = capture.ThisMachine(c.Capture.Interfaces)
 	}
-	return c.derive(given, m)
+	from, keys = c.derive(given, m)
+	return from, append(keys, c.enrolled(given)...)
 }
 
 // Reason says in a few words why Derive chose the value of a key, or "" when it follows from Memory alone.

@@ -22,9 +22,9 @@ func NewID() (id bucket.ID) {
 	return id
 }
 
-// hostID reads the host's identity, or mints it on the first start. The caller holds the
-// spool's lock.
-func hostID(dir string) (bucket.ID, error) {
+// HostID reads the identity of the host whose state directory is dir, or mints it where there is none; give
+// then makes the file another user's, if it is not nil. No agent needs to run, nor to be stopped.
+func HostID(dir string, give func(path string) error) (bucket.ID, error) {
 	path := filepath.Join(dir, hostFile)
 	text, err := os.ReadFile(path)
 	if err == nil {
@@ -39,28 +39,41 @@ func hostID(dir string) (bucket.ID, error) {
 		return bucket.ID{}, &Error{Op: "read host id", Path: path, Err: err, Hint: hint(path, err)}
 	}
 	id := NewID()
-	if err := writeFile(path, []byte(id.String()+"\n")); err != nil {
+	err = writeFile(path, []byte(id.String()+"\n"), give)
+	if errors.Is(err, fs.ErrExist) { // someone else minted it just now
+		return HostID(dir, give)
+	}
+	if err != nil {
 		return id, &Error{Op: "write host id", Path: path, Err: err, Hint: hint(path, err)}
 	}
 	return id, nil
 }
 
-// writeFile makes a file that is there whole or not at all, even after a power failure.
-func writeFile(path string, data []byte) (err error) {
-	temp := path + ".new"
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+// writeFile makes a file that is there whole or not at all, even after a power failure. One that is
+// there already stays, and is the error fs.ErrExist.
+func writeFile(path string, data []byte, give func(path string) error) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.new")
 	if err != nil {
 		return err
 	}
+	temp := f.Name()
+	defer func() {
+		if e := os.Remove(temp); err == nil {
+			err = e
+		}
+	}()
 	_, err = f.Write(data)
 	if err == nil {
 		err = f.Sync()
 	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(temp, path)
+	if err = errors.Join(err, f.Close()); err == nil && give != nil {
+		err = give(temp)
+	}
+	if err == nil {
+		err = os.Link(temp, path)
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(temp))
+		return err
 	}
 	return syncDir(filepath.Dir(path))
 }

@@ -84,7 +84,7 @@ func Open(dir string, cfg Config, deps Deps) (*Spool, error) {
 		return nil, err
 	}
 	var err error
-	if s.host, err = hostID(dir); err == nil {
+	if s.host, err = HostID(dir, nil); err == nil {
 		err = s.flush() // what the check found
 	}
 	if err != nil {

@@ -69,6 +69,8 @@ const (
 	// pingEvery and pingWait find a dead connection, and keep open what forgets idle ones.
 	pingEvery = 20 * time.Second
 	pingWait  = 10 * time.Second
+	// turnLook is how often the files are looked at once a stream's certificate is near its end.
+	turnLook = 10 * time.Second
 	// spoolWait is the pause after the spool could not be read.
 	spoolWait = 5 * time.Second
 	// maxProvisional bounds a provisional bucket's encoding: the aggregator leaves larger ones out.

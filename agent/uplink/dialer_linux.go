@@ -12,11 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// announcing returns a function that connects, and tells the two ends of a connection before it sends anything. Its
+// Announcing returns a function that connects, and tells the two ends of a connection before it sends anything. Its
 // socket is bound to a port of the kernel's choice first; which address it has is seen when it connects. Where no
 // port is free, as on a proxy with tens of thousands of connections, the socket shares one with connections to
 // elsewhere: the kernel chooses it when it connects, and it is told after the handshake.
-func announcing(tell func(remote netip.AddrPort, localPort uint16)) func(ctx context.Context, address string) (net.Conn, error) {
+func Announcing(tell func(remote netip.AddrPort, localPort uint16)) func(ctx context.Context, address string) (net.Conn, error) {
 	return func(ctx context.Context, address string) (net.Conn, error) {
 		remote, err := netip.ParseAddrPort(address)
 		if err != nil {

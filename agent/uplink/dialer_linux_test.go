@@ -42,7 +42,7 @@ func TestDialWithoutFreePort(t *testing.T) {
 		port   int
 	}
 	var told []ends
-	dial := announcing(func(remote netip.AddrPort, localPort uint16) { told = append(told, ends{remote, int(localPort)}) })
+	dial := Announcing(func(remote netip.AddrPort, localPort uint16) { told = append(told, ends{remote, int(localPort)}) })
 	for free := 2; free >= 0; free-- {
 		told = nil
 		c, err := dial(t.Context(), aggregator.Addr().String())

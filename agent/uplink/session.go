@@ -2,15 +2,18 @@ package uplink
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/netip"
 	"strings"
 	"time"
 
 	"google.golang.org/grpc"
 
+	"github.com/httpctl/httpctl/pkg/authority"
 	"github.com/httpctl/httpctl/pkg/bucket"
 	"github.com/httpctl/httpctl/pkg/lifecycle"
 	"github.com/httpctl/httpctl/pkg/security"
@@ -32,6 +35,9 @@ type session struct {
 	retryAt  time.Time // no final bucket goes out before
 	retries  int
 
+	shown *x509.Certificate // to the aggregator; nil without TLS
+	turn  time.Time         // when to change to the certificate after it; zero without TLS
+
 	provisionalEvery time.Duration // 0: nobody watches
 	provisionalRows  int
 }
@@ -45,7 +51,7 @@ type flying struct {
 
 // session connects and delivers until the stream ends, and returns why.
 func (u *Uplink) session(parent context.Context) error {
-	conn, err := u.dial()
+	conn, shown, err := u.dial()
 	if err != nil {
 		return err
 	}
@@ -59,7 +65,10 @@ func (u *Uplink) session(parent context.Context) error {
 	if err != nil {
 		return explain(err)
 	}
-	s := &session{u: u, flight: map[uint64]flying{}, seqs: map[uint64]bool{}}
+	s := &session{u: u, flight: map[uint64]flying{}, seqs: map[uint64]bool{}, shown: shown}
+	if shown != nil {
+		s.turn = turnAt(shown)
+	}
 	defer u.metrics.inFlight.Set(0)
 	u.back(first.GetVersion())
 	s.fleet(first.GetFleet()) // before the settings, for which a start waits
@@ -100,7 +109,34 @@ func (u *Uplink) session(parent context.Context) error {
 	} else if len(s.flight) == 0 {
 		u.single = false
 	}
+	if errors.Is(err, errTurned) {
+		return err
+	}
 	return explain(err)
+}
+
+// errTurned is returned by a session that ended to go on with a newer certificate, when nothing
+// was under way.
+var errTurned = errors.New("the certificate is a newer one")
+
+// turnAt is when a stream is given up that was opened with a certificate which has been renewed since: when a
+// quarter to a half of the last third of that one's life is left. There is time then to find the new one wrong,
+// and a fleet does not come all at once. The aggregator ends the stream with the certificate.
+func turnAt(c *x509.Certificate) time.Time {
+	last := c.NotAfter.Sub(authority.RenewAt(c))
+	return c.NotAfter.Add(-last/4 - rand.N(last/4+1))
+}
+
+// turned reports whether it is time to go on with another certificate, which is there.
+func (s *session) turned(now time.Time) bool {
+	if s.turn.IsZero() || now.Before(s.turn) {
+		return false
+	}
+	if leaf, err := s.u.config().TLS.Leaf(); err == nil && !leaf.Equal(s.shown) {
+		return true
+	}
+	s.turn = now.Add(turnLook)
+	return false
 }
 
 // hello opens the stream and returns it with the aggregator's welcome.
@@ -156,11 +192,15 @@ func (s *session) deliver(ctx context.Context, in <-chan *httpctlv1.DeliverRespo
 	defer timer.Stop()
 	for {
 		now := time.Now()
-		if next == nil && s.provisionalEvery > 0 && !now.Before(nextProv) {
+		turned := s.turned(now)
+		if turned && next == nil && len(s.flight) == 0 {
+			return errTurned
+		}
+		if next == nil && !turned && s.provisionalEvery > 0 && !now.Before(nextProv) {
 			next = s.provisional()
 			nextProv = now.Add(s.provisionalEvery)
 		}
-		if next == nil && !now.Before(s.retryAt) && !now.Before(spoolFail) {
+		if next == nil && !turned && !now.Before(s.retryAt) && !now.Before(spoolFail) {
 			var err error
 			if next, err = s.final(now); err != nil {
 				s.u.metrics.spoolErrors.Inc()
@@ -169,7 +209,7 @@ func (s *session) deliver(ctx context.Context, in <-chan *httpctlv1.DeliverRespo
 		}
 		// Sleep until something may have to be done.
 		wake := now.Add(answerWait)
-		for _, t := range []time.Time{s.retryAt, spoolFail} {
+		for _, t := range []time.Time{s.retryAt, spoolFail, s.turn} {
 			if t.After(now) && t.Before(wake) {
 				wake = t
 			}

@@ -2,6 +2,7 @@ package uplink
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -219,7 +220,7 @@ func (u *Uplink) run(ctx context.Context) error {
 			u.metrics.connected.Set(0)
 			return nil
 		}
-		if renewed {
+		if renewed || errors.Is(err, errTurned) {
 			tries = -1
 			continue
 		}
@@ -278,12 +279,18 @@ func (u *Uplink) back(version string) {
 	}
 }
 
-// dial returns a connection that makes one try to connect.
-func (u *Uplink) dial() (*grpc.ClientConn, error) {
+// dial returns a connection that makes one try to connect, and the certificate it will show, if any.
+func (u *Uplink) dial() (conn *grpc.ClientConn, shown *x509.Certificate, err error) {
 	cfg := u.config()
-	creds, err := security.ClientCredentials(cfg.TLS.At(cfg.Aggregator)) // read again: certificates are renewed
+	files := cfg.TLS.At(cfg.Aggregator)
+	creds, err := security.ClientCredentials(files) // read again: certificates are renewed
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	if !files.IsZero() {
+		if shown, err = files.Leaf(); err != nil {
+			return nil, nil, err
+		}
 	}
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
@@ -297,7 +304,7 @@ func (u *Uplink) dial() (*grpc.ClientConn, error) {
 	} else {
 		network, address, err := security.SplitAddress(cfg.Aggregator)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		// Never through an HTTP proxy of the environment: the address is the aggregator's.
 		options = append(options, grpc.WithNoProxy())
@@ -307,11 +314,12 @@ func (u *Uplink) dial() (*grpc.ClientConn, error) {
 		} else {
 			target = "dns:///" + address
 			if u.deps.Connecting != nil {
-				options = append(options, grpc.WithContextDialer(announcing(u.deps.Connecting)))
+				options = append(options, grpc.WithContextDialer(Announcing(u.deps.Connecting)))
 			}
 		}
 	}
-	return grpc.NewClient(target, options...)
+	conn, err = grpc.NewClient(target, options...)
+	return conn, shown, err
 }
 
 // tooLarge reports whether a stream ended because a bucket exceeds what the aggregator takes.

@@ -53,6 +53,7 @@ type App struct {
 	ingest   *ingest.Service
 	admin    *admin.Service
 	gate     *access.Gate
+	enroll   *enroll.Service
 	servers  *lifecycle.Group
 	timers   *lifecycle.Group // use the judge and the store, and stop before them
 	teardown lifecycle.Stack
@@ -146,7 +147,11 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.
 		return nil, err
 	}
 	a.teardown.Push("ingest", a.ingest.Stop)
-	if err := a.listen(ctx, cfg, queries, registry); err != nil {
+	identity, err := a.newEnroll(cfg, registry)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.listen(ctx, cfg, queries, identity, registry); err != nil {
 		return nil, err
 	}
 	if cfg.Metrics != "" {
@@ -178,7 +183,7 @@ func (a *App) newJudge(ctx context.Context, settings config.Settings) error {
 }
 
 // listen serves the Unix socket and the configured addresses.
-func (a *App) listen(ctx context.Context, cfg Config, queries *query.Service, registry prometheus.Registerer) error {
+func (a *App) listen(ctx context.Context, cfg Config, queries *query.Service, identity *enroll.Own, registry prometheus.Registerer) error {
 	serve := func(address string, creds credentials.TransportCredentials) error {
 		l, err := security.Listen(ctx, address)
 		if err != nil {
@@ -191,6 +196,7 @@ func (a *App) listen(ctx context.Context, cfg Config, queries *query.Service, re
 		if strings.HasPrefix(address, "unix:") {
 			httpctlv1.RegisterAdminServiceServer(server, a.admin)
 		}
+		a.enroll.Register(server)
 		a.servers.Go("serve "+address, func(ctx context.Context) error {
 			stop := context.AfterFunc(ctx, server.Stop)
 			defer stop()
@@ -208,9 +214,9 @@ func (a *App) listen(ctx context.Context, cfg Config, queries *query.Service, re
 		return nil
 	}
 	// Made first: a mistake in the settings of TLS is told before anything is served.
-	creds, domain, err := a.credentials(cfg)
+	creds, domain, err := credentialsOf(cfg, identity)
 	if err != nil {
-		return fmt.Errorf("certificates of the aggregator: %w", err)
+		return fmt.Errorf("aggregator.tls: %w", err)
 	}
 	if err := a.newGate(cfg, domain, registry); err != nil {
 		return err
@@ -226,9 +232,9 @@ func (a *App) listen(ctx context.Context, cfg Config, queries *query.Service, re
 	return nil
 }
 
-// credentials are those of the configured files, else of the authority in the data directory, else none. The trust
+// credentialsOf are those of the configured files, else of the authority in the data directory, else none. The trust
 // domain is that of certificates that say themselves which role they have; "" if none do.
-func (a *App) credentials(cfg Config) (_ credentials.TransportCredentials, trustDomain string, _ error) {
+func credentialsOf(cfg Config, identity *enroll.Own) (_ credentials.TransportCredentials, trustDomain string, _ error) {
 	if !cfg.TLS.IsZero() {
 		creds, err := security.ServerCredentials(cfg.TLS)
 		if err != nil {
@@ -243,20 +249,10 @@ func (a *App) credentials(cfg Config) (_ credentials.TransportCredentials, trust
 		}
 		return creds, trustDomain, nil
 	}
-	if !cfg.hasAuthority() {
+	if identity == nil {
 		return access.Local(), "", nil
 	}
-	dir := authority.Dir(cfg.Data)
-	ca, err := authority.Open(dir)
-	if err != nil {
-		return nil, "", err
-	}
-	own, err := enroll.NewOwn(ca, dir, cfg.Enroll.CertificateLife, time.Now, a.log)
-	if err != nil {
-		return nil, "", err
-	}
-	a.log.Info("certificates are made by the authority in the data directory", "fingerprint", ca.Fingerprint(), "trust_domain", ca.TrustDomain(), "own_until", own.NotAfter())
-	return own.Credentials(), ca.TrustDomain(), nil
+	return identity.Credentials(), identity.TrustDomain(), nil
 }
 
 // Failed gives the error by which a part of the aggregator ended unasked.

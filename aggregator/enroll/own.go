@@ -99,6 +99,9 @@ func (o *Own) make(now time.Time) (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{der, o.authority.Certificate().Raw}, PrivateKey: key, Leaf: leaf}, nil
 }
 
+// TrustDomain returns the trust domain of the certificate.
+func (o *Own) TrustDomain() string { return o.authority.TrustDomain() }
+
 // NotAfter returns when the certificate in force ends.
 func (o *Own) NotAfter() time.Time {
 	o.mu.Lock()
@@ -107,17 +110,19 @@ func (o *Own) NotAfter() time.Time {
 }
 
 // Credentials returns the transport security of a server: mutual TLS with the certificate in
-// force when a client connects.
+// force when a client connects. Who asks for [authority.ServerName] comes for a certificate: it may show
+// none, or one that has ended, which is then not verified and gives no right to anything but that.
 func (o *Own) Credentials() credentials.TransportCredentials {
 	return credentials.NewTLS(&tls.Config{
 		MinVersion: tls.VersionTLS13,
 		NextProtos: []string{"h2"},
-		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 			cert, err := o.certificate()
 			if err != nil {
 				return nil, err
 			}
-			return &tls.Config{
+			c := &tls.Config{
+				Time:         o.now,
 				MinVersion:   tls.VersionTLS13,
 				Certificates: []tls.Certificate{cert},
 				ClientCAs:    o.authority.Roots(),
@@ -125,7 +130,11 @@ func (o *Own) Credentials() credentials.TransportCredentials {
 				NextProtos:   []string{"h2"},
 				// A session of before would not be asked for its certificate again.
 				SessionTicketsDisabled: true,
-			}, nil
+			}
+			if hello.ServerName == authority.ServerName {
+				c.ClientAuth = tls.RequestClientCert
+			}
+			return c, nil
 		},
 	})
 }

@@ -125,11 +125,11 @@ var rules = []struct {
 		},
 	},
 	{
-		"generated types stop at uplink, ingest, query and the client",
+		"generated types stop at uplink, ingest, query, enroll and the client",
 		"the wire may change without the rooms, and a room's values keep the types that fit it (app registers the services)",
 		func(from, to string) bool {
 			to, ok := own(to)
-			return ok && inside(to, "proto") && !inside(from, "proto", "agent/uplink", "aggregator/ingest",
+			return ok && inside(to, "proto") && !inside(from, "proto", "agent/uplink", "agent/enroll", "aggregator/ingest", "aggregator/enroll",
 				"aggregator/query", "aggregator/admin", "aggregator/app", "cmd/httpctl/client", "pkg/testkit")
 		},
 	},

@@ -100,6 +100,15 @@ func ClientCredentials(t TLS) (credentials.TransportCredentials, error) {
 	}), nil
 }
 
+// Leaf returns the certificate that the files hold for this program, unverified.
+func (t TLS) Leaf() (*x509.Certificate, error) {
+	cert, _, err := t.load()
+	if err != nil {
+		return nil, err
+	}
+	return x509.ParseCertificate(cert.Certificate[0])
+}
+
 // load reads the files.
 func (t TLS) load() (tls.Certificate, *x509.CertPool, error) {
 	if err := t.Validate(); err != nil {
@@ -180,13 +189,4 @@ func PeerIdentity(cert *x509.Certificate) string {
 		return ""
 	}
 	return name
-}
-
-// Leaf returns the certificate that the files hold for this program, unverified.
-func (t TLS) Leaf() (*x509.Certificate, error) {
-	cert, _, err := t.load()
-	if err != nil {
-		return nil, err
-	}
-	return x509.ParseCertificate(cert.Certificate[0])
 }

@@ -158,7 +158,7 @@ func call[Q, A any](ctx context.Context, c *Client, f func(context.Context, *Q, 
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-	case codes.PermissionDenied:
+	case codes.PermissionDenied, codes.FailedPrecondition, codes.ResourceExhausted:
 		return nil, fmt.Errorf("the aggregator at %s refuses: %s", c.address, s.Message())
 	case codes.InvalidArgument, codes.NotFound:
 		return nil, refused{s.Message()}

@@ -149,8 +149,8 @@ func newCAIssueCommand(w *world) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "issue NAME",
 		Short: "Make a key and a certificate, for httpctl on another host",
-		Long: `Make a key and a certificate, for httpctl on another host. The role is part of the name in
-the certificate. With --role agent, NAME is the host id of an agent that cannot get its own.
+		Long: `Make a key and a certificate, for httpctl on another host: a viewer may read, an admin may
+also change. With --role agent, NAME is the host id of an agent that cannot get its own.
 The files NAME.pem, NAME.key and ca.pem are made in the directory -o.`,
 		Example: `  sudo httpctl ca issue --role viewer alice -o alice
   httpctl dashboard --aggregator center.example.org:7420 \

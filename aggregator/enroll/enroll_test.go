@@ -1,0 +1,676 @@
+package enroll
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	"github.com/httpctl/httpctl/aggregator/store/bolt"
+	"github.com/httpctl/httpctl/pkg/authority"
+	"github.com/httpctl/httpctl/pkg/bucket"
+	httpctlv1 "github.com/httpctl/httpctl/proto/httpctl/v1"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var (
+	hostA = bucket.ID{0xa}
+	hostB = bucket.ID{0xb}
+	hostC = bucket.ID{0xc}
+)
+
+// fleet is a service with its authority and database, on a clock of the test's.
+type fleet struct {
+	*Service
+	dir string
+	ca  *authority.Authority
+	db  *bolt.DB
+	log *bytes.Buffer
+
+	mu  sync.Mutex
+	at  time.Time
+	reg *prometheus.Registry
+}
+
+func (f *fleet) clock() time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.at
+}
+
+func (f *fleet) pass(d time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.at = f.at.Add(d)
+}
+
+func newFleet(t *testing.T) *fleet {
+	t.Helper()
+	f := &fleet{dir: t.TempDir(), at: time.Now(), log: &bytes.Buffer{}}
+	dir := authority.Dir(f.dir)
+	var err error
+	if f.ca, err = authority.Create(dir, "fleet.example.org", authority.Owner{}, f.at); err != nil {
+		t.Fatal(err)
+	}
+	if err := authority.WriteNames(dir, []string{"127.0.0.1"}, authority.Owner{}); err != nil {
+		t.Fatal(err)
+	}
+	f.open(t)
+	t.Cleanup(func() { f.db.Close() })
+	return f
+}
+
+// open starts the service on what is on disk.
+func (f *fleet) open(t *testing.T) {
+	t.Helper()
+	var err error
+	if f.db, err = bolt.Open(filepath.Join(f.dir, "db"), bolt.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.NewTextHandler(f.log, nil))
+	own, err := NewOwn(f.ca, authority.Dir(f.dir), time.Hour, f.clock, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.reg = prometheus.NewRegistry()
+	f.Service, err = New(Config{CertificateLife: time.Hour, RenewGrace: 2 * time.Hour}, Deps{
+		Store: f.db, Own: own, Log: log, Registry: f.reg, Now: f.clock,
+		Addresses: func() ([]string, error) { return []string{"127.0.0.1:7420"}, nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// restart closes the database and opens it again.
+func (f *fleet) restart(t *testing.T) {
+	t.Helper()
+	if err := f.db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f.open(t)
+}
+
+// memory is a State for one goroutine.
+type memory map[string][]byte
+
+func (m memory) Get(_ context.Context, key string) ([]byte, uint64, error) {
+	if v, ok := m[key]; ok {
+		return v, 1, nil
+	}
+	return nil, 0, nil
+}
+
+func (m memory) CompareAndSwap(_ context.Context, key string, _ uint64, value []byte) (uint64, error) {
+	if value == nil {
+		delete(m, key)
+		return 0, nil
+	}
+	m[key] = value
+	return 1, nil
+}
+
+func (m memory) List(_ context.Context, from, to string, f func(string, []byte, uint64) error) error {
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		if k < from || k >= to {
+			continue
+		}
+		if err := f(k, m[k], 1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// token makes a token.
+func (f *fleet) token(t *testing.T, q *httpctlv1.CreateTokenRequest) authority.Token {
+	t.Helper()
+	a, err := f.CreateToken(t.Context(), q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := authority.ParseToken(a.GetToken())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made
+}
+
+func newKey(t *testing.T) *ecdsa.PrivateKey {
+	t.Helper()
+	k, err := authority.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func csr(t *testing.T, key crypto.Signer) []byte {
+	t.Helper()
+	der, err := authority.NewRequest(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+// from is a context of a call from an address.
+func from(t *testing.T, ip string) context.Context {
+	return peer.NewContext(t.Context(), &peer.Peer{Addr: &net.TCPAddr{IP: net.ParseIP(ip), Port: 4711}})
+}
+
+func (f *fleet) ask(t *testing.T, made authority.Token, id bucket.ID, request []byte) (*x509.Certificate, error) {
+	t.Helper()
+	a, err := f.Enroll(from(t, "192.0.2.1"), &httpctlv1.EnrollRequest{TokenId: made.ID, Secret: made.Secret, Csr: request, HostId: id[:], HostName: "web1"})
+	if err != nil {
+		return nil, err
+	}
+	c, err := x509.ParseCertificate(a.GetCertificate())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, nil
+}
+
+// left returns how many uses a token has left, -1 if it is not listed.
+func (f *fleet) left(t *testing.T, made authority.Token) int {
+	t.Helper()
+	a, err := f.ListTokens(t.Context(), &httpctlv1.ListTokensRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range a.GetTokens() {
+		if i.GetId() == made.ID {
+			return int(i.GetUsesLeft())
+		}
+	}
+	return -1
+}
+
+// value reads a counter from the registry, of that reason if it has one.
+func (f *fleet) value(name, reason string) float64 {
+	families, err := f.reg.Gather()
+	if err != nil {
+		return -1
+	}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			if family.GetName() == name && (reason == "" || m.GetLabel()[0].GetValue() == reason) {
+				return m.GetCounter().GetValue()
+			}
+		}
+	}
+	return -1
+}
+
+func (f *fleet) refusals(reason string) float64 {
+	return f.value("httpctl_enroll_refused_total", reason)
+}
+
+// TestEnroll: as many hosts as the token has uses, each with a certificate of its own id and key, whatever else it asks for.
+func TestEnroll(t *testing.T) {
+	f := newFleet(t)
+	made := f.token(t, &httpctlv1.CreateTokenRequest{TtlNs: int64(time.Hour), Uses: 2})
+	if made.Authority != f.ca.Fingerprint() || made.Addresses[0] != "127.0.0.1:7420" {
+		t.Errorf("the token names %s at %q", made.Authority, made.Addresses)
+	}
+	key := newKey(t)
+	greedy, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
+		Subject: pkix.Name{CommonName: "admin"}, DNSNames: []string{"center.example.org"}, IPAddresses: []net.IP{{192, 0, 2, 1}},
+		URIs: []*url.URL{{Scheme: "spiffe", Host: "fleet.example.org", Path: "/admin/eve"}},
+	}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := f.ask(t, made, hostA, greedy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := fmt.Sprint(cert.URIs, cert.DNSNames, cert.IPAddresses), "[spiffe://fleet.example.org/agent/"+hostA.String()+"] [] []"; got != want {
+		t.Errorf("the certificate names %s, want %s", got, want)
+	}
+	if !key.PublicKey.Equal(cert.PublicKey) {
+		t.Error("the certificate is of another key")
+	}
+	if _, err := f.ask(t, made, hostB, csr(t, newKey(t))); err != nil {
+		t.Errorf("the second host: %v", err)
+	}
+	if got := f.left(t, made); got != -1 {
+		t.Errorf("a token that is used up is listed with %d uses", got)
+	}
+	if _, err := f.ask(t, made, hostC, csr(t, newKey(t))); status.Code(err) != codes.PermissionDenied || !strings.Contains(err.Error(), "used up") {
+		t.Errorf("the third host: %v, want used up", err)
+	}
+	if got := f.value("httpctl_enroll_hosts_total", ""); got != 2 {
+		t.Errorf("enrolled %v, want 2", got)
+	}
+}
+
+// TestLostAnswer: who asks again with the same key gets its certificate, and that costs no use.
+func TestLostAnswer(t *testing.T) {
+	f := newFleet(t)
+	made := f.token(t, &httpctlv1.CreateTokenRequest{TtlNs: int64(time.Hour), Uses: 1})
+	key := newKey(t)
+	for try := range 3 {
+		if _, err := f.ask(t, made, hostA, csr(t, key)); err != nil {
+			t.Errorf("try %d: %v", try, err)
+		}
+		f.restart(t)
+	}
+	if _, err := f.ask(t, made, hostA, csr(t, newKey(t))); status.Code(err) != codes.AlreadyExists {
+		t.Errorf("the same host with another key: %v, want that it is taken", err)
+	}
+}
+
+func TestEnrollRefuses(t *testing.T) {
+	f := newFleet(t)
+	ttl := int64(time.Hour)
+	good := f.token(t, &httpctlv1.CreateTokenRequest{TtlNs: ttl, Uses: 10})
+	forB := f.token(t, &httpctlv1.CreateTokenRequest{TtlNs: ttl, Uses: 1, HostId: hostB[:]})
+	revoked := f.token(t, &httpctlv1.CreateTokenRequest{TtlNs: ttl, Uses: 1})
+	if _, err := f.RevokeToken(t.Context(), &httpctlv1.RevokeTokenRequest{Id: revoked.ID}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.ask(t, good, hostA, csr(t, newKey(t))); err != nil {
+		t.Fatal(err)
+	}
+	old, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged := csr(t, newKey(t))
+	forged[len(forged)-1] ^= 1
+	valid := csr(t, newKey(t))
+	other := good
+	other.Secret = bytes.Repeat([]byte{1}, 32)
+	guess := good
+	guess.ID = "000000000000"
+	path := good
+	path.ID = "../host/" + hostA.String()
+	for name, c := range map[string]struct {
+		token  authority.Token
+		host   []byte
+		csr    []byte
+		name   string
+		code   codes.Code
+		reason string
+		want   string
+	}{
+		"another secret":         {other, hostB[:], valid, "", codes.PermissionDenied, badToken, "not known here"},
+		"no secret":              {authority.Token{ID: good.ID}, hostB[:], valid, "", codes.PermissionDenied, badToken, "not known here"},
+		"another id":             {guess, hostB[:], valid, "", codes.PermissionDenied, badToken, "not known here"},
+		"an id of another key":   {path, hostB[:], valid, "", codes.PermissionDenied, badToken, "not known here"},
+		"a revoked token":        {revoked, hostB[:], valid, "", codes.PermissionDenied, badToken, "revoked"},
+		"a token of another":     {forB, hostC[:], valid, "", codes.PermissionDenied, badToken, "httpctl enroll create --host " + hostC.String()},
+		"a host that is there":   {good, hostA[:], valid, "", codes.AlreadyExists, taken, "remove the file host-id"},
+		"no host":                {good, nil, valid, "", codes.InvalidArgument, badRequest, "16 bytes"},
+		"host zero":              {good, make([]byte, 16), valid, "", codes.InvalidArgument, badRequest, "not be zero"},
+		"a long host":            {good, make([]byte, 17), valid, "", codes.InvalidArgument, badRequest, "16 bytes"},
+		"a long name":            {good, hostB[:], valid, strings.Repeat("x", 256), codes.InvalidArgument, badRequest, "at most 255"},
+		"a name that is no text": {good, hostB[:], valid, "\xff", codes.InvalidArgument, badRequest, "UTF-8"},
+		"no request":             {good, hostB[:], nil, "", codes.InvalidArgument, badRequest, "0 bytes"},
+		"a long request":         {good, hostB[:], make([]byte, authority.MaxRequest+1), "", codes.InvalidArgument, badRequest, "4097 bytes"},
+		"a request of noise":     {good, hostB[:], []byte("0123456789"), "", codes.InvalidArgument, badRequest, "cannot be read"},
+		"a request of a thief":   {good, hostB[:], forged, "", codes.InvalidArgument, badRequest, "not signed by its key"},
+		"an RSA key":             {good, hostB[:], csr(t, old), "", codes.InvalidArgument, badRequest, "ECDSA P-256"},
+	} {
+		before, bad := f.refusals(c.reason), f.left(t, good)
+		_, err := f.Enroll(from(t, "192.0.2.1"), &httpctlv1.EnrollRequest{TokenId: c.token.ID, Secret: c.token.Secret, Csr: c.csr, HostId: c.host, HostName: c.name})
+		if status.Code(err) != c.code || !strings.Contains(fmt.Sprint(err), c.want) {
+			t.Errorf("%s: %v, want %s and %q", name, err, c.code, c.want)
+		}
+		if got := f.refusals(c.reason); got != before+1 {
+			t.Errorf("%s: refused_total{reason=%q} = %v, want %v", name, c.reason, got, before+1)
+		}
+		if got := f.left(t, good); got != bad {
+			t.Errorf("%s: the token has %d uses left, want %d as before", name, got, bad)
+		}
+		f.pass(time.Minute) // so that not too many bad tokens come in a row
+	}
+	f.pass(time.Hour)
+	if _, err := f.ask(t, good, hostB, valid); status.Code(err) != codes.PermissionDenied || !strings.Contains(err.Error(), "the token ended at") {
+		t.Errorf("an ended token: %v", err)
+	}
+	if _, err := f.ask(t, other, hostB, valid); err == nil || strings.Contains(err.Error(), "ended at") {
+		t.Errorf("an ended token with another secret: %v, want nothing said of its end", err)
+	}
+	if strings.Contains(f.log.String(), "\x1b") {
+		t.Error("the log holds escapes")
+	}
+}
+
+// TestTakenHost: a host that is enrolled comes again with a token of its own, or once its certificate cannot be renewed any more.
+func TestTakenHost(t *testing.T) {
+	f := newFleet(t)
+	any := f.token(t, &httpctlv1.CreateTokenRequest{TtlNs: int64(24 * time.Hour), Uses: 10})
+	own := f.token(t, &httpctlv1.CreateTokenRequest{TtlNs: int64(time.Hour), Uses: 1, HostId: hostA[:]})
+	for _, c := range []struct {
+		what  string
+		token authority.Token
+		pass  time.Duration
+		want  codes.Code
+	}{
+		{"first", any, 0, codes.OK},
+		{"again", any, 0, codes.AlreadyExists},
+		{"again with its own token", own, 0, codes.OK},
+		{"after its end", any, 2 * time.Hour, codes.AlreadyExists},
+		{"after the grace", any, time.Hour + time.Second, codes.OK},
+	} {
+		f.pass(c.pass)
+		if _, err := f.ask(t, c.token, hostA, csr(t, newKey(t))); status.Code(err) != c.want {
+			t.Errorf("%s: %v, want %s", c.what, err, c.want)
+		}
+	}
+}
+
+// TestUsesAreCountedOnce: of many at once, and after a restart, no more enrol than the token has uses.
+func TestUsesAreCountedOnce(t *testing.T) {
+	f := newFleet(t)
+	made := f.token(t, &httpctlv1.CreateTokenRequest{TtlNs: int64(time.Hour), Uses: 3})
+	request := csr(t, newKey(t))
+	var in sync.Map
+	var all sync.WaitGroup
+	for i := range 20 {
+		all.Go(func() {
+			id := bucket.ID{1, byte(i)}
+			ctx := from(t, fmt.Sprintf("192.0.2.%d", i))
+			if _, err := f.Enroll(ctx, &httpctlv1.EnrollRequest{TokenId: made.ID, Secret: made.Secret, Csr: request, HostId: id[:]}); err == nil {
+				in.Store(i, true)
+			}
+		})
+	}
+	all.Wait()
+	n := 0
+	in.Range(func(any, any) bool { n++; return true })
+	if n != 3 {
+		t.Errorf("%d hosts came in with 3 uses", n)
+	}
+	f.restart(t)
+	if _, err := f.ask(t, made, hostB, request); err == nil {
+		t.Error("after a restart another host comes in")
+	}
+}
+
+func TestTokenIsNotKept(t *testing.T) {
+	f := newFleet(t)
+	made := f.token(t, &httpctlv1.CreateTokenRequest{TtlNs: int64(time.Hour), Uses: 1})
+	if err := f.db.List(t.Context(), "", "", func(key string, value []byte, _ uint64) error {
+		if bytes.Contains(value, made.Secret) || strings.Contains(string(value), made.Text()) {
+			return errors.New("the secret is in " + key)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	if strings.Contains(f.log.String(), made.Text()) {
+		t.Error("the token is in the log")
+	}
+}
+
+func TestCreateTokenRefuses(t *testing.T) {
+	f := newFleet(t)
+	for name, c := range map[string]struct {
+		q    *httpctlv1.CreateTokenRequest
+		want string
+	}{
+		"no time":          {&httpctlv1.CreateTokenRequest{Uses: 1}, "lasts 1m to"},
+		"less than none":   {&httpctlv1.CreateTokenRequest{TtlNs: -1, Uses: 1}, "lasts 1m to"},
+		"two years":        {&httpctlv1.CreateTokenRequest{TtlNs: int64(2 * maxTTL), Uses: 1}, "lasts 1m to"},
+		"no use":           {&httpctlv1.CreateTokenRequest{TtlNs: int64(time.Hour)}, "1 to 100000 uses"},
+		"many uses":        {&httpctlv1.CreateTokenRequest{TtlNs: int64(time.Hour), Uses: MaxUses + 1}, "1 to 100000 uses"},
+		"half a host":      {&httpctlv1.CreateTokenRequest{TtlNs: int64(time.Hour), Uses: 1, HostId: hostA[:8]}, "16 bytes"},
+		"a socket":         {&httpctlv1.CreateTokenRequest{TtlNs: int64(time.Hour), Uses: 1, Addresses: []string{"unix:/x"}}, "want host:port"},
+		"no port":          {&httpctlv1.CreateTokenRequest{TtlNs: int64(time.Hour), Uses: 1, Addresses: []string{"center"}}, "want host:port"},
+		"a street of them": {&httpctlv1.CreateTokenRequest{TtlNs: int64(time.Hour), Uses: 1, Addresses: make([]string, 17)}, "want 1 to 16"},
+	} {
+		if _, err := f.CreateToken(t.Context(), c.q); status.Code(err) != codes.InvalidArgument || !strings.Contains(fmt.Sprint(err), c.want) {
+			t.Errorf("CreateToken with %s = %v, want %q", name, err, c.want)
+		}
+	}
+	m := memory{} // a thousand fsyncs take long
+	f.Service.deps.Store = m
+	for i := range maxTokens - 1 {
+		if err := write(t.Context(), m, fmt.Sprintf("%s%012x", tokenKeys, i), 0, token{Expires: f.at.Add(time.Hour).UnixNano(), Uses: 1, Left: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.token(t, &httpctlv1.CreateTokenRequest{TtlNs: int64(time.Hour), Uses: 1})
+	if _, err := f.CreateToken(t.Context(), &httpctlv1.CreateTokenRequest{TtlNs: int64(time.Hour), Uses: 1}); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("one more than %d tokens: %v", maxTokens, err)
+	}
+	// Those that have ended make room, and are forgotten in time.
+	f.pass(time.Hour + keepEnded)
+	f.token(t, &httpctlv1.CreateTokenRequest{TtlNs: int64(time.Hour), Uses: 1})
+	kept := 0
+	if err := each(t.Context(), m, tokenKeys, func(string, token, uint64) error { kept++; return nil }); err != nil || kept != 1 {
+		t.Errorf("%d tokens are kept, %v, want the new one", kept, err)
+	}
+}
+
+// TestBadTokensAreLimited: after some bad tokens an address has to wait, also with a good one; others do not.
+func TestBadTokensAreLimited(t *testing.T) {
+	f := newFleet(t)
+	good := f.token(t, &httpctlv1.CreateTokenRequest{TtlNs: int64(time.Hour), Uses: 10})
+	try := func(ip string, made authority.Token, id bucket.ID) codes.Code {
+		_, err := f.Enroll(from(t, ip), &httpctlv1.EnrollRequest{TokenId: made.ID, Secret: made.Secret, Csr: csr(t, newKey(t)), HostId: id[:]})
+		return status.Code(err)
+	}
+	bad := good
+	bad.Secret = make([]byte, 32)
+	for i := range burst {
+		if got := try("2001:db8::1", bad, hostA); got != codes.PermissionDenied {
+			t.Fatalf("bad token %d: %s", i, got)
+		}
+	}
+	for ip, want := range map[string]codes.Code{"2001:db8::1": codes.ResourceExhausted, "2001:db8::ffff": codes.ResourceExhausted, "2001:db8:0:1::1": codes.OK} {
+		if got := try(ip, good, hostA); got != want {
+			t.Errorf("a good token from %s: %s, want %s", ip, got, want)
+		}
+	}
+	if got := f.refusals(tooMany); got != 2 {
+		t.Errorf("refused_total{reason=rate} = %v, want 2", got)
+	}
+	f.pass(refill)
+	if got := try("2001:db8::1", good, hostB); got != codes.OK {
+		t.Errorf("after %s: %s", refill, got)
+	}
+}
+
+func TestLimiterIsBounded(t *testing.T) {
+	var l limiter
+	now := time.Now()
+	for i := range 3 * maxCallers {
+		l.failed(&net.TCPAddr{IP: net.IPv4(10, byte(i>>16), byte(i>>8), byte(i))}, now)
+	}
+	if got := len(l.callers); got > maxCallers {
+		t.Errorf("%d addresses are remembered, want at most %d", got, maxCallers)
+	}
+	l.failed(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 1)}, now.Add(time.Hour))
+	if got := len(l.callers); got != 1 {
+		t.Errorf("an hour later %d addresses are remembered, want those that came since", got)
+	}
+	if got := l.wait(&net.UnixAddr{Name: "@"}, now); got != 0 {
+		t.Errorf("wait of a socket = %s, want 0", got)
+	}
+}
+
+// dial connects to the service with a certificate, or none, and the name asked for.
+func (f *fleet) dial(t *testing.T, name string, cert *tls.Certificate) httpctlv1.EnrollServiceClient {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer(grpc.Creds(f.deps.Own.Credentials()))
+	f.Register(server)
+	var served sync.WaitGroup
+	served.Go(func() { _ = server.Serve(l) })
+	t.Cleanup(func() { server.Stop(); served.Wait() })
+	cfg := &tls.Config{ServerName: name, InsecureSkipVerify: true}
+	if cert != nil {
+		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return cert, nil }
+	}
+	conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(credentials.NewTLS(cfg)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return httpctlv1.NewEnrollServiceClient(conn)
+}
+
+// certificate has an authority sign for somebody.
+func certificate(t *testing.T, ca *authority.Authority, s authority.Subject, life time.Duration, now time.Time) *tls.Certificate {
+	t.Helper()
+	key := newKey(t)
+	der, err := ca.Sign(key.Public(), s, life, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// TestRenew makes connections with every kind of certificate, over real TLS.
+func TestRenew(t *testing.T) {
+	f := newFleet(t)
+	elsewhere, err := authority.Create(filepath.Join(t.TempDir(), "ca"), "fleet.example.org", authority.Owner{}, f.at.Add(-24*time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	agent := authority.Subject{Role: authority.Agent, Name: hostA.String()}
+	now := f.at
+	f.cfg.RenewGrace = 2 * time.Hour
+	for _, c := range []struct {
+		what   string
+		cert   *tls.Certificate
+		pass   time.Duration
+		code   codes.Code
+		reason string
+		want   string
+	}{
+		{"in force", certificate(t, f.ca, agent, time.Hour, now), 0, codes.OK, "", ""},
+		{"ended a minute ago", certificate(t, f.ca, agent, time.Hour, now), time.Hour + time.Minute, codes.OK, "", ""},
+		{"ended as long ago as is let pass", certificate(t, f.ca, agent, time.Hour, now), 3*time.Hour - time.Minute, codes.OK, "", ""},
+		{"ended longer ago", certificate(t, f.ca, agent, time.Hour, now), 3*time.Hour + time.Minute, codes.PermissionDenied, ended, "httpctl enroll create"},
+		{"to come", certificate(t, f.ca, agent, time.Hour, now.Add(time.Hour)), 0, codes.PermissionDenied, badCert, "not one of this fleet"},
+		{"of another authority", certificate(t, elsewhere, agent, 48*time.Hour, now), 0, codes.PermissionDenied, badCert, "not one of this fleet"},
+		{"of a reader", certificate(t, f.ca, authority.Subject{Role: authority.Admin, Name: "alice"}, time.Hour, now), 0, codes.PermissionDenied, badCert, "only an agent's"},
+		{"of an aggregator", certificate(t, f.ca, authority.Subject{Role: authority.Aggregator, Name: "main"}, time.Hour, now), 0, codes.PermissionDenied, badCert, "not one of this fleet"},
+		{"of host zero", certificate(t, f.ca, authority.Subject{Role: authority.Agent, Name: strings.Repeat("0", 32)}, time.Hour, now), 0, codes.PermissionDenied, badCert, "only an agent's"},
+		{"none", nil, 0, codes.Unauthenticated, badCert, "httpctl-agent enroll"},
+	} {
+		f.mu.Lock()
+		f.at = now.Add(c.pass)
+		f.mu.Unlock()
+		key := newKey(t)
+		before := 0.0
+		if c.reason != "" {
+			before = f.refusals(c.reason)
+		}
+		a, err := f.dial(t, authority.ServerName, c.cert).Renew(t.Context(), &httpctlv1.RenewRequest{Csr: csr(t, key)})
+		if status.Code(err) != c.code || !strings.Contains(fmt.Sprint(err), c.want) {
+			t.Errorf("%s: %v, want %s and %q", c.what, err, c.code, c.want)
+		}
+		if c.reason != "" && f.refusals(c.reason) != before+1 {
+			t.Errorf("%s: refused_total{reason=%q} did not move", c.what, c.reason)
+		}
+		if err != nil {
+			continue
+		}
+		cert, err := x509.ParseCertificate(a.GetCertificate())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := cert.Verify(x509.VerifyOptions{Roots: f.ca.Roots(), CurrentTime: f.clock(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
+			t.Errorf("%s: the new certificate: %v", c.what, err)
+		}
+		if role, name, _ := authority.Identity(cert); role != authority.Agent || name != hostA.String() || !key.PublicKey.Equal(cert.PublicKey) {
+			t.Errorf("%s: the new certificate is of %s %s", c.what, role, name)
+		}
+	}
+}
+
+// TestNoOtherDoor: without a certificate, or with one that has ended, there is no connection but the one to get another.
+func TestNoOtherDoor(t *testing.T) {
+	f := newFleet(t)
+	agent := authority.Subject{Role: authority.Agent, Name: hostA.String()}
+	over := certificate(t, f.ca, agent, time.Minute, f.at)
+	good := certificate(t, f.ca, agent, 24*time.Hour, f.at)
+	f.pass(time.Hour)
+	for name, c := range map[string]struct {
+		cert *tls.Certificate
+		want codes.Code
+	}{"none": {nil, codes.Unavailable}, "ended": {over, codes.Unavailable}, "in force": {good, codes.OK}} {
+		_, err := f.dial(t, "127.0.0.1", c.cert).Renew(t.Context(), &httpctlv1.RenewRequest{Csr: csr(t, newKey(t))})
+		if status.Code(err) != c.want {
+			t.Errorf("a certificate that is %s: %v, want %s", name, err, c.want)
+		}
+	}
+}
+
+// TestCloneIsNamed: two that renew the same certificate in turns are noticed.
+func TestCloneIsNamed(t *testing.T) {
+	f := newFleet(t)
+	key := newKey(t)
+	made := f.token(t, &httpctlv1.CreateTokenRequest{TtlNs: int64(time.Hour), Uses: 1})
+	first, err := f.ask(t, made, hostA, csr(t, key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	renew := func(c *tls.Certificate) *tls.Certificate {
+		t.Helper()
+		key := newKey(t)
+		a, err := f.dial(t, authority.ServerName, c).Renew(t.Context(), &httpctlv1.RenewRequest{Csr: csr(t, key)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &tls.Certificate{Certificate: [][]byte{a.GetCertificate()}, PrivateKey: key}
+	}
+	original := &tls.Certificate{Certificate: [][]byte{first.Raw}, PrivateKey: key}
+	clone := original
+	original = renew(original)
+	original = renew(original)
+	if strings.Contains(f.log.String(), "cloned") {
+		t.Errorf("a host that renews twice is taken for a clone:\n%s", f.log)
+	}
+	renew(clone)
+	if !strings.Contains(f.log.String(), "cloned") || !strings.Contains(f.log.String(), hostA.String()) {
+		t.Errorf("a clone that renews is not named:\n%s", f.log)
+	}
+}
+
+func TestWithoutAuthority(t *testing.T) {
+	f := newFleet(t)
+	s, err := New(DefaultConfig(), Deps{Store: f.db})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.CreateToken(t.Context(), &httpctlv1.CreateTokenRequest{}); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "httpctl ca init") {
+		t.Errorf("CreateToken() = %v, want what to do", err)
+	}
+}

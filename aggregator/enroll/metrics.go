@@ -1,0 +1,48 @@
+package enroll
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Why a request is refused, as the label of a metric says.
+const (
+	badRequest = "request" // it does not have the form that it should
+	badToken   = "token"   // unknown, ended, used up, or of another host
+	tooMany    = "rate"    // too many bad tokens from there
+	taken      = "taken"   // the host is enrolled already
+	badCert    = "certificate"
+	ended      = "ended" // the certificate ended too long ago
+	failed     = "failed"
+)
+
+type metrics struct {
+	enrolled, renewed prometheus.Counter
+	refused           *prometheus.CounterVec
+}
+
+func newMetrics(r prometheus.Registerer, ends func() time.Time, now func() time.Time) *metrics {
+	const ns, sub = "httpctl", "enroll"
+	m := &metrics{
+		enrolled: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "hosts_total", Help: "Hosts enrolled."}),
+		renewed:  prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "renewed_total", Help: "Certificates of agents renewed."}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "refused_total",
+			Help: "Requests for a certificate that were refused, by reason."}, []string{"reason"}),
+	}
+	for _, reason := range []string{badRequest, badToken, tooMany, taken, badCert, ended, failed} {
+		m.refused.WithLabelValues(reason) // shown from the start, as 0
+	}
+	if r == nil {
+		return m
+	}
+	r.MustRegister(m.enrolled, m.renewed, m.refused, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "httpctl_certificate_expiry_seconds", Help: "Time until the certificate ends that the aggregator has made itself, negative afterwards; 0 without one.",
+	}, func() float64 {
+		if at := ends(); !at.IsZero() {
+			return at.Sub(now()).Seconds()
+		}
+		return 0
+	}))
+	return m
+}
