@@ -43,26 +43,53 @@ func (s *Service) Explain(ctx context.Context, r *httpctlv1.ExplainRequest) (*ht
 	if column := d.refuses(&sel); column != "" {
 		return nil, invalid("top list %s cannot be filtered by %s; it takes: host, %s", d.name, column, strings.Join(d.filters(), ", "))
 	}
-	where, err := d.whereKeys(rowsWhere(&d.schema, &sel), r.GetKeys())
-	if err != nil {
+	rows := sel
+	if rows.where, err = d.whereKeys(sel.where, r.GetKeys()); err != nil {
 		return nil, err
 	}
-	some := len(r.GetKeys())+len(sel.where) > 0
+	where := rowsWhere(&d.schema, &rows)
+	fleetWide := len(where) > len(rows.where) // without what other hosts count
+	var o *others
+	if fleetWide {
+		if o, err = s.others(ctx, d, rng); err != nil {
+			return nil, err
+		}
+	}
+	some := len(rows.where) > 0
 	f, err := s.survey(ctx, rng, &sel)
 	if err != nil {
 		return nil, err
 	}
-	answer, err := s.Store.Query(ctx, store.Plan{
-		Table: d.schema.Name, From: rng.from, To: rng.to, Hosts: sel.hosts, Where: where, By: []string{}, PerHost: true,
-	})
+	plan := store.Plan{Table: d.schema.Name, From: rng.from, To: rng.to, Hosts: sel.hosts, Where: where, By: []string{}, PerHost: true}
+	answer, err := s.Store.Query(ctx, plan)
 	if err != nil {
 		return nil, failed("explain "+d.name, err)
+	}
+	// What a host counted of one that has no bucket of that time counts, too: see others.
+	type part struct{ hits, hidden int64 }
+	instead := map[bucket.ID]part{}
+	if o != nil {
+		plan.Where = rows.where
+		for i := range o.absences {
+			answer, err := s.Store.Query(ctx, o.absences[i].Plan(plan))
+			if err != nil {
+				return nil, failed("explain "+d.name, err)
+			}
+			for k := range answer.Slices {
+				n, hidden := d.sum(answer.Slices[k].Table, some)
+				p := instead[answer.Slices[k].Host]
+				instead[answer.Slices[k].Host] = part{p.hits + n, p.hidden + hidden}
+			}
+		}
 	}
 	pending := map[bucket.ID]int64{}
 	for _, p := range s.provisional(rng, &sel) { // after the store: see Live
 		t := p.Table(d.schema.Name)
 		if t == nil {
 			continue
+		}
+		if fleetWide {
+			where = append(slices.Clip(rows.where), bucket.Condition{Column: "mirror", Values: o.values(p.Start, t)})
 		}
 		sum := store.NewAccumulator(where, []string{})
 		if err := sum.Add(t); err != nil {
@@ -74,7 +101,7 @@ func (s *Service) Explain(ctx context.Context, r *httpctlv1.ExplainRequest) (*ht
 	out := &httpctlv1.ExplainResponse{
 		Dimension: d.message(), Range: rng.message(), DamagedIntervals: uint32(len(answer.Damaged)),
 		DamagedUnixNs:   answer.Damaged[:min(len(answer.Damaged), maxDamaged)],
-		MirroredLeftOut: sel.fleetWide() && !sel.has("mirror"),
+		MirroredLeftOut: fleetWide,
 	}
 	of := make(map[bucket.ID]*store.Slice, len(answer.Slices))
 	for i := range answer.Slices {
@@ -97,6 +124,8 @@ func (s *Service) Explain(ctx context.Context, r *httpctlv1.ExplainRequest) (*ht
 			Loss: counts(&sl.Counters, length(sl.Unobserved), exchange.Counter.Loss),
 		}
 		host.Hits, host.Error = d.sum(sl.Table, some)
+		host.Hits += instead[h.ID].hits
+		host.Error += instead[h.ID].hidden
 		out.Hits += host.Hits
 		out.Error += host.Error
 		out.Pending += host.Pending

@@ -64,6 +64,7 @@ func TestMirror(t *testing.T) {
 		if got := fmt.Sprint(d.RateHistory); got != last {
 			t.Errorf("%s: requests by interval are %s, want %s", what, got, last)
 		}
+		explainsAll(t, w)
 		hosts, err := w.ListHosts(ctx, &httpctlv1.ListHostsRequest{})
 		if err != nil {
 			t.Fatal(err)
@@ -94,6 +95,7 @@ func TestMirror(t *testing.T) {
 	if got := d.Tops[0].Total; got != 130+9+3 {
 		t.Errorf("with the interval under way the first list has %d, want 142", got)
 	}
+	explainsAll(t, w)
 }
 
 // TestAbsencesOfNobody: where no host counts what another does, nothing is asked but that.
