@@ -119,6 +119,7 @@ attack: ## the memory test in full: a million half-open connections and endless 
 torture: ## kill agents and aggregator, spoil their connections and disks for TORTURE minutes (default 10), then hold the store against what passed (root)
 	@scripts/test-tools
 	HTTPCTL_TORTURE=$(TORTURE) $(GO) test ./test/torture -run TestTorture -v -count 1 -timeout 0
+	HTTPCTL_TORTURE=$(TORTURE) $(GO) test ./test/powercut -run TestPowerCuts -v -count 1 -timeout 0
 
 .PHONY: install
 install: build ## install the programs into $(PREFIX)/bin (default /usr/local)

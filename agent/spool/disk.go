@@ -43,6 +43,9 @@ var (
 // open opens and verifies the file.
 func (s *Spool) open() error {
 	err := s.guard(func() error {
+		if err := boltfile.Create(s.path); err != nil {
+			return err
+		}
 		db, err := bbolt.Open(s.path, 0o600, &bbolt.Options{
 			Timeout:      lockWait,
 			FreelistType: bbolt.FreelistMapType,
@@ -64,7 +67,7 @@ func (s *Spool) open() error {
 		return s.verify()
 	})
 	if err == nil {
-		err = syncDir(s.dir) // the file may be new
+		err = boltfile.SyncDir(s.dir) // of a file that another program has made
 	}
 	if err == nil {
 		return nil

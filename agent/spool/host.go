@@ -3,12 +3,12 @@ package spool
 import (
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"github.com/httpctl/httpctl/pkg/boltfile"
 	"github.com/httpctl/httpctl/pkg/bucket"
 )
 
@@ -75,17 +75,5 @@ func writeFile(path string, data []byte, give func(path string) error) (err erro
 	if err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
-}
-
-// syncDir makes the names in a directory durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("sync directory %s: %w", dir, err)
-	}
-	return nil
+	return boltfile.SyncDir(filepath.Dir(path))
 }

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/httpctl/httpctl/aggregator/store/bolt"
+	"github.com/httpctl/httpctl/pkg/boltfile"
 	"github.com/httpctl/httpctl/pkg/config"
 	httpctlv1 "github.com/httpctl/httpctl/proto/httpctl/v1"
 )
@@ -47,7 +48,7 @@ func (c *storeCall) backup() int {
 		err = os.Rename(part, c.output)
 	}
 	if err == nil {
-		err = syncDir(filepath.Dir(c.output))
+		err = boltfile.SyncDir(filepath.Dir(c.output))
 	}
 	if err != nil {
 		return c.failed(err)
@@ -140,14 +141,4 @@ func (c *storeCall) restore() int {
 		fmt.Fprintf(c.stdout, "%s: what agents had delivered of the time since is gone, and shows as not covered\n", newest)
 	}
 	return storeDone
-}
-
-// syncDir makes a new name in a directory durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

@@ -170,6 +170,9 @@ func (s *DB) open() (*bbolt.DB, *boltfile.File, error) {
 		}
 		return e
 	}
+	if err := boltfile.Create(s.path); err != nil {
+		return nil, nil, fail(err)
+	}
 	if err := preflight(s.path); err != nil {
 		return nil, nil, fail(err)
 	}
@@ -204,6 +207,10 @@ func (s *DB) open() (*bbolt.DB, *boltfile.File, error) {
 	db.AllocSize = s.opts.allocSize
 	if pages, err = s.lookOver(file); err == nil {
 		err = guard(func() error { return s.check(db) })
+	}
+	if err == nil {
+		// The file may be new to its directory: bbolt syncs what is in it, not its name.
+		err = boltfile.SyncDir(filepath.Dir(s.path))
 	}
 	if err != nil {
 		_ = guard(db.Close)

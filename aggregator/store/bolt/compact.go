@@ -110,7 +110,7 @@ func Compact(ctx context.Context, path string, opts CompactOptions) (before, aft
 		return fail(err, "")
 	}
 	done = true
-	return o.info.Size(), after, syncDir(filepath.Dir(path))
+	return o.info.Size(), after, boltfile.SyncDir(filepath.Dir(path))
 }
 
 // compactor copies a store.
@@ -302,14 +302,4 @@ func finish(path string, like os.FileInfo, mode os.FileMode) (int64, error) {
 		return 0, err
 	}
 	return pages.Size(), f.Sync()
-}
-
-// syncDir makes what was made, renamed or removed in a directory durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

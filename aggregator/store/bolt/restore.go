@@ -14,6 +14,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/httpctl/httpctl/aggregator/store"
+	"github.com/httpctl/httpctl/pkg/boltfile"
 )
 
 // ErrNotEmpty is returned by Restore where a store with buckets is in the way.
@@ -140,7 +141,7 @@ func Restore(ctx context.Context, path string, from io.Reader, opts RestoreOptio
 	if err := os.Rename(made, path); err != nil {
 		return fail(err, "")
 	}
-	if err := syncDir(dir); err != nil {
+	if err := boltfile.SyncDir(dir); err != nil {
 		return fail(err, "")
 	}
 	return r, nil
