@@ -296,6 +296,9 @@ func (u *Uplink) dial() (conn *grpc.ClientConn, shown *x509.Certificate, err err
 		grpc.WithTransportCredentials(creds),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingEvery, Timeout: pingWait, PermitWithoutStream: true}),
 		grpc.WithDisableServiceConfig(),
+		// Answers are short, and buckets rare: gRPC's 32 KiB would be a good part
+		// of what a connection takes.
+		grpc.WithReadBufferSize(4 << 10),
 	}
 	target := ""
 	if u.deps.Dial != nil {

@@ -23,7 +23,7 @@ type Config struct {
 	// some 400 full buckets. A larger value costs memory.
 	MaxPending config.Size `yaml:"max_pending" reload:"at once"`
 	// MaxAgents bounds the hosts that are connected at the same time. Default 10000, at about
-	// 100 KB each. Agents beyond it are told to come back later.
+	// 60 KB each. Agents beyond it are told to come back later.
 	MaxAgents int `yaml:"max_agents" reload:"at once"`
 }
 
@@ -64,6 +64,9 @@ const (
 	// until it commits.
 	batchItems = 256
 	batchBytes = 16 << 20
+	// readBuffer is what each connection reads into; what is larger, such as a bucket, is read past it. gRPC's own
+	// 32 KiB were a third of a connection's memory.
+	readBuffer = 4 << 10
 	// unackedPerStream bounds what one agent may have under way, and so the answers kept for an
 	// agent that does not read them. Agents have at most 64 under way.
 	unackedPerStream = 256

@@ -98,10 +98,12 @@ func New(cfg Config, settings Settings, deps Deps) (*Service, error) {
 }
 
 // ServerOptions returns what the gRPC server must be made with for this service: the message
-// bound, and the finding of dead connections.
+// bound, the finding of dead connections, and buffers that suit thousands of connections of which each
+// brings a bucket every ten seconds.
 func (s *Service) ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(int(s.cfg.MaxMessageSize) + 64), // the envelope around a bucket
+		grpc.ReadBufferSize(readBuffer),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 20 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	}
