@@ -163,6 +163,7 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.
 		a.teardown.Push("metrics page", page.Stop)
 	}
 	a.timers.Go("purge", a.purge)
+	a.timers.Go("release pages", func(ctx context.Context) error { return releasePages(ctx, db.ReleasePages) })
 	if width.Next != 0 {
 		a.timers.Go("interval width", func(ctx context.Context) error { return a.changeWidth(ctx, width) })
 	}
