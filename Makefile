@@ -111,6 +111,10 @@ bench-live: build ## what an agent costs beside nginx: at 60% of saturation, at 
 bench-flows: ## the cost of a packet with 100 to 500,000 connections, and docs/flows.svg of it
 	scripts/bench-flows
 
+.PHONY: bench-fleet
+bench-fleet: ## what an aggregator costs with 10 to 10,000 simulated agents, and docs/scaling.svg of it (minutes)
+	scripts/bench-fleet
+
 .PHONY: attack
 attack: ## the memory test in full: a million half-open connections and endless heads, ten million names (minutes)
 	HTTPCTL_ATTACK=full $(GO) test ./test -run TestMemoryUnderAttack -v -count 1 -timeout 60m
