@@ -263,6 +263,37 @@ func TestFleetFromNothing(t *testing.T) {
 		}
 		return nil
 	})
+
+	// Revoked, its stream ends at once, and it stays out over a restart.
+	connected := metric("web1", "7422", "httpctl_uplink_connected")
+	must("center", "httpctl", "revoke", "web1", "--aggregator", socket)
+	begin := time.Now()
+	out := func() {
+		t.Helper()
+		eventually(t, "web1 is out", func() error {
+			if v := connected(); v != 0 {
+				return fmt.Errorf("httpctl_uplink_connected is %v", v)
+			}
+			return nil
+		})
+	}
+	out()
+	if d := time.Since(begin); d > time.Minute {
+		t.Errorf("the stream of a revoked host ended after %s", d)
+	}
+	center.stop(t, syscall.SIGTERM)
+	center = serve()
+	center.says(t, "a connection with a revoked certificate is refused")
+	out()
+	// A token of its own lets it in again, and the agent takes the new certificate over as it runs.
+	text, err := os.ReadFile(filepath.Join(state, "host-id"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	must("center", "httpctl", "enroll", "create", "--host", strings.TrimSpace(string(text)), "-o", "again.token", "--aggregator", socket)
+	must("web1", "httpctl-agent", "enroll", "--token-file", "again.token", "--state", state, "--again")
+	reaches("the agent is let in again", connected, 1)
+
 	if code := web1.stop(t, syscall.SIGTERM); code != 0 {
 		t.Errorf("the agent ends with %d:\n%s", code, web1.out.String())
 	}
@@ -365,7 +396,7 @@ func TestEnrolDoorOpensNothingElse(t *testing.T) {
 		}
 		defer conn.Close()
 		for service, methods := range map[string][]string{
-			"IngestService": {"Deliver"}, "AdminService": {"Backup"}, "QueryService": {"GetStatus", "Relearn"}, "EnrollService": {"CreateToken", "ListTokens", "RevokeToken"},
+			"IngestService": {"Deliver"}, "AdminService": {"Backup"}, "QueryService": {"GetStatus", "Relearn"}, "EnrollService": {"CreateToken", "ListTokens", "RevokeToken", "Revoke", "ListCertificates"},
 		} {
 			for _, method := range methods {
 				err := conn.Invoke(t.Context(), "/httpctl.v1."+service+"/"+method, &httpctlv1.GetStatusRequest{}, &httpctlv1.GetStatusResponse{})

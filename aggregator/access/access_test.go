@@ -340,7 +340,7 @@ func TestGate(t *testing.T) {
 		t.Cleanup(server.Stop)
 		return l.Addr().String()
 	}
-	secure, err := security.ServerCredentials(files("center"))
+	secure, err := security.ServerCredentials(files("center"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,9 +17,11 @@ var methods = map[string]Role{
 
 	"/httpctl.v1.AdminService/Backup": Admin,
 
-	"/httpctl.v1.EnrollService/CreateToken": Admin,
-	"/httpctl.v1.EnrollService/ListTokens":  Admin,
-	"/httpctl.v1.EnrollService/RevokeToken": Admin,
-	"/httpctl.v1.EnrollService/Enroll":      Anyone, // by its token
-	"/httpctl.v1.EnrollService/Renew":       Anyone, // by its certificate, which may have ended
+	"/httpctl.v1.EnrollService/CreateToken":      Admin,
+	"/httpctl.v1.EnrollService/ListTokens":       Admin,
+	"/httpctl.v1.EnrollService/RevokeToken":      Admin,
+	"/httpctl.v1.EnrollService/Revoke":           Admin,
+	"/httpctl.v1.EnrollService/ListCertificates": Admin,
+	"/httpctl.v1.EnrollService/Enroll":           Anyone, // by its token
+	"/httpctl.v1.EnrollService/Renew":            Anyone, // by its certificate, which may have ended
 }

@@ -147,7 +147,7 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.
 		return nil, err
 	}
 	a.teardown.Push("ingest", a.ingest.Stop)
-	identity, err := a.newEnroll(cfg, registry)
+	identity, err := a.newEnroll(ctx, cfg, registry)
 	if err != nil {
 		return nil, err
 	}
@@ -190,7 +190,7 @@ func (a *App) listen(ctx context.Context, cfg Config, queries *query.Service, id
 		if err != nil {
 			return err
 		}
-		server := grpc.NewServer(slices.Concat(a.ingest.ServerOptions(), a.gate.ServerOptions(),
+		server := grpc.NewServer(slices.Concat(a.ingest.ServerOptions(), a.enroll.ServerOptions(), a.gate.ServerOptions(),
 			[]grpc.ServerOption{grpc.Creds(creds), grpc.ConnectionTimeout(handshakeWait), grpc.MaxConcurrentStreams(256)})...)
 		a.ingest.Register(server)
 		httpctlv1.RegisterQueryServiceServer(server, queries)
@@ -215,7 +215,7 @@ func (a *App) listen(ctx context.Context, cfg Config, queries *query.Service, id
 		return nil
 	}
 	// Made first: a mistake in the settings of TLS is told before anything is served.
-	creds, domain, err := credentialsOf(cfg, identity)
+	creds, domain, err := a.credentialsOf(cfg, identity)
 	if err != nil {
 		return fmt.Errorf("aggregator.tls: %w", err)
 	}
@@ -235,9 +235,9 @@ func (a *App) listen(ctx context.Context, cfg Config, queries *query.Service, id
 
 // credentialsOf are those of the configured files, else of the authority in the data directory, else none. The trust
 // domain is that of certificates that say themselves which role they have; "" if none do.
-func credentialsOf(cfg Config, identity *enroll.Own) (_ credentials.TransportCredentials, trustDomain string, _ error) {
+func (a *App) credentialsOf(cfg Config, identity *enroll.Own) (_ credentials.TransportCredentials, trustDomain string, _ error) {
 	if !cfg.TLS.IsZero() {
-		creds, err := security.ServerCredentials(cfg.TLS)
+		creds, err := security.ServerCredentials(cfg.TLS, a.enroll.Verify)
 		if err != nil {
 			return nil, "", err
 		}

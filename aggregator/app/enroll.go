@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"errors"
 	"net"
 	"slices"
@@ -15,7 +16,7 @@ import (
 
 // newEnroll opens the authority in the data directory, if it is used, and makes the service that lets
 // hosts in with it. own is nil without one.
-func (a *App) newEnroll(cfg Config, registry prometheus.Registerer) (own *enroll.Own, err error) {
+func (a *App) newEnroll(ctx context.Context, cfg Config, registry prometheus.Registerer) (own *enroll.Own, err error) {
 	dir := authority.Dir(cfg.Data)
 	if cfg.hasAuthority() {
 		ca, err := authority.Open(dir)
@@ -29,6 +30,12 @@ func (a *App) newEnroll(cfg Config, registry prometheus.Registerer) (own *enroll
 	}
 	a.enroll, err = enroll.New(cfg.Enroll, enroll.Deps{
 		Store: a.store, Own: own, Log: a.log, Registry: registry,
+		Connected: func() (all []enroll.Connected) {
+			for _, c := range a.ingest.Agents() {
+				all = append(all, enroll.Connected{Host: c.Host, Name: c.Name, Identity: c.Identity})
+			}
+			return all
+		},
 		Addresses: func() ([]string, error) {
 			names, err := authority.Names(dir)
 			if err != nil {
@@ -37,7 +44,13 @@ func (a *App) newEnroll(cfg Config, registry prometheus.Registerer) (own *enroll
 			return addresses(cfg.Listen, names)
 		},
 	})
-	return own, err
+	if err != nil {
+		return nil, err
+	}
+	if own != nil {
+		own.SetVerify(a.enroll.Verify)
+	}
+	return own, a.enroll.Load(ctx)
 }
 
 // addresses says where others reach an aggregator that listens there and has the names.

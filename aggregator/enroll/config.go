@@ -33,6 +33,9 @@ const (
 	maxGrace = 366 * 24 * time.Hour
 	// logEvery is how often one kind of trouble is logged.
 	logEvery = time.Minute
+	// renewPause is the least time between two renewals of a host, each of which costs an fsync, where certificates live long
+	// enough: a twentieth of their life is the bound.
+	renewPause = time.Minute
 	// maxTokens bounds the tokens that can be used at a time.
 	maxTokens = 1000
 	// MaxUses bounds the hosts that can enrol with one token, and maxTTL the time in which they can: the nodes of a

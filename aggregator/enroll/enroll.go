@@ -34,12 +34,21 @@ type Deps struct {
 	Store State
 	// Own is the aggregator's certificate. Without it there is no authority, and every call is refused.
 	Own *Own
+	// Connected tells the agents that are connected, or were; may be nil.
+	Connected func() []Connected
 	// Addresses says where agents reach the aggregator, host:port, as it is configured.
 	Addresses func() ([]string, error)
 	Log       *slog.Logger
 	Registry  prometheus.Registerer
 	// Now is time.Now where it is nil.
 	Now func() time.Time
+}
+
+// Connected is an agent as its stream says.
+type Connected struct {
+	Host     bucket.ID
+	Name     string
+	Identity string // its certificate's; "" without TLS
 }
 
 // Service implements the gRPC EnrollService. It runs nothing by itself and is safe for concurrent use.
@@ -57,8 +66,10 @@ type Service struct {
 	// records all the same, should another write them.
 	issuing sync.Mutex
 
-	mu     sync.Mutex
-	logged map[string]time.Time // by reason
+	mu      sync.Mutex
+	logged  map[string]time.Time // by kind
+	revoked map[string]revocation
+	open    map[*open]struct{} // calls under way with a certificate
 }
 
 // New checks the settings, which are not used without an authority, and returns the service.
@@ -69,7 +80,8 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if deps.Store == nil {
 		return nil, errors.New("enroll needs a store")
 	}
-	s := &Service{cfg: cfg, deps: deps, log: deps.Log, now: deps.Now, logged: map[string]time.Time{}}
+	s := &Service{cfg: cfg, deps: deps, log: deps.Log, now: deps.Now, logged: map[string]time.Time{},
+		revoked: map[string]revocation{}, open: map[*open]struct{}{}}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -142,6 +154,14 @@ func (s *Service) Enroll(ctx context.Context, q *httpctlv1.EnrollRequest) (*http
 		return nil, s.refuse(ctx, failed, codes.Unavailable, "the host cannot be looked up: %v", err)
 	}
 	again := known && h.Token == q.GetTokenId() && h.Key == key // the answer was lost
+	revokedAt, isRevoked, err := s.revokedHost(ca.TrustDomain(), id)
+	if err != nil {
+		return nil, s.refuse(ctx, badRequest, codes.InvalidArgument, "%v", err)
+	}
+	if isRevoked && (again || t.Host == "") {
+		return nil, s.refuse(ctx, revoked, codes.PermissionDenied, "host %s was revoked at %s: only a token of its own lets it in again, made with httpctl enroll create --host %s",
+			id, revokedAt.Format(time.RFC3339), id)
+	}
 	if !again {
 		if t.Host != "" && t.Host != id.String() {
 			return nil, s.refuse(ctx, badToken, codes.PermissionDenied, "the token is for host %s, and this is %s: make one for it with httpctl enroll create --host %s", t.Host, id, id)
@@ -162,6 +182,11 @@ func (s *Service) Enroll(ctx context.Context, q *httpctlv1.EnrollRequest) (*http
 	cert, err := s.sign(ca, pub, id)
 	if err != nil {
 		return nil, s.refuse(ctx, failed, codes.Internal, "%v", err)
+	}
+	if isRevoked {
+		if err := s.readmit(ctx, cert); err != nil {
+			return nil, s.refuse(ctx, failed, codes.Unavailable, "that the host is let in again cannot be noted: %v", err)
+		}
 	}
 	h = host{Name: q.GetHostName(), Enrolled: s.now().UnixNano(), Until: cert.NotAfter.UnixNano(), Token: q.GetTokenId(), Key: key, Serial: serial(cert)}
 	if err := write(ctx, s.deps.Store, hostKey(id), hostVersion, h); err != nil {
@@ -200,7 +225,11 @@ func (s *Service) token(ctx context.Context, id string, secret []byte) (t token,
 
 // sign makes an agent's certificate.
 func (s *Service) sign(ca *authority.Authority, pub any, id bucket.ID) (*x509.Certificate, error) {
-	der, err := ca.Sign(pub, authority.Subject{Role: authority.Agent, Name: id.String()}, s.cfg.CertificateLife, s.now())
+	at, err := s.signedAt(ca.TrustDomain(), id)
+	if err != nil {
+		return nil, err
+	}
+	der, err := ca.Sign(pub, authority.Subject{Role: authority.Agent, Name: id.String()}, s.cfg.CertificateLife, at)
 	if err != nil {
 		return nil, err
 	}
@@ -224,6 +253,11 @@ func (s *Service) Renew(ctx context.Context, q *httpctlv1.RenewRequest) (*httpct
 	if refused != nil {
 		return nil, s.refuse(ctx, refused.reason, codes.PermissionDenied, "%s", refused.text)
 	}
+	s.issuing.Lock()
+	defer s.issuing.Unlock()
+	if err := s.check(shown); err != nil {
+		return nil, s.refuse(ctx, revoked, codes.PermissionDenied, "%s: a token made with httpctl enroll create --host %s lets this host in again", status.Convert(err).Message(), id)
+	}
 	if len(q.GetVersion()) > maxName || !utf8.ValidString(q.GetVersion()) {
 		return nil, s.refuse(ctx, badRequest, codes.InvalidArgument, "version must be UTF-8 of at most %d bytes", maxName)
 	}
@@ -231,11 +265,13 @@ func (s *Service) Renew(ctx context.Context, q *httpctlv1.RenewRequest) (*httpct
 	if err != nil {
 		return nil, s.refuse(ctx, badRequest, codes.InvalidArgument, "%v", err)
 	}
-	s.issuing.Lock()
-	defer s.issuing.Unlock()
 	h, version, known, err := read[host](ctx, s.deps.Store, hostKey(id))
 	if err != nil {
 		return nil, s.refuse(ctx, failed, codes.Unavailable, "the host cannot be looked up: %v", err)
+	}
+	pause := min(renewPause, s.cfg.CertificateLife/20)
+	if since := s.now().Sub(moment(h.Renewed)); h.Renewed != 0 && since >= 0 && since < pause {
+		return nil, s.refuse(ctx, tooMany, codes.ResourceExhausted, "the certificate of host %s was renewed %s ago; again in %s", id, since.Round(time.Second), (pause - since).Round(time.Second))
 	}
 	was := serial(shown)
 	if known && was != h.Serial && was != h.Before {
@@ -246,6 +282,7 @@ func (s *Service) Renew(ctx context.Context, q *httpctlv1.RenewRequest) (*httpct
 	if err != nil {
 		return nil, s.refuse(ctx, failed, codes.Internal, "%v", err)
 	}
+	h.Renewed = s.now().UnixNano()
 	h.Until, h.Serial, h.Before = cert.NotAfter.UnixNano(), serial(cert), was
 	if !known { // made by httpctl ca issue, or the database is a new one: the certificate says enough
 		h.Enrolled = s.now().UnixNano()

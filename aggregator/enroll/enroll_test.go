@@ -644,6 +644,7 @@ func TestCloneIsNamed(t *testing.T) {
 	}
 	renew := func(c *tls.Certificate) *tls.Certificate {
 		t.Helper()
+		f.pass(renewPause)
 		key := newKey(t)
 		a, err := f.dial(t, authority.ServerName, c).Renew(t.Context(), &httpctlv1.RenewRequest{Csr: csr(t, key)})
 		if err != nil {
@@ -661,6 +662,26 @@ func TestCloneIsNamed(t *testing.T) {
 	renew(clone)
 	if !strings.Contains(f.log.String(), "cloned") || !strings.Contains(f.log.String(), hostA.String()) {
 		t.Errorf("a clone that renews is not named:\n%s", f.log)
+	}
+}
+
+// TestRenewalsAreLimited: each costs an fsync, and a host that asks all the time gets one a minute.
+func TestRenewalsAreLimited(t *testing.T) {
+	f := newFleet(t)
+	cert := certificate(t, f.ca, authority.Subject{Role: authority.Agent, Name: hostA.String()}, time.Hour, f.at)
+	other := certificate(t, f.ca, authority.Subject{Role: authority.Agent, Name: hostB.String()}, time.Hour, f.at)
+	for _, c := range []struct {
+		cert *tls.Certificate
+		pass time.Duration
+		want codes.Code
+	}{
+		{cert, 0, codes.OK}, {cert, 0, codes.ResourceExhausted}, {other, 0, codes.OK},
+		{cert, renewPause - time.Second, codes.ResourceExhausted}, {cert, time.Second, codes.OK},
+	} {
+		f.pass(c.pass)
+		if _, err := f.dial(t, authority.ServerName, c.cert).Renew(t.Context(), &httpctlv1.RenewRequest{Csr: csr(t, newKey(t))}); status.Code(err) != c.want {
+			t.Errorf("%s later: %v, want %s", c.pass, err, c.want)
+		}
 	}
 }
 

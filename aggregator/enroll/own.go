@@ -22,6 +22,7 @@ type Own struct {
 	life      time.Duration
 	now       func() time.Time
 	log       *slog.Logger
+	verify    func(tls.ConnectionState) error
 
 	mu   sync.Mutex
 	cert tls.Certificate
@@ -109,6 +110,9 @@ func (o *Own) NotAfter() time.Time {
 	return o.cert.Leaf.NotAfter
 }
 
+// SetVerify has the last word on each connection whose certificate is verified. Call it before Credentials.
+func (o *Own) SetVerify(f func(tls.ConnectionState) error) { o.verify = f }
+
 // Credentials returns the transport security of a server: mutual TLS with the certificate in
 // force when a client connects. Who asks for [authority.ServerName] comes for a certificate: it may show
 // none, or one that has ended, which is then not verified and gives no right to anything but that.
@@ -128,11 +132,13 @@ func (o *Own) Credentials() credentials.TransportCredentials {
 				ClientCAs:    o.authority.Roots(),
 				ClientAuth:   tls.RequireAndVerifyClientCert,
 				NextProtos:   []string{"h2"},
+
+				VerifyConnection: o.verify,
 				// A session of before would not be asked for its certificate again.
 				SessionTicketsDisabled: true,
 			}
 			if hello.ServerName == authority.ServerName {
-				c.ClientAuth = tls.RequestClientCert
+				c.ClientAuth, c.VerifyConnection = tls.RequestClientCert, nil
 			}
 			return c, nil
 		},

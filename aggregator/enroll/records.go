@@ -2,6 +2,8 @@ package enroll
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -23,6 +25,8 @@ var _ State = store.Store(nil)
 const (
 	tokenKeys = "enroll/token/"
 	hostKeys  = "enroll/host/"
+	// revokedKeys are followed by the hash of an identity, which can be long.
+	revokedKeys = "enroll/revoked/"
 )
 
 // token is what is kept of a token: not its secret.
@@ -46,7 +50,23 @@ type host struct {
 	Key   string `json:"key_sha256,omitempty"`
 	// Serial is that of its newest certificate, Before that of the one with which it got it.
 	Serial string `json:"serial"`
-	Before string `json:"serial_before,omitempty"`
+	// Renewed is when it was renewed last, 0 if never.
+	Renewed int64  `json:"renewed_unix_ns,omitempty"`
+	Before  string `json:"serial_before,omitempty"`
+}
+
+// revocation is what is kept of an identity whose certificates are refused.
+type revocation struct {
+	Identity string `json:"identity"`
+	Revoked  int64  `json:"revoked_unix_ns"`
+	// From is the beginning (Unix seconds) of the first certificate that is accepted again, once the host was let
+	// in anew; 0: none is.
+	From int64 `json:"from_unix,omitempty"`
+}
+
+func revokedKey(identity string) string {
+	sum := sha256.Sum256([]byte(identity))
+	return revokedKeys + hex.EncodeToString(sum[:])
 }
 
 func hostKey(id bucket.ID) string { return hostKeys + id.String() }

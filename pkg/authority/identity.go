@@ -26,7 +26,16 @@ var Roles = []Role{Agent, Viewer, Admin, Aggregator}
 // maxName bounds the name in an identity.
 const maxName = 64
 
-// identity returns spiffe://TRUST-DOMAIN/ROLE/NAME.
+// NewIdentity returns spiffe://TRUST-DOMAIN/ROLE/NAME.
+func NewIdentity(trustDomain string, role Role, name string) (string, error) {
+	u, err := identity(trustDomain, role, name)
+	if err != nil {
+		return "", err
+	}
+	return u.String(), nil
+}
+
+// identity is NewIdentity.
 func identity(trustDomain string, role Role, name string) (*url.URL, error) {
 	if !slices.Contains(Roles, role) {
 		return nil, fmt.Errorf("role %q: want one of %v", role, Roles)

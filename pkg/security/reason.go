@@ -26,6 +26,7 @@ var meanings = []struct{ part, meaning string }{
 	{"certificate is valid for", "its certificate carries another name: dial that one, or set it as the server name of TLS"},
 	{"doesn't contain any IP SANs", "its certificate carries another name: dial that one, or set it as the server name of TLS"},
 	{"remote error: tls: expired certificate", "this end's certificate has expired there: renew it, or set the clocks right"},
+	{"remote error: tls: bad certificate", "it does not accept this end's certificate: is it of an authority that the other end knows, and not revoked?"},
 	{"remote error: tls: ", "it does not accept this end's certificate: is it of an authority that the other end knows?"},
 	{"frame too large", "what answers there speaks another protocol: is it the right port?"},
 	{"looked like an HTTP/1.1 header", "what answers there speaks another protocol: is it the right port?"},

@@ -190,7 +190,7 @@ func shake(t *testing.T, server, client credentials.TransportCredentials, name s
 func TestMutualTLS(t *testing.T) {
 	names := map[string]netip.Addr{"aggregator": netip.MustParseAddr("127.0.0.1"), "agent": {}}
 	dir, other := testkit.Certificates(t, names), testkit.Certificates(t, names)
-	server, err := ServerCredentials(files(dir, "aggregator"))
+	server, err := ServerCredentials(files(dir, "aggregator"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,7 +253,7 @@ func TestTLSMistakes(t *testing.T) {
 		t.Helper()
 		x := good
 		change(&x)
-		_, serr := ServerCredentials(x)
+		_, serr := ServerCredentials(x, nil)
 		_, cerr := ClientCredentials(x)
 		for _, err := range []error{serr, cerr} {
 			if err == nil || !strings.Contains(err.Error(), want) {

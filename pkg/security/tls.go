@@ -67,11 +67,13 @@ func (t TLS) Validate() error {
 // again when they have changed and a client connects, so a renewed certificate needs no
 // restart. Files that turn unreadable later leave the certificates in force that were read
 // last.
-func ServerCredentials(t TLS) (credentials.TransportCredentials, error) {
+//
+// verify, if it is not nil, has the last word on each connection whose certificate is verified.
+func ServerCredentials(t TLS, verify func(tls.ConnectionState) error) (credentials.TransportCredentials, error) {
 	if t.IsZero() {
 		return insecure.NewCredentials(), nil
 	}
-	r := &reloader{files: t}
+	r := &reloader{files: t, verify: verify}
 	cfg, err := r.config()
 	if err != nil {
 		return nil, err
@@ -131,7 +133,8 @@ func (t TLS) load() (tls.Certificate, *x509.CertPool, error) {
 
 // reloader keeps a server's configuration and reads the files again when one of them has changed.
 type reloader struct {
-	files TLS
+	files  TLS
+	verify func(tls.ConnectionState) error
 
 	mu      sync.Mutex
 	current *tls.Config
@@ -170,6 +173,8 @@ func (r *reloader) config() (*tls.Config, error) {
 		ClientCAs:    pool,
 		ClientAuth:   tls.RequireAndVerifyClientCert,
 		NextProtos:   []string{"h2"},
+
+		VerifyConnection: r.verify,
 	}
 	return r.current, nil
 }

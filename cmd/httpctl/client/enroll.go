@@ -54,3 +54,35 @@ func tokenInfo(t *pb.TokenInfo) view.Token {
 		Uses: t.GetUses(), Left: t.GetUsesLeft(), Host: hex.EncodeToString(t.GetHostId()),
 	}
 }
+
+// Revocation names whose certificates are revoked: by Who, a host's id or name or ROLE/NAME, or by Identity.
+type Revocation struct {
+	Who, Identity string
+	// Undo accepts them again, instead.
+	Undo bool
+}
+
+// Revoke has certificates refused, and returns whose, and how many streams and calls that ended.
+func (c *Client) Revoke(ctx context.Context, r Revocation) (identity string, ended int, err error) {
+	a, err := call(ctx, c, pb.NewEnrollServiceClient(c.conn).Revoke, &pb.RevokeRequest{Who: r.Who, Identity: r.Identity, Undo: r.Undo})
+	if err != nil {
+		return "", 0, err
+	}
+	return a.GetIdentity(), int(a.GetEnded()), nil
+}
+
+// Certificates asks for the hosts that have enrolled, and what is revoked.
+func (c *Client) Certificates(ctx context.Context) ([]view.Certificate, error) {
+	a, err := call(ctx, c, pb.NewEnrollServiceClient(c.conn).ListCertificates, &pb.ListCertificatesRequest{})
+	if err != nil {
+		return nil, err
+	}
+	var all []view.Certificate
+	for _, i := range a.GetCertificates() {
+		all = append(all, view.Certificate{
+			Identity: i.GetIdentity(), Host: i.GetHostName(), Enrolled: moment(i.GetEnrolledUnixNs()),
+			Until: moment(i.GetUntilUnixNs()), Revoked: moment(i.GetRevokedUnixNs()),
+		})
+	}
+	return all, nil
+}

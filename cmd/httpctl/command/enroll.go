@@ -29,9 +29,11 @@ of its own (httpctl ca init); on the host, httpctl-agent enroll takes the token.
   sudo httpctl enroll list
   sudo httpctl enroll revoke 3f9a01b2c4d5`,
 		Args: noArguments,
-		RunE: func(*cobra.Command, []string) error { return usagef("enroll needs a command: create, list or revoke") },
+		RunE: func(*cobra.Command, []string) error {
+			return usagef("enroll needs a command: create, list, revoke or hosts")
+		},
 	}
-	cmd.AddCommand(newEnrollCreateCommand(w), newEnrollListCommand(w), newEnrollRevokeCommand(w))
+	cmd.AddCommand(newEnrollCreateCommand(w), newEnrollListCommand(w), newEnrollRevokeCommand(w), newEnrollHostsCommand(w))
 	return cmd
 }
 
@@ -157,7 +159,7 @@ func newEnrollRevokeCommand(w *world) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "revoke TOKEN",
 		Short:   "End a token, by its id",
-		Long:    "End a token, by its id. Hosts that have enrolled with it stay.",
+		Long:    "End a token, by its id. Hosts that have enrolled with it stay: httpctl revoke ends those.",
 		Example: "  sudo httpctl enroll revoke 3f9a01b2c4d5",
 		Args:    arguments(1, 1, "the id of one token"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -177,5 +179,75 @@ func newEnrollRevokeCommand(w *world) *cobra.Command {
 		},
 	}
 	r.addConnection(cmd)
+	return cmd
+}
+
+func newEnrollHostsCommand(w *world) *cobra.Command {
+	r := &reading{w: w}
+	cmd := &cobra.Command{
+		Use:     "hosts",
+		Short:   "List the hosts that have enrolled, and what is revoked",
+		Example: "  sudo httpctl enroll hosts",
+		Args:    noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return r.list(cmd.Context(), func(ctx context.Context, c *client.Client, _ client.Question, f view.Format) error {
+				all, err := c.Certificates(ctx)
+				if err != nil {
+					return err
+				}
+				return view.WriteCertificates(r.out, f, r.style(), all)
+			})
+		},
+	}
+	r.addConnection(cmd)
+	r.addList(cmd)
+	return cmd
+}
+
+func newRevokeCommand(w *world) *cobra.Command {
+	r := &reading{w: w}
+	var q client.Revocation
+	cmd := &cobra.Command{
+		Use:   "revoke HOST|ROLE/NAME",
+		Short: "Refuse a certificate from now on, and end what is open with it",
+		Long: `Refuse the certificates of a host, a reader, or an identity from now on, and end what is open
+with them. The host is named by its id or name; others of the aggregator's own authority as
+viewer/NAME or admin/NAME; certificates of another authority by --identity, what is in
+them: the first URI, else the first DNS name, else the common name.
+
+A host is let in again by a token of its own: httpctl enroll create --host ID. Its old
+certificates stay refused. --undo accepts all of them again.`,
+		Example: `  sudo httpctl revoke web7
+  sudo httpctl revoke viewer/alice
+  sudo httpctl revoke --identity web7.example.org
+  sudo httpctl revoke --undo web7`,
+		Args: arguments(0, 1, "one host, or ROLE/NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				q.Who = args[0]
+			}
+			if (q.Who == "") == (q.Identity == "") {
+				return usagef("revoke needs a host or ROLE/NAME, or --identity")
+			}
+			c, err := r.connect()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			identity, ended, err := c.Revoke(cmd.Context(), q)
+			if err != nil {
+				return err
+			}
+			text := fmt.Sprintf("%s is revoked; %d open streams and calls were ended.\n", view.Clean(identity), ended)
+			if q.Undo {
+				text = fmt.Sprintf("%s is accepted again.\n", view.Clean(identity))
+			}
+			_, err = fmt.Fprint(w.out, text)
+			return err
+		},
+	}
+	r.addConnection(cmd)
+	cmd.Flags().StringVar(&q.Identity, "identity", "", "the `NAME` in a certificate, in place of a host")
+	cmd.Flags().BoolVar(&q.Undo, "undo", false, "accept the certificates again, instead")
 	return cmd
 }

@@ -658,6 +658,288 @@ func (x *RenewResponse) GetAuthorities() []byte {
 	return nil
 }
 
+// RevokeRequest names whose certificates are revoked, by one of two.
+type RevokeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A host, by its id or name; or ROLE/NAME, of a certificate that the
+	// aggregator's own authority has made.
+	Who string `protobuf:"bytes,1,opt,name=who,proto3" json:"who,omitempty"`
+	// The identity in a certificate: its first URI, else DNS name, else common name.
+	Identity string `protobuf:"bytes,2,opt,name=identity,proto3" json:"identity,omitempty"`
+	// Accept them again, instead.
+	Undo          bool `protobuf:"varint,3,opt,name=undo,proto3" json:"undo,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeRequest) Reset() {
+	*x = RevokeRequest{}
+	mi := &file_httpctl_v1_enroll_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeRequest) ProtoMessage() {}
+
+func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_httpctl_v1_enroll_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeRequest.ProtoReflect.Descriptor instead.
+func (*RevokeRequest) Descriptor() ([]byte, []int) {
+	return file_httpctl_v1_enroll_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *RevokeRequest) GetWho() string {
+	if x != nil {
+		return x.Who
+	}
+	return ""
+}
+
+func (x *RevokeRequest) GetIdentity() string {
+	if x != nil {
+		return x.Identity
+	}
+	return ""
+}
+
+func (x *RevokeRequest) GetUndo() bool {
+	if x != nil {
+		return x.Undo
+	}
+	return false
+}
+
+// RevokeResponse says what was revoked.
+type RevokeResponse struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Identity string                 `protobuf:"bytes,1,opt,name=identity,proto3" json:"identity,omitempty"`
+	// Streams and calls that were ended.
+	Ended         uint32 `protobuf:"varint,2,opt,name=ended,proto3" json:"ended,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeResponse) Reset() {
+	*x = RevokeResponse{}
+	mi := &file_httpctl_v1_enroll_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeResponse) ProtoMessage() {}
+
+func (x *RevokeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_httpctl_v1_enroll_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeResponse.ProtoReflect.Descriptor instead.
+func (*RevokeResponse) Descriptor() ([]byte, []int) {
+	return file_httpctl_v1_enroll_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RevokeResponse) GetIdentity() string {
+	if x != nil {
+		return x.Identity
+	}
+	return ""
+}
+
+func (x *RevokeResponse) GetEnded() uint32 {
+	if x != nil {
+		return x.Ended
+	}
+	return 0
+}
+
+// ListCertificatesRequest asks for the certificates.
+type ListCertificatesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCertificatesRequest) Reset() {
+	*x = ListCertificatesRequest{}
+	mi := &file_httpctl_v1_enroll_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCertificatesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCertificatesRequest) ProtoMessage() {}
+
+func (x *ListCertificatesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_httpctl_v1_enroll_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCertificatesRequest.ProtoReflect.Descriptor instead.
+func (*ListCertificatesRequest) Descriptor() ([]byte, []int) {
+	return file_httpctl_v1_enroll_proto_rawDescGZIP(), []int{13}
+}
+
+// ListCertificatesResponse lists certificates by name, then identity.
+type ListCertificatesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Certificates  []*CertificateInfo     `protobuf:"bytes,1,rep,name=certificates,proto3" json:"certificates,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCertificatesResponse) Reset() {
+	*x = ListCertificatesResponse{}
+	mi := &file_httpctl_v1_enroll_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCertificatesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCertificatesResponse) ProtoMessage() {}
+
+func (x *ListCertificatesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_httpctl_v1_enroll_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCertificatesResponse.ProtoReflect.Descriptor instead.
+func (*ListCertificatesResponse) Descriptor() ([]byte, []int) {
+	return file_httpctl_v1_enroll_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ListCertificatesResponse) GetCertificates() []*CertificateInfo {
+	if x != nil {
+		return x.Certificates
+	}
+	return nil
+}
+
+// CertificateInfo is what is known of the certificates of an identity.
+type CertificateInfo struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Identity string                 `protobuf:"bytes,1,opt,name=identity,proto3" json:"identity,omitempty"`
+	// The name that the host says it has.
+	HostName string `protobuf:"bytes,2,opt,name=host_name,json=hostName,proto3" json:"host_name,omitempty"`
+	// When the host enrolled, and until when its newest certificate holds; 0 for
+	// others than hosts that have enrolled.
+	EnrolledUnixNs int64 `protobuf:"varint,3,opt,name=enrolled_unix_ns,json=enrolledUnixNs,proto3" json:"enrolled_unix_ns,omitempty"`
+	UntilUnixNs    int64 `protobuf:"varint,4,opt,name=until_unix_ns,json=untilUnixNs,proto3" json:"until_unix_ns,omitempty"`
+	// When it was revoked; 0 if it is not.
+	RevokedUnixNs int64 `protobuf:"varint,5,opt,name=revoked_unix_ns,json=revokedUnixNs,proto3" json:"revoked_unix_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CertificateInfo) Reset() {
+	*x = CertificateInfo{}
+	mi := &file_httpctl_v1_enroll_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CertificateInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CertificateInfo) ProtoMessage() {}
+
+func (x *CertificateInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_httpctl_v1_enroll_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CertificateInfo.ProtoReflect.Descriptor instead.
+func (*CertificateInfo) Descriptor() ([]byte, []int) {
+	return file_httpctl_v1_enroll_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *CertificateInfo) GetIdentity() string {
+	if x != nil {
+		return x.Identity
+	}
+	return ""
+}
+
+func (x *CertificateInfo) GetHostName() string {
+	if x != nil {
+		return x.HostName
+	}
+	return ""
+}
+
+func (x *CertificateInfo) GetEnrolledUnixNs() int64 {
+	if x != nil {
+		return x.EnrolledUnixNs
+	}
+	return 0
+}
+
+func (x *CertificateInfo) GetUntilUnixNs() int64 {
+	if x != nil {
+		return x.UntilUnixNs
+	}
+	return 0
+}
+
+func (x *CertificateInfo) GetRevokedUnixNs() int64 {
+	if x != nil {
+		return x.RevokedUnixNs
+	}
+	return 0
+}
+
 var File_httpctl_v1_enroll_proto protoreflect.FileDescriptor
 
 const file_httpctl_v1_enroll_proto_rawDesc = "" +
@@ -701,14 +983,32 @@ const file_httpctl_v1_enroll_proto_rawDesc = "" +
 	"\aversion\x18\x02 \x01(\tR\aversion\"S\n" +
 	"\rRenewResponse\x12 \n" +
 	"\vcertificate\x18\x01 \x01(\fR\vcertificate\x12 \n" +
-	"\vauthorities\x18\x02 \x01(\fR\vauthorities2\xfb\x02\n" +
+	"\vauthorities\x18\x02 \x01(\fR\vauthorities\"Q\n" +
+	"\rRevokeRequest\x12\x10\n" +
+	"\x03who\x18\x01 \x01(\tR\x03who\x12\x1a\n" +
+	"\bidentity\x18\x02 \x01(\tR\bidentity\x12\x12\n" +
+	"\x04undo\x18\x03 \x01(\bR\x04undo\"B\n" +
+	"\x0eRevokeResponse\x12\x1a\n" +
+	"\bidentity\x18\x01 \x01(\tR\bidentity\x12\x14\n" +
+	"\x05ended\x18\x02 \x01(\rR\x05ended\"\x19\n" +
+	"\x17ListCertificatesRequest\"[\n" +
+	"\x18ListCertificatesResponse\x12?\n" +
+	"\fcertificates\x18\x01 \x03(\v2\x1b.httpctl.v1.CertificateInfoR\fcertificates\"\xc0\x01\n" +
+	"\x0fCertificateInfo\x12\x1a\n" +
+	"\bidentity\x18\x01 \x01(\tR\bidentity\x12\x1b\n" +
+	"\thost_name\x18\x02 \x01(\tR\bhostName\x12(\n" +
+	"\x10enrolled_unix_ns\x18\x03 \x01(\x03R\x0eenrolledUnixNs\x12\"\n" +
+	"\runtil_unix_ns\x18\x04 \x01(\x03R\vuntilUnixNs\x12&\n" +
+	"\x0frevoked_unix_ns\x18\x05 \x01(\x03R\rrevokedUnixNs2\x9b\x04\n" +
 	"\rEnrollService\x12N\n" +
 	"\vCreateToken\x12\x1e.httpctl.v1.CreateTokenRequest\x1a\x1f.httpctl.v1.CreateTokenResponse\x12K\n" +
 	"\n" +
 	"ListTokens\x12\x1d.httpctl.v1.ListTokensRequest\x1a\x1e.httpctl.v1.ListTokensResponse\x12N\n" +
 	"\vRevokeToken\x12\x1e.httpctl.v1.RevokeTokenRequest\x1a\x1f.httpctl.v1.RevokeTokenResponse\x12?\n" +
 	"\x06Enroll\x12\x19.httpctl.v1.EnrollRequest\x1a\x1a.httpctl.v1.EnrollResponse\x12<\n" +
-	"\x05Renew\x12\x18.httpctl.v1.RenewRequest\x1a\x19.httpctl.v1.RenewResponseB7Z5github.com/httpctl/httpctl/proto/httpctl/v1;httpctlv1b\x06proto3"
+	"\x05Renew\x12\x18.httpctl.v1.RenewRequest\x1a\x19.httpctl.v1.RenewResponse\x12?\n" +
+	"\x06Revoke\x12\x19.httpctl.v1.RevokeRequest\x1a\x1a.httpctl.v1.RevokeResponse\x12]\n" +
+	"\x10ListCertificates\x12#.httpctl.v1.ListCertificatesRequest\x1a$.httpctl.v1.ListCertificatesResponseB7Z5github.com/httpctl/httpctl/proto/httpctl/v1;httpctlv1b\x06proto3"
 
 var (
 	file_httpctl_v1_enroll_proto_rawDescOnce sync.Once
@@ -722,38 +1022,48 @@ func file_httpctl_v1_enroll_proto_rawDescGZIP() []byte {
 	return file_httpctl_v1_enroll_proto_rawDescData
 }
 
-var file_httpctl_v1_enroll_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_httpctl_v1_enroll_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_httpctl_v1_enroll_proto_goTypes = []any{
-	(*CreateTokenRequest)(nil),  // 0: httpctl.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil), // 1: httpctl.v1.CreateTokenResponse
-	(*TokenInfo)(nil),           // 2: httpctl.v1.TokenInfo
-	(*ListTokensRequest)(nil),   // 3: httpctl.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),  // 4: httpctl.v1.ListTokensResponse
-	(*RevokeTokenRequest)(nil),  // 5: httpctl.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil), // 6: httpctl.v1.RevokeTokenResponse
-	(*EnrollRequest)(nil),       // 7: httpctl.v1.EnrollRequest
-	(*EnrollResponse)(nil),      // 8: httpctl.v1.EnrollResponse
-	(*RenewRequest)(nil),        // 9: httpctl.v1.RenewRequest
-	(*RenewResponse)(nil),       // 10: httpctl.v1.RenewResponse
+	(*CreateTokenRequest)(nil),       // 0: httpctl.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),      // 1: httpctl.v1.CreateTokenResponse
+	(*TokenInfo)(nil),                // 2: httpctl.v1.TokenInfo
+	(*ListTokensRequest)(nil),        // 3: httpctl.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),       // 4: httpctl.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),       // 5: httpctl.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),      // 6: httpctl.v1.RevokeTokenResponse
+	(*EnrollRequest)(nil),            // 7: httpctl.v1.EnrollRequest
+	(*EnrollResponse)(nil),           // 8: httpctl.v1.EnrollResponse
+	(*RenewRequest)(nil),             // 9: httpctl.v1.RenewRequest
+	(*RenewResponse)(nil),            // 10: httpctl.v1.RenewResponse
+	(*RevokeRequest)(nil),            // 11: httpctl.v1.RevokeRequest
+	(*RevokeResponse)(nil),           // 12: httpctl.v1.RevokeResponse
+	(*ListCertificatesRequest)(nil),  // 13: httpctl.v1.ListCertificatesRequest
+	(*ListCertificatesResponse)(nil), // 14: httpctl.v1.ListCertificatesResponse
+	(*CertificateInfo)(nil),          // 15: httpctl.v1.CertificateInfo
 }
 var file_httpctl_v1_enroll_proto_depIdxs = []int32{
 	2,  // 0: httpctl.v1.CreateTokenResponse.info:type_name -> httpctl.v1.TokenInfo
 	2,  // 1: httpctl.v1.ListTokensResponse.tokens:type_name -> httpctl.v1.TokenInfo
-	0,  // 2: httpctl.v1.EnrollService.CreateToken:input_type -> httpctl.v1.CreateTokenRequest
-	3,  // 3: httpctl.v1.EnrollService.ListTokens:input_type -> httpctl.v1.ListTokensRequest
-	5,  // 4: httpctl.v1.EnrollService.RevokeToken:input_type -> httpctl.v1.RevokeTokenRequest
-	7,  // 5: httpctl.v1.EnrollService.Enroll:input_type -> httpctl.v1.EnrollRequest
-	9,  // 6: httpctl.v1.EnrollService.Renew:input_type -> httpctl.v1.RenewRequest
-	1,  // 7: httpctl.v1.EnrollService.CreateToken:output_type -> httpctl.v1.CreateTokenResponse
-	4,  // 8: httpctl.v1.EnrollService.ListTokens:output_type -> httpctl.v1.ListTokensResponse
-	6,  // 9: httpctl.v1.EnrollService.RevokeToken:output_type -> httpctl.v1.RevokeTokenResponse
-	8,  // 10: httpctl.v1.EnrollService.Enroll:output_type -> httpctl.v1.EnrollResponse
-	10, // 11: httpctl.v1.EnrollService.Renew:output_type -> httpctl.v1.RenewResponse
-	7,  // [7:12] is the sub-list for method output_type
-	2,  // [2:7] is the sub-list for method input_type
-	2,  // [2:2] is the sub-list for extension type_name
-	2,  // [2:2] is the sub-list for extension extendee
-	0,  // [0:2] is the sub-list for field type_name
+	15, // 2: httpctl.v1.ListCertificatesResponse.certificates:type_name -> httpctl.v1.CertificateInfo
+	0,  // 3: httpctl.v1.EnrollService.CreateToken:input_type -> httpctl.v1.CreateTokenRequest
+	3,  // 4: httpctl.v1.EnrollService.ListTokens:input_type -> httpctl.v1.ListTokensRequest
+	5,  // 5: httpctl.v1.EnrollService.RevokeToken:input_type -> httpctl.v1.RevokeTokenRequest
+	7,  // 6: httpctl.v1.EnrollService.Enroll:input_type -> httpctl.v1.EnrollRequest
+	9,  // 7: httpctl.v1.EnrollService.Renew:input_type -> httpctl.v1.RenewRequest
+	11, // 8: httpctl.v1.EnrollService.Revoke:input_type -> httpctl.v1.RevokeRequest
+	13, // 9: httpctl.v1.EnrollService.ListCertificates:input_type -> httpctl.v1.ListCertificatesRequest
+	1,  // 10: httpctl.v1.EnrollService.CreateToken:output_type -> httpctl.v1.CreateTokenResponse
+	4,  // 11: httpctl.v1.EnrollService.ListTokens:output_type -> httpctl.v1.ListTokensResponse
+	6,  // 12: httpctl.v1.EnrollService.RevokeToken:output_type -> httpctl.v1.RevokeTokenResponse
+	8,  // 13: httpctl.v1.EnrollService.Enroll:output_type -> httpctl.v1.EnrollResponse
+	10, // 14: httpctl.v1.EnrollService.Renew:output_type -> httpctl.v1.RenewResponse
+	12, // 15: httpctl.v1.EnrollService.Revoke:output_type -> httpctl.v1.RevokeResponse
+	14, // 16: httpctl.v1.EnrollService.ListCertificates:output_type -> httpctl.v1.ListCertificatesResponse
+	10, // [10:17] is the sub-list for method output_type
+	3,  // [3:10] is the sub-list for method input_type
+	3,  // [3:3] is the sub-list for extension type_name
+	3,  // [3:3] is the sub-list for extension extendee
+	0,  // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_httpctl_v1_enroll_proto_init() }
@@ -767,7 +1077,7 @@ func file_httpctl_v1_enroll_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_httpctl_v1_enroll_proto_rawDesc), len(file_httpctl_v1_enroll_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,11 +19,13 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	EnrollService_CreateToken_FullMethodName = "/httpctl.v1.EnrollService/CreateToken"
-	EnrollService_ListTokens_FullMethodName  = "/httpctl.v1.EnrollService/ListTokens"
-	EnrollService_RevokeToken_FullMethodName = "/httpctl.v1.EnrollService/RevokeToken"
-	EnrollService_Enroll_FullMethodName      = "/httpctl.v1.EnrollService/Enroll"
-	EnrollService_Renew_FullMethodName       = "/httpctl.v1.EnrollService/Renew"
+	EnrollService_CreateToken_FullMethodName      = "/httpctl.v1.EnrollService/CreateToken"
+	EnrollService_ListTokens_FullMethodName       = "/httpctl.v1.EnrollService/ListTokens"
+	EnrollService_RevokeToken_FullMethodName      = "/httpctl.v1.EnrollService/RevokeToken"
+	EnrollService_Enroll_FullMethodName           = "/httpctl.v1.EnrollService/Enroll"
+	EnrollService_Renew_FullMethodName            = "/httpctl.v1.EnrollService/Renew"
+	EnrollService_Revoke_FullMethodName           = "/httpctl.v1.EnrollService/Revoke"
+	EnrollService_ListCertificates_FullMethodName = "/httpctl.v1.EnrollService/ListCertificates"
 )
 
 // EnrollServiceClient is the client API for EnrollService service.
@@ -45,6 +47,10 @@ type EnrollServiceClient interface {
 	// Renew gives the holder of an agent's certificate a new one. That certificate
 	// may have ended a while ago.
 	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*RenewResponse, error)
+	// Revoke has a certificate refused from now on, and ends what is open with it.
+	Revoke(ctx context.Context, in *RevokeRequest, opts ...grpc.CallOption) (*RevokeResponse, error)
+	// ListCertificates tells the hosts that have enrolled, and what is revoked.
+	ListCertificates(ctx context.Context, in *ListCertificatesRequest, opts ...grpc.CallOption) (*ListCertificatesResponse, error)
 }
 
 type enrollServiceClient struct {
@@ -105,6 +111,26 @@ func (c *enrollServiceClient) Renew(ctx context.Context, in *RenewRequest, opts 
 	return out, nil
 }
 
+func (c *enrollServiceClient) Revoke(ctx context.Context, in *RevokeRequest, opts ...grpc.CallOption) (*RevokeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevokeResponse)
+	err := c.cc.Invoke(ctx, EnrollService_Revoke_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *enrollServiceClient) ListCertificates(ctx context.Context, in *ListCertificatesRequest, opts ...grpc.CallOption) (*ListCertificatesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListCertificatesResponse)
+	err := c.cc.Invoke(ctx, EnrollService_ListCertificates_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // EnrollServiceServer is the server API for EnrollService service.
 // All implementations must embed UnimplementedEnrollServiceServer
 // for forward compatibility.
@@ -124,6 +150,10 @@ type EnrollServiceServer interface {
 	// Renew gives the holder of an agent's certificate a new one. That certificate
 	// may have ended a while ago.
 	Renew(context.Context, *RenewRequest) (*RenewResponse, error)
+	// Revoke has a certificate refused from now on, and ends what is open with it.
+	Revoke(context.Context, *RevokeRequest) (*RevokeResponse, error)
+	// ListCertificates tells the hosts that have enrolled, and what is revoked.
+	ListCertificates(context.Context, *ListCertificatesRequest) (*ListCertificatesResponse, error)
 	mustEmbedUnimplementedEnrollServiceServer()
 }
 
@@ -148,6 +178,12 @@ func (UnimplementedEnrollServiceServer) Enroll(context.Context, *EnrollRequest) 
 }
 func (UnimplementedEnrollServiceServer) Renew(context.Context, *RenewRequest) (*RenewResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Renew not implemented")
+}
+func (UnimplementedEnrollServiceServer) Revoke(context.Context, *RevokeRequest) (*RevokeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Revoke not implemented")
+}
+func (UnimplementedEnrollServiceServer) ListCertificates(context.Context, *ListCertificatesRequest) (*ListCertificatesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListCertificates not implemented")
 }
 func (UnimplementedEnrollServiceServer) mustEmbedUnimplementedEnrollServiceServer() {}
 func (UnimplementedEnrollServiceServer) testEmbeddedByValue()                       {}
@@ -260,6 +296,42 @@ func _EnrollService_Renew_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _EnrollService_Revoke_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EnrollServiceServer).Revoke(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: EnrollService_Revoke_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EnrollServiceServer).Revoke(ctx, req.(*RevokeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _EnrollService_ListCertificates_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListCertificatesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EnrollServiceServer).ListCertificates(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: EnrollService_ListCertificates_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EnrollServiceServer).ListCertificates(ctx, req.(*ListCertificatesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // EnrollService_ServiceDesc is the grpc.ServiceDesc for EnrollService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -286,6 +358,14 @@ var EnrollService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Renew",
 			Handler:    _EnrollService_Renew_Handler,
+		},
+		{
+			MethodName: "Revoke",
+			Handler:    _EnrollService_Revoke_Handler,
+		},
+		{
+			MethodName: "ListCertificates",
+			Handler:    _EnrollService_ListCertificates_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
