@@ -234,6 +234,23 @@ func TestGetTopColumns(t *testing.T) {
 	if l == nil || l.Count != 160 || l.AverageNs != 10e6 || l.MaxNs != 10e6 || l.P99Ns < 99e5 || l.P99Ns > 101e5 {
 		t.Errorf("ttfb of 200 = %+v, want 160 of 10 ms", l)
 	}
+	// Whatever is cut, latency and classes are of all.
+	if r, err = w.GetTop(ctx, &httpctlv1.GetTopRequest{Dimension: "status", Limit: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if l := r.Latency; len(r.Rows) != 1 || l == nil || l.Count != 240 || l.AverageNs != 40e6 || l.MaxNs != 100e6 || l.P50Ns < 99e5 || l.P50Ns > 101e5 {
+		t.Errorf("%d rows, ttfb of all = %+v, want one, and 160 of 10 ms with 80 of 100 ms", len(r.Rows), l)
+	}
+	var classes []string
+	for _, c := range r.Classes {
+		classes = append(classes, fmt.Sprint(c.Name, " ", c.Value))
+	}
+	if want := []string{"2xx 160", "5xx 80"}; !slices.Equal(classes, want) {
+		t.Errorf("classes = %v, want %v", classes, want)
+	}
+	if r, err = w.top("method"); err != nil || r.Latency != nil || r.Classes != nil {
+		t.Errorf("methods have latency %v and classes %v (%v), want neither", r.Latency, r.Classes, err)
+	}
 }
 
 func TestGetTopLimitAndBounds(t *testing.T) {

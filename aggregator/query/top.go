@@ -10,6 +10,7 @@ import (
 	"github.com/httpctl/httpctl/aggregator/store"
 	"github.com/httpctl/httpctl/pkg/bucket"
 	"github.com/httpctl/httpctl/pkg/sketch"
+	"github.com/httpctl/httpctl/pkg/stat"
 	httpctlv1 "github.com/httpctl/httpctl/proto/httpctl/v1"
 )
 
@@ -180,11 +181,47 @@ func fill(out *httpctlv1.GetTopResponse, sum *bucket.Table, d *dimension, limit 
 	rest.Max = max(1, len(rest.Rows))
 	addAll(&other.Other, rest)
 	out.Other = &httpctlv1.TopRow{Cells: d.cells(&other.Other)}
+	rest.Rows, rest.Max, rest.Other = ranked, max(1, len(ranked)), other.Other
+	all := bucket.NewTable(sum.Schema, 1)
+	addAll(&all.Other, rest)
+	for _, c := range d.cells(&all.Other) {
+		if c.Latency != nil && out.Latency == nil {
+			out.Latency = c.Latency
+		}
+	}
+	out.Classes = classes(sum, d, hits)
 	out.Total = sum.Total(hits)
 	out.Floor = sum.Floor
 	if hits != 0 {
 		out.Floor = hidden
 	}
+}
+
+// classes adds up the hits of a list by status, with nothing else, by class.
+func classes(sum *bucket.Table, d *dimension, hits int) (out []*httpctlv1.Count) {
+	if k := sum.Schema.Key("status"); k != 0 || len(sum.Schema.Keys) != 1 || len(d.view.By) != 1 {
+		return nil
+	}
+	var by [6]uint64 // 0 is without a response
+	for _, r := range sum.Rows {
+		class := 0
+		if first := r.Keys[0][:min(1, len(r.Keys[0]))]; first >= "1" && first <= "5" {
+			class = int(first[0] - '0')
+		} else if r.Keys[0] != stat.Absent {
+			continue
+		}
+		by[class] += uint64(max(r.Values[hits], 0))
+	}
+	for class, n := range by {
+		name := fmt.Sprintf("%dxx", class)
+		if class == 0 {
+			name = stat.Absent
+		}
+		if n > 0 {
+			out = append(out, &httpctlv1.Count{Name: name, Value: n})
+		}
+	}
+	return out
 }
 
 // addAll adds every row of t, and its Other, to r, which is empty.

@@ -92,19 +92,25 @@ func topRow(r *pb.TopRow) view.TopRow {
 	out := view.TopRow{Keys: r.GetKeys(), Error: r.GetError()}
 	for _, c := range r.GetCells() {
 		v := view.Value{Number: c.GetNumber()}
-		if l := c.GetLatency(); l != nil {
-			v.Latency = &view.Latency{Count: l.Count, Average: time.Duration(l.AverageNs), P50: time.Duration(l.P50Ns),
-				P95: time.Duration(l.P95Ns), P99: time.Duration(l.P99Ns), Peak: time.Duration(l.MaxNs)}
-		}
+		v.Latency = latency(c.GetLatency())
 		out.Values = append(out.Values, v)
 	}
 	return out
+}
+
+func latency(l *pb.LatencySummary) *view.Latency {
+	if l == nil {
+		return nil
+	}
+	return &view.Latency{Count: l.Count, Average: time.Duration(l.AverageNs), P50: time.Duration(l.P50Ns),
+		P95: time.Duration(l.P95Ns), P99: time.Duration(l.P99Ns), Peak: time.Duration(l.MaxNs)}
 }
 
 func top(a *pb.GetTopResponse) view.Top {
 	t := view.Top{
 		Dimension: dimension(a.GetDimension()), Total: a.GetTotal(), Floor: a.GetFloor(),
 		Since: moment(a.GetRange().GetSinceUnixNs()), Until: moment(a.GetRange().GetUntilUnixNs()), DamagedIntervals: a.GetDamagedIntervals(),
+		Latency: latency(a.GetLatency()), Classes: counts(a.GetClasses()),
 	}
 	for _, r := range a.GetRows() {
 		t.Rows = append(t.Rows, topRow(r))

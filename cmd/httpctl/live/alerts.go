@@ -11,7 +11,11 @@ import (
 // below, and all of the selected one.
 func (m *Model) alertsScreen(w, h int) []string {
 	s := m.style()
-	lines := []string{m.title("alerts of the fleet", true, w), ""}
+	title := "alerts of the fleet"
+	if m.when != (stretch{}) {
+		title += ", in the time that is shown"
+	}
+	lines := []string{m.title(title, true, w), ""}
 	p := m.panel(alertsName)
 	if p == nil {
 		return append(lines, m.ink.paint(ink(view.Faint), "  None is kept."))
@@ -21,7 +25,7 @@ func (m *Model) alertsScreen(w, h int) []string {
 	foot := []string{"", m.ink.paint(ink(view.Faint), view.Cut("  "+view.AlertSummary(&m.d.Alerts), w, m.ellipsis()))}
 	l := m.list(alertsName)
 	if l.index < len(p.rows) {
-		if a := m.alert(p.rows[l.index].id); a != nil {
+		if a := m.alert(p.rows[l.index].id); a != nil { // and Enter looks at its time
 			foot = append([]string{"", view.Cut("  hits of its windows, the newest first: "+s.Human(view.List, a.Entries), w, m.ellipsis())}, foot[1:]...)
 			if len(a.JoinedHosts) > 0 {
 				foot = append(foot, view.Cut("  joined after the baseline was learned: "+view.Clean(strings.Join(a.JoinedHosts, ", ")), w, m.ellipsis()))
@@ -29,7 +33,9 @@ func (m *Model) alertsScreen(w, h int) []string {
 		}
 	}
 	h -= len(lines) + len(foot)
-	return append(append(lines, m.drawList(p, w, max(h, 2), false)...), foot...)
+	list := m.drawList(p, w, max(h, 2), false)
+	m.zone(p, 0, len(lines), w, len(list))
+	return append(append(lines, list...), foot...)
 }
 
 func (m *Model) alert(id string) *view.Alert {

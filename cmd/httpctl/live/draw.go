@@ -14,8 +14,18 @@ import (
 
 // View implements tea.Model.
 func (m *Model) View() tea.View {
+	if m.stale {
+		m.drawn, m.stale = m.draw(), false
+	}
+	return m.drawn
+}
+
+func (m *Model) draw() tea.View {
 	v := tea.NewView(strings.Join(m.Lines(), "\n"))
 	v.AltScreen = true
+	if !m.noMouse {
+		v.MouseMode = tea.MouseModeCellMotion
+	}
 	if m.input != nil {
 		v.Cursor = tea.NewCursor(min(view.Width(m.input.prompt+m.input.text), m.o.Style.Width-1), m.o.Style.Height-1)
 	}
@@ -44,7 +54,11 @@ func (m *Model) Lines() []string {
 	if !m.lost.IsZero() {
 		trouble = m.trouble(w)
 	}
+	m.zones = m.zones[:0]
 	body := m.body(w, h-len(trouble)-1)
+	for i := range m.zones {
+		m.zones[i].y += len(trouble)
+	}
 	if len(trouble) > 0 { // what is old looks old
 		for i := range body {
 			body[i] = m.ink.paint(ink(view.Faint), ansi.Strip(body[i]))
@@ -88,8 +102,10 @@ func (m *Model) body(w, h int) []string {
 		return m.help(w, h)
 	case single:
 		if p := m.panel(m.focus); p != nil {
-			lines := []string{m.title(m.pathText(), true, w), ""}
-			return append(lines, m.drawList(p, w, h-2, true)...)
+			lines := []string{m.title(m.pathText(), true, w), m.ink.paint(ink(view.Warn), view.Cut(m.whenText(), w, m.ellipsis()))}
+			list := m.drawList(p, w, h-2, true)
+			m.zone(p, 0, len(lines), w, len(list))
+			return append(lines, list...)
 		}
 	case alerts:
 		return m.alertsScreen(w, h)
@@ -98,7 +114,7 @@ func (m *Model) body(w, h int) []string {
 	if most := h - 5; len(lines) > most { // a list has the last word
 		lines = lines[:max(most, 1)]
 	}
-	return append(lines, m.grid(w, h-len(lines))...)
+	return append(lines, m.grid(w, h-len(lines), len(lines))...)
 }
 
 const (
@@ -120,7 +136,7 @@ func (m *Model) across() int {
 }
 
 // grid draws the panels side by side in h lines, from the row of panels on that has the focused one.
-func (m *Model) grid(w, h int) []string {
+func (m *Model) grid(w, h, y int) []string {
 	if h < 2 || len(m.panels) == 0 {
 		return nil
 	}
@@ -140,7 +156,9 @@ func (m *Model) grid(w, h int) []string {
 			if i >= len(m.panels) {
 				break
 			}
-			for k, line := range m.drawList(m.panels[i], wide, tall-1, false) {
+			drawn := m.drawList(m.panels[i], wide, tall-1, false)
+			m.zone(m.panels[i], c*(wide+between), y+len(lines), wide, tall-1)
+			for k, line := range drawn {
 				if c == 0 {
 					block = append(block, line)
 				} else {
@@ -153,10 +171,22 @@ func (m *Model) grid(w, h int) []string {
 	return lines
 }
 
+// zone notes where a list was drawn.
+func (m *Model) zone(p *panel, x, y, w, h int) {
+	m.zones = append(m.zones, zone{x, y, w, h, p.name, m.list(p.name).top})
+}
+
 // footer is the last line: what is typed, what there is to say, or the keys.
 func (m *Model) footer(w int) string {
 	if m.input != nil {
 		text := m.input.prompt + view.Clean(m.input.text)
+		if m.input.why != "" {
+			text += "   " + m.ink.paint(ink(view.Warn), view.Cut(view.Clean(m.input.why), max(w-view.Width(text)-3, 0), m.ellipsis()))
+			return text
+		}
+		if m.input.prompt == "time: " && m.input.text == "" {
+			return text + m.ink.paint(ink(view.Faint), view.Cut("   90m, yesterday, 10:00..11:00; nothing is now", max(w-view.Width(text), 0), m.ellipsis()))
+		}
 		if p := m.list(m.focus).pattern; p.plain {
 			text += "   (no regular expression: looked for as it is)"
 		}

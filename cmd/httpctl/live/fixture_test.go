@@ -82,6 +82,12 @@ func fixture() *view.Dashboard {
 		list("status", "Status", 300000, "200", "404", "503", "-"),
 		volume, server, list("client_ip", "Clients", 20), routes, plugin,
 	}
+	for i := range d.Tops {
+		if d.Tops[i].Name == "status" {
+			d.Tops[i].Classes = []view.Count{{Name: "-", Value: 37500}, {Name: "2xx", Value: 300000}, {Name: "4xx", Value: 150000}, {Name: "5xx", Value: 75000}}
+			d.Tops[i].Latency = &view.Latency{Count: 9, Average: 3 * time.Millisecond, P50: 2 * time.Millisecond, P95: 40 * time.Millisecond, P99: 310 * time.Millisecond, Peak: time.Second}
+		}
+	}
 	return d
 }
 

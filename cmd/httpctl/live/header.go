@@ -30,7 +30,9 @@ func (m *Model) header(w int) (lines []string) {
 	}
 	value := func(k view.Kind, cell any) string { return s.Human(k, cell) }
 	lines = append(lines, m.title(m.pathText(), false, w))
-
+	if text := m.whenText(); text != "" {
+		add(view.Warn, "", text)
+	}
 	word, tone := view.StateWord(a.State, s)
 	if a.State == view.Learning {
 		lines = append(lines, m.learning(&d, w)...)
@@ -89,8 +91,8 @@ func (m *Model) header(w int) (lines []string) {
 	}
 	text += sep + fmt.Sprintf("%s since %s", value(view.Number, int64(st.Requests)), value(view.Moment, st.Since))
 	add(view.Plain, "window", text)
-	tone, text = errorRatio(&d, sep)
-	add(tone, "errors", text)
+	tone, text = outcomes(&d, s, sep)
+	add(tone, "outcomes", text)
 	tone, text = view.FleetText(&d, sep)
 	add(tone, "hosts", text)
 	tone, text = notSeen(&d, s)
@@ -160,34 +162,23 @@ func (m *Model) learning(d *view.Dashboard, w int) (lines []string) {
 	return lines
 }
 
-// errorRatio says which share of the outcomes were errors, from the list of status codes.
-func errorRatio(d *view.Dashboard, sep string) (view.Tone, string) {
+// outcomes says how the exchanges ended and how long responses took, from the list of status codes.
+func outcomes(d *view.Dashboard, s view.Style, sep string) (view.Tone, string) {
 	i := slices.IndexFunc(d.Tops, func(t view.Top) bool { return len(t.Keys) == 1 && t.Keys[0] == "status" })
 	if i < 0 || d.Tops[i].Total <= 0 {
 		return view.Plain, "no outcomes yet"
 	}
 	t := &d.Tops[i]
-	var client, server, none int64
-	for _, r := range t.Rows {
-		if len(r.Keys) == 0 || len(r.Values) == 0 {
-			continue
-		}
-		switch {
-		case strings.HasPrefix(r.Keys[0], "4"):
-			client += r.Values[0].Number
-		case strings.HasPrefix(r.Keys[0], "5"):
-			server += r.Values[0].Number
-		case r.Keys[0] == "-":
-			none += r.Values[0].Number
-		}
+	of := map[string]uint64{}
+	for _, c := range t.Classes {
+		of[c.Name] = c.Value
 	}
-	s := view.Style{}
-	share := func(n int64) string { return s.Human(view.Share, float64(n)/float64(t.Total)) }
-	text := fmt.Sprintf("5xx %s%s4xx %s%sno answer %s%sof %s exchanges", share(server), sep, share(client), sep, share(none), sep, s.Human(view.Number, t.Total))
-	if t.Other != nil && len(t.Other.Values) > 0 && t.Other.Values[0].Number > 0 {
-		text += fmt.Sprintf(" (%s have other codes than those listed)", share(t.Other.Values[0].Number))
+	share := func(class string) string { return s.Human(view.Share, float64(of[class])/float64(t.Total)) }
+	text := fmt.Sprintf("5xx %s%s4xx %s%sno answer %s%sof %s", share("5xx"), sep, share("4xx"), sep, share("-"), sep, s.Human(view.Number, t.Total))
+	if l := t.Latency; l != nil && l.Count > 0 {
+		text += fmt.Sprintf("%sp50 %s  p95 %s  p99 %s", sep, s.Human(view.Duration, l.P50), s.Human(view.Duration, l.P95), s.Human(view.Duration, l.P99))
 	}
-	if server*100 > t.Total {
+	if of["5xx"]*100 > uint64(t.Total) {
 		return view.Warn, text
 	}
 	return view.Plain, text

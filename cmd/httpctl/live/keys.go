@@ -15,11 +15,13 @@ type binding struct {
 	hint                     func(*Model) bool // whether the last line names it
 }
 
+func never(*Model) bool      { return false }
+func inPast(m *Model) bool   { return m.screen == overview && m.when.past() }
 func always(*Model) bool     { return true }
 func onPanels(m *Model) bool { return m.screen == overview }
 func onList(m *Model) bool   { return m.screen == overview || m.screen == single }
 func deeper(m *Model) bool {
-	return m.screen != overview || len(m.path) > 0 || m.list(m.focus).pattern.text != ""
+	return m.screen != overview || len(m.path) > 0 || m.when != stretch{} || m.list(m.focus).pattern.text != ""
 }
 
 // bindings are the keys, in the order in which the screen of keys names them.
@@ -35,6 +37,10 @@ var bindings = []binding{
 	{"z", "", "this list in all of the screen, with all columns and more rows", "zoom", onPanels},
 	{"a", "", "the alert history on a time line", "alerts", always},
 	{"h", "", "the hosts with their health", "hosts", always},
+	{"t", "", "another time: 90m, 10:00..11:00, yesterday..today; nothing is now", "time", onPanels},
+	{"Space", "", "stop the clock, to look at what there was; go on", "pause", onPanels},
+	{"[ ]", "", "back and forth by half of the time that is shown; { } by all of it", "earlier, later", inPast},
+	{":", "", "commands, with Tab to complete: KEY=VALUE goes into any value; see below", "command", never},
 }
 
 func (m *Model) hints() (out []binding) {
@@ -88,19 +94,31 @@ func (m *Model) key(k tea.KeyPressMsg) tea.Cmd {
 		}
 	case "esc", "backspace":
 		return m.back()
+	case "alt+esc": // which is what a terminal sends for Esc twice, quickly
+		return tea.Batch(m.back(), m.back())
 	case "tab", "right", "shift+tab", "left":
 		if m.screen == overview {
 			m.turn(map[string]int{"tab": 1, "right": 1, "shift+tab": -1, "left": -1}[name])
 		}
 	case "enter":
-		if p != nil && m.screen != alerts && m.screen != help {
-			return m.into(p)
+		if p != nil && m.screen != help {
+			return m.enter(p)
 		}
 	case "/":
 		if p != nil && m.screen != alerts && m.screen != help {
 			text := m.list(p.name).pattern.text
 			m.input = &input{prompt: "/", text: text, before: text}
 		}
+	case ":":
+		m.input = &input{prompt: ":"}
+	case "t":
+		m.input = &input{prompt: "time: "}
+	case "space":
+		m.pause()
+		return m.ask()
+	case "[", "]", "{", "}":
+		m.shift(map[string]float64{"[": -0.5, "]": 0.5, "{": -1, "}": 1}[name])
+		return m.ask()
 	case "s", "S":
 		if p != nil && m.screen != help {
 			l := m.list(p.name)
@@ -109,7 +127,7 @@ func (m *Model) key(k tea.KeyPressMsg) tea.Cmd {
 			} else {
 				l.ascends = !l.ascends
 			}
-			m.build()
+			m.arrange(p)
 			m.say = "in the order of the aggregator"
 			if l.sort != "" {
 				m.say = "sorted by " + l.sort
@@ -156,6 +174,22 @@ func (m *Model) turn(n int) {
 	if len(m.panels) > 0 {
 		m.focus = m.panels[(i+n+len(m.panels))%len(m.panels)].name
 	}
+}
+
+// enter does what Enter means on the selected row.
+func (m *Model) enter(p *panel) tea.Cmd {
+	if m.screen != alerts {
+		return m.into(p)
+	}
+	l := m.list(p.name)
+	if l.index >= len(p.rows) {
+		return nil
+	}
+	if a := m.alert(p.rows[l.index].id); a != nil {
+		m.toAlert(a)
+		return m.ask()
+	}
+	return nil
 }
 
 // into follows the selected row.
@@ -210,11 +244,16 @@ func (m *Model) back() tea.Cmd {
 		m.screen = overview
 	case l.pattern.text != "":
 		l.pattern = pattern{}
-		m.build()
+		if p := m.panel(m.focus); p != nil {
+			m.arrange(p)
+		}
 	case len(m.path) > 0:
 		last := m.path[len(m.path)-1]
 		m.path = m.path[:len(m.path)-1]
 		m.focus = last.from
+		return m.ask()
+	case m.when != stretch{}:
+		m.look(stretch{})
 		return m.ask()
 	default:
 		m.say = "this is the whole fleet; q ends"
@@ -225,11 +264,13 @@ func (m *Model) back() tea.Cmd {
 // typeKey takes a key into the line that is typed.
 func (m *Model) typeKey(k tea.KeyPressMsg) tea.Cmd {
 	i := m.input
+	i.why = ""
 	switch k.String() {
 	case "enter":
-		m.input = nil
-		if m.list(m.focus).pattern.text != "" {
-			return m.ask() // with more rows to find in
+		return m.done()
+	case "tab":
+		if i.prompt == ":" {
+			m.complete()
 		}
 		return nil
 	case "esc":
@@ -254,9 +295,37 @@ func (m *Model) typeKey(k tea.KeyPressMsg) tea.Cmd {
 
 // typed filters by what is typed so far.
 func (m *Model) typed() {
-	l := m.list(m.focus)
-	l.pattern = newPattern(m.input.text)
-	m.build()
+	if m.input.prompt != "/" {
+		return
+	}
+	m.list(m.focus).pattern = newPattern(m.input.text)
+	if p := m.panel(m.focus); p != nil {
+		m.arrange(p)
+	}
+}
+
+// done does what the typed line says. One that cannot be done stays, with why.
+func (m *Model) done() (cmd tea.Cmd) {
+	i := m.input
+	var err error
+	switch i.prompt {
+	case "/":
+		if m.list(m.focus).pattern.text != "" {
+			cmd = m.ask() // with more rows to find in
+		}
+	case ":":
+		cmd, err = m.command(i.text)
+	default:
+		if err = m.read(i.text); err == nil {
+			cmd = m.ask()
+		}
+	}
+	if i.why = ""; err != nil {
+		i.why = err.Error()
+		return nil
+	}
+	m.input = nil
+	return cmd
 }
 
 // help is the screen of keys.
@@ -265,6 +334,23 @@ func (m *Model) help(w, h int) []string {
 	for _, b := range bindings {
 		b = m.letters(b)
 		lines = append(lines, "  "+m.ink.paint(key, view.Pad(b.keys, 10))+view.Cut(b.long, max(w-12, 0), m.ellipsis()))
+	}
+	lines = append(lines, "")
+	if h >= len(lines)+len(commands)+4 {
+		for _, c := range commands {
+			lines = append(lines, "  "+m.ink.paint(key, view.Cut(view.Pad(":"+c.name+c.argument, 21), w-2, ""))+view.Cut(c.long, max(w-23, 0), m.ellipsis()))
+		}
+	} else { // their names, as many in a line as there is room for
+		line := " "
+		for _, c := range commands {
+			text := " :" + c.name + c.argument
+			if view.Width(line+text) > w && line != " " {
+				lines = append(lines, view.Cut(line, w, m.ellipsis()))
+				line = " "
+			}
+			line += text
+		}
+		lines = append(lines, view.Cut(line, w, m.ellipsis()))
 	}
 	lines = append(lines, "")
 	for _, text := range strings.Split(helpText, "\n") {

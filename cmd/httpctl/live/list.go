@@ -108,7 +108,7 @@ func (p *panel) fit(texts [][]string, w int, wide bool) (t table) {
 		least = 6 + 1
 	}
 	chosen := map[int]bool{}
-	room := w - min(keys, max(w/3, 12)) - least // for what stands beside the keys
+	room := w - min(keys, max(w/3, 12)) - least // for what stands beside them
 	for j := range p.shown {
 		chosen[j] = true
 	}
@@ -116,7 +116,7 @@ func (p *panel) fit(texts [][]string, w int, wide bool) (t table) {
 	for j, c := range p.columns {
 		switch {
 		case j < p.shown || c.Wide && !wide:
-		case j == p.value:
+		case j == p.value || c.Kind == view.Word: // a host's health is more than its colour
 			chosen[j] = true
 			room -= natural[j] + gap
 		default:
@@ -157,6 +157,9 @@ func (p *panel) fit(texts [][]string, w int, wide bool) (t table) {
 	}
 	// The keys share what is left; the widest is cut first.
 	free := w - used
+	if free-least < min(keys-gap, 14) {
+		least = 0
+	}
 	for keys-gap > free-least {
 		widest := 0
 		for k := range p.shown {

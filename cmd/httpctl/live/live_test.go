@@ -61,6 +61,8 @@ func press(m *Model, keys ...string) (cmd tea.Cmd) {
 			msg = tea.KeyPressMsg{Code: tea.KeyBackspace}
 		case "shift+tab":
 			msg = tea.KeyPressMsg{Code: tea.KeyTab, Mod: tea.ModShift}
+		case "space":
+			msg = tea.KeyPressMsg{Text: " ", Code: tea.KeySpace}
 		case "ctrl+c":
 			msg = tea.KeyPressMsg{Code: 'c', Mod: tea.ModCtrl}
 		}
@@ -181,10 +183,10 @@ func pass(m *Model, d time.Duration) {
 // asker returns a model that asks, and the requests that it made.
 func asker(t *testing.T) (*Model, func() string) {
 	t.Helper()
-	var asked []Request
+	var asked []string
 	m := at(fixture(), view.Style{Width: 120, Height: 40})
 	m.o.Ask = func(r Request) (*view.Dashboard, error) {
-		asked = append(asked, r)
+		asked = append(asked, fmt.Sprintf("{%v %d}", r.Filters, r.Rows))
 		return fixture(), nil
 	}
 	return m, func() string {
@@ -367,5 +369,24 @@ func TestAway(t *testing.T) {
 	pass(m, 20*time.Second)
 	if got := m.Lines()[0]; strings.Contains(got, "NO ANSWER") {
 		t.Errorf("after an answer: %q", got)
+	}
+}
+
+// TestOnePictureForAnAnswer: the tick that asks draws nothing by itself, and an answer that nobody waits for neither.
+func TestOnePictureForAnAnswer(t *testing.T) {
+	m, _ := asker(t)
+	first := m.View().Content
+	_, cmd := m.Update(tick(noon.Add(time.Second)))
+	if m.View().Content != first {
+		t.Error("a tick that asks draws")
+	}
+	m.Update(answer{asked: 17, d: learningFixture()})
+	if m.View().Content != first {
+		t.Error("an answer to another question draws")
+	}
+	answers(m, cmd().(tea.BatchMsg)[0])
+	m.Update(tick(noon.Add(2 * time.Second))) // asks for nothing
+	if got := m.View().Content; !strings.Contains(got, "12:00:06 UTC") {
+		t.Errorf("a clock stands still: %s", got)
 	}
 }

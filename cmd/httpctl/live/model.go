@@ -18,6 +18,8 @@ type Filter struct{ Column, Value string }
 type Request struct {
 	Filters []Filter
 	Rows    uint32
+	// Since and Until are a stretch of time; where both are zero, that of the command line. A zero Until is now.
+	Since, Until time.Time
 }
 
 // Options say what a Model shows.
@@ -26,6 +28,8 @@ type Options struct {
 	Ask func(Request) (*view.Dashboard, error)
 	// Why says in one line why an error kept Ask from answering.
 	Why func(error) string
+	// When reads a time as people write it, such as 90m for how long before now.
+	When func(text string, now time.Time) (time.Time, error)
 	// Suspend is what Ctrl-Z does; nil does nothing.
 	Suspend tea.Cmd
 	// Style is how texts are drawn. Its width and height are those of the first picture.
@@ -39,22 +43,27 @@ type Model struct {
 	o   Options
 	ink *palette
 
-	d      *view.Dashboard
-	at     time.Time // when d came, by the clock of the ticks
-	now    time.Time // of the last tick
-	next   time.Time // when to ask again
-	asked  int       // counts requests
-	waits  bool      // for the answer to the last of them
-	lost   time.Time // since when there is no answer; zero: there is
-	why    string
-	screen screen
-	path   []step
-	focus  string // name of the panel
-	lists  map[string]*listState
-	panels []*panel
-	first  int    // row of panels that is drawn first
-	input  *input // what is typed in the last line
-	say    string // in the last line until the next key
+	d       *view.Dashboard
+	at      time.Time // when d came, by the clock of the ticks
+	now     time.Time // of the last tick
+	next    time.Time // when to ask again
+	asked   int       // counts requests
+	waits   bool      // for the answer to the last of them
+	lost    time.Time // since when there is no answer; zero: there is
+	why     string
+	screen  screen
+	path    []step
+	focus   string // name of the panel
+	lists   map[string]*listState
+	panels  []*panel
+	first   int    // row of panels that is drawn first
+	input   *input // what is typed in the last line
+	when    stretch
+	zones   []zone // where the last picture has lists
+	noMouse bool
+	drawn   tea.View // the last picture
+	stale   bool     // it is not that of the state
+	say     string   // in the last line until the next key
 }
 
 // screen is what the model shows.
@@ -106,7 +115,7 @@ const leastPeriod = 100 * time.Millisecond
 
 // New returns a model that shows d, which came at now.
 func New(o Options, d *view.Dashboard, now time.Time) *Model {
-	m := &Model{o: o, ink: newPalette(o.Style.Color, !o.Light), lists: map[string]*listState{}, now: now}
+	m := &Model{o: o, ink: newPalette(o.Style.Color, !o.Light), lists: map[string]*listState{}, now: now, stale: true}
 	m.take(d)
 	return m
 }
@@ -121,19 +130,26 @@ func (m *Model) Init() tea.Cmd {
 
 // Update implements tea.Model.
 func (m *Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
+	old := m.stale
+	m.stale = true
 	switch msg := msg.(type) {
 	case tick:
 		m.now = time.Time(msg)
 		if !m.waits && !m.now.Before(m.next) {
+			m.stale = old // one picture with the answer is enough
 			return m, tea.Batch(m.ask(), m.tick())
 		}
 		return m, m.tick()
 	case answer:
 		if msg.asked != m.asked {
+			m.stale = old
 			return m, nil // of another question
 		}
 		m.waits = false
 		m.next = m.now.Add(m.period())
+		if m.when.past() {
+			m.next = m.now.Add(max(m.period(), slow))
+		}
 		if msg.err != nil {
 			if m.lost.IsZero() {
 				m.lost = m.now
@@ -151,6 +167,10 @@ func (m *Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		m.ink = newPalette(m.o.Style.Color, msg.IsDark())
 	case tea.KeyPressMsg:
 		return m, m.key(msg)
+	case tea.MouseMsg:
+		if m.input == nil {
+			return m, m.mouse(msg)
+		}
 	case tea.PasteMsg:
 		if m.input != nil {
 			m.input.add(msg.Content)
@@ -183,6 +203,14 @@ func (m *Model) request() (r Request) {
 	for _, s := range m.path {
 		r.Filters = append(r.Filters, s.filters...)
 	}
+	switch {
+	case m.when.past():
+		r.Since, r.Until = m.when.since, m.when.until
+	case m.when.text != "":
+		if since, err := m.o.When(m.when.text, m.clock()); err == nil { // it was read before
+			r.Since = since
+		}
+	}
 	if m.screen == single {
 		r.Rows = singleRows
 	}
@@ -197,20 +225,20 @@ func (m *Model) request() (r Request) {
 // take makes panels of an answer.
 func (m *Model) take(d *view.Dashboard) {
 	m.d, m.at = d, m.now
-	m.build()
-}
-
-// build makes the panels anew, after an answer and whenever what the person wants of a list has changed.
-func (m *Model) build() {
 	m.panels = panelsOf(m.d, m.style())
 	for _, p := range m.panels {
-		l := m.list(p.name)
-		p.arrange(l)
-		l.settle(p)
+		m.arrange(p)
 	}
 	if m.panel(m.focus) == nil && len(m.panels) > 0 {
 		m.focus = m.panels[0].name
 	}
+}
+
+// arrange filters and sorts a list anew.
+func (m *Model) arrange(p *panel) {
+	l := m.list(p.name)
+	p.arrange(l)
+	l.settle(p)
 }
 
 // style is how values are written, times of today without a date.

@@ -28,6 +28,7 @@ type row struct {
 	keys  []string
 	cells []any
 	tone  view.Tone
+	text  string // what patterns are matched against, once one was
 }
 
 // names of the panels that are no top lists.
@@ -145,9 +146,13 @@ func (p *panel) arrange(l *listState) {
 	p.rows = p.all
 	if l.pattern.re != nil {
 		p.rows = nil
-		for _, r := range p.all {
-			if l.pattern.keeps(r.texts(p)...) {
-				p.rows = append(p.rows, r)
+		for i := range p.all {
+			r := &p.all[i]
+			if r.text == "" {
+				r.text = r.texts(p)
+			}
+			if l.pattern.keeps(r.text) {
+				p.rows = append(p.rows, *r)
 			}
 		}
 	}
@@ -166,13 +171,14 @@ func (p *panel) arrange(l *listState) {
 }
 
 // texts are what a pattern is matched against: the keys, and words such as a host's health.
-func (r row) texts(p *panel) (out []string) {
+func (r *row) texts(p *panel) string {
+	var out []string
 	for i, c := range p.columns {
 		if text, ok := r.cells[i].(string); ok && (i < p.shown || c.Kind == view.Word || !c.Wide) {
 			out = append(out, view.Clean(text))
 		}
 	}
-	return out
+	return strings.Join(out, " ")
 }
 
 // sortNext chooses the next column to sort by, after the last one the order in which the rows came.
@@ -188,13 +194,14 @@ func (p *panel) sortNext(l *listState) {
 		l.sort = ""
 		return
 	}
-	l.sort = p.columns[next].Name
-	switch p.columns[next].Kind { // largest first, but words by the alphabet
-	case view.Text, view.Word:
-		l.ascends = true
-	default:
-		l.ascends = false
-	}
+	p.sortAs(l, next)
+}
+
+// sortAs sorts by a column: the largest first, but words by the alphabet.
+func (p *panel) sortAs(l *listState, column int) {
+	l.sort = p.columns[column].Name
+	kind := p.columns[column].Kind
+	l.ascends = kind == view.Text || kind == view.Word
 }
 
 func alertID(a *view.Alert) string { return a.Scope + " " + a.Start.String() }

@@ -36,13 +36,8 @@ func newPattern(text string) pattern {
 	return p
 }
 
-// keeps reports whether a row of these texts stays. Nothing typed keeps all.
-func (p pattern) keeps(texts ...string) bool {
-	if p.re == nil {
-		return true
-	}
-	return p.re.MatchString(strings.Join(texts, " ")) != p.not
-}
+// keeps reports whether a row of the text stays. There must be a pattern.
+func (p pattern) keeps(text string) bool { return p.re.MatchString(text) != p.not }
 
 // maxInput bounds what is typed or pasted: a pattern of more letters is a mistake.
 const maxInput = 256
@@ -52,6 +47,7 @@ type input struct {
 	prompt string
 	text   string
 	before string // what stood there, for Esc
+	why    string // it could not be done
 }
 
 func (i *input) add(text string) {

@@ -150,6 +150,10 @@ type Top struct {
 	Floor            int64
 	Since, Until     time.Time
 	DamagedIntervals uint32
+	// Latency is that of rows and Other together; nil for a list without.
+	Latency *Latency
+	// Classes are the hits of a list by status, by class: "5xx", and "-" without a response.
+	Classes []Count
 }
 
 // Alerts is the alert history.

@@ -879,8 +879,12 @@ type GetTopResponse struct {
 	Range *Range `protobuf:"bytes,6,opt,name=range,proto3" json:"range,omitempty"`
 	// Intervals whose data failed a checksum and were left out.
 	DamagedIntervals uint32 `protobuf:"varint,7,opt,name=damaged_intervals,json=damagedIntervals,proto3" json:"damaged_intervals,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Of a list with latency: that of rows and other together.
+	Latency *LatencySummary `protobuf:"bytes,8,opt,name=latency,proto3" json:"latency,omitempty"`
+	// Of a list by status: its hits by class, such as "5xx", and "-" without a response; other has none.
+	Classes       []*Count `protobuf:"bytes,9,rep,name=classes,proto3" json:"classes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetTopResponse) Reset() {
@@ -960,6 +964,20 @@ func (x *GetTopResponse) GetDamagedIntervals() uint32 {
 		return x.DamagedIntervals
 	}
 	return 0
+}
+
+func (x *GetTopResponse) GetLatency() *LatencySummary {
+	if x != nil {
+		return x.Latency
+	}
+	return nil
+}
+
+func (x *GetTopResponse) GetClasses() []*Count {
+	if x != nil {
+		return x.Classes
+	}
+	return nil
 }
 
 // ExplainRequest asks where the hits of one key of a top list come from.
@@ -2663,7 +2681,7 @@ const file_httpctl_v1_query_proto_rawDesc = "" +
 	"\x05range\x18\x02 \x01(\v2\x11.httpctl.v1.RangeR\x05range\x12,\n" +
 	"\afilters\x18\x03 \x03(\v2\x12.httpctl.v1.FilterR\afilters\x12\x14\n" +
 	"\x05limit\x18\x04 \x01(\rR\x05limit\x12\x12\n" +
-	"\x04live\x18\x05 \x01(\bR\x04live\"\x99\x02\n" +
+	"\x04live\x18\x05 \x01(\bR\x04live\"\xfc\x02\n" +
 	"\x0eGetTopResponse\x123\n" +
 	"\tdimension\x18\x01 \x01(\v2\x15.httpctl.v1.DimensionR\tdimension\x12&\n" +
 	"\x04rows\x18\x02 \x03(\v2\x12.httpctl.v1.TopRowR\x04rows\x12(\n" +
@@ -2671,7 +2689,9 @@ const file_httpctl_v1_query_proto_rawDesc = "" +
 	"\x05total\x18\x04 \x01(\x03R\x05total\x12\x14\n" +
 	"\x05floor\x18\x05 \x01(\x03R\x05floor\x12'\n" +
 	"\x05range\x18\x06 \x01(\v2\x11.httpctl.v1.RangeR\x05range\x12+\n" +
-	"\x11damaged_intervals\x18\a \x01(\rR\x10damagedIntervals\"\x99\x01\n" +
+	"\x11damaged_intervals\x18\a \x01(\rR\x10damagedIntervals\x124\n" +
+	"\alatency\x18\b \x01(\v2\x1a.httpctl.v1.LatencySummaryR\alatency\x12+\n" +
+	"\aclasses\x18\t \x03(\v2\x11.httpctl.v1.CountR\aclasses\"\x99\x01\n" +
 	"\x0eExplainRequest\x12\x1c\n" +
 	"\tdimension\x18\x01 \x01(\tR\tdimension\x12\x12\n" +
 	"\x04keys\x18\x02 \x03(\tR\x04keys\x12'\n" +
@@ -2896,58 +2916,60 @@ var file_httpctl_v1_query_proto_depIdxs = []int32{
 	17, // 7: httpctl.v1.GetTopResponse.rows:type_name -> httpctl.v1.TopRow
 	17, // 8: httpctl.v1.GetTopResponse.other:type_name -> httpctl.v1.TopRow
 	3,  // 9: httpctl.v1.GetTopResponse.range:type_name -> httpctl.v1.Range
-	3,  // 10: httpctl.v1.ExplainRequest.range:type_name -> httpctl.v1.Range
-	4,  // 11: httpctl.v1.ExplainRequest.filters:type_name -> httpctl.v1.Filter
-	15, // 12: httpctl.v1.ExplainResponse.dimension:type_name -> httpctl.v1.Dimension
-	3,  // 13: httpctl.v1.ExplainResponse.range:type_name -> httpctl.v1.Range
-	14, // 14: httpctl.v1.ExplainResponse.hosts:type_name -> httpctl.v1.ExplainedHost
-	2,  // 15: httpctl.v1.ExplainedHost.health:type_name -> httpctl.v1.HostHealth
-	3,  // 16: httpctl.v1.ExplainedHost.covered:type_name -> httpctl.v1.Range
-	3,  // 17: httpctl.v1.ExplainedHost.unobserved:type_name -> httpctl.v1.Range
-	9,  // 18: httpctl.v1.ExplainedHost.loss:type_name -> httpctl.v1.Count
-	16, // 19: httpctl.v1.Dimension.columns:type_name -> httpctl.v1.Column
-	1,  // 20: httpctl.v1.Column.kind:type_name -> httpctl.v1.ColumnKind
-	18, // 21: httpctl.v1.TopRow.cells:type_name -> httpctl.v1.Cell
-	19, // 22: httpctl.v1.Cell.latency:type_name -> httpctl.v1.LatencySummary
-	3,  // 23: httpctl.v1.GetDashboardRequest.range:type_name -> httpctl.v1.Range
-	4,  // 24: httpctl.v1.GetDashboardRequest.filters:type_name -> httpctl.v1.Filter
-	6,  // 25: httpctl.v1.GetDashboardResponse.status:type_name -> httpctl.v1.GetStatusResponse
-	11, // 26: httpctl.v1.GetDashboardResponse.tops:type_name -> httpctl.v1.GetTopResponse
-	23, // 27: httpctl.v1.GetDashboardResponse.alerts:type_name -> httpctl.v1.ListAlertsResponse
-	28, // 28: httpctl.v1.GetDashboardResponse.hosts:type_name -> httpctl.v1.Host
-	3,  // 29: httpctl.v1.ListAlertsRequest.range:type_name -> httpctl.v1.Range
-	24, // 30: httpctl.v1.ListAlertsResponse.alerts:type_name -> httpctl.v1.Alert
-	0,  // 31: httpctl.v1.Alert.state:type_name -> httpctl.v1.AlertState
-	25, // 32: httpctl.v1.Alert.entries:type_name -> httpctl.v1.AlertEntry
-	3,  // 33: httpctl.v1.ListHostsRequest.range:type_name -> httpctl.v1.Range
-	28, // 34: httpctl.v1.ListHostsResponse.hosts:type_name -> httpctl.v1.Host
-	2,  // 35: httpctl.v1.Host.health:type_name -> httpctl.v1.HostHealth
-	9,  // 36: httpctl.v1.Host.counters:type_name -> httpctl.v1.Count
-	15, // 37: httpctl.v1.ListDimensionsResponse.dimensions:type_name -> httpctl.v1.Dimension
-	7,  // 38: httpctl.v1.GetBaselineResponse.alert:type_name -> httpctl.v1.AlertStatus
-	5,  // 39: httpctl.v1.QueryService.GetStatus:input_type -> httpctl.v1.GetStatusRequest
-	10, // 40: httpctl.v1.QueryService.GetTop:input_type -> httpctl.v1.GetTopRequest
-	20, // 41: httpctl.v1.QueryService.GetDashboard:input_type -> httpctl.v1.GetDashboardRequest
-	12, // 42: httpctl.v1.QueryService.Explain:input_type -> httpctl.v1.ExplainRequest
-	22, // 43: httpctl.v1.QueryService.ListAlerts:input_type -> httpctl.v1.ListAlertsRequest
-	26, // 44: httpctl.v1.QueryService.ListHosts:input_type -> httpctl.v1.ListHostsRequest
-	29, // 45: httpctl.v1.QueryService.ListDimensions:input_type -> httpctl.v1.ListDimensionsRequest
-	31, // 46: httpctl.v1.QueryService.GetBaseline:input_type -> httpctl.v1.GetBaselineRequest
-	33, // 47: httpctl.v1.QueryService.Relearn:input_type -> httpctl.v1.RelearnRequest
-	6,  // 48: httpctl.v1.QueryService.GetStatus:output_type -> httpctl.v1.GetStatusResponse
-	11, // 49: httpctl.v1.QueryService.GetTop:output_type -> httpctl.v1.GetTopResponse
-	21, // 50: httpctl.v1.QueryService.GetDashboard:output_type -> httpctl.v1.GetDashboardResponse
-	13, // 51: httpctl.v1.QueryService.Explain:output_type -> httpctl.v1.ExplainResponse
-	23, // 52: httpctl.v1.QueryService.ListAlerts:output_type -> httpctl.v1.ListAlertsResponse
-	27, // 53: httpctl.v1.QueryService.ListHosts:output_type -> httpctl.v1.ListHostsResponse
-	30, // 54: httpctl.v1.QueryService.ListDimensions:output_type -> httpctl.v1.ListDimensionsResponse
-	32, // 55: httpctl.v1.QueryService.GetBaseline:output_type -> httpctl.v1.GetBaselineResponse
-	34, // 56: httpctl.v1.QueryService.Relearn:output_type -> httpctl.v1.RelearnResponse
-	48, // [48:57] is the sub-list for method output_type
-	39, // [39:48] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	19, // 10: httpctl.v1.GetTopResponse.latency:type_name -> httpctl.v1.LatencySummary
+	9,  // 11: httpctl.v1.GetTopResponse.classes:type_name -> httpctl.v1.Count
+	3,  // 12: httpctl.v1.ExplainRequest.range:type_name -> httpctl.v1.Range
+	4,  // 13: httpctl.v1.ExplainRequest.filters:type_name -> httpctl.v1.Filter
+	15, // 14: httpctl.v1.ExplainResponse.dimension:type_name -> httpctl.v1.Dimension
+	3,  // 15: httpctl.v1.ExplainResponse.range:type_name -> httpctl.v1.Range
+	14, // 16: httpctl.v1.ExplainResponse.hosts:type_name -> httpctl.v1.ExplainedHost
+	2,  // 17: httpctl.v1.ExplainedHost.health:type_name -> httpctl.v1.HostHealth
+	3,  // 18: httpctl.v1.ExplainedHost.covered:type_name -> httpctl.v1.Range
+	3,  // 19: httpctl.v1.ExplainedHost.unobserved:type_name -> httpctl.v1.Range
+	9,  // 20: httpctl.v1.ExplainedHost.loss:type_name -> httpctl.v1.Count
+	16, // 21: httpctl.v1.Dimension.columns:type_name -> httpctl.v1.Column
+	1,  // 22: httpctl.v1.Column.kind:type_name -> httpctl.v1.ColumnKind
+	18, // 23: httpctl.v1.TopRow.cells:type_name -> httpctl.v1.Cell
+	19, // 24: httpctl.v1.Cell.latency:type_name -> httpctl.v1.LatencySummary
+	3,  // 25: httpctl.v1.GetDashboardRequest.range:type_name -> httpctl.v1.Range
+	4,  // 26: httpctl.v1.GetDashboardRequest.filters:type_name -> httpctl.v1.Filter
+	6,  // 27: httpctl.v1.GetDashboardResponse.status:type_name -> httpctl.v1.GetStatusResponse
+	11, // 28: httpctl.v1.GetDashboardResponse.tops:type_name -> httpctl.v1.GetTopResponse
+	23, // 29: httpctl.v1.GetDashboardResponse.alerts:type_name -> httpctl.v1.ListAlertsResponse
+	28, // 30: httpctl.v1.GetDashboardResponse.hosts:type_name -> httpctl.v1.Host
+	3,  // 31: httpctl.v1.ListAlertsRequest.range:type_name -> httpctl.v1.Range
+	24, // 32: httpctl.v1.ListAlertsResponse.alerts:type_name -> httpctl.v1.Alert
+	0,  // 33: httpctl.v1.Alert.state:type_name -> httpctl.v1.AlertState
+	25, // 34: httpctl.v1.Alert.entries:type_name -> httpctl.v1.AlertEntry
+	3,  // 35: httpctl.v1.ListHostsRequest.range:type_name -> httpctl.v1.Range
+	28, // 36: httpctl.v1.ListHostsResponse.hosts:type_name -> httpctl.v1.Host
+	2,  // 37: httpctl.v1.Host.health:type_name -> httpctl.v1.HostHealth
+	9,  // 38: httpctl.v1.Host.counters:type_name -> httpctl.v1.Count
+	15, // 39: httpctl.v1.ListDimensionsResponse.dimensions:type_name -> httpctl.v1.Dimension
+	7,  // 40: httpctl.v1.GetBaselineResponse.alert:type_name -> httpctl.v1.AlertStatus
+	5,  // 41: httpctl.v1.QueryService.GetStatus:input_type -> httpctl.v1.GetStatusRequest
+	10, // 42: httpctl.v1.QueryService.GetTop:input_type -> httpctl.v1.GetTopRequest
+	20, // 43: httpctl.v1.QueryService.GetDashboard:input_type -> httpctl.v1.GetDashboardRequest
+	12, // 44: httpctl.v1.QueryService.Explain:input_type -> httpctl.v1.ExplainRequest
+	22, // 45: httpctl.v1.QueryService.ListAlerts:input_type -> httpctl.v1.ListAlertsRequest
+	26, // 46: httpctl.v1.QueryService.ListHosts:input_type -> httpctl.v1.ListHostsRequest
+	29, // 47: httpctl.v1.QueryService.ListDimensions:input_type -> httpctl.v1.ListDimensionsRequest
+	31, // 48: httpctl.v1.QueryService.GetBaseline:input_type -> httpctl.v1.GetBaselineRequest
+	33, // 49: httpctl.v1.QueryService.Relearn:input_type -> httpctl.v1.RelearnRequest
+	6,  // 50: httpctl.v1.QueryService.GetStatus:output_type -> httpctl.v1.GetStatusResponse
+	11, // 51: httpctl.v1.QueryService.GetTop:output_type -> httpctl.v1.GetTopResponse
+	21, // 52: httpctl.v1.QueryService.GetDashboard:output_type -> httpctl.v1.GetDashboardResponse
+	13, // 53: httpctl.v1.QueryService.Explain:output_type -> httpctl.v1.ExplainResponse
+	23, // 54: httpctl.v1.QueryService.ListAlerts:output_type -> httpctl.v1.ListAlertsResponse
+	27, // 55: httpctl.v1.QueryService.ListHosts:output_type -> httpctl.v1.ListHostsResponse
+	30, // 56: httpctl.v1.QueryService.ListDimensions:output_type -> httpctl.v1.ListDimensionsResponse
+	32, // 57: httpctl.v1.QueryService.GetBaseline:output_type -> httpctl.v1.GetBaselineResponse
+	34, // 58: httpctl.v1.QueryService.Relearn:output_type -> httpctl.v1.RelearnResponse
+	50, // [50:59] is the sub-list for method output_type
+	41, // [41:50] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_httpctl_v1_query_proto_init() }
