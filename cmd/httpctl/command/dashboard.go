@@ -28,7 +28,8 @@ picture stays, with since when and why, until it is back.` + readingLong,
 			if err != nil {
 				return err
 			}
-			if _, err := r.question(); err != nil {
+			asked, err := r.question()
+			if err != nil {
 				return err
 			}
 			c, err := r.connect()
@@ -36,7 +37,11 @@ picture stays, with since when and why, until it is back.` + readingLong,
 				return err
 			}
 			defer c.Close()
-			return RunDashboard(cmd.Context(), w.live(format, once), func(ctx context.Context, more live.Request) (*view.Dashboard, error) {
+			shown := w.live(format, once)
+			for _, f := range asked.Filters {
+				shown.Filters = append(shown.Filters, f.Column)
+			}
+			return RunDashboard(cmd.Context(), shown, func(ctx context.Context, more live.Request) (*view.Dashboard, error) {
 				q, err := r.question() // again: --since 1h moves on
 				if err != nil {
 					return nil, err

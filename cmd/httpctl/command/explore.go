@@ -51,8 +51,10 @@ func explore(ctx context.Context, o Live, fetch func(context.Context, live.Reque
 	defer one.stop()
 	model := live.New(live.Options{
 		Ask: func(r live.Request) (*view.Dashboard, error) {
-			ctx := one.begin()
-			return fetch(ctx, r)
+			if r.Beside {
+				return fetch(ctx, r)
+			}
+			return fetch(one.begin(), r)
 		},
 		Why: why,
 		When: func(text string, now time.Time) (time.Time, error) {
@@ -63,6 +65,7 @@ func explore(ctx context.Context, o Live, fetch func(context.Context, live.Reque
 			return t, err
 		},
 		Style:   style,
+		Filters: o.Filters,
 		Suspend: tea.Exec(stopped{}, func(error) tea.Msg { return live.Resumed{} }),
 	}, d, o.Now())
 	p := tea.NewProgram(model, tea.WithInput(o.Keys), tea.WithOutput(o.Out), tea.WithFPS(frames), tea.WithWindowSize(style.Width, style.Height),

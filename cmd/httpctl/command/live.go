@@ -32,6 +32,8 @@ type Live struct {
 	Resized <-chan os.Signal
 	// Now is the wall clock, for how long the aggregator has been away.
 	Now func() time.Time
+	// Filters are the columns that the question is filtered by.
+	Filters []string
 	// Keys is the terminal whose keys are read; nil if there is none.
 	Keys *os.File
 }

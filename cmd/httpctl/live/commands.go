@@ -47,6 +47,7 @@ func (m *Model) command(text string) (tea.Cmd, error) {
 		return nil, m.sortBy(argument)
 	case "top":
 		m.path, m.screen = nil, overview
+		m.forget()
 		return m.ask(), nil
 	case "mouse":
 		m.noMouse = !m.noMouse
@@ -106,6 +107,7 @@ func (m *Model) filterBy(column, value string) (tea.Cmd, error) {
 		return nil, failure("that is where you are")
 	}
 	m.path = append(m.path, step{filters: []Filter{{column, value}}, from: m.focus})
+	m.forget()
 	m.screen = overview
 	return m.ask(), nil
 }

@@ -45,10 +45,10 @@ func (m *Model) header(w int) (lines []string) {
 	}
 	width := st.Interval.Seconds()
 	b := band{}
-	if a.Baseline != nil && st.Window > 0 {
+	if a.Baseline != nil && st.Window > 0 && m.ofFleet() { // one host's rate is not held against that of all
 		b.baseline = float64(*a.Baseline) * width / st.Window.Seconds()
 	}
-	if a.ThresholdRequests != nil && st.Window > 0 {
+	if a.ThresholdRequests != nil && st.Window > 0 && m.ofFleet() {
 		b.threshold = float64(*a.ThresholdRequests) * width / st.Window.Seconds()
 	}
 	text := view.Pad("rate", label) + "now " + value(view.Rate, st.RateNow) + sep + "average " + value(view.Rate, st.RateAverage)

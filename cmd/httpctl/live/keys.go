@@ -28,11 +28,11 @@ func deeper(m *Model) bool {
 var bindings = []binding{
 	{"Tab ←→", "Tab", "the next list, the list beside (Shift-Tab goes back)", "list", onPanels},
 	{"↑↓", "Up Down", "a row up, down; also k and j, PgUp and PgDn, Home and End", "row", onList},
-	{"Enter", "", "into this host, domain, section, status: all lists show only what belongs to it", "into", onList},
+	{"Enter", "", "into the row: all lists show only what belongs to it", "into", onList},
 	{"Esc", "", "one step back; also Backspace", "back", deeper},
 	{"?", "", "these keys", "keys", always},
 	{"q", "", "end; also Ctrl-C. Ctrl-Z stops it until fg", "end", always},
-	{"/", "", "show only rows with a text or regular expression; !text only those without it", "filter", onList},
+	{"/", "", "only rows with the text or regular expression; !text: those without", "filter", onList},
 	{"s", "", "sort by the next column; S turns the order around", "sort", onList},
 	{"z", "", "this list in all of the screen, with all columns and more rows", "zoom", onPanels},
 	{"a", "", "the alert history on a time line", "alerts", always},
@@ -40,7 +40,7 @@ var bindings = []binding{
 	{"t", "", "another time: 90m, 10:00..11:00, yesterday..today; nothing is now", "time", onPanels},
 	{"Space", "", "stop the clock, to look at what there was; go on", "pause", onPanels},
 	{"[ ]", "", "back and forth by half of the time that is shown; { } by all of it", "earlier, later", inPast},
-	{":", "", "commands, with Tab to complete: KEY=VALUE goes into any value; see below", "command", never},
+	{":", "", "commands, Tab completes; KEY=VALUE goes into any value; see below", "command", never},
 }
 
 func (m *Model) hints() (out []binding) {
@@ -218,6 +218,7 @@ func (m *Model) into(p *panel) tea.Cmd {
 		return nil
 	}
 	m.path = append(m.path, st)
+	m.forget()
 	m.screen = overview
 	m.focus = m.onward(p.name)
 	return m.ask()
@@ -250,6 +251,7 @@ func (m *Model) back() tea.Cmd {
 	case len(m.path) > 0:
 		last := m.path[len(m.path)-1]
 		m.path = m.path[:len(m.path)-1]
+		m.forget()
 		m.focus = last.from
 		return m.ask()
 	case m.when != stretch{}:
@@ -359,5 +361,5 @@ func (m *Model) help(w, h int) []string {
 	return lines[:min(len(lines), h)]
 }
 
-const helpText = `A number under ERROR is how much more the hits may be. What was not seen is counted
-beside what was. Lists are of the last hour, or of what --since and --until say.`
+const helpText = `ERROR is how much more hits may be. Arrows: more or less of the last five
+minutes than of all. Lists are of the last hour, or of --since and --until.`

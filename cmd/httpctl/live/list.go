@@ -19,6 +19,7 @@ type table struct {
 	columns []int // of panel.columns, in order
 	widths  []int // parallel
 	bar     int   // width of the bars behind the keys; 0: none
+	trend   bool  // a sign of it stands behind the bar
 }
 
 // drawList draws a panel in h lines of w columns: the heading and rows. Every line is filled up to w. wide
@@ -44,7 +45,13 @@ func (m *Model) drawList(p *panel, w, h int, wide bool) []string {
 			}
 		}
 	}
-	t := p.fit(texts, w-mark, wide)
+	room := w - mark
+	trend := m.trends[p.name] != nil && room >= 36
+	if trend {
+		room -= 2
+	}
+	t := p.fit(texts, room, wide)
+	t.trend = trend
 	has := p.name == m.current()
 	lines := append(make([]string, 0, h), m.heading(p, l, &t, w, has))
 	most := 0.0
@@ -295,6 +302,10 @@ func (m *Model) drawRow(p *panel, t *table, r row, texts []string, most float64,
 			}
 			b.WriteString(" " + paint(bar, horizontal(share, t.bar, m.o.Style.ASCII)))
 			used += 1 + t.bar
+		}
+		if t.trend && j == p.shown-1 {
+			b.WriteString(" " + m.sign(m.trend(p, r)))
+			used += 2
 		}
 	}
 	if used < w {

@@ -20,6 +20,8 @@ type Request struct {
 	Rows    uint32
 	// Since and Until are a stretch of time; where both are zero, that of the command line. A zero Until is now.
 	Since, Until time.Time
+	// Beside says that it is asked beside another: neither overtakes the other.
+	Beside bool
 }
 
 // Options say what a Model shows.
@@ -30,6 +32,8 @@ type Options struct {
 	Why func(error) string
 	// When reads a time as people write it, such as 90m for how long before now.
 	When func(text string, now time.Time) (time.Time, error)
+	// Filters are the columns that the command line has filtered by.
+	Filters []string
 	// Suspend is what Ctrl-Z does; nil does nothing.
 	Suspend tea.Cmd
 	// Style is how texts are drawn. Its width and height are those of the first picture.
@@ -43,27 +47,30 @@ type Model struct {
 	o   Options
 	ink *palette
 
-	d       *view.Dashboard
-	at      time.Time // when d came, by the clock of the ticks
-	now     time.Time // of the last tick
-	next    time.Time // when to ask again
-	asked   int       // counts requests
-	waits   bool      // for the answer to the last of them
-	lost    time.Time // since when there is no answer; zero: there is
-	why     string
-	screen  screen
-	path    []step
-	focus   string // name of the panel
-	lists   map[string]*listState
-	panels  []*panel
-	first   int    // row of panels that is drawn first
-	input   *input // what is typed in the last line
-	when    stretch
-	zones   []zone // where the last picture has lists
-	noMouse bool
-	drawn   tea.View // the last picture
-	stale   bool     // it is not that of the state
-	say     string   // in the last line until the next key
+	d          *view.Dashboard
+	at         time.Time // when d came, by the clock of the ticks
+	now        time.Time // of the last tick
+	next       time.Time // when to ask again
+	asked      int       // counts requests
+	waits      bool      // for the answer to the last of them
+	lost       time.Time // since when there is no answer; zero: there is
+	why        string
+	screen     screen
+	path       []step
+	focus      string // name of the panel
+	lists      map[string]*listState
+	panels     []*panel
+	first      int    // row of panels that is drawn first
+	input      *input // what is typed in the last line
+	when       stretch
+	zones      []zone // where the last picture has lists
+	noMouse    bool
+	trends     trends
+	turned     int // counts changes of the path
+	nextTrends time.Time
+	drawn      tea.View // the last picture
+	stale      bool     // it is not that of the state
+	say        string   // in the last line until the next key
 }
 
 // screen is what the model shows.
@@ -137,7 +144,11 @@ func (m *Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		m.now = time.Time(msg)
 		if !m.waits && !m.now.Before(m.next) {
 			m.stale = old // one picture with the answer is enough
-			return m, tea.Batch(m.ask(), m.tick())
+			cmds := []tea.Cmd{m.ask(), m.tick()}
+			if m.wantsTrends() {
+				cmds = append(cmds, m.askTrends())
+			}
+			return m, tea.Batch(cmds...)
 		}
 		return m, m.tick()
 	case answer:
@@ -159,6 +170,8 @@ func (m *Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		}
 		m.lost = time.Time{}
 		m.take(msg.d)
+	case trendAnswer:
+		m.takeTrends(msg)
 	case Resumed:
 		return m, m.ask() // the picture is as old as the pause was long
 	case tea.WindowSizeMsg:
@@ -314,7 +327,7 @@ func (m *Model) pathText() string {
 		sep = " › "
 	}
 	parts := []string{view.Clean(m.d.Status.Alert.Scope)}
-	if m.d.Filter != "" && len(m.path) == 0 {
+	if m.d.Filter != "" { // of the command line
 		parts[0] += " " + view.Clean(m.d.Filter)
 	}
 	for _, s := range m.path {

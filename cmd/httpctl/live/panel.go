@@ -17,6 +17,7 @@ type panel struct {
 	keys        []string // the columns of the API that Enter filters by, parallel to row.keys; nil: it cannot
 	shown       int      // how many of the columns are the list's keys, from the first one
 	value       int      // the column that bars are of
+	total       float64  // of that column, over all of the list
 	note        string   // of the answer, about this list
 	empty       string
 	other       *view.Row // what the rows do not show
@@ -93,6 +94,7 @@ func hostPanel(hosts []view.Host) *panel {
 			name = hosts[i].ID
 		}
 		p.all = append(p.all, row{id: hosts[i].ID, keys: []string{name}, cells: r.Cells, tone: r.Tone})
+		p.total += amount(r.Cells[p.value])
 	}
 	// Who is in trouble comes first, then who has most to do.
 	slices.SortStableFunc(p.all, func(a, b row) int {
@@ -114,7 +116,7 @@ func (r row) trouble() int {
 func topPanel(t *view.Top) *panel {
 	g := view.TopGrid(t)
 	p := &panel{name: t.Name, title: strings.ToUpper(view.Clean(cmp.Or(t.Title, t.Name))), columns: g.Columns[1:], shown: len(t.Keys),
-		value: len(t.Keys), empty: "nothing yet"}
+		value: len(t.Keys), total: float64(t.Total), empty: "nothing yet"}
 	p.columns[p.value].Drop = 0
 	filters := true
 	for _, k := range t.Keys {

@@ -43,6 +43,7 @@ func (m *Model) look(s stretch) {
 
 // set shows a stretch of time.
 func (m *Model) set(s stretch) {
+	m.forget()
 	if m.when = s; m.screen != single {
 		m.screen = overview
 	}
