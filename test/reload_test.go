@@ -257,24 +257,18 @@ func TestDocsReload(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var when []string
-	keys, of := f.Keys(), map[string][]string{}
-	for _, k := range keys {
-		if of[k.Reload] == nil {
-			when = append(when, k.Reload)
-		}
-		of[k.Reload] = append(of[k.Reload], "`"+k.Path+"`")
-	}
-	if restart := len(of[""]); len(keys) < 60 || restart < 20 || len(keys)-restart < 20 {
-		t.Fatalf("%d keys found, %d of them without reload", len(keys), restart)
-	}
 	var table strings.Builder
 	table.WriteString("| a changed value is in force | of |\n|---|---|\n")
-	for _, w := range when {
-		if w != "" {
-			fmt.Fprintf(&table, "| %s | %s |\n", w, strings.Join(of[w], ", "))
+	keys, restart := f.Keys(), 0
+	for _, k := range keys { // a line for each, so that changes to several merge
+		if k.Reload == "" {
+			k.Reload = "after a restart"
+			restart++
 		}
+		fmt.Fprintf(&table, "| %s | `%s` |\n", k.Reload, k.Path)
 	}
-	fmt.Fprintf(&table, "| after a restart | %s |\n", strings.Join(of[""], ", "))
+	if len(keys) < 60 || restart < 20 || len(keys)-restart < 20 {
+		t.Fatalf("%d keys found, %d of them without reload", len(keys), restart)
+	}
 	generated(t, "docs/configuration.md", map[string]string{"reload": table.String()})
 }

@@ -136,6 +136,18 @@ func init() { // the rows call what refers to them
 			func(_ *config.Settings, c *agent.Config) { c.LocalNetworks = []string{"192.0.2.80/32"} },
 			func(r *agent.Report) any { return tableOf(r, "totals").Rows[0].Keys[1] }, "transit", "server"),
 
+		"agent.privacy.clients": reads(func() []testkit.Frame { return numberedFrames(1) },
+			func(_ *config.Settings, c *agent.Config) { c.Privacy.Clients = "drop" },
+			lastKey("client_ip"), "192.0.2.1", "-"),
+		"agent.privacy.domains": reads(func() []testkit.Frame { return numberedFrames(1) },
+			func(_ *config.Settings, c *agent.Config) { c.Privacy.Domains = []string{"example.net"} },
+			lastKey("domain"), "example.org", "(other)"),
+		"agent.privacy.other_domains": reads(func() []testkit.Frame { return numberedFrames(1) },
+			func(_ *config.Settings, c *agent.Config) {
+				c.Privacy.Domains, c.Privacy.OtherDomains = []string{"example.net"}, "hash"
+			},
+			func(r *agent.Report) any { return strings.HasPrefix(fmt.Sprint(lastKey("domain")(r)), "d-") }, false, true),
+		"agent.privacy.key_file": showKeyFile,
 		"agent.memory": reads(func() []testkit.Frame {
 			var all []*testkit.Conversation
 			for i := range 18_000 {
@@ -292,6 +304,40 @@ func reads(frames func() []testkit.Frame, change func(*config.Settings, *agent.C
 		}
 		if got := read(change); fmt.Sprint(got) != fmt.Sprint(after) {
 			t.Errorf("changed: %v, want %v", got, after)
+		}
+	}
+}
+
+// lastKey gives the last key of a table's first row.
+func lastKey(table string) func(*agent.Report) any {
+	return func(r *agent.Report) any {
+		keys := tableOf(r, table).Rows[0].Keys
+		return keys[len(keys)-1]
+	}
+}
+
+// showKeyFile hashes with two keys, and with one of them again.
+func showKeyFile(t *testing.T) {
+	file := testkit.WriteFile(t, numberedFrames(1)...)
+	var hashes []any
+	keys := []string{write(t, "one", "0123456789abcdef"), write(t, "two", "fedcba9876543210")}
+	for _, key := range append(keys, keys[0]) {
+		cfg := agent.DefaultConfig()
+		cfg.Privacy.Clients, cfg.Privacy.KeyFile = "hash", key
+		r, err := agent.Read(t.Context(), []string{file}, agent.ReadOptions{Settings: config.DefaultSettings(), Config: cfg})
+		if err != nil {
+			t.Fatal(err)
+		}
+		hashes = append(hashes, lastKey("client_ip")(r))
+	}
+	if hashes[0] == hashes[1] || hashes[0] != hashes[2] {
+		t.Errorf("hashes with the first key, the second and the first again are %q", hashes)
+	}
+	for _, bad := range []string{write(t, "short", "0123456789abcde"), "/not/there"} {
+		cfg := agent.DefaultConfig()
+		cfg.Privacy.Clients, cfg.Privacy.KeyFile = "hash", bad
+		if _, err := agent.Read(t.Context(), []string{file}, agent.ReadOptions{Settings: config.DefaultSettings(), Config: cfg}); err == nil || !strings.Contains(err.Error(), bad) {
+			t.Errorf("with the key %s: %v, want an error that names it", bad, err)
 		}
 	}
 }

@@ -444,6 +444,10 @@ func (a *Agent) accumulator(pipelines int) (*accumulate.Accumulator, error) {
 
 // startPipelines begins to read packets.
 func (a *Agent) startPipelines(sources []capture.Source) error {
+	key, err := privacyKey(a.cfg.Privacy, a.cfg.State, true)
+	if err != nil {
+		return err
+	}
 	acc, err := a.accumulator(len(sources))
 	if err != nil {
 		return err
@@ -459,7 +463,7 @@ func (a *Agent) startPipelines(sources []capture.Source) error {
 		sink := &exchangeSink{}
 		p := newPipeline(source, a.cfg, a.settings.MaxStrLength, sink, a.local)
 		part := acc.Pipeline(i, p.counters)
-		sink.Sink = part
+		sink.Sink = veiled(a.cfg.Privacy, key, part)
 		parts = append(parts, part)
 		p.live = &liveClock{
 			idle:    func() int64 { return time.Now().Add(-a.cfg.Capture.PollTimeout).UnixNano() },

@@ -9,6 +9,7 @@ import (
 	"github.com/httpctl/httpctl/agent/capture"
 	"github.com/httpctl/httpctl/agent/decode"
 	"github.com/httpctl/httpctl/agent/pairing"
+	"github.com/httpctl/httpctl/agent/privacy"
 	"github.com/httpctl/httpctl/agent/spool"
 	"github.com/httpctl/httpctl/agent/stream"
 	"github.com/httpctl/httpctl/agent/uplink"
@@ -50,6 +51,8 @@ type Config struct {
 	HTTP pairing.Config `yaml:"http"`
 	// Spool bounds what waits for the aggregator.
 	Spool spool.Config `yaml:"spool"`
+	// Privacy says what of clients and domains is not to be known outside this process.
+	Privacy privacy.Config `yaml:"privacy"`
 	// Metrics is the loopback address of the page that Prometheus reads, such as 127.0.0.1:7422.
 	// Default: none.
 	Metrics string `yaml:"metrics"`
@@ -83,6 +86,7 @@ func DefaultConfig() Config {
 		Stream:   stream.DefaultConfig(),
 		HTTP:     pairing.DefaultConfig(),
 		Spool:    spool.DefaultConfig(),
+		Privacy:  privacy.DefaultConfig(),
 		Confine:  true,
 	}
 	c.derive(func(string) bool { return false }, capture.Machine{})
@@ -108,6 +112,7 @@ func (c *Config) Validate() error {
 	check.In("stream", c.Stream.Validate())
 	check.In("http", c.HTTP.Validate())
 	check.In("spool", c.Spool.Validate())
+	check.In("privacy", c.Privacy.Validate())
 	check.In("metrics", telemetry.CheckAddress(c.Metrics))
 	return check.Err()
 }

@@ -58,8 +58,12 @@ func Read(ctx context.Context, paths []string, o ReadOptions) (*Report, error) {
 		return nil, err
 	}
 	defer files.Close()
+	key, err := privacyKey(o.Config.Privacy, o.Config.State, false)
+	if err != nil {
+		return nil, err
+	}
 	sink := &readSink{collector: collector, exchange: o.Exchange}
-	p := newPipeline(&guarded{Files: files, ctx: ctx, sink: sink}, o.Config, o.Settings.MaxStrLength, sink, local)
+	p := newPipeline(&guarded{Files: files, ctx: ctx, sink: sink}, o.Config, o.Settings.MaxStrLength, veiled(o.Config.Privacy, key, sink), local)
 	if o.Progress != nil {
 		stop := showProgress(files, o.Progress)
 		defer stop()

@@ -25,7 +25,10 @@ type Exchange struct {
 	Stream     uint64
 
 	Client, Server netip.AddrPort
-	Role           Role
+	// ClientName stands for the client where its address is not to be known, and Client is zero then; see
+	// [Exchange.ClientText].
+	ClientName string
+	Role       Role
 	// Mirror names the monitored host that is the server end, if that is another
 	// one, which counts this exchange too: its host id in text; "" is none.
 	Mirror string
@@ -87,6 +90,14 @@ func (x *Exchange) MirrorKey() string {
 		return "0"
 	}
 	return x.Mirror
+}
+
+// ClientText is what the client is counted as: its address without port, or what stands for it.
+func (x *Exchange) ClientText() string {
+	if x.ClientName != "" {
+		return x.ClientName
+	}
+	return x.Client.Addr().Unmap().String()
 }
 
 // TTFB is the time in nanoseconds from the last byte of the request to the

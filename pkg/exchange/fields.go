@@ -47,7 +47,7 @@ func (x *Exchange) Text(f Field) string {
 	case FieldRole:
 		return x.Role.String()
 	case FieldClientAddress:
-		return x.Client.Addr().Unmap().String()
+		return x.ClientText()
 	case FieldServerAddress:
 		return x.Server.String()
 	case FieldScheme:

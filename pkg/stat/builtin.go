@@ -53,7 +53,9 @@ func init() {
 	Register("client_ip", func() Module {
 		var names texts[netip.Addr]
 		return newRequests("client_ip", "Clients", []string{"client_ip"}, func(x *exchange.Exchange, keys []string) {
-			keys[0] = names.of(x.Client.Addr().Unmap(), netip.Addr.String)
+			if keys[0] = x.ClientName; keys[0] == "" {
+				keys[0] = names.of(x.Client.Addr().Unmap(), netip.Addr.String)
+			}
 		})
 	})
 	Register("domain_bytes", func() Module { return new(domainBytes) })

@@ -117,7 +117,7 @@ read of it, and a warning.`,
 	cmd.Flags().Lookup("top").DefValue = "0" // so that help says no other default
 	cmd.Flags().StringSliceVar(&local, "local", nil, "`CIDR`s whose addresses are this host's, for the role of an exchange")
 	cmd.Flags().StringSliceVar(&ports, "ports", nil, "only TCP `PORTS`, such as 80,8080 (default: HTTP on any port)")
-	cmd.Flags().StringVar(&configFile, "config", "", "configuration `FILE`, for limits and statistics")
+	cmd.Flags().StringVar(&configFile, "config", "", "configuration `FILE`, for limits, statistics and privacy")
 	return cmd
 }
 

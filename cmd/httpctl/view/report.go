@@ -1,6 +1,7 @@
 package view
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -356,7 +357,7 @@ func WriteExchange(w io.Writer, x *exchange.Exchange) error {
 	b, err := object{
 		{"time", machine(time.Unix(0, at))},
 		{"first_packet", x.FirstPacket},
-		{"client", x.Client.String()},
+		{"client", cmp.Or(x.ClientName, x.Client.String())},
 		{"server", x.Server.String()},
 		{"role", x.Role.String()},
 		{"protocol", x.Protocol},
