@@ -24,6 +24,7 @@ func (emptyQueue) Next(uint64) (uint64, []byte, error)            { return 0, ni
 func (emptyQueue) Settle(stored, expired, refused []uint64) error { return nil }
 func (emptyQueue) Ready() <-chan struct{}                         { return nil }
 func (emptyQueue) Len() int                                       { return 0 }
+func (emptyQueue) Newest() uint64                                 { return 0 }
 
 // TestOwnConnectionsAreNotCaptured has an uplink connect again and again, over IPv4 and IPv6: not
 // one packet of these connections is captured, on rings with and without a port filter, while one

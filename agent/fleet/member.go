@@ -149,6 +149,13 @@ func (m *member) encode(ordinal uint64, b *Bucket) ([]byte, error) {
 	}, of)
 }
 
+// Newest implements uplink.Queue.
+func (m *member) Newest() uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return uint64(len(m.buckets))
+}
+
 // Settle implements uplink.Queue.
 func (m *member) Settle(stored, expired, refused []uint64) error {
 	now := time.Now().UnixNano()

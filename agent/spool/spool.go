@@ -219,6 +219,13 @@ func (s *Spool) Next(after uint64) (seq uint64, data []byte, err error) {
 	return 0, nil, err
 }
 
+// Newest returns the sequence number of the newest bucket that was added, 0 if there was none.
+func (s *Spool) Newest() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.seq
+}
+
 // Settle forgets the buckets that the aggregator has, those whose interval was sealed
 // (expired), and those it will never take (refused). What a settled bucket would have declared,
 // and of a refused one its interval too, is declared again by the next one. An error means that

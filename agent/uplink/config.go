@@ -61,6 +61,8 @@ const (
 	// buckets a second: a day of absence is caught up in 14 s.
 	window      = 64
 	windowBytes = 8 << 20
+	// liveWindow is how much of the window a backlog leaves to the buckets of now: more than are closed while one is answered.
+	liveWindow = 8
 	// welcomeWait is how long connecting and the aggregator's first answer may take.
 	welcomeWait = 20 * time.Second
 	// answerWait is how long the oldest bucket under way may stay unanswered. The store's worst

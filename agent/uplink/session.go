@@ -29,6 +29,8 @@ type session struct {
 	u        *Uplink
 	sequence uint64 // of the stream
 	cursor   uint64 // the spool's entries up to here were looked at
+	lanes    lanes
+	ahead    bool // the aggregator takes buckets before older ones
 	flight   map[uint64]flying
 	seqs     map[uint64]bool // of the spool, under way
 	bytes    int
@@ -41,6 +43,45 @@ type session struct {
 	provisionalEvery time.Duration // 0: nobody watches
 	provisionalRows  int
 }
+
+// lanes let what was closed lately go before what has waited: with a backlog of a day, a bucket of now would else
+// arrive when all of that has. The zero value is one lane, oldest first.
+type lanes struct {
+	two    bool   // until the backlog is sent
+	edge   uint64 // the spool's entries up to here are backlog
+	cursor uint64 // those after edge were looked at up to here
+}
+
+// split makes all that is in the spool now the backlog, to be looked at from its beginning or where it was looked at.
+func (s *session) split() {
+	if s.ahead {
+		edge := s.u.deps.Queue.Newest()
+		s.lanes = lanes{two: true, edge: edge, cursor: edge}
+	}
+}
+
+// next returns the next bucket of the spool, and whether older ones will follow it.
+func (s *session) next() (seq uint64, data []byte, ahead bool, err error) {
+	queue := s.u.deps.Queue
+	if s.lanes.two && !s.u.single {
+		if seq, data, err = queue.Next(s.lanes.cursor); seq != 0 || err != nil {
+			s.lanes.cursor = max(seq, s.lanes.cursor)
+			return seq, data, true, err
+		}
+		if s.full(window - liveWindow) {
+			return 0, nil, false, nil
+		}
+	}
+	seq, data, err = queue.Next(s.cursor)
+	if s.lanes.two && err == nil && (seq == 0 || seq > s.lanes.edge) {
+		s.lanes.two = false // the backlog is sent; what went before it is under way or done
+	}
+	s.cursor = max(s.cursor, seq)
+	return seq, data, false, err
+}
+
+// full reports whether so many buckets are under way.
+func (s *session) full(limit int) bool { return len(s.flight) >= limit || s.bytes >= windowBytes }
 
 // flying is a final bucket under way.
 type flying struct {
@@ -65,10 +106,11 @@ func (u *Uplink) session(parent context.Context) error {
 	if err != nil {
 		return explain(err)
 	}
-	s := &session{u: u, flight: map[uint64]flying{}, seqs: map[uint64]bool{}, shown: shown}
+	s := &session{u: u, flight: map[uint64]flying{}, seqs: map[uint64]bool{}, ahead: first.GetTakesAhead(), shown: shown}
 	if shown != nil {
 		s.turn = turnAt(shown)
 	}
+	s.split()
 	defer u.metrics.inFlight.Set(0)
 	u.back(first.GetVersion())
 	s.fleet(first.GetFleet()) // before the settings, for which a start waits
@@ -262,19 +304,19 @@ func (s *session) final(now time.Time) (*httpctlv1.DeliverRequest, error) {
 	if s.u.single {
 		limit = 1
 	}
-	if len(s.flight) >= limit || s.bytes >= windowBytes {
+	if s.full(limit) {
 		return nil, nil
 	}
 	for {
-		seq, data, err := s.u.deps.Queue.Next(s.cursor)
+		seq, data, ahead, err := s.next()
 		if seq == 0 {
 			if err == nil && len(s.flight) == 0 && s.cursor != 0 && s.u.deps.Queue.Len() > 0 {
 				s.cursor = 0 // the spool was out of service for a while, and has older ones again
+				s.split()
 				continue
 			}
 			return nil, err
 		}
-		s.cursor = seq
 		if s.seqs[seq] {
 			continue
 		}
@@ -292,12 +334,12 @@ func (s *session) final(now time.Time) (*httpctlv1.DeliverRequest, error) {
 		s.u.metrics.sent.Inc()
 		s.u.metrics.sentBytes.Add(float64(len(data)))
 		s.u.metrics.inFlight.Set(float64(len(s.flight)))
-		return request(s.sequence, data), nil
+		return request(s.sequence, data, ahead), nil
 	}
 }
 
-func request(sequence uint64, data []byte) *httpctlv1.DeliverRequest {
-	return &httpctlv1.DeliverRequest{Message: &httpctlv1.DeliverRequest_Bucket{Bucket: &httpctlv1.Bucket{Sequence: sequence, Data: data}}}
+func request(sequence uint64, data []byte, ahead bool) *httpctlv1.DeliverRequest {
+	return &httpctlv1.DeliverRequest{Message: &httpctlv1.DeliverRequest_Bucket{Bucket: &httpctlv1.Bucket{Sequence: sequence, Data: data, Ahead: ahead}}}
 }
 
 // provisional returns the provisional bucket of now, or nil.
@@ -316,7 +358,7 @@ func (s *session) provisional() *httpctlv1.DeliverRequest {
 	s.sequence++
 	s.u.metrics.provisional.Inc()
 	s.u.metrics.sentBytes.Add(float64(len(data)))
-	return request(s.sequence, data)
+	return request(s.sequence, data, false)
 }
 
 // message takes what the aggregator sent. What a newer one may send besides is passed over.
@@ -365,6 +407,7 @@ func (s *session) ack(m *httpctlv1.Ack) {
 		s.retries = 0
 	}
 	if retry {
+		s.split()
 		s.retryAt = time.Now().Add(s.u.pause(s.retries))
 		s.retries++
 	}

@@ -30,6 +30,7 @@ type Queue interface {
 	Settle(stored, expired, refused []uint64) error
 	Ready() <-chan struct{}
 	Len() int
+	Newest() uint64
 }
 
 // Deps are what the uplink needs from outside. Queue and Identity are required.

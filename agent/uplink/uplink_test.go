@@ -40,6 +40,12 @@ func (q *queue) Next(after uint64) (uint64, []byte, error) {
 	return 0, nil, nil
 }
 
+func (q *queue) Newest() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return uint64(len(q.data))
+}
+
 func (q *queue) Settle(stored, expired, refused []uint64) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -224,6 +230,92 @@ func TestAnswers(t *testing.T) {
 	}
 	if s.bytes != 2 || len(s.flight) != 2 {
 		t.Errorf("%d buckets, %d bytes under way, want 2 and 2", len(s.flight), s.bytes)
+	}
+}
+
+// TestLiveGoesFirst: what is closed while a backlog is sent goes before it, and is marked, where the
+// aggregator knows that; and the backlog leaves room for it in the window.
+func TestLiveGoesFirst(t *testing.T) {
+	for _, knows := range []bool{true, false} {
+		q := &queue{}
+		add := func(n int) {
+			for range n {
+				q.data = append(q.data, []byte{byte(len(q.data) + 1)})
+			}
+		}
+		u, err := New(DefaultConfig(), deps(q))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &session{u: u, flight: map[uint64]flying{}, seqs: map[uint64]bool{}, ahead: knows}
+		take := func(n int) (sent, ahead []byte) {
+			t.Helper()
+			for range n {
+				m, err := s.final(time.Now())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if m == nil {
+					break
+				}
+				sent = append(sent, m.GetBucket().GetData()[0])
+				if m.GetBucket().GetAhead() {
+					ahead = append(ahead, m.GetBucket().GetData()[0])
+				}
+			}
+			return sent, ahead
+		}
+		answer := func(status httpctlv1.BucketStatus) {
+			ack := &httpctlv1.Ack{}
+			for sequence := range s.flight {
+				ack.Results = append(ack.Results, &httpctlv1.BucketResult{Sequence: sequence, Status: status})
+			}
+			s.ack(ack)
+		}
+		want := func(what string, n int, sent, ahead []byte) {
+			t.Helper()
+			if !knows {
+				return
+			}
+			if got, marked := take(n); !bytes.Equal(got, sent) || !bytes.Equal(marked, ahead) {
+				t.Errorf("%s: sent %v, %v as ahead, want %v and %v", what, got, marked, sent, ahead)
+			}
+		}
+		add(4)
+		s.split()
+		if !knows {
+			take(1)
+			add(1)
+			if got, marked := take(9); !bytes.Equal(got, []byte{2, 3, 4, 5}) || len(marked) > 0 {
+				t.Errorf("sent %v, %v as ahead, to an aggregator that takes none", got, marked)
+			}
+			continue
+		}
+		want("the backlog", 2, []byte{1, 2}, nil)
+		add(2)
+		want("two of now", 3, []byte{5, 6, 3}, []byte{5, 6})
+		add(1)
+		want("the end of the backlog", 9, []byte{7, 4}, []byte{7})
+		add(1)
+		want("no backlog", 9, []byte{8}, nil)
+		answer(httpctlv1.BucketStatus_BUCKET_STATUS_RETRY)
+		add(1)
+		want("what has to be sent again is a backlog", 9, []byte{9, 1, 2, 3, 4, 5, 6, 7, 8}, []byte{9})
+		answer(httpctlv1.BucketStatus_BUCKET_STATUS_STORED)
+		want("nothing waits", 9, nil, nil)
+		add(1)
+		want("all is answered", 9, []byte{10}, nil)
+		answer(httpctlv1.BucketStatus_BUCKET_STATUS_STORED)
+
+		add(3 * window)
+		s.split()
+		if got, _ := take(3 * window); len(got) != window-liveWindow {
+			t.Errorf("%d of the backlog are under way, want %d", len(got), window-liveWindow)
+		}
+		add(1)
+		if got, marked := take(3); len(got) != 1 || len(marked) != 1 {
+			t.Errorf("with the backlog under way %d of now are sent, want 1", len(got))
+		}
 	}
 }
 

@@ -289,7 +289,7 @@ func (s *Service) admit(ctx context.Context, st *stream, hello *httpctlv1.Hello)
 	a.Agent, a.stream = info, st
 	s.directory.connect(info.Host, parseAddresses(hello.GetAddresses()))
 	s.wakeFleet()
-	st.welcome = &httpctlv1.Welcome{Settings: s.current, Version: s.deps.Version, Fleet: s.fleet}
+	st.welcome = &httpctlv1.Welcome{Settings: s.current, Version: s.deps.Version, Fleet: s.fleet, TakesAhead: true}
 	st.notify()
 	return a, nil
 }
@@ -373,7 +373,7 @@ func (s *Service) take(ctx context.Context, a *agent, st *stream, m *httpctlv1.B
 		return err
 	}
 	select {
-	case s.queue <- &delivery{item: store.Item{Header: &b.Header, Data: data, Skewed: skewed}, sequence: m.GetSequence(), stream: st}:
+	case s.queue <- &delivery{item: store.Item{Header: &b.Header, Data: data, Skewed: skewed, Ahead: m.GetAhead()}, sequence: m.GetSequence(), stream: st}:
 		return nil
 	case <-ctx.Done():
 		s.budget.release(int64(len(data)))

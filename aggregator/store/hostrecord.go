@@ -9,16 +9,16 @@ import (
 	"github.com/httpctl/httpctl/pkg/bucket"
 )
 
-// Bounds of a HostRecord. Agents send in order, so more than one run of
-// ordinals is rare, and a host with 8 incarnations whose buckets still arrive
+// Bounds of a HostRecord. Agents send in order, but for what they say is ahead of it,
+// which makes one run more, so more than two runs of ordinals are rare, and a host with 8 incarnations whose buckets still arrive
 // restarts every few minutes.
 const (
 	maxIncarnations = 8
 	maxRuns         = 256
 	maxDeclared     = 64
 	maxHostName     = 1024
-	// maxReorder: an agent sends oldest first and has at most 64 buckets under
-	// way, so one that is missing when 256 later ones are there was answered once.
+	// maxReorder: an agent sends oldest first, but for what it says is ahead, and has at most 64 buckets
+	// under way, so one that is missing when 256 later ones have come in order was answered once.
 	maxReorder = 256
 )
 
@@ -33,7 +33,7 @@ const (
 // expire), more than maxReorder later buckets, and, for an incarnation that began
 // before the store did or before the sealed floor, everything before its first
 // bucket to arrive (an agent sends oldest first, so those were acknowledged by an
-// earlier store).
+// earlier store). Of the last two, buckets that came ahead of older ones say nothing.
 //
 // The host's coverage is that of the incarnation that reached furthest, but
 // never beyond a hole that is known, of whichever: an agent whose clock was set
@@ -48,7 +48,7 @@ type incarnation struct {
 	id           bucket.ID
 	observedFrom int64
 	next         uint64 // all ordinals below have arrived, or are forgiven
-	top          uint64 // highest ordinal seen + 1
+	top          uint64 // highest ordinal + 1 of those that came in order
 	closed       int64  // ClosedThrough of ordinal next-1; 0 if there is none
 	runs         []run  // arrived beyond a hole, sorted, apart
 }
@@ -61,9 +61,9 @@ type run struct {
 }
 
 // Note enters a final bucket of the host; entering one twice is harmless.
-// stored is false for one that expired. floor is the later of the store's
+// stored is false for one that expired; ahead tells that older ones will follow it. floor is the later of the store's
 // making and sealed, the sealed floor, both in nanoseconds.
-func (r *HostRecord) Note(h *bucket.Header, stored bool, floor, sealed int64) {
+func (r *HostRecord) Note(h *bucket.Header, stored, ahead bool, floor, sealed int64) {
 	if stored {
 		if r.FirstStart == 0 || h.Start < r.FirstStart {
 			r.FirstStart = h.Start
@@ -80,23 +80,46 @@ func (r *HostRecord) Note(h *bucket.Header, stored bool, floor, sealed int64) {
 		r.declared = slices.Clone(r.declared[n-maxDeclared:])
 	}
 
-	inc, added := r.incarnation(h, floor)
+	inc, added := r.incarnation(h)
 	if inc == nil {
 		return // older than all that are remembered
 	}
-	if h.Ordinal >= inc.top {
-		if added || h.Incarnation == r.Incarnation {
+	if !ahead && inc.top == 0 && h.ObservedFrom < floor {
+		inc.next = max(inc.next, h.Ordinal)
+	}
+	if h.Ordinal >= inc.seen() {
+		// One that is new and comes in order is older than the present one, if all that came of that was ahead.
+		if h.Incarnation == r.Incarnation || added && (ahead || !r.onlyAhead()) {
 			r.Name, r.LastOpen, r.Incarnation = h.HostName, h.Open, h.Incarnation
 			if len(r.Name) > maxHostName {
 				r.Name = r.Name[:maxHostName]
 			}
 		}
-		if h.Ordinal < math.MaxUint64 {
-			inc.top = h.Ordinal + 1
-		}
+	}
+	if !ahead && h.Ordinal >= inc.top && h.Ordinal < math.MaxUint64 {
+		inc.top = h.Ordinal + 1
 	}
 	inc.insert(h)
 	r.advance(sealed)
+}
+
+// seen is the highest ordinal that has arrived, + 1.
+func (inc *incarnation) seen() uint64 {
+	n := max(inc.top, inc.next)
+	if len(inc.runs) > 0 {
+		n = max(n, inc.runs[len(inc.runs)-1].to)
+	}
+	return n
+}
+
+// onlyAhead reports whether nothing of the present incarnation has come in order yet.
+func (r *HostRecord) onlyAhead() bool {
+	for i := range r.incarnations {
+		if inc := &r.incarnations[i]; inc.id == r.Incarnation {
+			return inc.top == 0
+		}
+	}
+	return false
 }
 
 // advance moves every incarnation over the holes that are filled.
@@ -105,10 +128,9 @@ func (r *HostRecord) advance(sealed int64) {
 	for i := range r.incarnations {
 		inc := &r.incarnations[i]
 		for len(inc.runs) > 0 {
-			first := inc.runs[0]
-			if first.from > inc.next && !r.overtaken(inc) &&
-				!r.forgiven(max(inc.closed, inc.observedFrom), first.start, sealed) {
-				hole = min(hole, inc.closed)
+			first, from := inc.runs[0], max(inc.closed, inc.observedFrom)
+			if first.from > inc.next && !r.overtaken(inc) && !r.forgiven(from, first.start, sealed) {
+				hole = min(hole, from)
 				break
 			}
 			inc.next = max(inc.next, first.to)
@@ -134,7 +156,7 @@ func (r *HostRecord) current() {
 // overtaken reports whether so many later buckets have arrived that the first
 // hole of an incarnation will not be filled any more.
 func (r *HostRecord) overtaken(inc *incarnation) bool {
-	if inc.top-inc.next > maxReorder {
+	if inc.top > inc.next && inc.top-inc.next > maxReorder {
 		return true
 	}
 	for i := range r.incarnations {
@@ -162,7 +184,7 @@ func (r *HostRecord) forgiven(from, to, sealed int64) bool {
 
 // incarnation returns the bucket's incarnation, and whether it was added now;
 // nil when it is older than all those remembered.
-func (r *HostRecord) incarnation(h *bucket.Header, floor int64) (inc *incarnation, added bool) {
+func (r *HostRecord) incarnation(h *bucket.Header) (inc *incarnation, added bool) {
 	for i := range r.incarnations {
 		if r.incarnations[i].id == h.Incarnation {
 			return &r.incarnations[i], false
@@ -179,11 +201,7 @@ func (r *HostRecord) incarnation(h *bucket.Header, floor int64) (inc *incarnatio
 		r.incarnations = slices.Delete(r.incarnations, 0, 1)
 		i--
 	}
-	next := uint64(0)
-	if h.ObservedFrom < floor {
-		next = h.Ordinal
-	}
-	r.incarnations = slices.Insert(r.incarnations, i, incarnation{id: h.Incarnation, observedFrom: h.ObservedFrom, next: next})
+	r.incarnations = slices.Insert(r.incarnations, i, incarnation{id: h.Incarnation, observedFrom: h.ObservedFrom})
 	return &r.incarnations[i], true
 }
 

@@ -69,6 +69,9 @@ type Item struct {
 	// Skewed marks a bucket whose interval was more than five minutes ahead when it arrived
 	// (DESIGN section 6): it is stored, and never judged. The first time that it is stored counts.
 	Skewed bool
+	// Ahead marks a bucket that its agent has sent before older ones, which will follow: what is
+	// missing before it is not lost.
+	Ahead bool
 }
 
 // Result is what became of an Item.

@@ -90,7 +90,8 @@ func (m *memory) count() (stored, appends int) {
 // aggregator is an ingest service behind an in-memory listener, which can be stopped and started again on the same store.
 type aggregator struct {
 	t       *testing.T
-	store   *memory
+	store   *memory // nil if it appends to another
+	append  ingest.Appender
 	cfg     ingest.Config
 	mu      sync.Mutex
 	lis     *bufconn.Listener
@@ -101,7 +102,7 @@ type aggregator struct {
 }
 
 func newAggregator(t *testing.T, m *memory) *aggregator {
-	a := &aggregator{t: t, store: m, cfg: ingest.DefaultConfig()}
+	a := &aggregator{t: t, store: m, append: m, cfg: ingest.DefaultConfig()}
 	a.start()
 	t.Cleanup(a.stop)
 	return a
@@ -109,8 +110,12 @@ func newAggregator(t *testing.T, m *memory) *aggregator {
 
 func (a *aggregator) start() {
 	service, err := ingest.New(a.cfg, ingest.Settings{IntervalWidth: width, ProvisionalEvery: 200 * time.Millisecond}, ingest.Deps{
-		Store: a.store, Version: "test",
-		OnStored: func(h []*bucket.Header) { a.headers = append(a.headers, h...) },
+		Store: a.append, Version: "test",
+		OnStored: func(h []*bucket.Header) {
+			a.mu.Lock()
+			a.headers = append(a.headers, h...)
+			a.mu.Unlock()
+		},
 	})
 	if err != nil {
 		a.t.Fatal(err)

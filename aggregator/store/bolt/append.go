@@ -82,7 +82,7 @@ func (a *appender) add(it *store.Item) (store.Result, error) {
 	if h.End() <= a.sealed {
 		a.expired++
 		a.changed = true
-		return store.Expired, a.note(h, false)
+		return store.Expired, a.note(h, false, it.Ahead)
 	}
 	iv, err := a.interval(h.Start)
 	if err != nil {
@@ -110,7 +110,7 @@ func (a *appender) add(it *store.Item) (store.Result, error) {
 	}
 	iv.m.end = max(iv.m.end, h.End())
 	iv.changed, a.changed = true, true
-	return store.Stored, a.note(h, true)
+	return store.Stored, a.note(h, true, it.Ahead)
 }
 
 // interval opens an interval, making it if it is not there.
@@ -149,7 +149,7 @@ func (a *appender) interval(start int64) (*openInterval, error) {
 	return iv, nil
 }
 
-func (a *appender) note(h *bucket.Header, stored bool) error {
+func (a *appender) note(h *bucket.Header, stored, ahead bool) error {
 	r := a.hosts[h.Host]
 	if r == nil {
 		r = &store.HostRecord{}
@@ -162,7 +162,7 @@ func (a *appender) note(h *bucket.Header, stored bool) error {
 		r.ID = h.Host
 		a.hosts[h.Host] = r
 	}
-	r.Note(h, stored, a.floor, a.sealed)
+	r.Note(h, stored, ahead, a.floor, a.sealed)
 	return nil
 }
 
@@ -230,7 +230,7 @@ func (s *DB) hostRecord(tx *bbolt.Tx, key, value []byte) (*store.HostRecord, err
 			cmp.Compare(x.Ordinal, y.Ordinal))
 	})
 	for _, h := range headers {
-		r.Note(h, true, floor, sealed)
+		r.Note(h, true, false, floor, sealed)
 	}
 	return r, nil
 }

@@ -379,8 +379,10 @@ type Welcome struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Settings *Settings              `protobuf:"bytes,1,opt,name=settings,proto3" json:"settings,omitempty"`
 	// Version of the aggregator program.
-	Version       string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	Fleet         *Fleet `protobuf:"bytes,3,opt,name=fleet,proto3" json:"fleet,omitempty"`
+	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	Fleet   *Fleet `protobuf:"bytes,3,opt,name=fleet,proto3" json:"fleet,omitempty"`
+	// The aggregator takes buckets that are marked as ahead. An agent sends none to one that does not.
+	TakesAhead    bool `protobuf:"varint,4,opt,name=takes_ahead,json=takesAhead,proto3" json:"takes_ahead,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -434,6 +436,13 @@ func (x *Welcome) GetFleet() *Fleet {
 		return x.Fleet
 	}
 	return nil
+}
+
+func (x *Welcome) GetTakesAhead() bool {
+	if x != nil {
+		return x.TakesAhead
+	}
+	return false
 }
 
 // Fleet says which addresses are those of monitored hosts. Sent with welcome,
@@ -631,8 +640,10 @@ func (x *Settings) GetProvisionalRows() uint32 {
 type Bucket struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Counts the buckets of this stream from 1.
-	Sequence      uint64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	Data          []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	Sequence uint64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Data     []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	// Older buckets wait in the agent's spool, and will be sent after this one.
+	Ahead         bool `protobuf:"varint,3,opt,name=ahead,proto3" json:"ahead,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -679,6 +690,13 @@ func (x *Bucket) GetData() []byte {
 		return x.Data
 	}
 	return nil
+}
+
+func (x *Bucket) GetAhead() bool {
+	if x != nil {
+		return x.Ahead
+	}
+	return false
 }
 
 // Ack says what became of final buckets.
@@ -810,11 +828,13 @@ const file_httpctl_v1_ingest_proto_rawDesc = "" +
 	"\thost_name\x18\x03 \x01(\tR\bhostName\x12\x18\n" +
 	"\aversion\x18\x04 \x01(\tR\aversion\x12\x18\n" +
 	"\abacklog\x18\x05 \x01(\x04R\abacklog\x12\x1c\n" +
-	"\taddresses\x18\x06 \x03(\fR\taddresses\"~\n" +
+	"\taddresses\x18\x06 \x03(\fR\taddresses\"\x9f\x01\n" +
 	"\aWelcome\x120\n" +
 	"\bsettings\x18\x01 \x01(\v2\x14.httpctl.v1.SettingsR\bsettings\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12'\n" +
-	"\x05fleet\x18\x03 \x01(\v2\x11.httpctl.v1.FleetR\x05fleet\"4\n" +
+	"\x05fleet\x18\x03 \x01(\v2\x11.httpctl.v1.FleetR\x05fleet\x12\x1f\n" +
+	"\vtakes_ahead\x18\x04 \x01(\bR\n" +
+	"takesAhead\"4\n" +
 	"\x05Fleet\x12+\n" +
 	"\x05hosts\x18\x01 \x03(\v2\x15.httpctl.v1.FleetHostR\x05hosts\"B\n" +
 	"\tFleetHost\x12\x17\n" +
@@ -826,10 +846,11 @@ const file_httpctl_v1_ingest_proto_rawDesc = "" +
 	"\x11next_from_unix_ns\x18\x03 \x01(\x03R\x0enextFromUnixNs\x12\x18\n" +
 	"\awatched\x18\x04 \x01(\bR\awatched\x120\n" +
 	"\x14provisional_every_ns\x18\x05 \x01(\x03R\x12provisionalEveryNs\x12)\n" +
-	"\x10provisional_rows\x18\x06 \x01(\rR\x0fprovisionalRowsJ\x04\b\a\x10\bR\x0ffleet_addresses\"8\n" +
+	"\x10provisional_rows\x18\x06 \x01(\rR\x0fprovisionalRowsJ\x04\b\a\x10\bR\x0ffleet_addresses\"N\n" +
 	"\x06Bucket\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x12\n" +
-	"\x04data\x18\x02 \x01(\fR\x04data\"9\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\x12\x14\n" +
+	"\x05ahead\x18\x03 \x01(\bR\x05ahead\"9\n" +
 	"\x03Ack\x122\n" +
 	"\aresults\x18\x01 \x03(\v2\x18.httpctl.v1.BucketResultR\aresults\"t\n" +
 	"\fBucketResult\x12\x1a\n" +
