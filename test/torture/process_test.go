@@ -22,7 +22,10 @@ import (
 type process struct {
 	name  string
 	make  func() *exec.Cmd
-	ready string // what it says when it does its work
+	env   []string // besides HOME and PATH
+	ready string   // what it says when it does its work
+
+	doing sync.Mutex // held while it is started or killed
 
 	mu      sync.Mutex
 	run     *run
@@ -30,6 +33,7 @@ type process struct {
 	outages []outage // the last one is open (to is 0) while the program is not ready
 	tail    []string // of what it said
 	died    []string // ends that nobody asked for
+	refused int      // starts that a failing disk did not let be; tried again, as a service manager does
 	full    int      // how often it has said that its disk is full
 	failing int      // how often, that fsync fails
 }
@@ -60,6 +64,12 @@ func (p *process) note(line string) {
 
 // start starts it, and does not wait until it is ready.
 func (p *process) start() error {
+	p.doing.Lock()
+	defer p.doing.Unlock()
+	return p.begin()
+}
+
+func (p *process) begin() error {
 	p.mu.Lock()
 	if n := len(p.outages); n == 0 || p.outages[n-1].to != 0 {
 		p.outages = append(p.outages, outage{from: time.Now().UnixNano()})
@@ -70,7 +80,7 @@ func (p *process) start() error {
 		return err
 	}
 	cmd := p.make()
-	cmd.Env = []string{"HOME=/nonexistent", "PATH=" + os.Getenv("PATH")}
+	cmd.Env = append([]string{"HOME=/nonexistent", "PATH=" + os.Getenv("PATH")}, p.env...)
 	cmd.Stdout, cmd.Stderr = in, in
 	// With the test, however that ends.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -95,15 +105,43 @@ func (p *process) start() error {
 		err := cmd.Wait()
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if !r.asked {
+		last := ""
+		if len(p.tail) > 0 {
+			last = p.tail[len(p.tail)-1]
+		}
+		switch {
+		case r.asked:
+		case p.outages[len(p.outages)-1].to == 0 && (strings.Contains(last, unix.EIO.Error()) || strings.Contains(last, unix.ENOSPC.Error())):
+			p.refused++
+			time.AfterFunc(300*time.Millisecond, func() { p.again(r) })
+		default:
 			p.died = append(p.died, fmt.Sprintf("%s ended by itself: %v\n%s", p.name, err, strings.Join(p.tail, "\n")))
 		}
 	}()
 	return nil
 }
 
+// again starts it after a run that ended by itself, unless it was killed or started since.
+func (p *process) again(r *run) {
+	p.doing.Lock()
+	defer p.doing.Unlock()
+	p.mu.Lock()
+	wanted := p.run == r && !r.asked
+	p.mu.Unlock()
+	if !wanted {
+		return
+	}
+	if err := p.begin(); err != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.died = append(p.died, err.Error())
+	}
+}
+
 // kill ends it with SIGKILL, and waits until it is gone.
 func (p *process) kill() {
+	p.doing.Lock()
+	defer p.doing.Unlock()
 	p.mu.Lock()
 	r := p.run
 	if r == nil || r.asked {
@@ -111,7 +149,11 @@ func (p *process) kill() {
 		return
 	}
 	r.asked = true
-	p.kills++
+	select {
+	case <-r.ended: // by itself
+	default:
+		p.kills++
+	}
 	if n := len(p.outages); n > 0 && p.outages[n-1].to != 0 {
 		p.outages = append(p.outages, outage{from: time.Now().UnixNano()})
 	}
@@ -200,7 +242,7 @@ func olderAggregator(t *testing.T) (path string, ok bool) {
 		return "", false
 	}
 	cmd := exec.Command("go", "build", "-buildvcs=false", "-trimpath", "-o", "bin/", "./cmd/httpctl-aggregator")
-	cmd.Dir = dir
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("go build at commit %s: %v\n%s", commit[1], err, out)
 	}
@@ -217,7 +259,7 @@ func programs(t *testing.T) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
 	cmd := exec.Command("go", "build", "-o", dir+"/", "./cmd/httpctl-agent", "./cmd/httpctl-aggregator")
-	cmd.Dir = "../.."
+	cmd.Dir, cmd.Env = "../..", append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}

@@ -91,5 +91,19 @@ func TestLedger(t *testing.T) {
 		b.weak = []outage{{from: 44 * second / 10, to: 56 * second / 10}}
 		b.declared[0].From = 32 * second / 10
 	})
+	forward := func(b *book) { // the clock is set forward from 8 to 9
+		b.steps = []bucket.Span{{From: 75 * second / 10, To: 95 * second / 10}}
+		b.declared = append(b.declared, bucket.Span{From: 8 * second, To: 9 * second})
+	}
+	f("a clock is set forward", "", func(_ *ledger, b *book) { forward(b) })
+	f("and takes a request", "1 are neither", func(_ *ledger, b *book) {
+		forward(b)
+		drop(b, 85)
+	})
+	f("a request while a clock is set", "", func(_ *ledger, b *book) {
+		forward(b)
+		b.sent[79].either = second
+		b.stored[79][0].interval = 8 * second
+	})
 	f("what a kill took is not declared", "10 are neither", func(_ *ledger, b *book) { b.declared = nil })
 }
