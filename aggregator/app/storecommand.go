@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/httpctl/httpctl/aggregator/enroll"
 	"github.com/httpctl/httpctl/aggregator/judge"
 	"github.com/httpctl/httpctl/aggregator/store/bolt"
 	"github.com/httpctl/httpctl/pkg/config"
@@ -144,6 +145,9 @@ func checkState(key string, value []byte) error {
 	if key == widthKey {
 		var w width
 		return json.Unmarshal(value, &w)
+	}
+	if err := enroll.CheckState(key, value); err != nil {
+		return err
 	}
 	return judge.CheckState(key, value)
 }

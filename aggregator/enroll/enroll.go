@@ -448,10 +448,14 @@ func (s *Service) refuse(ctx context.Context, reason string, code codes.Code, fo
 
 // warn logs one kind of trouble every logEvery; what comes in between is in the metrics.
 func (s *Service) warn(kind, message string, args ...any) {
+	s.warnEvery(logEvery, kind, message, args...)
+}
+
+func (s *Service) warnEvery(pause time.Duration, kind, message string, args ...any) {
 	now := s.now()
 	s.mu.Lock()
 	last, ok := s.logged[kind]
-	quiet := ok && now.Sub(last).Abs() < logEvery
+	quiet := ok && now.Sub(last).Abs() < pause
 	if !quiet {
 		s.logged[kind] = now
 	}

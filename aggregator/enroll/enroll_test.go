@@ -695,3 +695,28 @@ func TestWithoutAuthority(t *testing.T) {
 		t.Errorf("CreateToken() = %v, want what to do", err)
 	}
 }
+
+// TestCheckState: what the service has written is well, and what it could not read is not.
+func TestCheckState(t *testing.T) {
+	f := newFleet(t)
+	made := f.token(t, &httpctlv1.CreateTokenRequest{TtlNs: int64(time.Hour), Uses: 2})
+	if _, err := f.ask(t, made, hostA, csr(t, newKey(t))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.revoke(t, &httpctlv1.RevokeRequest{Who: hostA.String()}); err != nil {
+		t.Fatal(err)
+	}
+	kept := 0
+	if err := f.db.List(t.Context(), "enroll/", "enroll0", func(key string, value []byte, _ uint64) error {
+		kept++
+		if err := CheckState(key, []byte("noise")); err == nil {
+			t.Errorf("CheckState(%s, noise) = nil, want an error", key)
+		}
+		return CheckState(key, value)
+	}); err != nil || kept != 3 {
+		t.Errorf("%d values are kept, %v, want a token, a host and a revocation", kept, err)
+	}
+	if err := CheckState("baseline/fleet", []byte("noise")); err != nil {
+		t.Errorf("CheckState of another's value = %v", err)
+	}
+}

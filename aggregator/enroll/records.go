@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/httpctl/httpctl/aggregator/store"
@@ -105,3 +106,19 @@ func each[R any](ctx context.Context, s State, prefix string, f func(id string, 
 }
 
 func moment(ns int64) time.Time { return time.Unix(0, ns).UTC() }
+
+// CheckState returns why a value of the store's state cannot be read, if it is one that the service keeps.
+func CheckState(key string, value []byte) error {
+	var into any
+	switch {
+	case strings.HasPrefix(key, tokenKeys):
+		into = &token{}
+	case strings.HasPrefix(key, hostKeys):
+		into = &host{}
+	case strings.HasPrefix(key, revokedKeys):
+		into = &revocation{}
+	default:
+		return nil
+	}
+	return json.Unmarshal(value, into)
+}

@@ -65,7 +65,7 @@ func (s *Service) Verify(c tls.ConnectionState) error {
 	err := s.check(c.PeerCertificates[0])
 	if err != nil {
 		s.metrics.refused.WithLabelValues(revoked).Inc()
-		s.warn(revoked+" "+security.PeerIdentity(c.PeerCertificates[0]), "a connection with a revoked certificate is refused",
+		s.warnEvery(time.Hour, revoked+" "+security.PeerIdentity(c.PeerCertificates[0]), "a connection with a revoked certificate is refused",
 			"identity", security.CleanText(security.PeerIdentity(c.PeerCertificates[0])))
 	}
 	return err

@@ -36,18 +36,15 @@ func (o Owner) Give(path string) error {
 
 // WriteFile makes or replaces a file, which is there whole or not at all, even after a power failure.
 func WriteFile(path string, data []byte, mode fs.FileMode, owner Owner) (err error) {
-	temp := path + ".new"
-	// What a killed program has left, or someone has put there.
-	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	// Of a name of its own: httpctl-agent enroll may write while an agent renews.
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.new")
 	if err != nil {
 		return err
 	}
+	temp := f.Name()
 	_, err = f.Write(data)
 	if err == nil {
-		err = f.Chmod(mode) // whatever the umask is
+		err = f.Chmod(mode)
 	}
 	if err == nil {
 		err = owner.Give(temp)
