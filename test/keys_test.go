@@ -46,7 +46,7 @@ func TestKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	x := tmux{filepath.Join(dir, "tmux")}
-	config := write(t, "up.yaml", "dashboard_bucket_size: 1s\naverage_bucket_size: 4s\ntimeout: 300ms\n")
+	config := write(t, "up.yaml", "dashboard_bucket_size: 1s\naverage_bucket_size: 10s\ntimeout: 300ms\n")
 	command := fmt.Sprintf("LANG=C.UTF-8 HOME=/nonexistent %s up --replay %s --data %s/data --config %s; echo it ended with $?; exec sleep 600",
 		program(t, "httpctl"), recording, dir, config)
 	x.run(t, "new-session", "-d", "-s", "it", "-x", "120", "-y", "40", command)

@@ -100,6 +100,26 @@ func TestScreens(t *testing.T) {
 	}
 }
 
+// TestDumb: a dumb terminal gets what a pipe gets, as wide as it is.
+func TestDumb(t *testing.T) {
+	for _, size := range sizes {
+		var b strings.Builder
+		if err := view.WriteDashboard(&b, view.FormatTable, view.Style{Width: size.w, Height: size.h}, fixture()); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(b.String(), "\x1b") {
+			t.Errorf("%v: an escape: %q", size, b.String())
+		}
+		lines := strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
+		for _, line := range lines {
+			if n := view.Columns(line); n > size.w {
+				t.Errorf("%v: %d columns: %q", size, n, line)
+			}
+		}
+		golden(t, fmt.Sprintf("dumb-%dx%d", size.w, size.h), lines)
+	}
+}
+
 // TestColumns: whatever a host or a section is called, a line is as wide as the screen at most, and a list
 // exactly as wide as it was told to be.
 func TestColumns(t *testing.T) {
