@@ -154,15 +154,18 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.
 	if err := a.listen(ctx, cfg, queries, identity, registry); err != nil {
 		return nil, err
 	}
+	rolls := &rollups{store: db, log: log}
 	if cfg.Metrics != "" {
 		registerStats(registry, db, &a.judge)
+		rolls.register(registry)
 		page, err := telemetry.Serve(ctx, cfg.Metrics, registry, telemetry.Health{Live: a.live, Ready: func() []telemetry.Condition { return a.ready(own, cfg.Data) }})
 		if err != nil {
 			return nil, err
 		}
 		a.teardown.Push("metrics page", page.Stop)
 	}
-	a.timers.Go("purge", a.purge)
+	a.timers.Go("purge", func(ctx context.Context) error { return a.purge(ctx, cfg.Rollups) })
+	a.timers.Go("roll-ups", rolls.run)
 	a.timers.Go("release pages", func(ctx context.Context) error { return releasePages(ctx, db.ReleasePages) })
 	if width.Next != 0 {
 		a.timers.Go("interval width", func(ctx context.Context) error { return a.changeWidth(ctx, width) })

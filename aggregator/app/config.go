@@ -32,6 +32,8 @@ type Config struct {
 	Roles access.Roles `yaml:"roles"`
 	// Ingest bounds what agents may cost.
 	Ingest ingest.Config `yaml:"ingest"`
+	// Rollups says how long roll-ups are kept, beyond the intervals that they sum up.
+	Rollups Rollups `yaml:"rollups"`
 	// Metrics is the loopback address of the page that Prometheus reads, such as 127.0.0.1:7421.
 	// Default: none.
 	Metrics string `yaml:"metrics"`
@@ -40,10 +42,11 @@ type Config struct {
 // DefaultConfig returns the defaults.
 func DefaultConfig() Config {
 	return Config{
-		Data:   config.DataDir(os.Getuid(), os.Getenv),
-		Listen: []string{config.DefaultAddress},
-		Enroll: enroll.DefaultConfig(),
-		Ingest: ingest.DefaultConfig(),
+		Data:    config.DataDir(os.Getuid(), os.Getenv),
+		Listen:  []string{config.DefaultAddress},
+		Enroll:  enroll.DefaultConfig(),
+		Ingest:  ingest.DefaultConfig(),
+		Rollups: DefaultRollups(),
 	}
 }
 
@@ -60,6 +63,7 @@ func (c *Config) Validate() error {
 	check.In("roles", c.Roles.Validate())
 	check.That(c.Roles.IsZero() || !c.TLS.IsZero() || c.hasAuthority(), "roles", "", "tls too: without it nobody shows a certificate")
 	check.In("ingest", c.Ingest.Validate())
+	check.In("rollups", c.Rollups.Validate())
 	check.In("metrics", telemetry.CheckAddress(c.Metrics))
 	return check.Err()
 }

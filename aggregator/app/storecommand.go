@@ -189,6 +189,7 @@ func (c *storeCall) report(r *bolt.Report) {
 		return time.Unix(0, ns).UTC().Format(time.RFC3339Nano)
 	}
 	fmt.Fprintf(c.stdout, "intervals       %d, from %s to %s\n", r.Intervals, when(r.OldestStart), when(r.NewestEnd))
+	fmt.Fprintf(c.stdout, "roll-ups        %d minutes, hours and days\n", r.Rollups)
 	fmt.Fprintf(c.stdout, "hosts           %d\n", r.Hosts)
 	fmt.Fprintf(c.stdout, "buckets         %d\n", r.Buckets)
 	fmt.Fprintf(c.stdout, "state           %d values\n", r.State)

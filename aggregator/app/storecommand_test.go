@@ -51,7 +51,7 @@ func TestStoreCommand(t *testing.T) {
 		{[]string{"check", "--data", "/nonexistent"}, 3, `^$`, `/nonexistent/httpctl.db: no database is there: file does not exist(?s:.*)--data`},
 		{[]string{"check", "--data", held}, 3, `^$`, `another process has it open(?s:.*)stop the aggregator`},
 		{[]string{"compact", "--data", held}, 1, `^$`, `another process has it open`},
-		{[]string{"check", "--data", dir}, 0, `^\S+/httpctl.db: sound\nintervals +0, from never to never\nhosts +0\nbuckets +0\nstate +0 values\nsealed through +never\nsize +\d+ bytes, \d+ pages of \d+, \d+ of them free\n$`, `^$`},
+		{[]string{"check", "--data", dir}, 0, `^\S+/httpctl.db: sound\nintervals +0, from never to never\nroll-ups +0 minutes, hours and days\nhosts +0\nbuckets +0\nstate +0 values\nsealed through +never\nsize +\d+ bytes, \d+ pages of \d+, \d+ of them free\n$`, `^$`},
 		{[]string{"check", filepath.Join(dir, databaseName), "--data", damaged}, 0, `: sound\n`, `^$`},
 		{[]string{"check", "--data", damaged}, 1, `^damaged: the state "baseline/fleet": decode baseline: .*\n    the aggregator does not start on it; .*--drop-damaged.\n\n\S+: damaged in 1 places\nintervals`, `^$`},
 		{[]string{"compact", "--data", damaged}, 1, `^damaged: `, `it is damaged, in 1 places; .*--drop-damaged`},

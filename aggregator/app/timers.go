@@ -164,8 +164,8 @@ func (c *purgeClock) read(hosts []store.Host, now time.Time) int64 {
 	return min(c.newest+int64(now.Sub(c.since)), now.UnixNano())
 }
 
-// purge drops what is older than max_retention_length + max_late.
-func (a *App) purge(ctx context.Context) error {
+// purge drops what is older than max_retention_length + max_late, and roll-ups that are older than keeps says.
+func (a *App) purge(ctx context.Context, keeps Rollups) error {
 	var clock purgeClock
 	failing := false
 	for {
@@ -175,7 +175,7 @@ func (a *App) purge(ctx context.Context) error {
 		hosts, err := a.store.Hosts(ctx)
 		if err == nil {
 			if now := clock.read(hosts, time.Now()); now > 0 {
-				_, err = a.store.Purge(ctx, now-int64(keep))
+				err = keeps.purge(ctx, a.store, now, keep)
 			}
 		}
 		if err == nil {

@@ -49,8 +49,8 @@ type Accumulator struct {
 	floor   int64 // sum of the floors of the tables added
 	pruned  int64 // bound on what a key dropped by prune had, relative to floor
 	folded  uint64
-	added   int
-	skipped int
+	added   int    // buckets whose table is in it
+	skipped int    // buckets whose table is not
 	key     []byte // scratch
 }
 
@@ -76,20 +76,25 @@ func NewAccumulator(where []Condition, by []string) *Accumulator {
 // Add adds a table, of which it keeps no memory but the schema. A table whose
 // version or columns differ is counted as skipped; of two versions the newer
 // wins. The error wraps ErrColumn when the table lacks a column of the plan.
-func (a *Accumulator) Add(t *bucket.Table) error {
+func (a *Accumulator) Add(t *bucket.Table) error { return a.AddSum(t, 1, 0) }
+
+// AddSum is Add for a table that is the sum of those of n buckets, of which
+// skipped more were left out.
+func (a *Accumulator) AddSum(t *bucket.Table, n, skipped int) error {
+	a.skipped += skipped
 	switch {
 	case len(t.Schema.Measures) == 0:
-		a.skipped++
+		a.skipped += n
 		return nil
 	case a.added == 0 || t.Schema.Version > a.schema.Version:
 		if err := a.begin(&t.Schema); err != nil {
 			return err
 		}
 	case t.Schema.Version < a.schema.Version || !sameColumns(&a.schema, &t.Schema):
-		a.skipped++
+		a.skipped += n
 		return nil
 	}
-	a.added++
+	a.added += n
 	folded := firstValue(&t.Other)
 	// floor bounds what a row of the result may miss of this table. With only
 	// columns of few values dropped it is the floors of as many rows; present
@@ -163,7 +168,7 @@ func (a *Accumulator) merge(b *Accumulator) {
 	}
 }
 
-// Skipped counts the tables left out for their version or columns.
+// Skipped counts the buckets whose table was left out for its version or columns.
 func (a *Accumulator) Skipped() int { return a.skipped }
 
 // Table returns the sum, cut to maxRows rows (0: all), sorted by the first

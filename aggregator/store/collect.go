@@ -64,6 +64,30 @@ func (c *Collector) Add(b *bucket.Bucket) error {
 	return nil
 }
 
+// AddRollup adds a roll-up of a host, or with the hosts that it is made of one of the
+// fleet; only the plan's table needs to be there. It must fit the plan: see Plan.Fits.
+func (c *Collector) AddRollup(r *Rollup, hosts []bucket.ID) error {
+	s := c.slice(&r.Header)
+	s.Buckets += r.Buckets
+	for _, h := range hosts {
+		s.hosts[h] = struct{}{}
+	}
+	s.Counters.Add(&r.Counters)
+	for _, span := range r.Covered {
+		s.Covered = extend(s.Covered, span)
+	}
+	s.declare(r.Unobserved)
+	c.damaged = append(c.damaged, r.Damaged...)
+	if t := r.Table(c.plan.Table); t != nil && c.plan.Table != "" {
+		n, skipped := 1, 0
+		if sum := r.Sum(c.plan.Table); sum != nil {
+			n, skipped = sum.Buckets, sum.Skipped
+		}
+		return s.sum.AddSum(t, n, skipped)
+	}
+	return nil
+}
+
 // declare notes unobserved spans; Answer clips them.
 func (s *collected) declare(spans []bucket.Span) {
 	for _, u := range spans {

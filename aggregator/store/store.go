@@ -47,11 +47,25 @@ type Store interface {
 	// call. f may call the store; what it changes further on may or may not be seen.
 	List(ctx context.Context, from, to string, f func(key string, value []byte, version uint64) error) error
 
-	// Purge drops whole intervals that ended at or before t (nanoseconds), and
-	// seals them: from then on what is appended there is Expired. Hosts whose
-	// last bucket goes are forgotten. It returns how many intervals went. The
+	// Rollup brings roll-ups up to date: those that ended at or before ended (nanoseconds) and in
+	// which something was appended since they were made, minutes first, then hours, then days. It
+	// holds up neither Append nor Query, which does without those that are not up to date. When ctx
+	// ends, what is done stays done.
+	Rollup(ctx context.Context, ended int64) (Progress, error)
+
+	// Purge drops the intervals that start before t (nanoseconds, rounded down to a whole minute),
+	// and seals them: from then on what is appended there is Expired. Their roll-ups are
+	// brought up to date first, so nothing goes that is in none. Hosts whose
+	// last bucket goes become past hosts. It returns how many intervals went. The
 	// floor never sinks: an earlier t changes nothing.
 	Purge(ctx context.Context, t int64) (int, error)
+	// PurgeRollups drops the roll-ups of a resolution that start before t, rounded down to a whole
+	// one of the next coarser, which is brought up to date first. None is dropped before those that it
+	// is made of. Past hosts of which no day is left are forgotten. It returns how many steps went.
+	PurgeRollups(ctx context.Context, r Resolution, t int64) (int, error)
+	// PastHosts returns the hosts of which only roll-ups are left, with ID, Name, FirstStart and
+	// LastEnd, sorted as Hosts.
+	PastHosts(ctx context.Context) ([]Host, error)
 
 	// Stats describes the engine for operators.
 	Stats() Stats
@@ -87,7 +101,10 @@ const (
 	Mismatch
 )
 
-// Plan is a question. Engines push it down as far as they can.
+// Plan is a question. Engines push it down as far as they can, and answer it from
+// roll-ups where whole ones lie within it. Numbers are the same; bounds of tables
+// that are not exact may be wider, and where only coarser roll-ups are left than fit into
+// its range or its steps, that time is not covered.
 type Plan struct {
 	// Table to read; "" reads headers and counters only.
 	Table string
@@ -112,6 +129,15 @@ type Plan struct {
 	// MaxRows bounds the rows of each slice, the largest first measures being
 	// kept; 0 is no bound but the engine's own.
 	MaxRows int
+}
+
+// Fits reports whether the intervals of [start, end) all belong to one slice of
+// the plan, so that a sum of them can stand for them.
+func (p *Plan) Fits(start, end int64) bool {
+	if start < p.From || end > p.To || p.Judged {
+		return false
+	}
+	return p.Step <= 0 || (start-p.From)/int64(p.Step) == (end-1-p.From)/int64(p.Step)
 }
 
 // Condition keeps the rows with one of the values in a key column.
@@ -184,8 +210,12 @@ type Stats struct {
 	Buckets     uint64
 	OldestStart int64 // 0 when the store is empty, as is NewestEnd
 	NewestEnd   int64
-	// SealedThrough: intervals that ended here or before are sealed.
+	// SealedThrough: intervals that start before it are sealed.
 	SealedThrough int64
+	// Rollups counts the steps of each resolution (0 of Raw), of hosts and fleet together.
+	Rollups [Day + 1]int
+	// Dirty counts the roll-ups in which something was appended since they were made, those under way included.
+	Dirty int
 	// Expired counts what was appended to sealed intervals, since the store was made.
 	Expired uint64
 	// ChecksumErrors counts the failed checks that reads and appends met since

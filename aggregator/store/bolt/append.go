@@ -34,9 +34,11 @@ func (s *DB) Append(ctx context.Context, batch []store.Item) ([]store.Result, er
 	starts = slices.Compact(starts)
 	var results []store.Result
 	var made []int64
+	var marked *steps
 	err := s.update(ctx, func(tx *bbolt.Tx) (bool, error) {
-		a := appender{s: s, tx: tx, made: &made, intervals: map[int64]*openInterval{}, hosts: map[bucket.ID]*store.HostRecord{},
+		a := appender{s: s, tx: tx, made: &made, steps: s.newSteps(tx), intervals: map[int64]*openInterval{}, hosts: map[bucket.ID]*store.HostRecord{},
 			sealed: getInt(tx, keySealed)}
+		marked = a.steps
 		a.floor = max(a.sealed, getInt(tx, keyCreated))
 		results = make([]store.Result, len(batch))
 		for i := range batch {
@@ -52,6 +54,9 @@ func (s *DB) Append(ctx context.Context, batch []store.Item) ([]store.Result, er
 		for _, start := range made { // and not kept
 			s.looked.Delete(start)
 		}
+		if marked != nil {
+			marked.undone()
+		}
 		return nil, err
 	}
 	return results, nil
@@ -63,6 +68,7 @@ type appender struct {
 	tx            *bbolt.Tx
 	made          *[]int64 // intervals
 	intervals     map[int64]*openInterval
+	steps         *steps
 	hosts         map[bucket.ID]*store.HostRecord
 	sealed, floor int64
 	expired       int64
@@ -79,7 +85,7 @@ type openInterval struct {
 
 func (a *appender) add(it *store.Item) (store.Result, error) {
 	h := it.Header
-	if h.End() <= a.sealed {
+	if h.Start < a.sealed {
 		a.expired++
 		a.changed = true
 		return store.Expired, a.note(h, false, it.Ahead)
@@ -110,6 +116,9 @@ func (a *appender) add(it *store.Item) (store.Result, error) {
 	}
 	iv.m.end = max(iv.m.end, h.End())
 	iv.changed, a.changed = true, true
+	if err := a.steps.mark(h.Host, h.Start); err != nil {
+		return 0, err
+	}
 	return store.Stored, a.note(h, true, it.Ahead)
 }
 
@@ -125,7 +134,7 @@ func (a *appender) interval(start int64) (*openInterval, error) {
 	if iv.blobs, err = a.s.blobs(a.tx, iv.key); errors.Is(err, store.ErrCorrupt) {
 		// The manifest stays, so that queries go on reporting what was lost.
 		a.s.checksumErrors.Add(1)
-		err = setAside(a.tx, iv.key)
+		err = setAside(a.tx, bucketIntervals, iv.key)
 	}
 	if err != nil {
 		return nil, err
@@ -185,6 +194,9 @@ func (a *appender) finish() error {
 		if err := a.tx.Bucket(bucketHosts).Put(id[:], sealedValue(id[:], b)); err != nil {
 			return err
 		}
+	}
+	if err := a.steps.finish(); err != nil {
+		return err
 	}
 	if a.expired > 0 {
 		return putInt(a.tx, keyExpired, getInt(a.tx, keyExpired)+a.expired)
@@ -271,8 +283,12 @@ func (s *DB) verifyInterval(tx *bbolt.Tx, start int64) error {
 
 // Purge implements store.Store. The floor is sealed first, in a transaction of
 // its own; intervals follow in transactions of bounded size, so that a purge of
-// days does not hold up appends for long.
+// days does not hold up appends for long. All intervals of a minute go at once:
+// of what a roll-up is made of, all is there or nothing.
 func (s *DB) Purge(ctx context.Context, t int64) (int, error) {
+	s.rolling.Lock()
+	defer s.rolling.Unlock()
+	t = store.Minute.Floor(max(t, 0))
 	err := s.update(ctx, func(tx *bbolt.Tx) (bool, error) {
 		if t <= getInt(tx, keySealed) {
 			return false, nil
@@ -284,18 +300,25 @@ func (s *DB) Purge(ctx context.Context, t int64) (int, error) {
 	}
 	s.sums.purge(t)
 	s.forgetLooked(t)
-	const perTx = 256
 	total := 0
 	for {
+		end, err := s.settleMinutes(ctx, t)
+		if err != nil {
+			return total, fmt.Errorf("purge: %w", err)
+		}
 		n := 0
-		err := s.update(ctx, func(tx *bbolt.Tx) (bool, error) {
-			doomed := s.purgeable(tx, t, perTx)
+		err = s.update(ctx, func(tx *bbolt.Tx) (bool, error) {
+			var doomed [][]byte
+			next := s.starts(tx, 0, end)
+			for key := next(); key != nil; key = next() {
+				doomed = append(doomed, bytes.Clone(key))
+			}
 			for _, key := range doomed {
 				blobs, err := s.blobs(tx, key)
 				switch {
 				case errors.Is(err, store.ErrCorrupt): // its pages cannot be told, so they are not freed
 					s.checksumErrors.Add(1)
-					err = setAside(tx, key)
+					err = setAside(tx, bucketIntervals, key)
 				case err == nil && blobs != nil:
 					err = tx.Bucket(bucketIntervals).DeleteBucket(key)
 				}
@@ -307,8 +330,8 @@ func (s *DB) Purge(ctx context.Context, t int64) (int, error) {
 				}
 			}
 			n = len(doomed)
-			if n == perTx {
-				return true, nil
+			if end < t {
+				return n > 0, nil
 			}
 			forgot, err := s.forgetHosts(tx, t)
 			return forgot || n > 0, err
@@ -317,10 +340,39 @@ func (s *DB) Purge(ctx context.Context, t int64) (int, error) {
 			return total, err
 		}
 		total += n
-		if n < perTx {
+		if end == t {
 			return total, nil
 		}
 	}
+}
+
+// settleMinutes brings the roll-ups of the next minutes with intervals up to date,
+// and returns where they end: t after the last. Nothing is appended there any more.
+func (s *DB) settleMinutes(ctx context.Context, t int64) (end int64, err error) {
+	const perTx = 256 // intervals
+	var minutes []stepKey
+	err = s.view(func(tx *bbolt.Tx) error {
+		end = t
+		next, n := s.starts(tx, 0, t), 0
+		for key := next(); key != nil; key = next() {
+			minute := newStepKey(store.Minute, store.Minute.Floor(int64(binary.BigEndian.Uint64(key))))
+			if len(minutes) == 0 || minutes[len(minutes)-1] != minute {
+				if n >= perTx {
+					end = minute.start()
+					return nil
+				}
+				minutes = append(minutes, minute)
+			}
+			n++
+		}
+		return nil
+	})
+	for _, minute := range minutes {
+		if err == nil {
+			err = s.settle(ctx, minute)
+		}
+	}
+	return end, err
 }
 
 // blobs opens an interval, nil if it is not there, and looks over its pages, unless
@@ -353,35 +405,14 @@ func (s *DB) forgetLooked(t int64) {
 	})
 }
 
-// setAside takes an interval whose pages are damaged out of the way. The pages
+// setAside takes an interval, or a step, whose pages are damaged out of the way. The pages
 // stay in the file, out of use: whose they are cannot be told.
-func setAside(tx *bbolt.Tx, key []byte) error {
+func setAside(tx *bbolt.Tx, from, key []byte) error {
 	aside, err := tx.CreateBucketIfNotExists(bucketAside)
 	if err != nil {
 		return err
 	}
-	return tx.Bucket(bucketIntervals).MoveBucket(key, aside)
-}
-
-// purgeable returns the keys of up to limit intervals that ended at or before t.
-func (s *DB) purgeable(tx *bbolt.Tx, t int64, limit int) [][]byte {
-	manifests := tx.Bucket(bucketManifests)
-	var doomed [][]byte
-	next := s.starts(tx, 0, t)
-	for len(doomed) < limit {
-		key := next()
-		if key == nil {
-			break
-		}
-		m, err := parseManifest(key, manifests.Get(key))
-		if err != nil {
-			m.end = int64(binary.BigEndian.Uint64(key)) + maxWidth
-		}
-		if m.end <= t {
-			doomed = append(doomed, bytes.Clone(key))
-		}
-	}
-	return doomed
+	return tx.Bucket(from).MoveBucket(key, aside)
 }
 
 // maxWidth is the widest interval there can be, one minute (DESIGN section 8).
@@ -390,10 +421,30 @@ const maxWidth = int64(60e9)
 // starts returns a function that returns the keys of the intervals that start
 // in [from, to), in order, then nil: of those with buckets, a manifest or both.
 func (s *DB) starts(tx *bbolt.Tx, from, to int64) func() []byte {
-	x, y := tx.Bucket(bucketIntervals).Cursor(), tx.Bucket(bucketManifests).Cursor()
-	first := startKey(max(from, 0))
+	next := s.union(tx.Bucket(bucketIntervals), tx.Bucket(bucketManifests), startKey(max(from, 0)))
+	return func() []byte {
+		for {
+			k := next()
+			if k != nil && len(k) != 8 {
+				s.checksumErrors.Add(1)
+				continue
+			}
+			if k == nil || int64(binary.BigEndian.Uint64(k)) >= to || k[0]&0x80 != 0 {
+				return nil
+			}
+			return k
+		}
+	}
+}
+
+// union returns a function that returns the keys from first on that either bucket has, in
+// order, then nil. In a damaged file keys may be out of order, or before first: those are
+// passed over, so that whoever goes on from what he got always gets further.
+func (s *DB) union(a, b *bbolt.Bucket, first []byte) func() []byte {
+	x, y := a.Cursor(), b.Cursor()
 	kx, _ := x.Seek(first)
 	ky, _ := y.Seek(first)
+	var last []byte
 	return func() []byte {
 		for {
 			var k []byte
@@ -411,33 +462,35 @@ func (s *DB) starts(tx *bbolt.Tx, from, to int64) func() []byte {
 				kx, _ = x.Next()
 				ky, _ = y.Next()
 			}
-			if len(k) != 8 {
+			if bytes.Compare(k, first) < 0 || last != nil && bytes.Compare(k, last) <= 0 {
 				s.checksumErrors.Add(1)
 				continue
 			}
-			if int64(binary.BigEndian.Uint64(k)) >= to || k[0]&0x80 != 0 {
-				return nil
-			}
+			last = k
 			return k
 		}
 	}
 }
 
-// forgetHosts drops the hosts whose last bucket ended at or before t.
+// forgetHosts makes the hosts whose last bucket ended at or before t past hosts.
 func (s *DB) forgetHosts(tx *bbolt.Tx, t int64) (bool, error) {
-	var doomed [][]byte
+	var doomed []*store.HostRecord
 	err := tx.Bucket(bucketHosts).ForEach(func(k, v []byte) error {
 		r, err := s.hostRecord(tx, k, v)
 		if err != nil {
 			return err
 		}
 		if r.LastEnd <= t {
-			doomed = append(doomed, bytes.Clone(k))
+			copy(r.ID[:], k)
+			doomed = append(doomed, r)
 		}
 		return nil
 	})
-	for _, k := range doomed {
-		err = errors.Join(err, tx.Bucket(bucketHosts).Delete(k))
+	for _, r := range doomed {
+		err = errors.Join(err, tx.Bucket(bucketHosts).Delete(r.ID[:]))
+		if r.LastEnd > 0 { // something of it was stored
+			err = errors.Join(err, tx.Bucket(bucketPast).Put(r.ID[:], pastValue(&r.Host)))
+		}
 	}
 	return len(doomed) > 0, err
 }

@@ -65,6 +65,12 @@ type DB struct {
 	// hold a damaged one that was set aside.
 	looked sync.Map
 	purged int64 // what Purge was last called with; guarded by writing
+	// lookedSteps is the same for the steps of roll-ups: stepKey -> transaction.
+	lookedSteps sync.Map
+
+	// rolling is held by who rebuilds or drops roll-ups, before writing and mu are taken.
+	rolling    sync.Mutex
+	rebuilding *rebuilding // nil when none is; guarded by writing
 
 	// unproven is set once a commit has failed and until one succeeds: what is
 	// in the file may then be in memory only, so nothing is called a duplicate
@@ -148,6 +154,10 @@ func Open(path string, opts Options) (*DB, error) {
 	}
 	var err error
 	if s.db, s.pages, err = s.open(); err != nil {
+		return nil, err
+	}
+	if err := s.upgrade(); err != nil {
+		_ = s.Close()
 		return nil, err
 	}
 	return s, nil
@@ -244,10 +254,11 @@ func (s *DB) check(db *bbolt.DB) error {
 			fresh, empty = true, k == nil
 			return nil
 		}
-		if err := checkFormat(meta.Get(keyFormat)); err != nil {
+		version, err := formatOf(meta.Get(keyFormat))
+		if err != nil {
 			return err
 		}
-		for _, name := range [][]byte{bucketIntervals, bucketManifests, bucketHosts, bucketState} {
+		for _, name := range bucketsOf(version) {
 			if tx.Bucket(name) == nil {
 				return fmt.Errorf("it has no %q: %w", name, store.ErrCorrupt)
 			}
@@ -261,7 +272,7 @@ func (s *DB) check(db *bbolt.DB) error {
 		return fmt.Errorf("it is a database of another program: %w", store.ErrCorrupt)
 	}
 	return db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{bucketMeta, bucketIntervals, bucketManifests, bucketHosts, bucketState} {
+		for _, name := range bucketsOf(formatVersion) {
 			if _, err := tx.CreateBucket(name); err != nil {
 				return err
 			}
@@ -409,6 +420,7 @@ func (s *DB) reopen(intervals []int64) error {
 	s.unproven = true
 	s.sums.changeAll()
 	s.looked.Clear()
+	s.lookedSteps.Clear()
 	s.reopened.Add(1)
 	// After a failed fsync the kernel may call pages clean that never reached
 	// the disk. What it serves from now on must come from there.
@@ -458,6 +470,12 @@ func (s *DB) Stats() store.Stats {
 			st.Intervals++
 			st.Buckets += m.count
 			st.NewestEnd = max(st.NewestEnd, m.end)
+		}
+		for r := store.Minute; r <= store.Day; r++ {
+			s.eachManifest(tx, r, func(_ stepKey, m stepManifest, _ error) {
+				st.Rollups[r]++
+				st.Dirty += int(m.dirty)
+			})
 		}
 		return nil
 	})

@@ -51,6 +51,7 @@ type Report struct {
 	Pages, Free, Unaccounted uint64 // pages; unaccounted are neither in use nor free, and do no harm
 	Intervals                int
 	Buckets                  uint64
+	Rollups                  int // minutes, hours and days of them
 	Hosts, State             int
 	OldestStart, NewestEnd   int64 // 0 when there are no intervals
 	SealedThrough            int64
@@ -103,8 +104,10 @@ type checker struct {
 	opts   CheckOptions
 	report *Report
 	// unsound holds the intervals in which Walk found damage: whether it is only a page with two owners.
-	unsound map[int64]*unsound
-	skip    map[string]bool // top-level buckets whose pages are damaged
+	unsound      map[int64]*unsound
+	unsoundSteps map[stepKey]*unsound
+	version      uint32          // of the format; 0 when it cannot be told
+	skip         map[string]bool // top-level buckets whose pages are damaged
 }
 
 type unsound struct {
@@ -123,7 +126,7 @@ func (c *checker) found(d Damage) {
 // check looks over the file.
 func (o *offline) check(ctx context.Context, opts CheckOptions) (*Report, error) {
 	c := &checker{offline: o, ctx: ctx, opts: opts, report: &Report{Path: o.path, Bytes: o.info.Size()},
-		unsound: map[int64]*unsound{}, skip: map[string]bool{}}
+		unsound: map[int64]*unsound{}, unsoundSteps: map[stepKey]*unsound{}, skip: map[string]bool{}}
 	u := o.pages.Walk(c.page)
 	c.report.PageSize, c.report.Pages, c.report.Free, c.report.Unaccounted = u.PageSize, u.Pages, u.Free, u.Unaccounted
 	if c.skip[""] {
@@ -151,12 +154,9 @@ func (c *checker) page(path [][]byte, err error) {
 		c.skip[""] = true
 		c.found(Damage{Where: "the pages of the file", Err: err, Costs: "the aggregator does not start on it; " + toRestore, Remedy: Replace})
 	case len(path) == 2 && string(path[0]) == string(bucketIntervals) && len(path[1]) == 8:
-		start := int64(binary.BigEndian.Uint64(path[1]))
-		if u := c.unsound[start]; u != nil {
-			u.shared = u.shared && shared
-		} else {
-			c.unsound[start] = &unsound{err, shared}
-		}
+		note(c.unsound, int64(binary.BigEndian.Uint64(path[1])), err, shared)
+	case len(path) == 2 && string(path[0]) == string(bucketRollups) && len(path[1]) == len(stepKey{}):
+		note(c.unsoundSteps, stepKey(path[1]), err, shared)
 	case len(path) == 2 && string(path[0]) == string(bucketAside): // told when its content is looked at
 	case shared:
 		c.found(Damage{Where: fmt.Sprintf("the pages of %q", path[0]), Err: err, Costs: toRewrite, part: string(path[0])})
@@ -169,6 +169,15 @@ func (c *checker) page(path [][]byte, err error) {
 	}
 }
 
+// note enters damaged pages of an interval or a step.
+func note[K comparable](all map[K]*unsound, key K, err error, shared bool) {
+	if u := all[key]; u != nil {
+		u.shared = u.shared && shared
+	} else {
+		all[key] = &unsound{err, shared}
+	}
+}
+
 // content looks at what the sound pages hold.
 func (c *checker) content(tx *bbolt.Tx) error {
 	if k, _ := tx.Cursor().First(); k == nil && !c.skip[""] {
@@ -177,12 +186,15 @@ func (c *checker) content(tx *bbolt.Tx) error {
 	if err := c.format(tx); err != nil {
 		return err
 	}
-	for _, part := range []struct {
+	type part struct {
 		name  []byte
 		check func(*bbolt.Tx) error
-	}{
-		{bucketMeta, c.meta}, {bucketIntervals, c.intervals}, {bucketHosts, c.hosts}, {bucketState, c.state},
-	} {
+	}
+	parts := []part{{bucketMeta, c.meta}, {bucketIntervals, c.intervals}, {bucketHosts, c.hosts}, {bucketState, c.state}}
+	if c.version != 1 {
+		parts = append(parts, part{bucketRollups, c.rollups}, part{bucketPast, c.past})
+	}
+	for _, part := range parts {
 		if tx.Bucket(part.name) == nil && !c.skip[string(part.name)] {
 			c.skip[string(part.name)] = true
 			c.found(Damage{Where: "the file", Err: fmt.Errorf("it has no %q: %w", part.name, store.ErrCorrupt), Costs: toRestore, Remedy: Replace})
@@ -208,7 +220,8 @@ func (c *checker) format(tx *bbolt.Tx) error {
 	if meta == nil || c.skip[string(bucketMeta)] {
 		return nil
 	}
-	err := checkFormat(meta.Get(keyFormat))
+	version, err := formatOf(meta.Get(keyFormat))
+	c.version = version
 	if err != nil && !errors.Is(err, store.ErrVersion) {
 		c.found(Damage{Where: "the file", Err: err, Costs: "the aggregator does not start on it; " + toRestore, Remedy: Replace})
 		return nil
@@ -390,7 +403,7 @@ func (c *checker) state(tx *bbolt.Tx) error {
 // others looks at the top-level buckets that are not always there.
 func (c *checker) others(tx *bbolt.Tx) error {
 	known := map[string]bool{}
-	for _, name := range [][]byte{bucketMeta, bucketIntervals, bucketManifests, bucketHosts, bucketState} {
+	for _, name := range bucketsOf(formatVersion) { // an upgrade from version 1 that was cut short has them, too
 		known[string(name)] = true
 	}
 	cursor := tx.Cursor()
@@ -402,11 +415,13 @@ func (c *checker) others(tx *bbolt.Tx) error {
 				Costs: toRestore, Remedy: Replace})
 		case !c.skip[string(name)]:
 			if err := tx.Bucket(name).ForEach(func(k, _ []byte) error {
-				at := fmt.Sprintf("%x", k)
+				what := fmt.Sprintf("the interval %x", k)
 				if len(k) == 8 {
-					at = tell(int64(binary.BigEndian.Uint64(k)))
+					what = "the interval " + tell(int64(binary.BigEndian.Uint64(k)))
+				} else if key, ok := parseStepKey(k); ok {
+					what = "the roll-ups of " + tellStep(key)
 				}
-				c.found(Damage{Where: "the interval " + at, Err: fmt.Errorf("its pages were set aside as damaged: %w", store.ErrCorrupt),
+				c.found(Damage{Where: what, Err: fmt.Errorf("its pages were set aside as damaged: %w", store.ErrCorrupt),
 					Costs: "they are out of use; `store compact` leaves them out", part: string(name)})
 				return c.ctx.Err()
 			}); err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/httpctl/httpctl/aggregator/store"
 	"github.com/httpctl/httpctl/aggregator/store/storetest"
+	"github.com/httpctl/httpctl/pkg/bucket"
 )
 
 // readable is what these tests keep in the state.
@@ -25,17 +26,23 @@ func readable(key string, value []byte) error {
 	return nil
 }
 
-// filled makes a store with 60 hosts in intervals 0 to 9 (3 and 6 of a size that takes several pages),
-// a purged one before them, free pages, and state. Each bucket counts one request.
+// filled makes a store with 60 hosts in intervals 0 to 9 (3 and 7 of a size that takes several pages),
+// one before them of which only roll-ups are left, free pages, and state. Each bucket counts one request.
 func filled(t *testing.T) string {
 	t.Helper()
 	s, err := Open(filepath.Join(t.TempDir(), "store.db"), Options{Now: early, allocSize: 4096})
 	if err != nil {
 		t.Fatal(err)
 	}
+	old := storetest.Header(1, 0)
+	old.Start, old.ClosedThrough, old.Incarnation, old.ObservedFrom = storetest.At(-6), storetest.At(-5), storetest.ID(99), storetest.At(-6)
+	appendAll(t, s, storetest.Item(t, storetest.Bucket(old, func(tb *bucket.Table) uint64 {
+		tb.Add([]string{"0", "server", "GET", "200"}, []int64{1, 1, storetest.At(-6), 1e6})
+		return 1
+	})))
 	for i := range 10 {
 		hosts := 3
-		if i == 3 || i == 6 {
+		if i == 3 || i == 7 {
 			hosts = 60
 		}
 		for host := range hosts {
@@ -47,7 +54,7 @@ func filled(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	if _, err := s.Purge(ctx, storetest.At(1)); err != nil {
+	if _, err := s.Purge(ctx, storetest.At(0)); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
@@ -56,8 +63,8 @@ func filled(t *testing.T) string {
 	return s.path
 }
 
-// filledRequests is what the store of filled counts: of intervals 1 to 9.
-const filledRequests = 7*3 + 2*60
+// filledRequests is what the store of filled counts: of intervals 0 to 9, and of the roll-ups before.
+const filledRequests = 8*3 + 2*60 + 1
 
 // checked runs Check and returns what it found.
 func checked(t *testing.T, path string) (*Report, []Damage) {
@@ -84,8 +91,8 @@ func TestCheckSound(t *testing.T) {
 		t.Errorf("Check of a sound store finds %v", found)
 	}
 	want := Report{Path: path, Bytes: int64(len(before)), PageSize: os.Getpagesize(), Pages: r.Pages, Free: r.Free,
-		Intervals: 9, Buckets: filledRequests, Hosts: 60, State: 3,
-		OldestStart: storetest.At(1), NewestEnd: storetest.At(10), SealedThrough: storetest.At(1)}
+		Intervals: 10, Buckets: filledRequests - 1, Rollups: 3 + 2 + 2, Hosts: 60, State: 3,
+		OldestStart: storetest.At(0), NewestEnd: storetest.At(10), SealedThrough: storetest.At(0)}
 	if *r != want || r.Free == 0 || r.Pages*uint64(r.PageSize) > uint64(r.Bytes) {
 		t.Errorf("Check = %+v, want %+v with free pages", *r, want)
 	}
@@ -103,7 +110,7 @@ var damages = []struct {
 	want   uint64 // requests after Compact has dropped what is damaged
 }{
 	{"a flipped bit in a bucket", inBolt(func(tx *bbolt.Tx) error { return flipIn(tx, 3, 5, 40) }), "2026-01-01T00:00:30Z: the bucket of host", Drop, filledRequests - 60},
-	{"in two intervals", inBolt(func(tx *bbolt.Tx) error { return errors.Join(flipIn(tx, 3, 5, 40), flipIn(tx, 7, 1, 0)) }), "the interval", Drop, filledRequests - 63},
+	{"in two intervals", inBolt(func(tx *bbolt.Tx) error { return errors.Join(flipIn(tx, 3, 5, 40), flipIn(tx, 7, 1, 0)) }), "the interval", Drop, filledRequests - 120},
 	{"a missing bucket", inBolt(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(bucketIntervals).Bucket(startKey(storetest.At(4)))
 		k, _ := b.Cursor().First()
@@ -112,6 +119,24 @@ var damages = []struct {
 	{"a missing interval", inBolt(func(tx *bbolt.Tx) error { return tx.Bucket(bucketIntervals).DeleteBucket(startKey(storetest.At(4))) }), "2026-01-01T00:00:40Z", Drop, filledRequests - 3},
 	{"a missing manifest", inBolt(func(tx *bbolt.Tx) error { return tx.Bucket(bucketManifests).Delete(startKey(storetest.At(4))) }), "2026-01-01T00:00:40Z", Drop, filledRequests - 3},
 	{"a manifest", inBolt(func(tx *bbolt.Tx) error { return flipValue(tx.Bucket(bucketManifests), startKey(storetest.At(4)), 9) }), "its manifest", Drop, filledRequests - 3},
+	{"a roll-up that is to be made", inBolt(func(tx *bbolt.Tx) error {
+		key := newStepKey(store.Minute, storetest.At(0))
+		return flipValue(tx.Bucket(bucketRollups).Bucket(key[:]), hostEntry(storetest.ID(1)), 2)
+	}), "the roll-ups of the minute of 2026-01-01T00:00:00Z", Drop, filledRequests},
+	{"a roll-up of the fleet", inBolt(func(tx *bbolt.Tx) error {
+		key := newStepKey(store.Minute, storetest.At(-6))
+		return flipValue(tx.Bucket(bucketRollups).Bucket(key[:]), fleetTable("totals"), 30)
+	}), "the roll-ups of the minute of 2025-12-31T23:59:00Z", Drop, filledRequests - 1},
+	{"a manifest of roll-ups", inBolt(func(tx *bbolt.Tx) error {
+		key := newStepKey(store.Hour, storetest.At(0))
+		return flipValue(tx.Bucket(bucketRollupManifests), key[:], 9)
+	}), "the roll-ups of the hour of 2026-01-01T00:00:00Z", Drop, filledRequests},
+	{"missing roll-ups", inBolt(func(tx *bbolt.Tx) error {
+		key := newStepKey(store.Day, storetest.At(0))
+		return tx.Bucket(bucketRollups).DeleteBucket(key[:])
+	}), "the roll-ups of the day of 2026-01-01T00:00:00Z", Drop, filledRequests},
+	{"a past host", inBolt(func(tx *bbolt.Tx) error { return tx.Bucket(bucketPast).Put([]byte("x"), []byte("y")) }), "the record of past host", Drop, filledRequests},
+	{"no roll-ups at all", inBolt(func(tx *bbolt.Tx) error { return tx.DeleteBucket(bucketRollups) }), "the file", Replace, 0},
 	{"a host record", inBolt(func(tx *bbolt.Tx) error {
 		id := storetest.ID(1)
 		return flipValue(tx.Bucket(bucketHosts), id[:], 30)
@@ -127,14 +152,14 @@ var damages = []struct {
 	{"an unknown part", inBolt(func(tx *bbolt.Tx) error { _, err := tx.CreateBucket([]byte("stave")); return err }), `"stave"`, Replace, 0},
 	{"a page of an interval", inPages(func(b []byte, root func(interval int) int) { b[root(3)+9] ^= 1 }), "2026-01-01T00:00:30Z", Drop, filledRequests - 60},
 	{"a length in a page of an interval", inPages(func(b []byte, root func(interval int) int) { b[root(3)+16+4] ^= 1 }), "2026-01-01T00:00:30Z", Drop, filledRequests - 60},
-	// The commit before the last is in force again, which has not purged interval 0.
+	// The commit before the last is in force again, which has still the buckets that were purged.
 	{"the newer meta page", inPages(func(b []byte, _ func(int) int) {
 		newer := 0
 		if binary.NativeEndian.Uint64(b[os.Getpagesize()+64:]) > binary.NativeEndian.Uint64(b[64:]) {
 			newer = os.Getpagesize()
 		}
 		b[newer+20] ^= 1
-	}), "the file", Rewrite, filledRequests + 3},
+	}), "the file", Rewrite, filledRequests},
 	{"both meta pages", inPages(func(b []byte, _ func(int) int) { b[20] ^= 1; b[os.Getpagesize()+20] ^= 1 }), "the file", Replace, 0},
 }
 
@@ -254,14 +279,14 @@ func TestCheckDamage(t *testing.T) {
 // sound one pages of its own.
 func TestCheckSharedPages(t *testing.T) {
 	path := filled(t)
-	misdirect(t, path, 6, rootOf(t, path, 3))
+	misdirect(t, path, 7, rootOf(t, path, 3))
 	_, found := checked(t, path)
 	remedies := map[string]Remedy{}
 	for _, d := range found {
-		remedies[d.Where[:len("the interval 2026-01-01T00:01:00Z")]] = d.Remedy
+		remedies[d.Where[:len("the interval 2026-01-01T00:01:10Z")]] = d.Remedy
 	}
-	if len(remedies) != 2 || remedies["the interval 2026-01-01T00:01:00Z"] != Drop || remedies["the interval 2026-01-01T00:00:30Z"] != Rewrite {
-		t.Errorf("Check finds %v, want intervals 3 and 6", found)
+	if len(remedies) != 2 || remedies["the interval 2026-01-01T00:01:10Z"] != Drop || remedies["the interval 2026-01-01T00:00:30Z"] != Rewrite {
+		t.Errorf("Check finds %v, want intervals 3 and 7", found)
 	}
 	if _, _, err := Compact(ctx, path, CompactOptions{DropDamaged: true}); err != nil {
 		t.Fatal(err)

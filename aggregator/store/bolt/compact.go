@@ -204,8 +204,18 @@ func (c *compactor) part(src *bbolt.Tx, name string, from *bbolt.Bucket) error {
 				return err
 			}
 			v = sealedValue(k, v)
+		case name == string(bucketRollupManifests) && c.keys[string(bucketRollups)+"/"+string(k)]:
+			if from.Tx().Bucket(bucketRollups).Bucket(k) == nil { // else it was told with that
+				key, _ := parseStepKey(k)
+				c.tell("the roll-ups of " + tellStep(key))
+			}
+			return nil
 		case c.keys[name+"/"+string(k)]:
-			c.tell(fmt.Sprintf("%s %q", name, k))
+			what := fmt.Sprintf("%s %q", name, k)
+			if key, ok := parseStepKey(k); ok && name == string(bucketRollups) {
+				what = "the roll-ups of " + tellStep(key)
+			}
+			c.tell(what)
 			return nil
 		}
 		switch name {

@@ -142,8 +142,9 @@ func TestDamageIsReported(t *testing.T) {
 			if n, err := s.Purge(ctx, storetest.At(10)); err != nil || n != 2 {
 				t.Errorf("Purge = %d, %v, want 2", n, err)
 			}
-			if got, damaged = sum(t, s); got != 0 || damaged != nil {
-				t.Errorf("after the purge: requests = %d, damaged %v", got, damaged)
+			// Roll-ups tell what could be read, and that something could not.
+			if got, damaged = sum(t, s); got != tt.want+1000 || len(damaged) != 1 || damaged[0] != at {
+				t.Errorf("after the purge: requests = %d, damaged %v, want %d, [%d]", got, damaged, tt.want+1000, at)
 			}
 		})
 	}
@@ -290,6 +291,23 @@ func write(t *testing.T, path string, b []byte) {
 // an error or a report of damage, never a crash or a cursor that goes round, and
 // never another sum that is not reported.
 func TestRandomDamage(t *testing.T) {
+	t.Run("raw", func(t *testing.T) { randomDamage(t, func(*DB) error { return nil }) })
+	t.Run("rolled up", func(t *testing.T) {
+		randomDamage(t, func(s *DB) error {
+			_, err := s.Rollup(ctx, storetest.At(8640))
+			return err
+		})
+	})
+	t.Run("purged", func(t *testing.T) {
+		randomDamage(t, func(s *DB) error {
+			_, err := s.Purge(ctx, storetest.At(36))
+			return err
+		})
+	})
+}
+
+// randomDamage flips bits of a store that was prepared.
+func randomDamage(t *testing.T, prepare func(*DB) error) {
 	s, err := Open(filepath.Join(t.TempDir(), "store.db"), Options{Now: early, allocSize: 4096})
 	if err != nil {
 		t.Fatal(err)
@@ -299,6 +317,9 @@ func TestRandomDamage(t *testing.T) {
 	}
 	for host := 10; host < 60; host++ { // an interval with a tree of its own
 		appendAll(t, s, item(t, host, 7, 1))
+	}
+	if err := prepare(s); err != nil {
+		t.Fatal(err)
 	}
 	s.Close()
 	const want = 40*8 + 50
@@ -428,11 +449,11 @@ func TestDamagedPages(t *testing.T) {
 	if _, err := s.Schemas(ctx, 0, storetest.At(10)); err != nil {
 		t.Errorf("Schemas = %v", err)
 	}
-	if n, err := s.Purge(ctx, storetest.At(2)); err != nil || n != 2 {
-		t.Errorf("Purge = %d, %v, want 2", n, err)
+	if n, err := s.Purge(ctx, storetest.At(6)); err != nil || n != 3 {
+		t.Errorf("Purge = %d, %v, want 3", n, err)
 	}
-	if got, damaged := sum(t, s); got != 1000 || damaged != nil {
-		t.Errorf("after a purge: requests = %d, damaged %v, want 1000", got, damaged)
+	if got, damaged := sum(t, s); got != 1160 || !slices.Equal(damaged, at) {
+		t.Errorf("after a purge: requests = %d, damaged %v, want 1160, %v", got, damaged, at)
 	}
 	if st := s.Stats(); st.ChecksumErrors == 0 {
 		t.Error("ChecksumErrors = 0")
@@ -445,7 +466,7 @@ func TestDamagedPages(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer u.Close()
-	if n, err := u.Purge(ctx, storetest.At(2)); err != nil || n != 2 {
+	if n, err := u.Purge(ctx, storetest.At(6)); err != nil || n != 2 {
 		t.Errorf("Purge = %d, %v, want 2", n, err)
 	}
 }
@@ -673,6 +694,11 @@ func TestFileStaysFlat(t *testing.T) {
 			if _, err := s.Purge(ctx, storetest.At(i-perDay)); err != nil {
 				t.Fatal(err)
 			}
+			for r := store.Minute; r <= store.Day; r++ {
+				if _, err := s.PurgeRollups(ctx, r, storetest.At(i-perDay)); err != nil {
+					t.Fatal(err)
+				}
+			}
 		}
 		sizes = append(sizes, s.Stats().Bytes)
 	}
@@ -764,20 +790,20 @@ func TestSumsAreForgotten(t *testing.T) {
 	if _, err := s.Purge(ctx, storetest.At(30)); err != nil {
 		t.Fatal(err)
 	}
-	if got := total(); got != 60 {
-		t.Errorf("total after a purge = %d, want 60", got)
+	if got := total(); got != 100 {
+		t.Errorf("total after a purge = %d, want 100 with the roll-ups", got)
 	}
 	if _, err := s.Purge(ctx, storetest.At(29)); err != nil {
 		t.Fatal(err)
 	}
-	if len(s.sums.kept) != 2 || len(s.sums.changed) != 2 {
-		t.Errorf("%d sums and %d changes are kept after a purge, want those of the 2 chunks that stay", len(s.sums.kept), len(s.sums.changed))
+	if len(s.sums.kept) != 2 || len(s.sums.changed) != 4 {
+		t.Errorf("%d sums and %d changes are kept after a purge, want those of the 2 chunks that stay, the hour and the day", len(s.sums.kept), len(s.sums.changed))
 	}
-	if _, err := s.Purge(ctx, storetest.At(31)); err != nil {
+	if _, err := s.Purge(ctx, storetest.At(36)); err != nil {
 		t.Fatal(err)
 	}
-	if got := total(); got != 59 || len(s.sums.kept) != 1 {
-		t.Errorf("total after a purge within a chunk = %d with %d sums kept, want 59, 1", got, len(s.sums.kept))
+	if got := total(); got != 100 || len(s.sums.kept) != 1 {
+		t.Errorf("total after a purge within a chunk = %d with %d sums kept, want 100, 1", got, len(s.sums.kept))
 	}
 	s.sums.changeAll()
 	s.sums.most = 100

@@ -18,18 +18,26 @@ var (
 	bucketManifests = []byte("manifests")
 	bucketHosts     = []byte("hosts")
 	bucketState     = []byte("state")
-	bucketAside     = []byte("damaged") // intervals whose pages are damaged, made when there is one
+	bucketAside     = []byte("damaged") // intervals and steps whose pages are damaged, made when there is one
+
+	bucketRollups         = []byte("rollups") // steps
+	bucketRollupManifests = []byte("rollup-manifests")
+	bucketPast            = []byte("past-hosts")
 
 	keyFormat  = []byte("format")
 	keyCreated = []byte("created") // when the store was made, nanoseconds
 	keySealed  = []byte("sealed")  // the sealed floor, nanoseconds
 	keyExpired = []byte("expired") // how many buckets expired
-	keyProof   = []byte("proof")   // written by the first commit after a failed one
+	// The floors of the roll-ups: those that start before it are purged, nanoseconds.
+	keyMinutes = []byte("purged-minutes")
+	keyHours   = []byte("purged-hours")
+	keyDays    = []byte("purged-days")
+	keyProof   = []byte("proof") // written by the first commit after a failed one
 )
 
 const (
 	formatMagic   = "httpctl store\n"
-	formatVersion = 1
+	formatVersion = 2
 
 	blobKeyLen = 16 + 16 + 4 // host, incarnation, part
 )
@@ -152,22 +160,29 @@ func nameHash(key []byte) uint64 {
 	return h ^ h>>33
 }
 
+// floorKey is the key in "meta" of the floor of roll-ups of a resolution.
+func floorKey(r store.Resolution) []byte {
+	return [...][]byte{store.Minute: keyMinutes, store.Hour: keyHours, store.Day: keyDays}[r]
+}
+
 func formatValue(version uint32) []byte {
 	return sealedValue(keyFormat, []byte(formatMagic), binary.BigEndian.AppendUint32(nil, version))
 }
 
-func checkFormat(value []byte) error {
+// formatOf reads the format marker and returns the version, which this program knows.
+func formatOf(value []byte) (uint32, error) {
 	p, err := unseal(keyFormat, value)
 	if err != nil {
-		return fmt.Errorf("format marker: %w", err)
+		return 0, fmt.Errorf("format marker: %w", err)
 	}
 	if len(p) != len(formatMagic)+4 || string(p[:len(formatMagic)]) != formatMagic {
-		return fmt.Errorf("format marker %q: %w", p, store.ErrCorrupt)
+		return 0, fmt.Errorf("format marker %q: %w", p, store.ErrCorrupt)
 	}
-	if v := binary.BigEndian.Uint32(p[len(formatMagic):]); v > formatVersion {
-		return fmt.Errorf("format %d, this program knows %d: %w", v, formatVersion, store.ErrVersion)
+	v := binary.BigEndian.Uint32(p[len(formatMagic):])
+	if v > formatVersion {
+		return v, fmt.Errorf("format %d, this program knows %d: %w", v, formatVersion, store.ErrVersion)
 	}
-	return nil
+	return v, nil
 }
 
 // getInt reads a number from "meta"; a missing one is 0. The sealed floor and

@@ -27,14 +27,22 @@ type sums struct {
 	rows    int
 	clock   uint64           // counts uses and changes
 	base    uint64           // the tag of chunks not in changed
-	changed map[int64]uint64 // chunk start -> tag
+	changed map[piece]uint64 // its tag
 	floor   int64            // of chunks before it nothing is kept
 }
 
+// piece is a span of time of which sums are kept.
+type piece struct{ start, length int64 }
+
 type sumKey struct {
-	chunk int64
-	shape string
+	start, length int64
+	shape         string
 }
+
+func (k *sumKey) piece() piece { return piece{k.start, k.length} }
+
+// pieceLengths are those of the pieces, chunks, hours and days.
+var pieceLengths = [...]int64{chunkLength, int64(store.Hour.Length()), int64(store.Day.Length())}
 
 type keptSum struct {
 	sum       *store.Collector
@@ -47,21 +55,21 @@ func shapeOf(p *store.Plan) string {
 	return fmt.Sprintf("%q %#v %t %q %v %t %t", p.Table, p.Where, p.By == nil, p.By, p.Hosts, p.PerHost, p.Judged)
 }
 
-func (c *sums) tag(chunk int64) uint64 {
-	if t, ok := c.changed[chunk]; ok {
+func (c *sums) tag(p piece) uint64 {
+	if t, ok := c.changed[p]; ok {
 		return t
 	}
 	return c.base
 }
 
-// get returns the sum of a chunk, or nil and the tag to put one under. It must
-// be called before the chunk is read.
-func (c *sums) get(chunk int64, shape string) (*store.Collector, uint64) {
+// get returns the sum of a piece, or nil and the tag to put one under. It must
+// be called before the piece is read.
+func (c *sums) get(key sumKey) (*store.Collector, uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	tag := c.tag(chunk)
-	k := c.kept[sumKey{chunk, shape}]
-	if k == nil || k.tag != tag || chunk < c.floor {
+	tag := c.tag(key.piece())
+	k := c.kept[key]
+	if k == nil || k.tag != tag || c.passed(key.piece()) {
 		return nil, tag
 	}
 	c.clock++
@@ -69,21 +77,20 @@ func (c *sums) get(chunk int64, shape string) (*store.Collector, uint64) {
 	return k.sum, tag
 }
 
-// put keeps a sum, unless its chunk has changed; the least used go for it.
-func (c *sums) put(chunk int64, shape string, sum *store.Collector, tag uint64) {
+// put keeps a sum, unless its piece has changed; the least used go for it.
+func (c *sums) put(key sumKey, sum *store.Collector, tag uint64) {
 	rows, most := sum.Rows(), c.most
 	if most == 0 {
 		most = maxSumRows
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if rows > most/4 || c.tag(chunk) != tag || chunk < c.floor {
+	if rows > most/4 || c.tag(key.piece()) != tag || c.passed(key.piece()) {
 		return
 	}
 	if c.kept == nil {
 		c.kept = map[sumKey]*keptSum{}
 	}
-	key := sumKey{chunk, shape}
 	c.drop(key)
 	for c.rows+rows > most {
 		var oldest sumKey
@@ -107,34 +114,51 @@ func (c *sums) drop(key sumKey) {
 	}
 }
 
-// change forgets the chunks of intervals that a commit has changed. It must be
+// change forgets the pieces of intervals that a commit has changed. It must be
 // called before the change is reported.
 func (c *sums) change(starts []int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.changed == nil {
-		c.changed = map[int64]uint64{}
+		c.changed = map[piece]uint64{}
 	}
 	for _, s := range starts {
 		c.clock++
-		if chunk := s - s%chunkLength; chunk >= c.floor {
-			c.changed[chunk] = c.clock
+		for _, length := range pieceLengths {
+			if p := (piece{s - s%length, length}); !c.passed(p) {
+				c.changed[p] = c.clock
+			}
 		}
 	}
 }
 
+// passed reports whether a piece is a chunk of which intervals may be gone: hours and
+// days are in roll-ups then.
+func (c *sums) passed(p piece) bool { return p.length == chunkLength && p.start < c.floor }
+
 // purge forgets the chunks with intervals that end at or before t. It must be called
-// before they go.
+// before they go. What is known of hours and days, two dozen a day, stays: what is sealed changes no more.
 func (c *sums) purge(t int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.floor = max(c.floor, t+(chunkLength-t%chunkLength)%chunkLength)
 	for key := range c.kept {
-		if key.chunk < c.floor {
+		if c.passed(key.piece()) {
 			c.drop(key)
 		}
 	}
-	maps.DeleteFunc(c.changed, func(chunk int64, _ uint64) bool { return chunk < c.floor })
+	maps.DeleteFunc(c.changed, func(p piece, _ uint64) bool { return c.passed(p) })
+}
+
+// forget drops what is kept of the time before t.
+func (c *sums) forget(t int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key := range c.kept {
+		if key.start < t {
+			c.drop(key)
+		}
+	}
 }
 
 // changeAll forgets everything.

@@ -11,14 +11,19 @@ import (
 )
 
 // model is the naive engine: everything in a map, answers by looking at all of
-// it. It shares no code with the engines it is compared with.
+// it. It shares no code with the engines it is compared with. It keeps what was purged,
+// and knows which resolutions of it are left.
 type model struct {
 	buckets map[bucket.Name]modelBucket
-	sealed  int64
+	// floors holds for each resolution the time before which it is purged; that of the raw buckets is sealed.
+	floors  [len(lengths)]int64
 	expired uint64
 	// arrived holds every header ever appended, also expired ones.
 	arrived map[bucket.Name]*bucket.Header
 }
+
+// lengths of raw intervals and of roll-ups, nanoseconds.
+var lengths = [...]int64{int64(Width), 60e9, 3600e9, 86400e9}
 
 type modelBucket struct {
 	data []byte
@@ -31,7 +36,7 @@ func newModel() *model {
 
 func (m *model) append(it store.Item) store.Result {
 	h := it.Header
-	if h.End() <= m.sealed {
+	if h.Start < m.floors[0] {
 		m.expired++
 		m.arrived[h.Name] = h
 		return store.Expired
@@ -51,26 +56,68 @@ func (m *model) append(it store.Item) store.Result {
 	return store.Stored
 }
 
-// purge returns how many intervals go: those of which every bucket ended.
-func (m *model) purge(t int64) int {
-	m.sealed = max(m.sealed, t)
-	ends := map[int64]int64{}
-	for n, b := range m.buckets {
-		ends[n.Start] = max(ends[n.Start], b.b.End())
+// purge raises the floor of a resolution to t, rounded down to a whole step of the next
+// coarser, and no further than that of the next finer. It returns how many steps go.
+func (m *model) purge(resolution int, t int64) int {
+	t = max(t, 0)
+	if resolution > 0 {
+		t = min(t, m.floors[resolution-1])
 	}
-	gone := 0
-	for start, end := range ends {
-		if end > t {
+	t -= t % lengths[min(resolution+1, len(lengths)-1)]
+	gone := map[int64]bool{}
+	for n := range m.buckets {
+		if step := n.Start - n.Start%lengths[resolution]; step >= m.floors[resolution] && step < t {
+			gone[step] = true
+		}
+	}
+	m.floors[resolution] = max(m.floors[resolution], t)
+	return len(gone)
+}
+
+// raw counts the buckets that are there as they came.
+func (m *model) raw() (n uint64) {
+	for name := range m.buckets {
+		if name.Start >= m.floors[0] {
+			n++
+		}
+	}
+	return n
+}
+
+// answers reports whether a plan can tell of a bucket: some resolution that has it has
+// a step around it that lies within the plan's range and within one of its steps.
+func (m *model) answers(p *store.Plan, start int64) bool {
+	for r, length := range lengths {
+		from := start - start%length
+		to := from + length
+		if r == 0 {
+			from, to = start, start+1
+		}
+		if from < m.floors[r] || from < p.From || to > p.To || r > 0 && p.Judged {
 			continue
 		}
-		gone++
-		for n := range m.buckets {
-			if n.Start == start {
-				delete(m.buckets, n)
-			}
+		if p.Step == 0 || (from-p.From)/int64(p.Step) == (to-1-p.From)/int64(p.Step) {
+			return true
 		}
 	}
-	return gone
+	return false
+}
+
+// hosts counts those of which raw buckets are left, and those of which only roll-ups are.
+func (m *model) hosts() (now, past int) {
+	last := map[bucket.ID]int64{}
+	for n, b := range m.buckets {
+		last[n.Host] = max(last[n.Host], b.b.End())
+	}
+	for _, end := range last {
+		switch {
+		case end > m.floors[0]:
+			now++
+		case end > m.floors[3]:
+			past++
+		}
+	}
+	return now, past
 }
 
 // modelSlice is what the model says about a slice, reduced to what it can
@@ -94,7 +141,7 @@ func (m *model) query(p store.Plan) []modelSlice {
 	starts := map[key]map[int64]bool{}
 	for _, mb := range m.buckets {
 		b := mb.b
-		if b.Start < p.From || b.Start >= p.To || len(p.Hosts) > 0 && !slices.Contains(p.Hosts, b.Host) {
+		if !m.answers(&p, b.Start) || len(p.Hosts) > 0 && !slices.Contains(p.Hosts, b.Host) {
 			continue
 		}
 		k := key{}

@@ -35,6 +35,10 @@ func Run(t *testing.T, open func(dir string) store.Store) {
 		{"Schemas", testSchemas},
 		{"Hosts", testHosts},
 		{"Concurrent", testConcurrent},
+		{"Rollup", testRollup},
+		{"RollupBounds", testRollupBounds},
+		{"RollupConcurrent", testRollupConcurrent},
+		{"PastHosts", testPastHosts},
 		{"Random", testRandom},
 	}
 	for _, tt := range tests {
@@ -177,24 +181,28 @@ func testExpired(t *testing.T, open func() store.Store) {
 	}
 	old := Header(2, 1) // a host that is heard of no more
 	mustAppend(t, s, store.Stored, Item(t, Bucket(old, hits(1))))
-	n, err := s.Purge(ctx, At(4)+1)
-	if err != nil || n != 4 {
-		t.Errorf("Purge = %d, %v, want 4 intervals", n, err)
+	n, err := s.Purge(ctx, At(8)+1) // in the second minute
+	if err != nil || n != 6 {
+		t.Errorf("Purge = %d, %v, want 6 intervals", n, err)
 	}
-	late := Header(1, 3)
+	late := Header(1, 5)
 	late.Part, late.Ordinal = 1, 10
 	mustAppend(t, s, store.Expired, Item(t, Bucket(late, hits(1))))
-	mustAppend(t, s, store.Duplicate, Item(t, Bucket(Header(1, 4), hits(1))))
-	if n, err := s.Purge(ctx, At(2)); err != nil || n != 0 {
+	mustAppend(t, s, store.Duplicate, Item(t, Bucket(Header(1, 6), hits(1))))
+	if n, err := s.Purge(ctx, At(5)); err != nil || n != 0 {
 		t.Errorf("Purge below the floor = %d, %v, want 0", n, err)
 	}
 	for range 2 {
 		st := s.Stats()
-		if st.Expired != 1 || st.SealedThrough != At(4)+1 || st.Intervals != 6 || st.OldestStart != At(4) {
-			t.Errorf("Stats = %+v, want 1 expired, sealed through %d, 6 intervals from %d", st, At(4)+1, At(4))
+		if st.Expired != 1 || st.SealedThrough != At(6) || st.Intervals != 4 || st.OldestStart != At(6) {
+			t.Errorf("Stats = %+v, want 1 expired, sealed through %d, 4 intervals from %d", st, At(6), At(6))
 		}
-		if got, want := requests(t, s, 0, 100), uint64(6); got != want {
+		// The purged minute is in its roll-up, and only whole.
+		if got, want := requests(t, s, 0, 100), uint64(11); got != want {
 			t.Errorf("requests = %d, want %d", got, want)
+		}
+		if got, want := requests(t, s, 1, 100), uint64(4); got != want {
+			t.Errorf("requests from within the purged minute = %d, want %d", got, want)
 		}
 		hosts, err := s.Hosts(ctx)
 		if err != nil || len(hosts) != 1 || hosts[0].ID != ID(1) {
@@ -536,17 +544,23 @@ func testConcurrent(t *testing.T, open func() store.Store) {
 	}
 }
 
-// testRandom replays random operations against the model.
+// testRandom replays random operations against the model, over three days: appends,
+// late parts, duplicates, roll-ups, purges of every resolution, and restarts between them.
 func testRandom(t *testing.T, open func() store.Store) {
 	rng := rand.New(rand.NewPCG(7, 7))
 	s, m := open(), newModel()
-	const hosts, span = 4, 40
+	const hosts, days = 4, 3
 	ctx := context.Background()
+	// Some minutes of some hours, so that they meet.
+	interval := func() int {
+		hour := [...]int{0, 1, 2, 23}[rng.IntN(4)]
+		return rng.IntN(days)*8640 + hour*360 + [...]int{0, 1, 30, 59}[rng.IntN(4)]*6 + rng.IntN(6)
+	}
 	random := func() store.Item {
-		host, i := 1+rng.IntN(hosts), rng.IntN(span)
+		host, i := 1+rng.IntN(hosts), interval()
 		h := Header(host, i)
 		if rng.IntN(10) == 0 {
-			h.Part, h.Ordinal = 1, uint64(span+i)
+			h.Part, h.Ordinal = 1, uint64(days*8640+i)
 		}
 		n := int64(1 + (host*31+i*7)%50) // the same name mostly has the same bytes
 		if rng.IntN(20) == 0 {
@@ -559,9 +573,11 @@ func testRandom(t *testing.T, open func() store.Store) {
 			return uint64(n)
 		}))
 	}
-	for op := range 400 {
+	// What may be gone rises with time, so that most of what is appended is not expired.
+	some := func(op int) int64 { return At(rng.IntN(1 + op*days*8640/1200)) }
+	for op := range 800 {
 		switch r := rng.IntN(100); {
-		case r < 60:
+		case r < 40:
 			var batch []store.Item
 			var want []store.Result
 			for range 1 + rng.IntN(8) {
@@ -572,13 +588,14 @@ func testRandom(t *testing.T, open func() store.Store) {
 			if got, err := s.Append(ctx, batch); err != nil || !slices.Equal(got, want) {
 				t.Fatalf("op %d: Append = %v, %v, want %v", op, got, err, want)
 			}
-		case r < 95:
-			p := store.Plan{Table: "totals", From: At(rng.IntN(span)), PerHost: rng.IntN(2) == 0}
-			p.To = p.From + int64(rng.IntN(span))*int64(Width)
+		case r < 80:
+			p := store.Plan{Table: "totals", From: At(interval()), PerHost: rng.IntN(2) == 0, Judged: rng.IntN(8) == 0}
+			p.From -= p.From % []int64{1, 60e9, 3600e9, 86400e9}[rng.IntN(4)]
+			p.To = p.From + int64(rng.IntN(2*8640))*int64(Width)
 			if rng.IntN(2) == 0 { // all of it, as a dashboard asks again and again
-				p.From, p.To = At(-7), At(2*span)
+				p.From, p.To = At(-7), At(2*days*8640)
 			} else if rng.IntN(2) == 0 {
-				p.Step = time.Duration(1+rng.IntN(5)) * Width
+				p.Step = time.Duration(1+rng.IntN(5)) * [...]time.Duration{100 * Width, time.Hour, 24 * time.Hour}[rng.IntN(3)]
 			}
 			if rng.IntN(2) == 0 {
 				p.Hosts = []bucket.ID{ID(1 + rng.IntN(hosts)), ID(1 + rng.IntN(hosts))}
@@ -589,11 +606,27 @@ func testRandom(t *testing.T, open func() store.Store) {
 			if rng.IntN(2) == 0 {
 				p.By = []string{"status", "method"}[:rng.IntN(3)]
 			}
+			if rng.IntN(8) == 0 {
+				p.Table, p.Where, p.By = "", nil, nil
+			}
 			compare(t, op, p, mustQuery(t, s, p), m.query(p))
-		case r < 97:
-			at := At(rng.IntN(span / 8))
-			if n, err := s.Purge(ctx, at); err != nil || n != m.purge(at) {
+		case r < 88:
+			if _, err := s.Rollup(ctx, At(rng.IntN(days*8640))); err != nil {
+				t.Fatalf("op %d: Rollup: %v", op, err)
+			}
+		case r < 93:
+			at := some(op)
+			if n, err := s.Purge(ctx, at); err != nil || n != m.purge(0, at) {
 				t.Fatalf("op %d: Purge(%d) = %d, %v", op, at, n, err)
+			}
+		case r < 97:
+			at, r := some(op), store.Minute+store.Resolution(rng.IntN(3))
+			if r == store.Day { // only at the end, or little is left to ask about
+				at = At(0)
+			}
+			n, err := s.PurgeRollups(ctx, r, at)
+			if want := m.purge(int(r), at); err != nil || n != want {
+				t.Fatalf("op %d: PurgeRollups(%s, %d) = %d, %v, want %d", op, r, at, n, err, want)
 			}
 		default:
 			if err := s.Close(); err != nil {
@@ -604,23 +637,309 @@ func testRandom(t *testing.T, open func() store.Store) {
 	}
 	defer s.Close()
 	st := s.Stats()
-	if st.Buckets != uint64(len(m.buckets)) || st.Expired != m.expired || st.SealedThrough != m.sealed || st.ChecksumErrors != 0 {
-		t.Errorf("Stats = %+v, want %d buckets, %d expired, sealed %d", st, len(m.buckets), m.expired, m.sealed)
+	if st.Buckets != m.raw() || st.Expired != m.expired || st.SealedThrough != m.floors[0] || st.ChecksumErrors != 0 {
+		t.Errorf("Stats = %+v, want %d buckets, %d expired, sealed %d", st, m.raw(), m.expired, m.floors[0])
 	}
-	got, err := s.Hosts(ctx)
-	if err != nil {
+	now, err := s.Hosts(ctx)
+	past, perr := s.PastHosts(ctx)
+	wantNow, wantPast := m.hosts()
+	if err != nil || perr != nil || len(now) != wantNow || len(past) != wantPast {
+		t.Errorf("Hosts = %d, %v, PastHosts = %d, %v, want %d and %d", len(now), err, len(past), perr, wantNow, wantPast)
+	}
+	// All raw buckets go, then all but days.
+	end := At(days * 8640)
+	for r := range 3 {
+		var n int
+		if r == 0 {
+			n, err = s.Purge(ctx, end)
+		} else {
+			n, err = s.PurgeRollups(ctx, store.Resolution(r), end)
+		}
+		if want := m.purge(r, end); err != nil || n != want {
+			t.Errorf("the last purge of resolution %d = %d, %v, want %d", r, n, err, want)
+		}
+		p := store.Plan{Table: "totals", From: At(0), To: end, Step: 24 * time.Hour}
+		compare(t, -r, p, mustQuery(t, s, p), m.query(p))
+	}
+	if n, err := s.PurgeRollups(ctx, store.Day, end); err != nil || n != m.purge(3, end) {
+		t.Errorf("PurgeRollups of all days = %d, %v", n, err)
+	}
+	if st := s.Stats(); st.Rollups != [store.Day + 1]int{} || st.Dirty != 0 || st.Buckets != 0 {
+		t.Errorf("Stats of an empty store = %+v", st)
+	}
+}
+
+// testRollup: roll-ups answer as the buckets they sum up, also for what comes after
+// they were made, and when the buckets are gone.
+func testRollup(t *testing.T, open func() store.Store) {
+	s := open()
+	ctx := context.Background()
+	const hosts, intervals = 3, 2 * 360 // two hours
+	for i := range intervals {
+		var batch []store.Item
+		for host := 1; host <= hosts; host++ {
+			h := Header(host, i)
+			h.Unobserved = []bucket.Span{{From: At(i), To: At(i) + 1e9}}
+			batch = append(batch, Item(t, Bucket(h, hits(int64(host)))))
+		}
+		mustAppend(t, s, store.Stored, batch...)
+	}
+	ask := func(what string, more uint64) {
+		t.Helper()
+		for _, p := range []store.Plan{
+			{Table: "totals", From: At(0), To: At(intervals)},
+			{Table: "totals", From: At(0), To: At(intervals), Hosts: []bucket.ID{ID(1), ID(2), ID(3)}},
+			{Table: "totals", From: At(0), To: At(intervals), PerHost: true},
+			{Table: "totals", From: At(0), To: At(intervals), Step: time.Hour},
+		} {
+			n, hits := uint64(0), int64(0)
+			for _, sl := range mustQuery(t, s, p).Slices {
+				n += sl.Counters[exchange.Requests]
+				hits += sl.Table.Total(0)
+				if len(sl.Covered) != 1 || sl.Covered[0] != (bucket.Span{From: sl.Start, To: sl.End}) {
+					t.Errorf("%s: Covered = %v, want all of the slice", what, sl.Covered)
+				}
+				if got := len(sl.Unobserved); got != int(sl.End-sl.Start)/int(Width) {
+					t.Errorf("%s: %d spans unobserved, want one in each interval", what, got)
+				}
+			}
+			if want := uint64(intervals*6) + more; n != want || uint64(hits) != want {
+				t.Errorf("%s: Query(%+v) = %d requests, %d in the table, want %d", what, p, n, hits, want)
+			}
+		}
+	}
+	ask("raw", 0)
+	if st := s.Stats(); st.Dirty == 0 {
+		t.Error("Dirty = 0 after appends")
+	}
+	done, err := s.Rollup(ctx, At(intervals))
+	// Of each host and the fleet: 120 minutes and 2 hours; the day has not ended.
+	if want := (hosts + 1) * 122; err != nil || done.Rebuilt != want || done.Pending != 0 {
+		t.Errorf("Rollup = %+v, %v, want %d rebuilt", done, err, want)
+	}
+	if st := s.Stats(); st.Dirty != hosts+1 || st.Rollups != [...]int{0, 120, 2, 1} {
+		t.Errorf("Stats = %+v, want the roll-ups of a day dirty, 120 minutes, 2 hours, 1 day", st)
+	}
+	ask("rolled up", 0)
+	late := Header(2, 100)
+	late.Part, late.Ordinal = 1, intervals
+	late.Unobserved = []bucket.Span{{From: At(100), To: At(100) + 1e9}}
+	mustAppend(t, s, store.Stored, Item(t, Bucket(late, hits(1000))))
+	ask("late", 1000)
+	if done, err = s.Rollup(ctx, At(intervals)); err != nil || done.Rebuilt != 4 { // minute and hour, of host and fleet
+		t.Errorf("Rollup after a late part = %+v, %v, want 4 rebuilt", done, err)
+	}
+	ask("rolled up again", 1000)
+	if done, err = s.Rollup(ctx, At(intervals)); err != nil || done.Rebuilt != 0 {
+		t.Errorf("Rollup with nothing to do = %+v, %v", done, err)
+	}
+	if n, err := s.Purge(ctx, At(intervals)); err != nil || n != intervals {
+		t.Errorf("Purge = %d, %v, want %d", n, err, intervals)
+	}
+	ask("without raw buckets", 1000)
+	s.Close()
+	s = open()
+	ask("opened again", 1000)
+	schemas, err := s.Schemas(ctx, At(0), At(intervals))
+	if err != nil || len(schemas) != 1 || len(schemas[0].Views) != 2 {
+		t.Errorf("Schemas without raw buckets = %+v, %v, want totals with its views", schemas, err)
+	}
+	// A purge does not wait for a Rollup: it rolls up itself.
+	for host := 1; host <= hosts; host++ {
+		mustAppend(t, s, store.Stored, Item(t, Bucket(Header(host, intervals), hits(1))))
+	}
+	if _, err := s.Purge(ctx, At(intervals+6)); err != nil {
+		t.Error(err)
+	}
+	if n, err := s.PurgeRollups(ctx, store.Minute, At(3*360)); err != nil || n != 120 {
+		t.Errorf("PurgeRollups of minutes = %d, %v, want the 120 of whole hours that are sealed", n, err)
+	}
+	ask("of hours only", 1000)
+	if n := mustQuery(t, s, store.Plan{From: At(0), To: At(intervals), Judged: true}).Slices; len(n) != 0 {
+		t.Errorf("what is to be judged comes from roll-ups: %+v", n)
+	}
+	s.Close()
+}
+
+// testRollupBounds: what roll-ups of tables that are not exact say is true.
+func testRollupBounds(t *testing.T, open func() store.Store) {
+	s := open()
+	defer s.Close()
+	ctx := context.Background()
+	rng := rand.New(rand.NewPCG(3, 3))
+	schema := bucket.Schema{Name: "section", Version: 1, Keys: []string{"mirror", "section"},
+		Measures: []bucket.Measure{{Name: "hits", Kind: bucket.Sum}, {Name: "bytes", Kind: bucket.Sum}}}
+	const hosts, intervals, perTable = 3, 720, 10
+	truth, perHost := map[string]int64{}, map[bucket.ID]map[string]int64{}
+	total := int64(0)
+	for i := range intervals {
+		var batch []store.Item
+		for host := 1; host <= hosts; host++ {
+			b := Bucket(Header(host, i), nil)
+			tb := bucket.NewTable(schema, perTable)
+			if perHost[ID(host)] == nil {
+				perHost[ID(host)] = map[string]int64{}
+			}
+			for range 40 {
+				// A few large keys, and many that come once.
+				key := fmt.Sprint("s", rng.IntN(1+rng.IntN(1+rng.IntN(1000))))
+				n := int64(1 + rng.IntN(3))
+				tb.Add([]string{"0", key}, []int64{n, 10 * n})
+				truth[key] += n
+				perHost[ID(host)][key] += n
+				total += n
+			}
+			b.Tables = append(b.Tables, tb)
+			batch = append(batch, Item(t, b))
+		}
+		mustAppend(t, s, store.Stored, batch...)
+	}
+	holds := func(what string, sl *store.Slice, truth map[string]int64) {
+		t.Helper()
+		seen, sum := map[string]bool{}, int64(0)
+		for _, r := range sl.Table.Rows {
+			key := r.Keys[len(r.Keys)-1]
+			seen[key] = true
+			sum += r.Values[0]
+			if n := truth[key]; n < r.Values[0] || n > r.Values[0]+r.Err {
+				t.Errorf("%s: %s = %d to %d, in truth %d", what, key, r.Values[0], r.Values[0]+r.Err, n)
+			}
+		}
+		all := int64(0)
+		for key, n := range truth {
+			all += n
+			if !seen[key] && n > sl.Table.Floor {
+				t.Errorf("%s: %s has no row, floor %d, in truth %d", what, key, sl.Table.Floor, n)
+			}
+		}
+		if got := sum + sl.Table.Other.Values[0]; got != all {
+			t.Errorf("%s: rows and other = %d, want %d", what, got, all)
+		}
+	}
+	ask := func(what string) {
+		t.Helper()
+		for _, by := range [][]string{nil, {"section"}} {
+			p := store.Plan{Table: "section", From: At(0), To: At(intervals), By: by}
+			holds(what, &mustQuery(t, s, p).Slices[0], truth)
+			p.PerHost = true
+			for _, sl := range mustQuery(t, s, p).Slices {
+				holds(what+", of a host", &sl, perHost[sl.Host])
+			}
+		}
+	}
+	ask("raw")
+	all := store.Plan{Table: "section", From: At(0), To: At(intervals)}
+	first := mustQuery(t, s, all).Slices[0].Table
+	if _, err := s.Rollup(ctx, At(intervals)); err != nil {
 		t.Fatal(err)
 	}
-	for _, h := range got {
-		want := m.covered(h.ID, h.Incarnation)
-		// Below the sealed floor holes are forgiven, which the model does not know.
-		if h.CoveredThrough != want && m.sealed <= At(0) {
-			t.Errorf("host %s: CoveredThrough = %d, want %d", h.Name, h.CoveredThrough, want)
+	ask("rolled up")
+	if _, err := s.Purge(ctx, At(intervals)); err != nil {
+		t.Fatal(err)
+	}
+	ask("without raw buckets")
+	if _, err := s.PurgeRollups(ctx, store.Minute, At(intervals)); err != nil {
+		t.Fatal(err)
+	}
+	ask("of hours")
+	last := mustQuery(t, s, all).Slices[0].Table
+	if x, y := first.Rows[0], last.Rows[0]; !slices.Equal(x.Keys, y.Keys) || y.Upper() > x.Upper()+x.Upper()/10 {
+		t.Errorf("the first row of hours = %v, %d to %d; of raw buckets it is %v, %d to %d", y.Keys, y.Values[0], y.Upper(), x.Keys, x.Values[0], x.Upper())
+	}
+}
+
+// testRollupConcurrent appends, rolls up, purges and asks at once: what an appender
+// has stored it sees, whatever was rolled up meanwhile.
+func testRollupConcurrent(t *testing.T, open func() store.Store) {
+	s := open()
+	defer s.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	const hosts, intervals = 3, 120
+	var background, appenders sync.WaitGroup
+	background.Go(func() {
+		for i := 0; ctx.Err() == nil; i++ {
+			if _, err := s.Rollup(context.Background(), At(intervals)); err != nil {
+				t.Errorf("Rollup: %v", err)
+			}
+			if _, err := s.Purge(context.Background(), At(0)); err != nil {
+				t.Errorf("Purge: %v", err)
+			}
 		}
-		if h.CoveredThrough < want {
-			t.Errorf("host %s: CoveredThrough = %d, want at least %d", h.Name, h.CoveredThrough, want)
+	})
+	for host := 1; host <= hosts; host++ {
+		appenders.Go(func() {
+			for i := range intervals {
+				// Back and forth, so that what is rolled up gets dirty again.
+				n := i/2 + i%2*intervals/2
+				if _, err := s.Append(ctx, []store.Item{Item(t, Bucket(Header(host, n), hits(1)))}); err != nil {
+					t.Errorf("Append: %v", err)
+				}
+				p := store.Plan{Table: "totals", From: At(0), To: At(intervals), Hosts: []bucket.ID{ID(host)}}
+				a, err := s.Query(ctx, p)
+				if err != nil || len(a.Damaged) > 0 || len(a.Slices) != 1 || a.Slices[0].Buckets != i+1 || a.Slices[0].Table.Total(0) != int64(i+1) {
+					t.Errorf("own appends are not seen: %+v, %v, want %d buckets", a, err, i+1)
+				}
+			}
+		})
+	}
+	appenders.Wait()
+	cancel()
+	background.Wait()
+	if done, err := s.Rollup(context.Background(), At(intervals)); err != nil || done.Pending != 0 {
+		t.Errorf("Rollup = %+v, %v, want nothing pending", done, err)
+	}
+	if _, err := s.Purge(context.Background(), At(intervals)); err != nil {
+		t.Error(err)
+	}
+	if got, want := requests(t, s, 0, intervals), uint64(hosts*intervals); got != want {
+		t.Errorf("requests = %d, want %d", got, want)
+	}
+}
+
+// testPastHosts: the name of a host is known as long as anything of it is.
+func testPastHosts(t *testing.T, open func() store.Store) {
+	s := open()
+	ctx := context.Background()
+	past := func(want ...string) {
+		t.Helper()
+		hosts, err := s.PastHosts(ctx)
+		var names []string
+		for _, h := range hosts {
+			names = append(names, h.Name)
+			if h.FirstStart != At(0) || h.LastEnd != At(1) {
+				t.Errorf("past host from %d to %d, want %d to %d", h.FirstStart, h.LastEnd, At(0), At(1))
+			}
+		}
+		if err != nil || !slices.Equal(names, want) {
+			t.Errorf("PastHosts = %q, %v, want %q", names, err, want)
 		}
 	}
+	day := 8640
+	mustAppend(t, s, store.Stored, Item(t, Bucket(Header(1, 0), hits(1))), Item(t, Bucket(Header(2, 0), hits(1))))
+	past()
+	if _, err := s.Purge(ctx, At(6)); err != nil {
+		t.Error(err)
+	}
+	past("hostb", "hostc")
+	s.Close()
+	s = open()
+	mustAppend(t, s, store.Stored, Item(t, Bucket(Header(2, 7), hits(1)))) // it is back
+	past("hostb")
+	for _, r := range []store.Resolution{store.Minute, store.Hour, store.Day} {
+		if n, err := s.PurgeRollups(ctx, r, At(day)); err != nil || n != 0 {
+			t.Errorf("PurgeRollups(%s) before the raw buckets are sealed = %d, %v, want 0", r, n, err)
+		}
+	}
+	if _, err := s.Purge(ctx, At(day)); err != nil {
+		t.Error(err)
+	}
+	for _, r := range []store.Resolution{store.Minute, store.Hour, store.Day} {
+		if _, err := s.PurgeRollups(ctx, r, At(day)); err != nil {
+			t.Error(err)
+		}
+	}
+	past()
+	s.Close()
 }
 
 func compare(t *testing.T, op int, p store.Plan, got *store.Answer, want []modelSlice) {

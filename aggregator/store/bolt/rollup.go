@@ -1,0 +1,681 @@
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/httpctl/httpctl/aggregator/store"
+	"github.com/httpctl/httpctl/pkg/bucket"
+)
+
+const (
+	// hostsPerView is how many hosts' roll-ups are built in one read transaction
+	// and written in one commit: some hundred milliseconds of work, some 100 KB.
+	hostsPerView = 32
+	// dayLength in nanoseconds.
+	dayLength = int64(86400e9)
+)
+
+// rebuilding is the step that is being rebuilt. What is appended to it meanwhile
+// stays dirty. It is guarded by DB.writing.
+type rebuilding struct {
+	key     stepKey
+	touched map[bucket.ID]bool
+}
+
+// Rollup implements store.Store.
+func (s *DB) Rollup(ctx context.Context, ended int64) (store.Progress, error) {
+	s.rolling.Lock()
+	defer s.rolling.Unlock()
+	rebuilt, err := s.rollup(ctx, ended)
+	out := store.Progress{Rebuilt: rebuilt}
+	verr := s.view(func(tx *bbolt.Tx) error {
+		for r := store.Minute; r <= store.Day; r++ {
+			s.eachManifest(tx, r, func(key stepKey, m stepManifest, err error) {
+				if err == nil && m.dirty > 0 && key.end() <= ended {
+					out.Pending += int(m.dirty)
+					if out.Oldest == 0 || key.start() < out.Oldest {
+						out.Oldest = key.start()
+					}
+				}
+			})
+		}
+		return nil
+	})
+	if err == nil {
+		err = verr
+	}
+	return out, err
+}
+
+// rollup rebuilds what it can, and returns how many roll-ups it made.
+func (s *DB) rollup(ctx context.Context, ended int64) (rebuilt int, err error) {
+	for r := store.Minute; r <= store.Day; r++ {
+		pending, err := s.dirtySteps(r, ended)
+		if err != nil {
+			return rebuilt, err
+		}
+		for _, key := range pending {
+			if err := ctx.Err(); err != nil {
+				return rebuilt, err
+			}
+			n, err := s.rebuild(ctx, key)
+			rebuilt += n
+			if err != nil {
+				return rebuilt, fmt.Errorf("roll up the %s at %d: %w", r, key.start(), err)
+			}
+		}
+	}
+	return rebuilt, nil
+}
+
+// eachManifest calls f for the manifests of a resolution, sorted by start.
+func (s *DB) eachManifest(tx *bbolt.Tx, r store.Resolution, f func(stepKey, stepManifest, error)) {
+	manifests := tx.Bucket(bucketRollupManifests)
+	if manifests == nil { // a file of version 1, which is only looked at
+		return
+	}
+	c := manifests.Cursor()
+	first := newStepKey(r, 0)
+	for k, v := c.Seek(first[:]); len(k) > 0 && k[0] == byte(r); k, v = c.Next() {
+		if key, ok := parseStepKey(k); ok {
+			m, err := parseStepManifest(k, v)
+			f(key, m, err)
+		}
+	}
+}
+
+// dirtySteps lists those of a resolution that ended and are to be rebuilt, the oldest first.
+func (s *DB) dirtySteps(r store.Resolution, ended int64) (keys []stepKey, err error) {
+	err = s.view(func(tx *bbolt.Tx) error {
+		s.eachManifest(tx, r, func(key stepKey, m stepManifest, err error) {
+			if key.end() <= ended && (err != nil || m.dirty > 0) {
+				keys = append(keys, key)
+			}
+		})
+		return nil
+	})
+	return keys, err
+}
+
+// rebuild makes what is dirty in a step anew, and returns how many roll-ups it
+// made. A step of which something that it is made of is dirty is left for
+// later. The caller holds rolling.
+func (s *DB) rebuild(ctx context.Context, key stepKey) (int, error) {
+	watch := &rebuilding{key: key, touched: map[bucket.ID]bool{}}
+	s.watch(watch)
+	defer s.watch(nil)
+	var sound, ready bool
+	var hosts []bucket.ID
+	var damaged []int64
+	look := func() error {
+		return s.view(func(tx *bbolt.Tx) error {
+			hosts, sound = s.dirtyHosts(tx, key)
+			damaged, ready = s.sources(tx, key)
+			return nil
+		})
+	}
+	if err := look(); err != nil || !ready {
+		return 0, err
+	}
+	if !sound {
+		s.checksumErrors.Add(1)
+		made, err := s.remake(ctx, key)
+		if err != nil || !made {
+			return 0, err
+		}
+		if err := look(); err != nil || !ready {
+			return 0, err
+		}
+	}
+	n := 0
+	for len(hosts) > 0 {
+		group := hosts[:min(len(hosts), hostsPerView)]
+		hosts = hosts[len(group):]
+		built := make([][]byte, len(group))
+		err := s.view(func(tx *bbolt.Tx) error {
+			for i, host := range group {
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				var err error
+				if built[i], err = s.build(tx, key, host, damaged); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return n, err
+		}
+		err = s.change(ctx, func(w *steps) error {
+			st, err := w.step(key)
+			if err != nil {
+				return err
+			}
+			for i, host := range group {
+				if watch.touched[host] || built[i] == nil {
+					continue
+				}
+				if err := st.clean(hostEntry(host), built[i]); err != nil {
+					return err
+				}
+				n++
+			}
+			return nil
+		})
+		if err != nil {
+			return n, err
+		}
+	}
+	made, err := s.rebuildFleet(ctx, key, watch)
+	if made {
+		n++
+	}
+	return n, err
+}
+
+// watch sets the step that is being rebuilt. What was committed before is seen
+// by every view that begins later.
+func (s *DB) watch(b *rebuilding) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.rebuilding = b
+}
+
+// change runs f, which changes steps, and commits.
+func (s *DB) change(ctx context.Context, f func(*steps) error) error {
+	var w *steps
+	err := s.update(ctx, func(tx *bbolt.Tx) (bool, error) {
+		w = s.newSteps(tx)
+		if err := f(w); err != nil {
+			return false, err
+		}
+		return w.changed(), w.finish()
+	}, nil)
+	if err != nil && w != nil {
+		w.undone()
+	}
+	return err
+}
+
+// dirtyHosts lists the hosts whose roll-up is to be made, and reports whether the step
+// is as its manifest says, and every value of it.
+func (s *DB) dirtyHosts(tx *bbolt.Tx, key stepKey) (hosts []bucket.ID, sound bool) {
+	entries, err := s.entries(tx, key)
+	want, merr := parseStepManifest(key[:], tx.Bucket(bucketRollupManifests).Get(key[:]))
+	if err != nil || merr != nil || entries == nil {
+		return nil, false
+	}
+	var got stepManifest
+	c := entries.Cursor()
+	for k, v := c.First(); k != nil; k, v = c.Next() {
+		got.count++
+		got.xor ^= nameHash(k)
+		p, err := unsealEntry(key, k, v)
+		if err != nil {
+			return nil, false
+		}
+		if p == nil {
+			got.dirty++
+			if host, ok := hostOf(k); ok {
+				hosts = append(hosts, host)
+			}
+		}
+	}
+	return hosts, got == want
+}
+
+// sources looks at what a step is made of: which intervals of it are damaged, and
+// whether all of it is there to be summed up.
+func (s *DB) sources(tx *bbolt.Tx, key stepKey) (damaged []int64, ready bool) {
+	if key.resolution() == store.Minute {
+		next := s.starts(tx, key.start(), key.end())
+		for k := next(); k != nil; k = next() {
+			if start := int64(binary.BigEndian.Uint64(k)); s.manifestOf(tx, start) != nil {
+				damaged = append(damaged, start)
+			}
+		}
+		return damaged, true
+	}
+	next := s.stepsOf(tx, key.resolution()-1, key.start(), key.end())
+	for child, ok := next(); ok; child, ok = next() {
+		m, err := parseStepManifest(child[:], tx.Bucket(bucketRollupManifests).Get(child[:]))
+		if err == nil && m.dirty > 0 {
+			return nil, false
+		}
+		if err == nil {
+			var got stepManifest
+			var entries *bbolt.Bucket
+			if entries, err = s.entries(tx, child); err == nil && entries != nil {
+				got.dirty = m.dirty
+				c := entries.Cursor()
+				for k, _ := c.First(); k != nil; k, _ = c.Next() {
+					got.count++
+					got.xor ^= nameHash(k)
+				}
+			}
+			if err == nil && got != m {
+				err = store.ErrCorrupt
+			}
+		}
+		if err != nil {
+			damaged = append(damaged, child.start())
+		}
+	}
+	return damaged, true
+}
+
+// manifestOf checks that an interval has the buckets that its manifest names.
+func (s *DB) manifestOf(tx *bbolt.Tx, start int64) error {
+	key := startKey(start)
+	want, err := parseManifest(key, tx.Bucket(bucketManifests).Get(key))
+	if err != nil {
+		return err
+	}
+	blobs, err := s.blobs(tx, key)
+	if err != nil {
+		return err
+	}
+	if blobs == nil {
+		return store.ErrCorrupt
+	}
+	var got manifest
+	c := blobs.Cursor()
+	for k, _ := c.First(); k != nil; k, _ = c.Next() {
+		got.count++
+		got.xor ^= nameHash(k)
+	}
+	if got.count != want.count || got.xor != want.xor {
+		return store.ErrCorrupt
+	}
+	return nil
+}
+
+// build makes the roll-up of a host, nil if something that it is made of is dirty.
+func (s *DB) build(tx *bbolt.Tx, key stepKey, host bucket.ID, damaged []int64) ([]byte, error) {
+	b := store.NewRollupBuilder(host, key.resolution(), key.start())
+	for _, start := range damaged {
+		b.Damage(start)
+	}
+	if key.resolution() == store.Minute {
+		next := s.starts(tx, key.start(), key.end())
+		for k := next(); k != nil; k = next() {
+			if err := s.addRaw(tx, k, host, b); err != nil {
+				return nil, err
+			}
+		}
+		return b.Rollup().AppendBinary(nil)
+	}
+	next := s.stepsOf(tx, key.resolution()-1, key.start(), key.end())
+	entry := hostEntry(host)
+	for child, ok := next(); ok; child, ok = next() {
+		entries, err := s.entries(tx, child)
+		if err != nil || entries == nil {
+			continue // which is among the damaged
+		}
+		value := entries.Get(entry)
+		if value == nil {
+			continue
+		}
+		p, err := unsealEntry(child, entry, value)
+		if err == nil && p == nil {
+			return nil, nil
+		}
+		if err := s.addStep(b, child.start(), p, err); err != nil {
+			return nil, err
+		}
+	}
+	return b.Rollup().AppendBinary(nil)
+}
+
+// addRaw adds the buckets that a host has in an interval.
+func (s *DB) addRaw(tx *bbolt.Tx, k []byte, host bucket.ID, b *store.RollupBuilder) error {
+	blobs, err := s.blobs(tx, k)
+	if err != nil || blobs == nil {
+		return nil // which is among the damaged
+	}
+	d := decoders.Get().(*bucket.Decoder)
+	defer decoders.Put(d)
+	start := int64(binary.BigEndian.Uint64(k))
+	c := blobs.Cursor()
+	for name, v := c.Seek(host[:]); bytes.HasPrefix(name, host[:]); name, v = c.Next() {
+		x, _, err := decode(d, k, name, v, allTables)
+		switch {
+		case errors.Is(err, bucket.ErrVersion):
+			return fmt.Errorf("bucket of host %s at %d: %w", host, start, err)
+		case err != nil:
+			s.checksumErrors.Add(1)
+			b.Damage(start)
+		default:
+			if err := b.Add(x); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// addStep adds a roll-up of a finer resolution, whose payload could be read or not.
+func (s *DB) addStep(b *store.RollupBuilder, start int64, payload []byte, err error) error {
+	d := decoders.Get().(*bucket.Decoder)
+	defer decoders.Put(d)
+	var r *store.Rollup
+	if err == nil {
+		r, err = store.UnmarshalRollup(d, payload)
+	}
+	switch {
+	case errors.Is(err, store.ErrVersion):
+		return err
+	case err != nil:
+		s.checksumErrors.Add(1)
+		b.Damage(start)
+		return nil
+	}
+	return b.AddRollup(r)
+}
+
+// rebuildFleet makes the roll-up of the fleet from those of the hosts, if it is
+// dirty and none of theirs is.
+func (s *DB) rebuildFleet(ctx context.Context, key stepKey, watch *rebuilding) (bool, error) {
+	b := store.NewRollupBuilder(bucket.ID{}, key.resolution(), key.start())
+	ready, done := true, false
+	seek := []byte{entryHost}
+	for first := true; ready && !done; first = false {
+		err := s.view(func(tx *bbolt.Tx) error {
+			entries, err := s.entries(tx, key)
+			if err != nil || entries == nil {
+				ready = false
+				return nil
+			}
+			if first && !isDirty(entries.Get(fleetHeader)) {
+				ready = false
+				return nil
+			}
+			if first { // once, so that it is in the fleet's whichever hosts were rebuilt now
+				damaged, _ := s.sources(tx, key)
+				for _, start := range damaged {
+					b.Damage(start)
+				}
+			}
+			c := entries.Cursor()
+			k, v := c.Seek(seek)
+			for range hostsPerView {
+				if k == nil {
+					done = true
+					return nil
+				}
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				p, err := unsealEntry(key, k, v)
+				if err == nil && p == nil {
+					ready = false
+					return nil
+				}
+				if err := s.addStep(b, key.start(), p, err); err != nil {
+					return err
+				}
+				k, v = c.Next()
+			}
+			done = k == nil
+			seek = bytes.Clone(k)
+			return nil
+		})
+		if err != nil {
+			return false, err
+		}
+	}
+	if !ready {
+		return false, nil
+	}
+	values, err := fleetEntries(b.Rollup())
+	if err != nil {
+		return false, err
+	}
+	made := false
+	err = s.change(ctx, func(w *steps) error {
+		if len(watch.touched) > 0 {
+			return nil
+		}
+		st, err := w.step(key)
+		if err != nil {
+			return err
+		}
+		made = true
+		return st.setFleet(values)
+	})
+	return made && err == nil, err
+}
+
+// fleetEntries encodes the roll-up of the fleet: a header without tables, and each
+// table by itself, as a query reads one.
+func fleetEntries(r *store.Rollup) (map[string][]byte, error) {
+	values := map[string][]byte{}
+	tables := r.Tables
+	for i := range tables {
+		one := store.Rollup{Bucket: bucket.Bucket{Header: bucket.Header{Name: r.Name, Width: r.Width, Final: true}, Tables: tables[i : i+1]}}
+		v, err := one.AppendBinary(nil)
+		if err != nil {
+			return nil, err
+		}
+		values[string(fleetTable(tables[i].Schema.Name))] = v
+	}
+	r.Tables = nil
+	v, err := r.AppendBinary(nil)
+	values[string(fleetHeader)] = v
+	return values, err
+}
+
+// setFleet replaces the fleet's entries.
+func (st *openStep) setFleet(values map[string][]byte) error {
+	var gone [][]byte
+	c := st.entries.Cursor()
+	for k, _ := c.First(); len(k) > 0 && k[0] == entryFleet; k, _ = c.Next() {
+		if values[string(k)] == nil {
+			gone = append(gone, bytes.Clone(k))
+		}
+	}
+	for _, k := range gone {
+		st.m.count--
+		st.m.xor ^= nameHash(k)
+		if err := st.entries.Delete(k); err != nil {
+			return err
+		}
+	}
+	for k, v := range values {
+		if err := st.clean([]byte(k), v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remake makes a damaged step anew, with all hosts dirty that have something in what
+// it is made of. It returns false, and leaves the step, if nothing of that is there any more:
+// it goes as a whole, so what is there is all of it.
+func (s *DB) remake(ctx context.Context, key stepKey) (bool, error) {
+	made := false
+	err := s.change(ctx, func(w *steps) error {
+		hosts := map[bucket.ID]bool{}
+		if key.resolution() == store.Minute {
+			next := s.starts(w.tx, key.start(), key.end())
+			for k := next(); k != nil; k = next() {
+				if blobs, err := s.blobs(w.tx, k); err == nil && blobs != nil {
+					hostsOf(blobs, hosts)
+				}
+			}
+		} else {
+			next := s.stepsOf(w.tx, key.resolution()-1, key.start(), key.end())
+			for child, ok := next(); ok; child, ok = next() {
+				entries, err := s.entries(w.tx, child)
+				if err != nil || entries == nil {
+					continue
+				}
+				c := entries.Cursor()
+				for k, _ := c.First(); k != nil; k, _ = c.Next() {
+					if host, ok := hostOf(k); ok {
+						hosts[host] = true
+					}
+				}
+			}
+		}
+		if len(hosts) == 0 {
+			return nil
+		}
+		made = true
+		if err := s.drop(w.tx, key); err != nil {
+			return err
+		}
+		st, err := w.step(key)
+		if err != nil {
+			return err
+		}
+		for host := range hosts {
+			if err := st.soil(hostEntry(host)); err != nil {
+				return err
+			}
+		}
+		return st.soil(fleetHeader)
+	})
+	return made && err == nil, err
+}
+
+// hostsOf adds the hosts that have buckets in an interval.
+func hostsOf(blobs *bbolt.Bucket, hosts map[bucket.ID]bool) {
+	var host bucket.ID
+	c := blobs.Cursor()
+	for k, _ := c.First(); len(k) == blobKeyLen; k, _ = c.Next() {
+		copy(host[:], k)
+		hosts[host] = true
+	}
+}
+
+// settle brings a step up to date, and what it is made of, so that the latter
+// can go. The caller holds rolling.
+func (s *DB) settle(ctx context.Context, key stepKey) error {
+	done, lost := false, false
+	look := func() error {
+		return s.view(func(tx *bbolt.Tx) error {
+			_, sound := s.dirtyHosts(tx, key)
+			m, err := parseStepManifest(key[:], tx.Bucket(bucketRollupManifests).Get(key[:]))
+			done = sound && err == nil && m.dirty == 0
+			return nil
+		})
+	}
+	if err := look(); err != nil || done {
+		return err
+	}
+	if r := key.resolution() - 1; r > store.Raw {
+		var children []stepKey
+		err := s.view(func(tx *bbolt.Tx) error {
+			next := s.stepsOf(tx, r, key.start(), key.end())
+			for child, ok := next(); ok; child, ok = next() {
+				children = append(children, child)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		lost = len(children) == 0
+		for _, child := range children {
+			if err := s.settle(ctx, child); err != nil {
+				return err
+			}
+		}
+	}
+	if _, err := s.rebuild(ctx, key); err != nil {
+		return err
+	}
+	if err := look(); err != nil || done || lost {
+		return err
+	}
+	return fmt.Errorf("the %s at %d cannot be summed up: %w", key.resolution(), key.start(), store.ErrCorrupt)
+}
+
+// PurgeRollups implements store.Store.
+func (s *DB) PurgeRollups(ctx context.Context, r store.Resolution, t int64) (int, error) {
+	if r < store.Minute || r > store.Day {
+		return 0, fmt.Errorf("purge roll-ups: there are none of resolution %d", r)
+	}
+	s.rolling.Lock()
+	defer s.rolling.Unlock()
+	coarser := min(r+1, store.Day)
+	finer := keySealed
+	if r > store.Minute {
+		finer = floorKey(r - 1)
+	}
+	// first is the first step to go, floor that of the finer resolution.
+	var first stepKey
+	var found bool
+	find := func() error {
+		return s.view(func(tx *bbolt.Tx) error {
+			t = coarser.Floor(max(min(t, getInt(tx, finer)), 0))
+			first, found = s.stepsOf(tx, r, 0, t)()
+			return nil
+		})
+	}
+	total := 0
+	for {
+		if err := find(); err != nil {
+			return total, fmt.Errorf("purge roll-ups: %w", err)
+		}
+		end := t
+		if found {
+			whole := newStepKey(coarser, coarser.Floor(first.start()))
+			if coarser > r {
+				if err := s.settle(ctx, whole); err != nil {
+					return total, fmt.Errorf("purge roll-ups: %w", err)
+				}
+			}
+			end = whole.end()
+		}
+		n := 0
+		err := s.update(ctx, func(tx *bbolt.Tx) (bool, error) {
+			var doomed []stepKey
+			next := s.stepsOf(tx, r, 0, end)
+			for key, ok := next(); ok; key, ok = next() {
+				doomed = append(doomed, key)
+			}
+			for _, key := range doomed {
+				if err := s.drop(tx, key); err != nil {
+					return false, err
+				}
+			}
+			n = len(doomed)
+			changed := n > 0
+			if r == store.Day {
+				forgot, err := s.forgetPast(tx, end)
+				if err != nil {
+					return false, err
+				}
+				changed = changed || forgot
+			}
+			if end > getInt(tx, floorKey(r)) {
+				return true, putInt(tx, floorKey(r), end)
+			}
+			return changed, nil
+		}, nil)
+		if err != nil {
+			return total, fmt.Errorf("purge roll-ups: %w", err)
+		}
+		for k := range s.lookedSteps.Range {
+			if key := k.(stepKey); key.resolution() == r && key.start() < end-dayLength {
+				s.lookedSteps.Delete(k) // of a snapshot that nobody reads any more
+			}
+		}
+		if n > 0 {
+			s.sums.forget(end)
+		}
+		total += n
+		if !found {
+			return total, nil
+		}
+	}
+}

@@ -1,0 +1,341 @@
+package store
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/httpctl/httpctl/pkg/bucket"
+)
+
+// Resolution is how much time one stored value sums up.
+type Resolution uint8
+
+// The resolutions, each made of the one before it. Their steps begin at
+// multiples of their length since the epoch, so days are those of UTC.
+const (
+	Raw    Resolution = iota // buckets as the agents sent them
+	Minute                   // roll-ups
+	Hour
+	Day
+)
+
+// Length of one roll-up; 0 for Raw.
+func (r Resolution) Length() time.Duration {
+	return [...]time.Duration{Raw: 0, Minute: time.Minute, Hour: time.Hour, Day: 24 * time.Hour}[r]
+}
+
+// Floor is the start of the roll-up in which a time (nanoseconds, not negative) lies.
+func (r Resolution) Floor(t int64) int64 {
+	if r == Raw {
+		return t
+	}
+	return t - t%int64(r.Length())
+}
+
+func (r Resolution) String() string {
+	return [...]string{Raw: "raw", Minute: "minute", Hour: "hour", Day: "day"}[r]
+}
+
+// Progress tells what Rollup did, and what is left to do.
+type Progress struct {
+	Rebuilt int // roll-ups of hosts and of the fleet
+	Pending int // that ended and are still to be rebuilt
+	// Oldest is the start of the oldest that is pending, 0 if none is.
+	Oldest int64
+}
+
+// The bounds of a roll-up. Beyond them it says less, and never something wrong.
+const (
+	// maxRollupSpans: more gaps a day than that in what was covered, or declared
+	// unobserved, and the shortest covered spans count as not covered, the shortest
+	// gaps between unobserved ones as unobserved.
+	maxRollupSpans = 512
+	// maxRollupDamage bounds the intervals that a roll-up names as damaged.
+	maxRollupDamage = 64
+	// maxRollupRows bounds the rows of each of its tables, however many keys an agent is let keep.
+	maxRollupRows = 10_000
+	// fleetRows is the least bound for a table of the fleet, which has the keys of many hosts: of 1,000 hosts
+	// with 200 keys each of their own the largest 4,096 keep a row.
+	fleetRows = 4096
+)
+
+// A Rollup is the sum of the buckets of one host, or of all, over a minute, an
+// hour or a day. Host is zero in that of the fleet, Width is the resolution's
+// length. Only what the other fields name is set in the header.
+type Rollup struct {
+	bucket.Bucket
+	// Buckets counts those summed up.
+	Buckets int
+	// Covered lists the spans of their intervals, merged.
+	Covered []bucket.Span
+	// Sums tells of each table of how many buckets it is the sum, by name.
+	Sums []TableSum
+	// Damaged lists the intervals (starts) of which something failed its checksum when
+	// they were summed up; of many only the first.
+	Damaged []int64
+}
+
+// TableSum says what a table of a roll-up holds.
+type TableSum struct {
+	Name string
+	// Buckets had the table, Skipped more had it in another version.
+	Buckets, Skipped int
+}
+
+// Sum returns what is known of a table, nil if no bucket had it.
+func (r *Rollup) Sum(name string) *TableSum {
+	for i := range r.Sums {
+		if r.Sums[i].Name == name {
+			return &r.Sums[i]
+		}
+	}
+	return nil
+}
+
+// A RollupBuilder adds up buckets, or roll-ups of a finer resolution, to one
+// roll-up. It is not safe for concurrent use.
+type RollupBuilder struct {
+	out    Rollup
+	fleet  bool
+	tables map[string]*tableSum
+}
+
+type tableSum struct {
+	sum   *Accumulator
+	max   int // rows, the largest bound of those added
+	exact bool
+}
+
+// NewRollupBuilder returns a builder for the roll-up of a host, or of the fleet
+// if host is zero, that begins at start.
+func NewRollupBuilder(host bucket.ID, r Resolution, start int64) *RollupBuilder {
+	b := &RollupBuilder{fleet: host.IsZero(), tables: map[string]*tableSum{}}
+	b.out.Host, b.out.Start, b.out.Width, b.out.Final = host, start, r.Length(), true
+	return b
+}
+
+// Add adds a bucket with all its tables.
+func (b *RollupBuilder) Add(x *bucket.Bucket) error {
+	r := Rollup{Bucket: *x, Buckets: 1, Covered: []bucket.Span{{From: x.Start, To: x.End()}}}
+	return b.AddRollup(&r)
+}
+
+// AddRollup adds a roll-up with all its tables; its Sums may be left out where it is of one bucket.
+func (b *RollupBuilder) AddRollup(r *Rollup) error {
+	b.out.Buckets += r.Buckets
+	b.out.Counters.Add(&r.Counters)
+	for _, s := range r.Covered {
+		b.out.Covered = extend(b.out.Covered, s)
+	}
+	for _, s := range r.Unobserved {
+		if s.From < s.To {
+			b.out.Unobserved = extend(b.out.Unobserved, s)
+		}
+	}
+	// Fleets and days come to many spans, nearly all of them the same.
+	if len(b.out.Covered) > 4*maxRollupSpans {
+		b.out.Covered = bucket.MergeSpans(b.out.Covered)
+	}
+	if len(b.out.Unobserved) > 4*maxRollupSpans {
+		b.out.Unobserved = bucket.MergeSpans(b.out.Unobserved)
+	}
+	for _, start := range r.Damaged {
+		b.Damage(start)
+	}
+	if r.HostName != "" && !b.fleet {
+		b.out.HostName = r.HostName
+	}
+	for _, t := range r.Tables {
+		n, skipped := 1, 0
+		if s := r.Sum(t.Schema.Name); s != nil {
+			n, skipped = s.Buckets, s.Skipped
+		}
+		sum := b.tables[t.Schema.Name]
+		if sum == nil {
+			sum = &tableSum{sum: NewAccumulator(nil, nil)}
+			if b.fleet {
+				sum.sum.limit = 4 * fleetRows
+			}
+			b.tables[t.Schema.Name] = sum
+		}
+		if t.Schema.Exact { // it may hold many more, and none is to be folded
+			sum.exact, sum.sum.limit = true, maxSumRows
+		}
+		sum.max = max(sum.max, t.Max)
+		if err := sum.sum.AddSum(t, n, skipped); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Damage notes that something of an interval was left out.
+func (b *RollupBuilder) Damage(start int64) {
+	if len(b.out.Damaged) < maxRollupDamage && !slices.Contains(b.out.Damaged, start) {
+		b.out.Damaged = append(b.out.Damaged, start)
+	}
+}
+
+// Rollup returns the sum. The builder must not be used afterwards.
+func (b *RollupBuilder) Rollup() *Rollup {
+	out := &b.out
+	out.Covered = fewerCovered(bucket.MergeSpans(out.Covered))
+	out.Unobserved = fewerUnobserved(bucket.MergeSpans(out.Unobserved))
+	slices.Sort(out.Damaged)
+	for name, sum := range b.tables {
+		t := sum.sum.Table(0)
+		if t == nil { // of tables without columns
+			continue
+		}
+		keep := min(max(sum.max, 1), maxRollupRows)
+		if b.fleet {
+			keep = max(keep, fleetRows)
+		}
+		cutTo(t, keep)
+		out.Tables = append(out.Tables, t)
+		out.Sums = append(out.Sums, TableSum{Name: name, Buckets: sum.sum.added, Skipped: sum.sum.skipped})
+	}
+	slices.SortFunc(out.Tables, func(x, y *bucket.Table) int { return cmp.Compare(x.Schema.Name, y.Schema.Name) })
+	slices.SortFunc(out.Sums, func(x, y TableSum) int { return cmp.Compare(x.Name, y.Name) })
+	return out
+}
+
+// cutTo gives a table its bound; one that is exact may hold 16 times as many
+// rows, as on the agent.
+func cutTo(t *bucket.Table, keep int) {
+	if t.Schema.Exact {
+		t.Cut(16 * keep)
+	} else {
+		t.Cut(keep)
+	}
+	t.Max = keep
+}
+
+// fewerCovered drops the shortest spans beyond the bound.
+func fewerCovered(spans []bucket.Span) []bucket.Span {
+	if len(spans) <= maxRollupSpans {
+		return spans
+	}
+	slices.SortStableFunc(spans, func(x, y bucket.Span) int { return cmp.Compare(y.To-y.From, x.To-x.From) })
+	return bucket.MergeSpans(spans[:maxRollupSpans])
+}
+
+// fewerUnobserved closes the shortest gaps beyond the bound.
+func fewerUnobserved(spans []bucket.Span) []bucket.Span {
+	over := len(spans) - maxRollupSpans
+	if over <= 0 {
+		return spans
+	}
+	gaps := make([]bucket.Span, 0, len(spans)-1)
+	for i := range spans[1:] {
+		gaps = append(gaps, bucket.Span{From: spans[i].To, To: spans[i+1].From})
+	}
+	slices.SortStableFunc(gaps, func(x, y bucket.Span) int { return cmp.Compare(x.To-x.From, y.To-y.From) })
+	return bucket.MergeSpans(append(spans, gaps[:over]...))
+}
+
+// rollupVersion is the first byte of an encoded Rollup; engines may use 0 for
+// one that is still to be rebuilt.
+const rollupVersion = 1
+
+// AppendBinary appends the encoding of r, described in docs/formats.md. Where
+// tables are too large for it, they are cut until it fits.
+func (r *Rollup) AppendBinary(b []byte) ([]byte, error) {
+	b = append(b, rollupVersion)
+	b = binary.AppendUvarint(b, uint64(r.Buckets))
+	b = binary.AppendUvarint(b, uint64(len(r.Covered)))
+	for _, s := range r.Covered {
+		b = binary.AppendVarint(b, s.From-r.Start)
+		b = binary.AppendUvarint(b, uint64(s.To-s.From))
+	}
+	b = binary.AppendUvarint(b, uint64(len(r.Sums)))
+	for _, s := range r.Sums {
+		b = binary.AppendUvarint(b, uint64(len(s.Name)))
+		b = append(b, s.Name...)
+		b = binary.AppendUvarint(b, uint64(s.Buckets))
+		b = binary.AppendUvarint(b, uint64(s.Skipped))
+	}
+	b = binary.AppendUvarint(b, uint64(len(r.Damaged)))
+	for _, start := range r.Damaged {
+		b = binary.AppendVarint(b, start-r.Start)
+	}
+	for {
+		out, err := bucket.Encode(b, &r.Bucket)
+		if !errors.Is(err, bucket.ErrTooLarge) {
+			return out, err
+		}
+		cut := false
+		for _, t := range r.Tables {
+			if len(t.Rows) > 1 {
+				cutTo(t, max(1, len(t.Rows)/2))
+				t.Schema.Exact, cut = false, true
+			}
+		}
+		if !cut {
+			return nil, err
+		}
+	}
+}
+
+// UnmarshalRollup reads what AppendBinary wrote; given names, only the tables of
+// those names, which lie in d. It takes no memory of data. Its error wraps ErrCorrupt or ErrVersion.
+func UnmarshalRollup(d *bucket.Decoder, data []byte, names ...string) (*Rollup, error) {
+	return unmarshalRollup(data, func(b []byte) (*bucket.Bucket, error) { return d.Decode(b, names...) })
+}
+
+// UnmarshalRollupHeader is UnmarshalRollup without any table, which is faster.
+func UnmarshalRollupHeader(data []byte) (*Rollup, error) {
+	return unmarshalRollup(data, func(b []byte) (*bucket.Bucket, error) {
+		h, err := bucket.DecodeHeader(b)
+		if err != nil {
+			return nil, err
+		}
+		return &bucket.Bucket{Header: *h}, nil
+	})
+}
+
+func unmarshalRollup(data []byte, decode func([]byte) (*bucket.Bucket, error)) (*Rollup, error) {
+	d := recordReader{b: data}
+	r := &Rollup{}
+	if v := d.take(1); len(v) == 1 && v[0] != rollupVersion {
+		return nil, fmt.Errorf("roll-up of version %d, this program knows %d: %w", v[0], rollupVersion, ErrVersion)
+	}
+	r.Buckets = d.count(math.MaxInt32)
+	for range d.count(maxRollupSpans) {
+		s := bucket.Span{From: d.varint()}
+		s.To = s.From + int64(d.uvarint())
+		r.Covered = append(r.Covered, s)
+	}
+	for range d.count(len(d.b)) {
+		s := TableSum{Name: string(d.take(d.count(1024)))}
+		s.Buckets, s.Skipped = d.count(math.MaxInt32), d.count(math.MaxInt32)
+		r.Sums = append(r.Sums, s)
+	}
+	for range d.count(maxRollupDamage) {
+		r.Damaged = append(r.Damaged, d.varint())
+	}
+	if d.bad {
+		return nil, fmt.Errorf("roll-up of %d bytes cannot be read: %w", len(data), ErrCorrupt)
+	}
+	b, err := decode(d.b)
+	if errors.Is(err, bucket.ErrVersion) {
+		return nil, fmt.Errorf("roll-up: %v: %w", err, ErrVersion)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("roll-up: %v: %w", err, ErrCorrupt)
+	}
+	r.Bucket = *b
+	for i := range r.Covered {
+		r.Covered[i].From += r.Start
+		r.Covered[i].To += r.Start
+	}
+	for i := range r.Damaged {
+		r.Damaged[i] += r.Start
+	}
+	return r, nil
+}
