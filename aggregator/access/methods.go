@@ -7,6 +7,7 @@ var methods = map[string]Role{
 
 	"/httpctl.v1.QueryService/GetStatus":      Viewer,
 	"/httpctl.v1.QueryService/GetTop":         Viewer,
+	"/httpctl.v1.QueryService/GetSeries":      Viewer,
 	"/httpctl.v1.QueryService/GetDashboard":   Viewer,
 	"/httpctl.v1.QueryService/Explain":        Viewer,
 	"/httpctl.v1.QueryService/ListAlerts":     Viewer,

@@ -16,7 +16,8 @@ import (
 // Rollups says how long roll-ups are kept. None goes before what it is made of has, so a value
 // below that of a finer one, or of max_retention_length and max_late, has the effect of that.
 type Rollups struct {
-	// Minutes are kept for so long: they answer for ranges and steps of whole minutes. Default 7d.
+	// Minutes are kept for so long: they answer for ranges and steps of whole minutes. Default 2d, as
+	// long as the intervals: beyond it a minute of a busy host costs as much as two of its intervals.
 	Minutes time.Duration `yaml:"minutes"`
 	// Hours are kept for so long: rates and top lists of any hour. Default 90d.
 	Hours time.Duration `yaml:"hours"`
@@ -27,7 +28,7 @@ type Rollups struct {
 // DefaultRollups returns the defaults.
 func DefaultRollups() Rollups {
 	const day = 24 * time.Hour
-	return Rollups{Minutes: 7 * day, Hours: 90 * day, Days: 730 * day}
+	return Rollups{Minutes: 2 * day, Hours: 90 * day, Days: 730 * day}
 }
 
 // Validate returns nil or config.Faults.

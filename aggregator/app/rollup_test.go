@@ -121,12 +121,12 @@ func TestRollupsKeep(t *testing.T) {
 		want   [store.Day + 1]int
 	}{
 		// Of 4 times of an hour each: 1, 5, 50 and 800 days ago.
-		{func(*Rollups) {}, [...]int{0, 120, 3, 3}},
-		{func(r *Rollups) { r.Minutes = 2 * day }, [...]int{0, 60, 3, 3}},
-		{func(r *Rollups) { r.Minutes, r.Hours = 2*day, 10*day }, [...]int{0, 60, 2, 3}},
-		{func(r *Rollups) { r.Days = 900 * day }, [...]int{0, 120, 3, 4}},
+		{func(*Rollups) {}, [...]int{0, 60, 3, 3}},
+		{func(r *Rollups) { r.Minutes = 7 * day }, [...]int{0, 120, 3, 3}},
+		{func(r *Rollups) { r.Hours = 10 * day }, [...]int{0, 60, 2, 3}},
+		{func(r *Rollups) { r.Days = 900 * day }, [...]int{0, 60, 3, 4}},
 		// Days are not kept shorter than what they are made of.
-		{func(r *Rollups) { r.Days = day }, [...]int{0, 120, 3, 3}},
+		{func(r *Rollups) { r.Days = day }, [...]int{0, 60, 3, 3}},
 	} {
 		keeps := DefaultRollups()
 		c.change(&keeps)

@@ -20,7 +20,8 @@ func (r span) message() *httpctlv1.Range {
 	return &httpctlv1.Range{SinceUnixNs: r.from, UntilUnixNs: r.until}
 }
 
-// rangeOf fills in the open ends of a range: the last back until now.
+// rangeOf fills in the open ends of a range: the last back until now. One of more than two hours begins
+// with the minute, of more than two days with the hour, of more than 60 days with the day (UTC).
 func (s *Service) rangeOf(r *httpctlv1.Range, back time.Duration) (span, error) {
 	now := s.Now().UnixNano()
 	out := span{from: r.GetSinceUnixNs(), to: r.GetUntilUnixNs()}
@@ -34,6 +35,17 @@ func (s *Service) rangeOf(r *httpctlv1.Range, back time.Duration) (span, error) 
 	}
 	if out.from == 0 {
 		out.from = max(0, min(out.until, now)-int64(back))
+	}
+	// Roll-ups answer whole steps: a long range begins with one.
+	if out.from < out.until {
+		switch length := time.Duration(out.until - out.from); {
+		case length > 60*day:
+			out.from = store.Day.Floor(out.from)
+		case length > 2*day:
+			out.from = store.Hour.Floor(out.from)
+		case length > 2*time.Hour:
+			out.from = store.Minute.Floor(out.from)
+		}
 	}
 	if out.from >= out.to {
 		return out, invalid("range: since %s is not before until %s", text(out.from), text(out.until))
@@ -109,6 +121,12 @@ func (s *Service) hostsNamed(ctx context.Context, values []string) ([]bucket.ID,
 	for _, a := range s.Live.Agents() {
 		known = append(known, store.Host{ID: a.Host, Name: a.Name})
 	}
+	past, err := s.Store.PastHosts(ctx)
+	if err != nil {
+		return nil, failed("read past hosts", err)
+	}
+	present := len(known)
+	known = append(known, past...)
 	var ids []bucket.ID
 	for _, v := range values {
 		found := false
@@ -119,7 +137,7 @@ func (s *Service) hostsNamed(ctx context.Context, values []string) ([]bucket.ID,
 			}
 		}
 		if !found {
-			return nil, invalid("no host %q; there are: %s", v, hostNames(known))
+			return nil, invalid("no host %q; there are: %s", v, hostNames(known[:present]))
 		}
 	}
 	slices.SortFunc(ids, bucket.ID.Compare)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/httpctl/httpctl/aggregator/store"
 	"github.com/httpctl/httpctl/pkg/bucket"
+	"github.com/httpctl/httpctl/pkg/exchange"
 	"github.com/httpctl/httpctl/pkg/sketch"
 	"github.com/httpctl/httpctl/pkg/stat"
 	httpctlv1 "github.com/httpctl/httpctl/proto/httpctl/v1"
@@ -138,7 +139,12 @@ func (s *Service) top(ctx context.Context, d *dimension, rng span, sel *selectio
 		}
 		sum = plus(sum, a.Table(0))
 	}
-	out := &httpctlv1.GetTopResponse{Dimension: d.message(), Range: rng.message(), DamagedIntervals: uint32(len(answer.Damaged))}
+	out := &httpctlv1.GetTopResponse{Dimension: d.message(), Range: rng.message(), DamagedIntervals: uint32(len(answer.Damaged)), Coverage: coverage(nil)}
+	if len(answer.Slices) > 0 {
+		sl := &answer.Slices[0]
+		out.Coverage = coverage(sl.Covered)
+		out.Loss = counts(&sl.Counters, length(sl.Unobserved), exchange.Counter.Loss)
+	}
 	fill(out, sum, d, limit)
 	return out, nil
 }

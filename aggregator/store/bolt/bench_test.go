@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/bbolt"
+
 	"github.com/httpctl/httpctl/aggregator/store"
 	"github.com/httpctl/httpctl/aggregator/store/storetest"
 	"github.com/httpctl/httpctl/pkg/bucket"
@@ -86,4 +88,56 @@ func BenchmarkQuery(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkRollup rolls up a minute of a host, six buckets of 200 rows with latencies, and the fleet's of 50 such.
+func BenchmarkRollup(b *testing.B) {
+	s := open(b, b.TempDir())
+	defer s.Close()
+	const hosts = 50
+	n := 0
+	var items []store.Item
+	for host := range hosts {
+		for i := range 6 {
+			items = append(items, wide(b, host, i))
+		}
+	}
+	for b.Loop() {
+		b.StopTimer()
+		batch := make([]store.Item, len(items))
+		for i := range items { // another part of each, so that all is dirty
+			bk, err := bucket.Decode(items[i].Data)
+			if err != nil {
+				b.Fatal(err)
+			}
+			bk.Start += int64(n) * 60e9
+			batch[i] = storetest.Item(b, bk)
+		}
+		n++
+		if _, err := s.Append(ctx, batch); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+		done, err := s.Rollup(ctx, storetest.At(6*n))
+		if err != nil || done.Rebuilt != hosts+1 {
+			b.Fatal(done, err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*hosts), "µs/host")
+	st := map[byte]float64{}
+	count := 0.0
+	if err := s.view(func(tx *bbolt.Tx) error {
+		key := newStepKey(store.Minute, storetest.At(0))
+		return tx.Bucket(bucketRollups).Bucket(key[:]).ForEach(func(k, v []byte) error {
+			st[k[0]] += float64(len(v))
+			if k[0] == entryHost {
+				count++
+			}
+			return nil
+		})
+	}); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(st[entryHost]/count, "bytes/host")
+	b.ReportMetric(st[entryFleet], "bytes/fleet")
 }

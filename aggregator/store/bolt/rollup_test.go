@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -343,5 +344,67 @@ func TestUnionGoesOn(t *testing.T) {
 	}
 	if s.checksumErrors.Load() == 0 {
 		t.Error("no key was passed over: the test misses its point")
+	}
+}
+
+// TestMonthStaysFlat: over a simulated month, with the default retention of everything, the file grows by no more than
+// the roll-ups of hours and days that it gains. A day has two hours here, an interval ten seconds.
+func TestMonthStaysFlat(t *testing.T) {
+	s, err := Open(filepath.Join(t.TempDir(), "store.db"), Options{Now: early, allocSize: 64 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	s.db.NoSync = true // what is on stable storage is not the question
+	const day, hosts = 24 * time.Hour, 3
+	keep := []time.Duration{store.Raw: 2 * day, store.Minute: 2 * day, store.Hour: 90 * day, store.Day: 730 * day}
+	var sizes []int64
+	want := uint64(0)
+	for d := range 30 {
+		for minute := range 120 {
+			start := storetest.T0 + int64(d)*int64(day) + int64(minute)*60e9
+			var batch []store.Item
+			for i := range 6 * hosts {
+				h := storetest.Header(i%hosts, d*8640+6*minute+i/hosts)
+				h.Ordinal = uint64(d*720 + 6*minute + i/hosts)
+				batch = append(batch, storetest.Item(t, storetest.Bucket(h, func(tb *bucket.Table) uint64 {
+					for i := range 20 { // as many bytes in a day as in any other
+						tb.Add([]string{"0", "server", "GET", fmt.Sprint(200 + i)}, []int64{10, 10, start, int64(1+(minute*7+i)%50) * 1e5})
+					}
+					return 200
+				})))
+				want += 200
+			}
+			appendAll(t, s, batch...)
+			if minute%10 != 9 {
+				continue
+			}
+			now := start + 60e9
+			if _, err := s.Rollup(ctx, now); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Purge(ctx, now-int64(keep[store.Raw])); err != nil {
+				t.Fatal(err)
+			}
+			for r := store.Minute; r <= store.Day; r++ {
+				if _, err := s.PurgeRollups(ctx, r, now-int64(keep[r])); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if d%10 == 9 {
+			sizes = append(sizes, s.Stats().Bytes)
+		}
+	}
+	st := s.Stats()
+	t.Logf("bytes after 10, 20 and 30 days: %v; %d intervals, %v roll-ups", sizes, st.Intervals, st.Rollups)
+	if last, first := sizes[2], sizes[0]; last > first+first/20 {
+		t.Errorf("bytes after 10, 20 and 30 days = %v, want them equal to 5%%", sizes)
+	}
+	if st.Intervals > 3*720 || st.Rollups[store.Minute] > 3*120+60 || st.Rollups[store.Day] != 30 {
+		t.Errorf("%d intervals, %v roll-ups are kept", st.Intervals, st.Rollups)
+	}
+	if got, damaged := sum(t, s); got != want || damaged != nil {
+		t.Errorf("requests of the month = %d, damaged %v, want %d", got, damaged, want)
 	}
 }

@@ -230,6 +230,15 @@ func (c *Client) Top(ctx context.Context, dimension string, q Question) (*view.T
 	return &t, nil
 }
 
+// Series asks for requests over time; an empty step lets the aggregator choose.
+func (c *Client) Series(ctx context.Context, step string, q Question) (*view.Series, error) {
+	a, err := call(ctx, c, c.query.GetSeries, &pb.GetSeriesRequest{Range: q.span(), Filters: q.filters(), Step: seriesSteps[step]})
+	if err != nil {
+		return nil, err
+	}
+	return series(a), nil
+}
+
 // Explain asks where a number of a top list comes from; without keys, its total.
 func (c *Client) Explain(ctx context.Context, dimension string, keys []string, q Question) (*view.Explanation, error) {
 	a, err := call(ctx, c, c.query.Explain, &pb.ExplainRequest{Dimension: dimension, Keys: keys, Range: q.span(), Filters: q.filters()})

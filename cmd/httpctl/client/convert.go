@@ -111,6 +111,7 @@ func top(a *pb.GetTopResponse) view.Top {
 		Dimension: dimension(a.GetDimension()), Total: a.GetTotal(), Floor: a.GetFloor(),
 		Since: moment(a.GetRange().GetSinceUnixNs()), Until: moment(a.GetRange().GetUntilUnixNs()), DamagedIntervals: a.GetDamagedIntervals(),
 		Latency: latency(a.GetLatency()), Classes: counts(a.GetClasses()),
+		Coverage: coverage(a.GetCoverage()), Loss: counts(a.GetLoss()),
 	}
 	for _, r := range a.GetRows() {
 		t.Rows = append(t.Rows, topRow(r))

@@ -17,7 +17,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/httpctl/httpctl/cmd/httpctl/client"
+	"github.com/httpctl/httpctl/cmd/httpctl/view"
 	"github.com/httpctl/httpctl/pkg/telemetry"
+	pb "github.com/httpctl/httpctl/proto/httpctl/v1"
 )
 
 func TestGoldens(t *testing.T) {
@@ -34,6 +36,10 @@ func TestGoldens(t *testing.T) {
 		"top-section-wide":    "top section -o wide",
 		"top-section-json":    "top section -o json",
 		"top-section-columns": "top section --columns hits,key --sort-by hits",
+		"series":              "series --since 30d --step 1d",
+		"series-json":         "series --step day -o json",
+		"series-csv":          "series -o csv",
+		"series-markdown":     "series -o markdown --columns start,requests,rate",
 		"hosts":               "hosts",
 		"hosts-json":          "hosts -o json",
 		"compare":             "compare section",
@@ -58,6 +64,51 @@ func TestGoldens(t *testing.T) {
 	}
 	if b.fake.relearned != 1 {
 		t.Errorf("relearned %d times, want 1", b.fake.relearned)
+	}
+}
+
+// TestSeriesStep: --step takes what the help says, and the names, and is passed on.
+func TestSeriesStep(t *testing.T) {
+	b := newBench(t)
+	for text, want := range map[string]pb.SeriesStep{
+		"": pb.SeriesStep_SERIES_STEP_UNSPECIFIED, "1m": pb.SeriesStep_SERIES_STEP_MINUTE, "1h": pb.SeriesStep_SERIES_STEP_HOUR, "1d": pb.SeriesStep_SERIES_STEP_DAY,
+		"1w": pb.SeriesStep_SERIES_STEP_WEEK, "1mo": pb.SeriesStep_SERIES_STEP_MONTH, "Month": pb.SeriesStep_SERIES_STEP_MONTH,
+	} {
+		args := []string{"series", "--host", "web-1", "--since", "30d"}
+		if text != "" {
+			args = append(args, "--step", text)
+		}
+		_, stderr, code := b.run(t, args...)
+		q := b.fake.series
+		if code != 0 || q.GetStep() != want || q.Range.SinceUnixNs != ns(-30*24*time.Hour) || len(q.Filters) != 1 {
+			t.Errorf("--step %q: exit %d, %s, asked %v, want %v of the last 30 days of web-1", text, code, stderr, q, want)
+		}
+	}
+	if _, stderr, code := b.run(t, "series", "--step", "2h"); code != 2 || !strings.Contains(stderr, "1m, 1h, 1d, 1w, 1mo") {
+		t.Errorf("--step 2h: exit %d, %q, want a usage error that says what there is", code, stderr)
+	}
+}
+
+// TestTopSaysWhatIsCovered: a top list says for which part of the range there is data, if not for all.
+func TestTopSaysWhatIsCovered(t *testing.T) {
+	since, until := noon.Add(-30*24*time.Hour), noon
+	for _, c := range []struct {
+		coverage *view.Coverage
+		want     string
+	}{
+		{nil, ""},
+		{&view.Coverage{Covered: 30 * 24 * time.Hour, First: since, Last: until}, ""},
+		{&view.Coverage{}, "There is no data for any of the 30d0h asked for."},
+		{&view.Coverage{Covered: 48 * time.Hour, First: until.Add(-50 * time.Hour), Last: until, GapCount: 1, Gaps: []view.TimeSpan{{Since: until.Add(-4 * time.Hour), Until: until.Add(-2 * time.Hour)}}},
+			"There is data for 2d0h of the 30d0h asked for: from 03-02 10:00:00 to 12:00:00, with 1 gap: 08:00:00 to 10:00:00."},
+	} {
+		var b strings.Builder
+		if err := view.WriteTop(&b, view.FormatTable, view.Style{Now: noon, Width: 200}, &view.Top{Since: since, Until: until, Coverage: c.coverage}); err != nil {
+			t.Fatal(err)
+		}
+		if c.want == "" && strings.Contains(b.String(), "asked for") || !strings.Contains(b.String(), c.want) {
+			t.Errorf("a list of 30 days with coverage %+v is\n%s\nwant in it %q", c.coverage, b.String(), c.want)
+		}
 	}
 }
 

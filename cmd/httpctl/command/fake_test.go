@@ -51,6 +51,7 @@ type fake struct {
 	pb.UnimplementedQueryServiceServer
 	mu        sync.Mutex
 	top       *pb.GetTopRequest
+	series    *pb.GetSeriesRequest
 	dashboard *pb.GetDashboardRequest
 	alerts    *pb.ListAlertsRequest
 	relearned int
@@ -76,6 +77,25 @@ func (f *fake) GetTop(_ context.Context, q *pb.GetTopRequest) (*pb.GetTopRespons
 		top.Range = q.Range
 	}
 	return top, nil
+}
+
+func (f *fake) GetSeries(_ context.Context, q *pb.GetSeriesRequest) (*pb.GetSeriesResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.series = q
+	at := func(d int) int64 { return time.Date(2026, 3, d, 0, 0, 0, 0, time.UTC).UnixNano() }
+	return &pb.GetSeriesResponse{
+		Step: pb.SeriesStep_SERIES_STEP_DAY, Range: &pb.Range{SinceUnixNs: at(1), UntilUnixNs: ns(0)}, DamagedIntervals: 1,
+		Points: []*pb.SeriesPoint{
+			{StartUnixNs: at(1), EndUnixNs: at(2)},
+			{StartUnixNs: at(2), EndUnixNs: at(3), Requests: 864_000, Rate: 10, CoveredNs: int64(24 * time.Hour), Hosts: 2, Loss: []*pb.Count{{Name: "kernel_drops", Value: 7}}},
+			{StartUnixNs: at(3), EndUnixNs: at(4), Requests: 36_000, Error: 12, Rate: 5, CoveredNs: int64(2 * time.Hour), Hosts: 1},
+			{StartUnixNs: at(4), EndUnixNs: ns(0), Requests: 432_000, Rate: 10, CoveredNs: int64(12 * time.Hour), Hosts: 2},
+		},
+		Dimension: "routes", Loss: []*pb.Count{{Name: "kernel_drops", Value: 7}},
+		Coverage: &pb.Coverage{CoveredNs: int64(38 * time.Hour), FirstUnixNs: at(2), LastUnixNs: ns(0), GapCount: 1,
+			Gaps: []*pb.Range{{SinceUnixNs: at(3) + 2*int64(time.Hour), UntilUnixNs: at(4)}}},
+	}, nil
 }
 
 func (f *fake) Explain(_ context.Context, q *pb.ExplainRequest) (*pb.ExplainResponse, error) {

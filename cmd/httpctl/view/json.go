@@ -107,7 +107,7 @@ func topObject(t *Top, g *Grid) object {
 	if g.Other != nil {
 		other = g.objects([]Row{*g.Other})[0]
 	}
-	return object{
+	o := object{
 		{"dimension", machine(t.Name)},
 		{"title", machine(t.Title)},
 		{"since", machine(t.Since)},
@@ -118,6 +118,10 @@ func topObject(t *Top, g *Grid) object {
 		{"rows", g.objects(g.Rows)},
 		{"other", other},
 	}
+	if t.Coverage != nil {
+		o = append(o, member{"coverage", coverageObject(t.Coverage)}, member{"loss", counts(Loss(t.Loss))})
+	}
+	return o
 }
 
 func entries(list []AlertEntry) []object {

@@ -153,7 +153,9 @@ type Top struct {
 	// Latency is that of rows and Other together; nil for a list without.
 	Latency *Latency
 	// Classes are the hits of a list by status, by class: "5xx", and "-" without a response.
-	Classes []Count
+	Classes  []Count
+	Coverage *Coverage // nil: not told
+	Loss     []Count
 }
 
 // Alerts is the alert history.

@@ -77,6 +77,66 @@ func (AlertState) EnumDescriptor() ([]byte, []int) {
 	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{0}
 }
 
+// SeriesStep is how much time one point of a series sums up. Days, weeks (from Monday) and months are those of UTC.
+type SeriesStep int32
+
+const (
+	// One that gives some dozens of points.
+	SeriesStep_SERIES_STEP_UNSPECIFIED SeriesStep = 0
+	SeriesStep_SERIES_STEP_MINUTE      SeriesStep = 1
+	SeriesStep_SERIES_STEP_HOUR        SeriesStep = 2
+	SeriesStep_SERIES_STEP_DAY         SeriesStep = 3
+	SeriesStep_SERIES_STEP_WEEK        SeriesStep = 4
+	SeriesStep_SERIES_STEP_MONTH       SeriesStep = 5
+)
+
+// Enum value maps for SeriesStep.
+var (
+	SeriesStep_name = map[int32]string{
+		0: "SERIES_STEP_UNSPECIFIED",
+		1: "SERIES_STEP_MINUTE",
+		2: "SERIES_STEP_HOUR",
+		3: "SERIES_STEP_DAY",
+		4: "SERIES_STEP_WEEK",
+		5: "SERIES_STEP_MONTH",
+	}
+	SeriesStep_value = map[string]int32{
+		"SERIES_STEP_UNSPECIFIED": 0,
+		"SERIES_STEP_MINUTE":      1,
+		"SERIES_STEP_HOUR":        2,
+		"SERIES_STEP_DAY":         3,
+		"SERIES_STEP_WEEK":        4,
+		"SERIES_STEP_MONTH":       5,
+	}
+)
+
+func (x SeriesStep) Enum() *SeriesStep {
+	p := new(SeriesStep)
+	*p = x
+	return p
+}
+
+func (x SeriesStep) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SeriesStep) Descriptor() protoreflect.EnumDescriptor {
+	return file_httpctl_v1_query_proto_enumTypes[1].Descriptor()
+}
+
+func (SeriesStep) Type() protoreflect.EnumType {
+	return &file_httpctl_v1_query_proto_enumTypes[1]
+}
+
+func (x SeriesStep) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SeriesStep.Descriptor instead.
+func (SeriesStep) EnumDescriptor() ([]byte, []int) {
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{1}
+}
+
 // ColumnKind says what a cell holds.
 type ColumnKind int32
 
@@ -114,11 +174,11 @@ func (x ColumnKind) String() string {
 }
 
 func (ColumnKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_httpctl_v1_query_proto_enumTypes[1].Descriptor()
+	return file_httpctl_v1_query_proto_enumTypes[2].Descriptor()
 }
 
 func (ColumnKind) Type() protoreflect.EnumType {
-	return &file_httpctl_v1_query_proto_enumTypes[1]
+	return &file_httpctl_v1_query_proto_enumTypes[2]
 }
 
 func (x ColumnKind) Number() protoreflect.EnumNumber {
@@ -127,7 +187,7 @@ func (x ColumnKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ColumnKind.Descriptor instead.
 func (ColumnKind) EnumDescriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{1}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{2}
 }
 
 // HostHealth says how current a host is.
@@ -167,11 +227,11 @@ func (x HostHealth) String() string {
 }
 
 func (HostHealth) Descriptor() protoreflect.EnumDescriptor {
-	return file_httpctl_v1_query_proto_enumTypes[2].Descriptor()
+	return file_httpctl_v1_query_proto_enumTypes[3].Descriptor()
 }
 
 func (HostHealth) Type() protoreflect.EnumType {
-	return &file_httpctl_v1_query_proto_enumTypes[2]
+	return &file_httpctl_v1_query_proto_enumTypes[3]
 }
 
 func (x HostHealth) Number() protoreflect.EnumNumber {
@@ -180,7 +240,7 @@ func (x HostHealth) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HostHealth.Descriptor instead.
 func (HostHealth) EnumDescriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{2}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{3}
 }
 
 // Range is a stretch of time; zero ends are open.
@@ -882,7 +942,11 @@ type GetTopResponse struct {
 	// Of a list with latency: that of rows and other together.
 	Latency *LatencySummary `protobuf:"bytes,8,opt,name=latency,proto3" json:"latency,omitempty"`
 	// Of a list by status: its hits by class, such as "5xx", and "-" without a response; other has none.
-	Classes       []*Count `protobuf:"bytes,9,rep,name=classes,proto3" json:"classes,omitempty"`
+	Classes []*Count `protobuf:"bytes,9,rep,name=classes,proto3" json:"classes,omitempty"`
+	// For which part of the range there are final buckets, or roll-ups of them.
+	Coverage *Coverage `protobuf:"bytes,10,opt,name=coverage,proto3" json:"coverage,omitempty"`
+	// What was not seen: counter name -> count.
+	Loss          []*Count `protobuf:"bytes,11,rep,name=loss,proto3" json:"loss,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -980,6 +1044,362 @@ func (x *GetTopResponse) GetClasses() []*Count {
 	return nil
 }
 
+func (x *GetTopResponse) GetCoverage() *Coverage {
+	if x != nil {
+		return x.Coverage
+	}
+	return nil
+}
+
+func (x *GetTopResponse) GetLoss() []*Count {
+	if x != nil {
+		return x.Loss
+	}
+	return nil
+}
+
+// Coverage says for which part of a range there is data, of any of the hosts asked.
+type Coverage struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	CoveredNs int64                  `protobuf:"varint,1,opt,name=covered_ns,json=coveredNs,proto3" json:"covered_ns,omitempty"`
+	// Where it begins and ends; 0 when there is none.
+	FirstUnixNs int64 `protobuf:"varint,2,opt,name=first_unix_ns,json=firstUnixNs,proto3" json:"first_unix_ns,omitempty"`
+	LastUnixNs  int64 `protobuf:"varint,3,opt,name=last_unix_ns,json=lastUnixNs,proto3" json:"last_unix_ns,omitempty"`
+	// Between those, the parts without data, the longest hundred, by time; and how many there are.
+	Gaps          []*Range `protobuf:"bytes,4,rep,name=gaps,proto3" json:"gaps,omitempty"`
+	GapCount      uint32   `protobuf:"varint,5,opt,name=gap_count,json=gapCount,proto3" json:"gap_count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Coverage) Reset() {
+	*x = Coverage{}
+	mi := &file_httpctl_v1_query_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Coverage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Coverage) ProtoMessage() {}
+
+func (x *Coverage) ProtoReflect() protoreflect.Message {
+	mi := &file_httpctl_v1_query_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Coverage.ProtoReflect.Descriptor instead.
+func (*Coverage) Descriptor() ([]byte, []int) {
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Coverage) GetCoveredNs() int64 {
+	if x != nil {
+		return x.CoveredNs
+	}
+	return 0
+}
+
+func (x *Coverage) GetFirstUnixNs() int64 {
+	if x != nil {
+		return x.FirstUnixNs
+	}
+	return 0
+}
+
+func (x *Coverage) GetLastUnixNs() int64 {
+	if x != nil {
+		return x.LastUnixNs
+	}
+	return 0
+}
+
+func (x *Coverage) GetGaps() []*Range {
+	if x != nil {
+		return x.Gaps
+	}
+	return nil
+}
+
+func (x *Coverage) GetGapCount() uint32 {
+	if x != nil {
+		return x.GapCount
+	}
+	return 0
+}
+
+// GetSeriesRequest asks for requests over time.
+type GetSeriesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Range         *Range                 `protobuf:"bytes,1,opt,name=range,proto3" json:"range,omitempty"`
+	Filters       []*Filter              `protobuf:"bytes,2,rep,name=filters,proto3" json:"filters,omitempty"`
+	Step          SeriesStep             `protobuf:"varint,3,opt,name=step,proto3,enum=httpctl.v1.SeriesStep" json:"step,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSeriesRequest) Reset() {
+	*x = GetSeriesRequest{}
+	mi := &file_httpctl_v1_query_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSeriesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSeriesRequest) ProtoMessage() {}
+
+func (x *GetSeriesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_httpctl_v1_query_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSeriesRequest.ProtoReflect.Descriptor instead.
+func (*GetSeriesRequest) Descriptor() ([]byte, []int) {
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *GetSeriesRequest) GetRange() *Range {
+	if x != nil {
+		return x.Range
+	}
+	return nil
+}
+
+func (x *GetSeriesRequest) GetFilters() []*Filter {
+	if x != nil {
+		return x.Filters
+	}
+	return nil
+}
+
+func (x *GetSeriesRequest) GetStep() SeriesStep {
+	if x != nil {
+		return x.Step
+	}
+	return SeriesStep_SERIES_STEP_UNSPECIFIED
+}
+
+// GetSeriesResponse is a series.
+type GetSeriesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The step that was chosen.
+	Step SeriesStep `protobuf:"varint,1,opt,name=step,proto3,enum=httpctl.v1.SeriesStep" json:"step,omitempty"`
+	// From the begin of the first point.
+	Range *Range `protobuf:"bytes,2,opt,name=range,proto3" json:"range,omitempty"`
+	// The top list whose hits are counted, "" for all requests.
+	Dimension string `protobuf:"bytes,3,opt,name=dimension,proto3" json:"dimension,omitempty"`
+	// One for each step, also where there is no data.
+	Points   []*SeriesPoint `protobuf:"bytes,4,rep,name=points,proto3" json:"points,omitempty"`
+	Coverage *Coverage      `protobuf:"bytes,5,opt,name=coverage,proto3" json:"coverage,omitempty"`
+	Loss     []*Count       `protobuf:"bytes,6,rep,name=loss,proto3" json:"loss,omitempty"`
+	// Starts of intervals or roll-ups that failed a checksum and were left out, counted.
+	DamagedIntervals uint32 `protobuf:"varint,7,opt,name=damaged_intervals,json=damagedIntervals,proto3" json:"damaged_intervals,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *GetSeriesResponse) Reset() {
+	*x = GetSeriesResponse{}
+	mi := &file_httpctl_v1_query_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSeriesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSeriesResponse) ProtoMessage() {}
+
+func (x *GetSeriesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_httpctl_v1_query_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSeriesResponse.ProtoReflect.Descriptor instead.
+func (*GetSeriesResponse) Descriptor() ([]byte, []int) {
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *GetSeriesResponse) GetStep() SeriesStep {
+	if x != nil {
+		return x.Step
+	}
+	return SeriesStep_SERIES_STEP_UNSPECIFIED
+}
+
+func (x *GetSeriesResponse) GetRange() *Range {
+	if x != nil {
+		return x.Range
+	}
+	return nil
+}
+
+func (x *GetSeriesResponse) GetDimension() string {
+	if x != nil {
+		return x.Dimension
+	}
+	return ""
+}
+
+func (x *GetSeriesResponse) GetPoints() []*SeriesPoint {
+	if x != nil {
+		return x.Points
+	}
+	return nil
+}
+
+func (x *GetSeriesResponse) GetCoverage() *Coverage {
+	if x != nil {
+		return x.Coverage
+	}
+	return nil
+}
+
+func (x *GetSeriesResponse) GetLoss() []*Count {
+	if x != nil {
+		return x.Loss
+	}
+	return nil
+}
+
+func (x *GetSeriesResponse) GetDamagedIntervals() uint32 {
+	if x != nil {
+		return x.DamagedIntervals
+	}
+	return 0
+}
+
+// SeriesPoint is one step.
+type SeriesPoint struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	StartUnixNs int64                  `protobuf:"varint,1,opt,name=start_unix_ns,json=startUnixNs,proto3" json:"start_unix_ns,omitempty"`
+	EndUnixNs   int64                  `protobuf:"varint,2,opt,name=end_unix_ns,json=endUnixNs,proto3" json:"end_unix_ns,omitempty"`
+	Requests    uint64                 `protobuf:"varint,3,opt,name=requests,proto3" json:"requests,omitempty"`
+	// How much more it may be, where the filters' tables had no room for every key.
+	Error int64 `protobuf:"varint,4,opt,name=error,proto3" json:"error,omitempty"`
+	// For how much of it there is data, and requests per second of that.
+	CoveredNs int64   `protobuf:"varint,5,opt,name=covered_ns,json=coveredNs,proto3" json:"covered_ns,omitempty"`
+	Rate      float64 `protobuf:"fixed64,6,opt,name=rate,proto3" json:"rate,omitempty"`
+	// Hosts that have data.
+	Hosts         uint32   `protobuf:"varint,7,opt,name=hosts,proto3" json:"hosts,omitempty"`
+	Loss          []*Count `protobuf:"bytes,8,rep,name=loss,proto3" json:"loss,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SeriesPoint) Reset() {
+	*x = SeriesPoint{}
+	mi := &file_httpctl_v1_query_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SeriesPoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SeriesPoint) ProtoMessage() {}
+
+func (x *SeriesPoint) ProtoReflect() protoreflect.Message {
+	mi := &file_httpctl_v1_query_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SeriesPoint.ProtoReflect.Descriptor instead.
+func (*SeriesPoint) Descriptor() ([]byte, []int) {
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *SeriesPoint) GetStartUnixNs() int64 {
+	if x != nil {
+		return x.StartUnixNs
+	}
+	return 0
+}
+
+func (x *SeriesPoint) GetEndUnixNs() int64 {
+	if x != nil {
+		return x.EndUnixNs
+	}
+	return 0
+}
+
+func (x *SeriesPoint) GetRequests() uint64 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *SeriesPoint) GetError() int64 {
+	if x != nil {
+		return x.Error
+	}
+	return 0
+}
+
+func (x *SeriesPoint) GetCoveredNs() int64 {
+	if x != nil {
+		return x.CoveredNs
+	}
+	return 0
+}
+
+func (x *SeriesPoint) GetRate() float64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+func (x *SeriesPoint) GetHosts() uint32 {
+	if x != nil {
+		return x.Hosts
+	}
+	return 0
+}
+
+func (x *SeriesPoint) GetLoss() []*Count {
+	if x != nil {
+		return x.Loss
+	}
+	return nil
+}
+
 // ExplainRequest asks where the hits of one key of a top list come from.
 type ExplainRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -994,7 +1414,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[9]
+	mi := &file_httpctl_v1_query_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1006,7 +1426,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[9]
+	mi := &file_httpctl_v1_query_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1019,7 +1439,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{9}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ExplainRequest) GetDimension() string {
@@ -1072,7 +1492,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[10]
+	mi := &file_httpctl_v1_query_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1084,7 +1504,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[10]
+	mi := &file_httpctl_v1_query_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1097,7 +1517,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{10}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ExplainResponse) GetDimension() *Dimension {
@@ -1189,7 +1609,7 @@ type ExplainedHost struct {
 
 func (x *ExplainedHost) Reset() {
 	*x = ExplainedHost{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[11]
+	mi := &file_httpctl_v1_query_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1201,7 +1621,7 @@ func (x *ExplainedHost) String() string {
 func (*ExplainedHost) ProtoMessage() {}
 
 func (x *ExplainedHost) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[11]
+	mi := &file_httpctl_v1_query_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1214,7 +1634,7 @@ func (x *ExplainedHost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainedHost.ProtoReflect.Descriptor instead.
 func (*ExplainedHost) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{11}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ExplainedHost) GetId() string {
@@ -1323,7 +1743,7 @@ type Dimension struct {
 
 func (x *Dimension) Reset() {
 	*x = Dimension{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[12]
+	mi := &file_httpctl_v1_query_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1335,7 +1755,7 @@ func (x *Dimension) String() string {
 func (*Dimension) ProtoMessage() {}
 
 func (x *Dimension) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[12]
+	mi := &file_httpctl_v1_query_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1348,7 +1768,7 @@ func (x *Dimension) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dimension.ProtoReflect.Descriptor instead.
 func (*Dimension) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{12}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Dimension) GetName() string {
@@ -1398,7 +1818,7 @@ type Column struct {
 
 func (x *Column) Reset() {
 	*x = Column{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[13]
+	mi := &file_httpctl_v1_query_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1410,7 +1830,7 @@ func (x *Column) String() string {
 func (*Column) ProtoMessage() {}
 
 func (x *Column) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[13]
+	mi := &file_httpctl_v1_query_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1423,7 +1843,7 @@ func (x *Column) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Column.ProtoReflect.Descriptor instead.
 func (*Column) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{13}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Column) GetName() string {
@@ -1461,7 +1881,7 @@ type TopRow struct {
 
 func (x *TopRow) Reset() {
 	*x = TopRow{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[14]
+	mi := &file_httpctl_v1_query_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1473,7 +1893,7 @@ func (x *TopRow) String() string {
 func (*TopRow) ProtoMessage() {}
 
 func (x *TopRow) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[14]
+	mi := &file_httpctl_v1_query_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1486,7 +1906,7 @@ func (x *TopRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopRow.ProtoReflect.Descriptor instead.
 func (*TopRow) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{14}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *TopRow) GetKeys() []string {
@@ -1521,7 +1941,7 @@ type Cell struct {
 
 func (x *Cell) Reset() {
 	*x = Cell{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[15]
+	mi := &file_httpctl_v1_query_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1533,7 +1953,7 @@ func (x *Cell) String() string {
 func (*Cell) ProtoMessage() {}
 
 func (x *Cell) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[15]
+	mi := &file_httpctl_v1_query_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1546,7 +1966,7 @@ func (x *Cell) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cell.ProtoReflect.Descriptor instead.
 func (*Cell) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{15}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Cell) GetNumber() int64 {
@@ -1578,7 +1998,7 @@ type LatencySummary struct {
 
 func (x *LatencySummary) Reset() {
 	*x = LatencySummary{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[16]
+	mi := &file_httpctl_v1_query_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1590,7 +2010,7 @@ func (x *LatencySummary) String() string {
 func (*LatencySummary) ProtoMessage() {}
 
 func (x *LatencySummary) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[16]
+	mi := &file_httpctl_v1_query_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1603,7 +2023,7 @@ func (x *LatencySummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LatencySummary.ProtoReflect.Descriptor instead.
 func (*LatencySummary) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{16}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *LatencySummary) GetCount() uint64 {
@@ -1661,7 +2081,7 @@ type GetDashboardRequest struct {
 
 func (x *GetDashboardRequest) Reset() {
 	*x = GetDashboardRequest{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[17]
+	mi := &file_httpctl_v1_query_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1673,7 +2093,7 @@ func (x *GetDashboardRequest) String() string {
 func (*GetDashboardRequest) ProtoMessage() {}
 
 func (x *GetDashboardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[17]
+	mi := &file_httpctl_v1_query_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1686,7 +2106,7 @@ func (x *GetDashboardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDashboardRequest.ProtoReflect.Descriptor instead.
 func (*GetDashboardRequest) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{17}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetDashboardRequest) GetRange() *Range {
@@ -1734,7 +2154,7 @@ type GetDashboardResponse struct {
 
 func (x *GetDashboardResponse) Reset() {
 	*x = GetDashboardResponse{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[18]
+	mi := &file_httpctl_v1_query_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1746,7 +2166,7 @@ func (x *GetDashboardResponse) String() string {
 func (*GetDashboardResponse) ProtoMessage() {}
 
 func (x *GetDashboardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[18]
+	mi := &file_httpctl_v1_query_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1759,7 +2179,7 @@ func (x *GetDashboardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDashboardResponse.ProtoReflect.Descriptor instead.
 func (*GetDashboardResponse) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{18}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetDashboardResponse) GetStatus() *GetStatusResponse {
@@ -1814,7 +2234,7 @@ type ListAlertsRequest struct {
 
 func (x *ListAlertsRequest) Reset() {
 	*x = ListAlertsRequest{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[19]
+	mi := &file_httpctl_v1_query_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1826,7 +2246,7 @@ func (x *ListAlertsRequest) String() string {
 func (*ListAlertsRequest) ProtoMessage() {}
 
 func (x *ListAlertsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[19]
+	mi := &file_httpctl_v1_query_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1839,7 +2259,7 @@ func (x *ListAlertsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertsRequest.ProtoReflect.Descriptor instead.
 func (*ListAlertsRequest) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{19}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListAlertsRequest) GetRange() *Range {
@@ -1865,7 +2285,7 @@ type ListAlertsResponse struct {
 
 func (x *ListAlertsResponse) Reset() {
 	*x = ListAlertsResponse{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[20]
+	mi := &file_httpctl_v1_query_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1877,7 +2297,7 @@ func (x *ListAlertsResponse) String() string {
 func (*ListAlertsResponse) ProtoMessage() {}
 
 func (x *ListAlertsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[20]
+	mi := &file_httpctl_v1_query_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1890,7 +2310,7 @@ func (x *ListAlertsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertsResponse.ProtoReflect.Descriptor instead.
 func (*ListAlertsResponse) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{20}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListAlertsResponse) GetAlerts() []*Alert {
@@ -1941,7 +2361,7 @@ type Alert struct {
 
 func (x *Alert) Reset() {
 	*x = Alert{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[21]
+	mi := &file_httpctl_v1_query_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1953,7 +2373,7 @@ func (x *Alert) String() string {
 func (*Alert) ProtoMessage() {}
 
 func (x *Alert) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[21]
+	mi := &file_httpctl_v1_query_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1966,7 +2386,7 @@ func (x *Alert) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alert.ProtoReflect.Descriptor instead.
 func (*Alert) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{21}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Alert) GetScope() string {
@@ -2040,7 +2460,7 @@ type AlertEntry struct {
 
 func (x *AlertEntry) Reset() {
 	*x = AlertEntry{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[22]
+	mi := &file_httpctl_v1_query_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2052,7 +2472,7 @@ func (x *AlertEntry) String() string {
 func (*AlertEntry) ProtoMessage() {}
 
 func (x *AlertEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[22]
+	mi := &file_httpctl_v1_query_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2065,7 +2485,7 @@ func (x *AlertEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertEntry.ProtoReflect.Descriptor instead.
 func (*AlertEntry) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{22}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AlertEntry) GetTimeUnixNs() int64 {
@@ -2106,7 +2526,7 @@ type ListHostsRequest struct {
 
 func (x *ListHostsRequest) Reset() {
 	*x = ListHostsRequest{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[23]
+	mi := &file_httpctl_v1_query_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2118,7 +2538,7 @@ func (x *ListHostsRequest) String() string {
 func (*ListHostsRequest) ProtoMessage() {}
 
 func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[23]
+	mi := &file_httpctl_v1_query_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2131,7 +2551,7 @@ func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHostsRequest.ProtoReflect.Descriptor instead.
 func (*ListHostsRequest) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{23}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListHostsRequest) GetRange() *Range {
@@ -2151,7 +2571,7 @@ type ListHostsResponse struct {
 
 func (x *ListHostsResponse) Reset() {
 	*x = ListHostsResponse{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[24]
+	mi := &file_httpctl_v1_query_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2163,7 +2583,7 @@ func (x *ListHostsResponse) String() string {
 func (*ListHostsResponse) ProtoMessage() {}
 
 func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[24]
+	mi := &file_httpctl_v1_query_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2176,7 +2596,7 @@ func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHostsResponse.ProtoReflect.Descriptor instead.
 func (*ListHostsResponse) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{24}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListHostsResponse) GetHosts() []*Host {
@@ -2208,7 +2628,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[25]
+	mi := &file_httpctl_v1_query_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2220,7 +2640,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[25]
+	mi := &file_httpctl_v1_query_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2233,7 +2653,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{25}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Host) GetId() string {
@@ -2329,7 +2749,7 @@ type ListDimensionsRequest struct {
 
 func (x *ListDimensionsRequest) Reset() {
 	*x = ListDimensionsRequest{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[26]
+	mi := &file_httpctl_v1_query_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2341,7 +2761,7 @@ func (x *ListDimensionsRequest) String() string {
 func (*ListDimensionsRequest) ProtoMessage() {}
 
 func (x *ListDimensionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[26]
+	mi := &file_httpctl_v1_query_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2354,7 +2774,7 @@ func (x *ListDimensionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDimensionsRequest.ProtoReflect.Descriptor instead.
 func (*ListDimensionsRequest) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{26}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{30}
 }
 
 // ListDimensionsResponse names them.
@@ -2367,7 +2787,7 @@ type ListDimensionsResponse struct {
 
 func (x *ListDimensionsResponse) Reset() {
 	*x = ListDimensionsResponse{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[27]
+	mi := &file_httpctl_v1_query_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2379,7 +2799,7 @@ func (x *ListDimensionsResponse) String() string {
 func (*ListDimensionsResponse) ProtoMessage() {}
 
 func (x *ListDimensionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[27]
+	mi := &file_httpctl_v1_query_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2392,7 +2812,7 @@ func (x *ListDimensionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDimensionsResponse.ProtoReflect.Descriptor instead.
 func (*ListDimensionsResponse) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{27}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListDimensionsResponse) GetDimensions() []*Dimension {
@@ -2411,7 +2831,7 @@ type GetBaselineRequest struct {
 
 func (x *GetBaselineRequest) Reset() {
 	*x = GetBaselineRequest{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[28]
+	mi := &file_httpctl_v1_query_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2423,7 +2843,7 @@ func (x *GetBaselineRequest) String() string {
 func (*GetBaselineRequest) ProtoMessage() {}
 
 func (x *GetBaselineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[28]
+	mi := &file_httpctl_v1_query_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2436,7 +2856,7 @@ func (x *GetBaselineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBaselineRequest.ProtoReflect.Descriptor instead.
 func (*GetBaselineRequest) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{28}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{32}
 }
 
 // GetBaselineResponse is what was learned.
@@ -2456,7 +2876,7 @@ type GetBaselineResponse struct {
 
 func (x *GetBaselineResponse) Reset() {
 	*x = GetBaselineResponse{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[29]
+	mi := &file_httpctl_v1_query_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2468,7 +2888,7 @@ func (x *GetBaselineResponse) String() string {
 func (*GetBaselineResponse) ProtoMessage() {}
 
 func (x *GetBaselineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[29]
+	mi := &file_httpctl_v1_query_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2481,7 +2901,7 @@ func (x *GetBaselineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBaselineResponse.ProtoReflect.Descriptor instead.
 func (*GetBaselineResponse) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{29}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *GetBaselineResponse) GetAlert() *AlertStatus {
@@ -2542,7 +2962,7 @@ type RelearnRequest struct {
 
 func (x *RelearnRequest) Reset() {
 	*x = RelearnRequest{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[30]
+	mi := &file_httpctl_v1_query_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2554,7 +2974,7 @@ func (x *RelearnRequest) String() string {
 func (*RelearnRequest) ProtoMessage() {}
 
 func (x *RelearnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[30]
+	mi := &file_httpctl_v1_query_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2567,7 +2987,7 @@ func (x *RelearnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelearnRequest.ProtoReflect.Descriptor instead.
 func (*RelearnRequest) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{30}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{34}
 }
 
 // RelearnResponse says when learning ends.
@@ -2580,7 +3000,7 @@ type RelearnResponse struct {
 
 func (x *RelearnResponse) Reset() {
 	*x = RelearnResponse{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[31]
+	mi := &file_httpctl_v1_query_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2592,7 +3012,7 @@ func (x *RelearnResponse) String() string {
 func (*RelearnResponse) ProtoMessage() {}
 
 func (x *RelearnResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[31]
+	mi := &file_httpctl_v1_query_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2605,7 +3025,7 @@ func (x *RelearnResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelearnResponse.ProtoReflect.Descriptor instead.
 func (*RelearnResponse) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{31}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RelearnResponse) GetLearningEndUnixNs() int64 {
@@ -2681,7 +3101,7 @@ const file_httpctl_v1_query_proto_rawDesc = "" +
 	"\x05range\x18\x02 \x01(\v2\x11.httpctl.v1.RangeR\x05range\x12,\n" +
 	"\afilters\x18\x03 \x03(\v2\x12.httpctl.v1.FilterR\afilters\x12\x14\n" +
 	"\x05limit\x18\x04 \x01(\rR\x05limit\x12\x12\n" +
-	"\x04live\x18\x05 \x01(\bR\x04live\"\xfc\x02\n" +
+	"\x04live\x18\x05 \x01(\bR\x04live\"\xd5\x03\n" +
 	"\x0eGetTopResponse\x123\n" +
 	"\tdimension\x18\x01 \x01(\v2\x15.httpctl.v1.DimensionR\tdimension\x12&\n" +
 	"\x04rows\x18\x02 \x03(\v2\x12.httpctl.v1.TopRowR\x04rows\x12(\n" +
@@ -2691,7 +3111,40 @@ const file_httpctl_v1_query_proto_rawDesc = "" +
 	"\x05range\x18\x06 \x01(\v2\x11.httpctl.v1.RangeR\x05range\x12+\n" +
 	"\x11damaged_intervals\x18\a \x01(\rR\x10damagedIntervals\x124\n" +
 	"\alatency\x18\b \x01(\v2\x1a.httpctl.v1.LatencySummaryR\alatency\x12+\n" +
-	"\aclasses\x18\t \x03(\v2\x11.httpctl.v1.CountR\aclasses\"\x99\x01\n" +
+	"\aclasses\x18\t \x03(\v2\x11.httpctl.v1.CountR\aclasses\x120\n" +
+	"\bcoverage\x18\n" +
+	" \x01(\v2\x14.httpctl.v1.CoverageR\bcoverage\x12%\n" +
+	"\x04loss\x18\v \x03(\v2\x11.httpctl.v1.CountR\x04loss\"\xb3\x01\n" +
+	"\bCoverage\x12\x1d\n" +
+	"\n" +
+	"covered_ns\x18\x01 \x01(\x03R\tcoveredNs\x12\"\n" +
+	"\rfirst_unix_ns\x18\x02 \x01(\x03R\vfirstUnixNs\x12 \n" +
+	"\flast_unix_ns\x18\x03 \x01(\x03R\n" +
+	"lastUnixNs\x12%\n" +
+	"\x04gaps\x18\x04 \x03(\v2\x11.httpctl.v1.RangeR\x04gaps\x12\x1b\n" +
+	"\tgap_count\x18\x05 \x01(\rR\bgapCount\"\x95\x01\n" +
+	"\x10GetSeriesRequest\x12'\n" +
+	"\x05range\x18\x01 \x01(\v2\x11.httpctl.v1.RangeR\x05range\x12,\n" +
+	"\afilters\x18\x02 \x03(\v2\x12.httpctl.v1.FilterR\afilters\x12*\n" +
+	"\x04step\x18\x03 \x01(\x0e2\x16.httpctl.v1.SeriesStepR\x04step\"\xbd\x02\n" +
+	"\x11GetSeriesResponse\x12*\n" +
+	"\x04step\x18\x01 \x01(\x0e2\x16.httpctl.v1.SeriesStepR\x04step\x12'\n" +
+	"\x05range\x18\x02 \x01(\v2\x11.httpctl.v1.RangeR\x05range\x12\x1c\n" +
+	"\tdimension\x18\x03 \x01(\tR\tdimension\x12/\n" +
+	"\x06points\x18\x04 \x03(\v2\x17.httpctl.v1.SeriesPointR\x06points\x120\n" +
+	"\bcoverage\x18\x05 \x01(\v2\x14.httpctl.v1.CoverageR\bcoverage\x12%\n" +
+	"\x04loss\x18\x06 \x03(\v2\x11.httpctl.v1.CountR\x04loss\x12+\n" +
+	"\x11damaged_intervals\x18\a \x01(\rR\x10damagedIntervals\"\xf3\x01\n" +
+	"\vSeriesPoint\x12\"\n" +
+	"\rstart_unix_ns\x18\x01 \x01(\x03R\vstartUnixNs\x12\x1e\n" +
+	"\vend_unix_ns\x18\x02 \x01(\x03R\tendUnixNs\x12\x1a\n" +
+	"\brequests\x18\x03 \x01(\x04R\brequests\x12\x14\n" +
+	"\x05error\x18\x04 \x01(\x03R\x05error\x12\x1d\n" +
+	"\n" +
+	"covered_ns\x18\x05 \x01(\x03R\tcoveredNs\x12\x12\n" +
+	"\x04rate\x18\x06 \x01(\x01R\x04rate\x12\x14\n" +
+	"\x05hosts\x18\a \x01(\rR\x05hosts\x12%\n" +
+	"\x04loss\x18\b \x03(\v2\x11.httpctl.v1.CountR\x04loss\"\x99\x01\n" +
 	"\x0eExplainRequest\x12\x1c\n" +
 	"\tdimension\x18\x01 \x01(\tR\tdimension\x12\x12\n" +
 	"\x04keys\x18\x02 \x03(\tR\x04keys\x12'\n" +
@@ -2829,7 +3282,15 @@ const file_httpctl_v1_query_proto_rawDesc = "" +
 	"\x14ALERT_STATE_LEARNING\x10\x01\x12\x16\n" +
 	"\x12ALERT_STATE_NORMAL\x10\x02\x12\x15\n" +
 	"\x11ALERT_STATE_ALERT\x10\x03\x12\x19\n" +
-	"\x15ALERT_STATE_DISMISSED\x10\x04*l\n" +
+	"\x15ALERT_STATE_DISMISSED\x10\x04*\x99\x01\n" +
+	"\n" +
+	"SeriesStep\x12\x1b\n" +
+	"\x17SERIES_STEP_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12SERIES_STEP_MINUTE\x10\x01\x12\x14\n" +
+	"\x10SERIES_STEP_HOUR\x10\x02\x12\x13\n" +
+	"\x0fSERIES_STEP_DAY\x10\x03\x12\x14\n" +
+	"\x10SERIES_STEP_WEEK\x10\x04\x12\x15\n" +
+	"\x11SERIES_STEP_MONTH\x10\x05*l\n" +
 	"\n" +
 	"ColumnKind\x12\x1b\n" +
 	"\x17COLUMN_KIND_UNSPECIFIED\x10\x00\x12\x13\n" +
@@ -2841,11 +3302,12 @@ const file_httpctl_v1_query_proto_rawDesc = "" +
 	"\x17HOST_HEALTH_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15HOST_HEALTH_REPORTING\x10\x01\x12\x14\n" +
 	"\x10HOST_HEALTH_LATE\x10\x02\x12\x14\n" +
-	"\x10HOST_HEALTH_GONE\x10\x032\xb4\x05\n" +
+	"\x10HOST_HEALTH_GONE\x10\x032\xfe\x05\n" +
 	"\fQueryService\x12H\n" +
 	"\tGetStatus\x12\x1c.httpctl.v1.GetStatusRequest\x1a\x1d.httpctl.v1.GetStatusResponse\x12?\n" +
 	"\x06GetTop\x12\x19.httpctl.v1.GetTopRequest\x1a\x1a.httpctl.v1.GetTopResponse\x12Q\n" +
-	"\fGetDashboard\x12\x1f.httpctl.v1.GetDashboardRequest\x1a .httpctl.v1.GetDashboardResponse\x12B\n" +
+	"\fGetDashboard\x12\x1f.httpctl.v1.GetDashboardRequest\x1a .httpctl.v1.GetDashboardResponse\x12H\n" +
+	"\tGetSeries\x12\x1c.httpctl.v1.GetSeriesRequest\x1a\x1d.httpctl.v1.GetSeriesResponse\x12B\n" +
 	"\aExplain\x12\x1a.httpctl.v1.ExplainRequest\x1a\x1b.httpctl.v1.ExplainResponse\x12K\n" +
 	"\n" +
 	"ListAlerts\x12\x1d.httpctl.v1.ListAlertsRequest\x1a\x1e.httpctl.v1.ListAlertsResponse\x12H\n" +
@@ -2866,110 +3328,129 @@ func file_httpctl_v1_query_proto_rawDescGZIP() []byte {
 	return file_httpctl_v1_query_proto_rawDescData
 }
 
-var file_httpctl_v1_query_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_httpctl_v1_query_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_httpctl_v1_query_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_httpctl_v1_query_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_httpctl_v1_query_proto_goTypes = []any{
 	(AlertState)(0),                // 0: httpctl.v1.AlertState
-	(ColumnKind)(0),                // 1: httpctl.v1.ColumnKind
-	(HostHealth)(0),                // 2: httpctl.v1.HostHealth
-	(*Range)(nil),                  // 3: httpctl.v1.Range
-	(*Filter)(nil),                 // 4: httpctl.v1.Filter
-	(*GetStatusRequest)(nil),       // 5: httpctl.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),      // 6: httpctl.v1.GetStatusResponse
-	(*AlertStatus)(nil),            // 7: httpctl.v1.AlertStatus
-	(*FleetHealth)(nil),            // 8: httpctl.v1.FleetHealth
-	(*Count)(nil),                  // 9: httpctl.v1.Count
-	(*GetTopRequest)(nil),          // 10: httpctl.v1.GetTopRequest
-	(*GetTopResponse)(nil),         // 11: httpctl.v1.GetTopResponse
-	(*ExplainRequest)(nil),         // 12: httpctl.v1.ExplainRequest
-	(*ExplainResponse)(nil),        // 13: httpctl.v1.ExplainResponse
-	(*ExplainedHost)(nil),          // 14: httpctl.v1.ExplainedHost
-	(*Dimension)(nil),              // 15: httpctl.v1.Dimension
-	(*Column)(nil),                 // 16: httpctl.v1.Column
-	(*TopRow)(nil),                 // 17: httpctl.v1.TopRow
-	(*Cell)(nil),                   // 18: httpctl.v1.Cell
-	(*LatencySummary)(nil),         // 19: httpctl.v1.LatencySummary
-	(*GetDashboardRequest)(nil),    // 20: httpctl.v1.GetDashboardRequest
-	(*GetDashboardResponse)(nil),   // 21: httpctl.v1.GetDashboardResponse
-	(*ListAlertsRequest)(nil),      // 22: httpctl.v1.ListAlertsRequest
-	(*ListAlertsResponse)(nil),     // 23: httpctl.v1.ListAlertsResponse
-	(*Alert)(nil),                  // 24: httpctl.v1.Alert
-	(*AlertEntry)(nil),             // 25: httpctl.v1.AlertEntry
-	(*ListHostsRequest)(nil),       // 26: httpctl.v1.ListHostsRequest
-	(*ListHostsResponse)(nil),      // 27: httpctl.v1.ListHostsResponse
-	(*Host)(nil),                   // 28: httpctl.v1.Host
-	(*ListDimensionsRequest)(nil),  // 29: httpctl.v1.ListDimensionsRequest
-	(*ListDimensionsResponse)(nil), // 30: httpctl.v1.ListDimensionsResponse
-	(*GetBaselineRequest)(nil),     // 31: httpctl.v1.GetBaselineRequest
-	(*GetBaselineResponse)(nil),    // 32: httpctl.v1.GetBaselineResponse
-	(*RelearnRequest)(nil),         // 33: httpctl.v1.RelearnRequest
-	(*RelearnResponse)(nil),        // 34: httpctl.v1.RelearnResponse
+	(SeriesStep)(0),                // 1: httpctl.v1.SeriesStep
+	(ColumnKind)(0),                // 2: httpctl.v1.ColumnKind
+	(HostHealth)(0),                // 3: httpctl.v1.HostHealth
+	(*Range)(nil),                  // 4: httpctl.v1.Range
+	(*Filter)(nil),                 // 5: httpctl.v1.Filter
+	(*GetStatusRequest)(nil),       // 6: httpctl.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),      // 7: httpctl.v1.GetStatusResponse
+	(*AlertStatus)(nil),            // 8: httpctl.v1.AlertStatus
+	(*FleetHealth)(nil),            // 9: httpctl.v1.FleetHealth
+	(*Count)(nil),                  // 10: httpctl.v1.Count
+	(*GetTopRequest)(nil),          // 11: httpctl.v1.GetTopRequest
+	(*GetTopResponse)(nil),         // 12: httpctl.v1.GetTopResponse
+	(*Coverage)(nil),               // 13: httpctl.v1.Coverage
+	(*GetSeriesRequest)(nil),       // 14: httpctl.v1.GetSeriesRequest
+	(*GetSeriesResponse)(nil),      // 15: httpctl.v1.GetSeriesResponse
+	(*SeriesPoint)(nil),            // 16: httpctl.v1.SeriesPoint
+	(*ExplainRequest)(nil),         // 17: httpctl.v1.ExplainRequest
+	(*ExplainResponse)(nil),        // 18: httpctl.v1.ExplainResponse
+	(*ExplainedHost)(nil),          // 19: httpctl.v1.ExplainedHost
+	(*Dimension)(nil),              // 20: httpctl.v1.Dimension
+	(*Column)(nil),                 // 21: httpctl.v1.Column
+	(*TopRow)(nil),                 // 22: httpctl.v1.TopRow
+	(*Cell)(nil),                   // 23: httpctl.v1.Cell
+	(*LatencySummary)(nil),         // 24: httpctl.v1.LatencySummary
+	(*GetDashboardRequest)(nil),    // 25: httpctl.v1.GetDashboardRequest
+	(*GetDashboardResponse)(nil),   // 26: httpctl.v1.GetDashboardResponse
+	(*ListAlertsRequest)(nil),      // 27: httpctl.v1.ListAlertsRequest
+	(*ListAlertsResponse)(nil),     // 28: httpctl.v1.ListAlertsResponse
+	(*Alert)(nil),                  // 29: httpctl.v1.Alert
+	(*AlertEntry)(nil),             // 30: httpctl.v1.AlertEntry
+	(*ListHostsRequest)(nil),       // 31: httpctl.v1.ListHostsRequest
+	(*ListHostsResponse)(nil),      // 32: httpctl.v1.ListHostsResponse
+	(*Host)(nil),                   // 33: httpctl.v1.Host
+	(*ListDimensionsRequest)(nil),  // 34: httpctl.v1.ListDimensionsRequest
+	(*ListDimensionsResponse)(nil), // 35: httpctl.v1.ListDimensionsResponse
+	(*GetBaselineRequest)(nil),     // 36: httpctl.v1.GetBaselineRequest
+	(*GetBaselineResponse)(nil),    // 37: httpctl.v1.GetBaselineResponse
+	(*RelearnRequest)(nil),         // 38: httpctl.v1.RelearnRequest
+	(*RelearnResponse)(nil),        // 39: httpctl.v1.RelearnResponse
 }
 var file_httpctl_v1_query_proto_depIdxs = []int32{
-	7,  // 0: httpctl.v1.GetStatusResponse.alert:type_name -> httpctl.v1.AlertStatus
-	8,  // 1: httpctl.v1.GetStatusResponse.fleet:type_name -> httpctl.v1.FleetHealth
-	9,  // 2: httpctl.v1.GetStatusResponse.loss:type_name -> httpctl.v1.Count
+	8,  // 0: httpctl.v1.GetStatusResponse.alert:type_name -> httpctl.v1.AlertStatus
+	9,  // 1: httpctl.v1.GetStatusResponse.fleet:type_name -> httpctl.v1.FleetHealth
+	10, // 2: httpctl.v1.GetStatusResponse.loss:type_name -> httpctl.v1.Count
 	0,  // 3: httpctl.v1.AlertStatus.state:type_name -> httpctl.v1.AlertState
-	3,  // 4: httpctl.v1.GetTopRequest.range:type_name -> httpctl.v1.Range
-	4,  // 5: httpctl.v1.GetTopRequest.filters:type_name -> httpctl.v1.Filter
-	15, // 6: httpctl.v1.GetTopResponse.dimension:type_name -> httpctl.v1.Dimension
-	17, // 7: httpctl.v1.GetTopResponse.rows:type_name -> httpctl.v1.TopRow
-	17, // 8: httpctl.v1.GetTopResponse.other:type_name -> httpctl.v1.TopRow
-	3,  // 9: httpctl.v1.GetTopResponse.range:type_name -> httpctl.v1.Range
-	19, // 10: httpctl.v1.GetTopResponse.latency:type_name -> httpctl.v1.LatencySummary
-	9,  // 11: httpctl.v1.GetTopResponse.classes:type_name -> httpctl.v1.Count
-	3,  // 12: httpctl.v1.ExplainRequest.range:type_name -> httpctl.v1.Range
-	4,  // 13: httpctl.v1.ExplainRequest.filters:type_name -> httpctl.v1.Filter
-	15, // 14: httpctl.v1.ExplainResponse.dimension:type_name -> httpctl.v1.Dimension
-	3,  // 15: httpctl.v1.ExplainResponse.range:type_name -> httpctl.v1.Range
-	14, // 16: httpctl.v1.ExplainResponse.hosts:type_name -> httpctl.v1.ExplainedHost
-	2,  // 17: httpctl.v1.ExplainedHost.health:type_name -> httpctl.v1.HostHealth
-	3,  // 18: httpctl.v1.ExplainedHost.covered:type_name -> httpctl.v1.Range
-	3,  // 19: httpctl.v1.ExplainedHost.unobserved:type_name -> httpctl.v1.Range
-	9,  // 20: httpctl.v1.ExplainedHost.loss:type_name -> httpctl.v1.Count
-	16, // 21: httpctl.v1.Dimension.columns:type_name -> httpctl.v1.Column
-	1,  // 22: httpctl.v1.Column.kind:type_name -> httpctl.v1.ColumnKind
-	18, // 23: httpctl.v1.TopRow.cells:type_name -> httpctl.v1.Cell
-	19, // 24: httpctl.v1.Cell.latency:type_name -> httpctl.v1.LatencySummary
-	3,  // 25: httpctl.v1.GetDashboardRequest.range:type_name -> httpctl.v1.Range
-	4,  // 26: httpctl.v1.GetDashboardRequest.filters:type_name -> httpctl.v1.Filter
-	6,  // 27: httpctl.v1.GetDashboardResponse.status:type_name -> httpctl.v1.GetStatusResponse
-	11, // 28: httpctl.v1.GetDashboardResponse.tops:type_name -> httpctl.v1.GetTopResponse
-	23, // 29: httpctl.v1.GetDashboardResponse.alerts:type_name -> httpctl.v1.ListAlertsResponse
-	28, // 30: httpctl.v1.GetDashboardResponse.hosts:type_name -> httpctl.v1.Host
-	3,  // 31: httpctl.v1.ListAlertsRequest.range:type_name -> httpctl.v1.Range
-	24, // 32: httpctl.v1.ListAlertsResponse.alerts:type_name -> httpctl.v1.Alert
-	0,  // 33: httpctl.v1.Alert.state:type_name -> httpctl.v1.AlertState
-	25, // 34: httpctl.v1.Alert.entries:type_name -> httpctl.v1.AlertEntry
-	3,  // 35: httpctl.v1.ListHostsRequest.range:type_name -> httpctl.v1.Range
-	28, // 36: httpctl.v1.ListHostsResponse.hosts:type_name -> httpctl.v1.Host
-	2,  // 37: httpctl.v1.Host.health:type_name -> httpctl.v1.HostHealth
-	9,  // 38: httpctl.v1.Host.counters:type_name -> httpctl.v1.Count
-	15, // 39: httpctl.v1.ListDimensionsResponse.dimensions:type_name -> httpctl.v1.Dimension
-	7,  // 40: httpctl.v1.GetBaselineResponse.alert:type_name -> httpctl.v1.AlertStatus
-	5,  // 41: httpctl.v1.QueryService.GetStatus:input_type -> httpctl.v1.GetStatusRequest
-	10, // 42: httpctl.v1.QueryService.GetTop:input_type -> httpctl.v1.GetTopRequest
-	20, // 43: httpctl.v1.QueryService.GetDashboard:input_type -> httpctl.v1.GetDashboardRequest
-	12, // 44: httpctl.v1.QueryService.Explain:input_type -> httpctl.v1.ExplainRequest
-	22, // 45: httpctl.v1.QueryService.ListAlerts:input_type -> httpctl.v1.ListAlertsRequest
-	26, // 46: httpctl.v1.QueryService.ListHosts:input_type -> httpctl.v1.ListHostsRequest
-	29, // 47: httpctl.v1.QueryService.ListDimensions:input_type -> httpctl.v1.ListDimensionsRequest
-	31, // 48: httpctl.v1.QueryService.GetBaseline:input_type -> httpctl.v1.GetBaselineRequest
-	33, // 49: httpctl.v1.QueryService.Relearn:input_type -> httpctl.v1.RelearnRequest
-	6,  // 50: httpctl.v1.QueryService.GetStatus:output_type -> httpctl.v1.GetStatusResponse
-	11, // 51: httpctl.v1.QueryService.GetTop:output_type -> httpctl.v1.GetTopResponse
-	21, // 52: httpctl.v1.QueryService.GetDashboard:output_type -> httpctl.v1.GetDashboardResponse
-	13, // 53: httpctl.v1.QueryService.Explain:output_type -> httpctl.v1.ExplainResponse
-	23, // 54: httpctl.v1.QueryService.ListAlerts:output_type -> httpctl.v1.ListAlertsResponse
-	27, // 55: httpctl.v1.QueryService.ListHosts:output_type -> httpctl.v1.ListHostsResponse
-	30, // 56: httpctl.v1.QueryService.ListDimensions:output_type -> httpctl.v1.ListDimensionsResponse
-	32, // 57: httpctl.v1.QueryService.GetBaseline:output_type -> httpctl.v1.GetBaselineResponse
-	34, // 58: httpctl.v1.QueryService.Relearn:output_type -> httpctl.v1.RelearnResponse
-	50, // [50:59] is the sub-list for method output_type
-	41, // [41:50] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	4,  // 4: httpctl.v1.GetTopRequest.range:type_name -> httpctl.v1.Range
+	5,  // 5: httpctl.v1.GetTopRequest.filters:type_name -> httpctl.v1.Filter
+	20, // 6: httpctl.v1.GetTopResponse.dimension:type_name -> httpctl.v1.Dimension
+	22, // 7: httpctl.v1.GetTopResponse.rows:type_name -> httpctl.v1.TopRow
+	22, // 8: httpctl.v1.GetTopResponse.other:type_name -> httpctl.v1.TopRow
+	4,  // 9: httpctl.v1.GetTopResponse.range:type_name -> httpctl.v1.Range
+	24, // 10: httpctl.v1.GetTopResponse.latency:type_name -> httpctl.v1.LatencySummary
+	10, // 11: httpctl.v1.GetTopResponse.classes:type_name -> httpctl.v1.Count
+	13, // 12: httpctl.v1.GetTopResponse.coverage:type_name -> httpctl.v1.Coverage
+	10, // 13: httpctl.v1.GetTopResponse.loss:type_name -> httpctl.v1.Count
+	4,  // 14: httpctl.v1.Coverage.gaps:type_name -> httpctl.v1.Range
+	4,  // 15: httpctl.v1.GetSeriesRequest.range:type_name -> httpctl.v1.Range
+	5,  // 16: httpctl.v1.GetSeriesRequest.filters:type_name -> httpctl.v1.Filter
+	1,  // 17: httpctl.v1.GetSeriesRequest.step:type_name -> httpctl.v1.SeriesStep
+	1,  // 18: httpctl.v1.GetSeriesResponse.step:type_name -> httpctl.v1.SeriesStep
+	4,  // 19: httpctl.v1.GetSeriesResponse.range:type_name -> httpctl.v1.Range
+	16, // 20: httpctl.v1.GetSeriesResponse.points:type_name -> httpctl.v1.SeriesPoint
+	13, // 21: httpctl.v1.GetSeriesResponse.coverage:type_name -> httpctl.v1.Coverage
+	10, // 22: httpctl.v1.GetSeriesResponse.loss:type_name -> httpctl.v1.Count
+	10, // 23: httpctl.v1.SeriesPoint.loss:type_name -> httpctl.v1.Count
+	4,  // 24: httpctl.v1.ExplainRequest.range:type_name -> httpctl.v1.Range
+	5,  // 25: httpctl.v1.ExplainRequest.filters:type_name -> httpctl.v1.Filter
+	20, // 26: httpctl.v1.ExplainResponse.dimension:type_name -> httpctl.v1.Dimension
+	4,  // 27: httpctl.v1.ExplainResponse.range:type_name -> httpctl.v1.Range
+	19, // 28: httpctl.v1.ExplainResponse.hosts:type_name -> httpctl.v1.ExplainedHost
+	3,  // 29: httpctl.v1.ExplainedHost.health:type_name -> httpctl.v1.HostHealth
+	4,  // 30: httpctl.v1.ExplainedHost.covered:type_name -> httpctl.v1.Range
+	4,  // 31: httpctl.v1.ExplainedHost.unobserved:type_name -> httpctl.v1.Range
+	10, // 32: httpctl.v1.ExplainedHost.loss:type_name -> httpctl.v1.Count
+	21, // 33: httpctl.v1.Dimension.columns:type_name -> httpctl.v1.Column
+	2,  // 34: httpctl.v1.Column.kind:type_name -> httpctl.v1.ColumnKind
+	23, // 35: httpctl.v1.TopRow.cells:type_name -> httpctl.v1.Cell
+	24, // 36: httpctl.v1.Cell.latency:type_name -> httpctl.v1.LatencySummary
+	4,  // 37: httpctl.v1.GetDashboardRequest.range:type_name -> httpctl.v1.Range
+	5,  // 38: httpctl.v1.GetDashboardRequest.filters:type_name -> httpctl.v1.Filter
+	7,  // 39: httpctl.v1.GetDashboardResponse.status:type_name -> httpctl.v1.GetStatusResponse
+	12, // 40: httpctl.v1.GetDashboardResponse.tops:type_name -> httpctl.v1.GetTopResponse
+	28, // 41: httpctl.v1.GetDashboardResponse.alerts:type_name -> httpctl.v1.ListAlertsResponse
+	33, // 42: httpctl.v1.GetDashboardResponse.hosts:type_name -> httpctl.v1.Host
+	4,  // 43: httpctl.v1.ListAlertsRequest.range:type_name -> httpctl.v1.Range
+	29, // 44: httpctl.v1.ListAlertsResponse.alerts:type_name -> httpctl.v1.Alert
+	0,  // 45: httpctl.v1.Alert.state:type_name -> httpctl.v1.AlertState
+	30, // 46: httpctl.v1.Alert.entries:type_name -> httpctl.v1.AlertEntry
+	4,  // 47: httpctl.v1.ListHostsRequest.range:type_name -> httpctl.v1.Range
+	33, // 48: httpctl.v1.ListHostsResponse.hosts:type_name -> httpctl.v1.Host
+	3,  // 49: httpctl.v1.Host.health:type_name -> httpctl.v1.HostHealth
+	10, // 50: httpctl.v1.Host.counters:type_name -> httpctl.v1.Count
+	20, // 51: httpctl.v1.ListDimensionsResponse.dimensions:type_name -> httpctl.v1.Dimension
+	8,  // 52: httpctl.v1.GetBaselineResponse.alert:type_name -> httpctl.v1.AlertStatus
+	6,  // 53: httpctl.v1.QueryService.GetStatus:input_type -> httpctl.v1.GetStatusRequest
+	11, // 54: httpctl.v1.QueryService.GetTop:input_type -> httpctl.v1.GetTopRequest
+	25, // 55: httpctl.v1.QueryService.GetDashboard:input_type -> httpctl.v1.GetDashboardRequest
+	14, // 56: httpctl.v1.QueryService.GetSeries:input_type -> httpctl.v1.GetSeriesRequest
+	17, // 57: httpctl.v1.QueryService.Explain:input_type -> httpctl.v1.ExplainRequest
+	27, // 58: httpctl.v1.QueryService.ListAlerts:input_type -> httpctl.v1.ListAlertsRequest
+	31, // 59: httpctl.v1.QueryService.ListHosts:input_type -> httpctl.v1.ListHostsRequest
+	34, // 60: httpctl.v1.QueryService.ListDimensions:input_type -> httpctl.v1.ListDimensionsRequest
+	36, // 61: httpctl.v1.QueryService.GetBaseline:input_type -> httpctl.v1.GetBaselineRequest
+	38, // 62: httpctl.v1.QueryService.Relearn:input_type -> httpctl.v1.RelearnRequest
+	7,  // 63: httpctl.v1.QueryService.GetStatus:output_type -> httpctl.v1.GetStatusResponse
+	12, // 64: httpctl.v1.QueryService.GetTop:output_type -> httpctl.v1.GetTopResponse
+	26, // 65: httpctl.v1.QueryService.GetDashboard:output_type -> httpctl.v1.GetDashboardResponse
+	15, // 66: httpctl.v1.QueryService.GetSeries:output_type -> httpctl.v1.GetSeriesResponse
+	18, // 67: httpctl.v1.QueryService.Explain:output_type -> httpctl.v1.ExplainResponse
+	28, // 68: httpctl.v1.QueryService.ListAlerts:output_type -> httpctl.v1.ListAlertsResponse
+	32, // 69: httpctl.v1.QueryService.ListHosts:output_type -> httpctl.v1.ListHostsResponse
+	35, // 70: httpctl.v1.QueryService.ListDimensions:output_type -> httpctl.v1.ListDimensionsResponse
+	37, // 71: httpctl.v1.QueryService.GetBaseline:output_type -> httpctl.v1.GetBaselineResponse
+	39, // 72: httpctl.v1.QueryService.Relearn:output_type -> httpctl.v1.RelearnResponse
+	63, // [63:73] is the sub-list for method output_type
+	53, // [53:63] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_httpctl_v1_query_proto_init() }
@@ -2983,8 +3464,8 @@ func file_httpctl_v1_query_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_httpctl_v1_query_proto_rawDesc), len(file_httpctl_v1_query_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   32,
+			NumEnums:      4,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

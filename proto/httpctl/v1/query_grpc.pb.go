@@ -22,6 +22,7 @@ const (
 	QueryService_GetStatus_FullMethodName      = "/httpctl.v1.QueryService/GetStatus"
 	QueryService_GetTop_FullMethodName         = "/httpctl.v1.QueryService/GetTop"
 	QueryService_GetDashboard_FullMethodName   = "/httpctl.v1.QueryService/GetDashboard"
+	QueryService_GetSeries_FullMethodName      = "/httpctl.v1.QueryService/GetSeries"
 	QueryService_Explain_FullMethodName        = "/httpctl.v1.QueryService/Explain"
 	QueryService_ListAlerts_FullMethodName     = "/httpctl.v1.QueryService/ListAlerts"
 	QueryService_ListHosts_FullMethodName      = "/httpctl.v1.QueryService/ListHosts"
@@ -43,6 +44,8 @@ type QueryServiceClient interface {
 	// GetDashboard answers everything the dashboard shows, of one moment. While
 	// it is called with live set, agents send provisional buckets.
 	GetDashboard(ctx context.Context, in *GetDashboardRequest, opts ...grpc.CallOption) (*GetDashboardResponse, error)
+	// GetSeries tells requests over time.
+	GetSeries(ctx context.Context, in *GetSeriesRequest, opts ...grpc.CallOption) (*GetSeriesResponse, error)
 	// Explain tells where a number of a top list comes from.
 	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error)
 	// ListAlerts tells the alert history.
@@ -89,6 +92,16 @@ func (c *queryServiceClient) GetDashboard(ctx context.Context, in *GetDashboardR
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetDashboardResponse)
 	err := c.cc.Invoke(ctx, QueryService_GetDashboard_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *queryServiceClient) GetSeries(ctx context.Context, in *GetSeriesRequest, opts ...grpc.CallOption) (*GetSeriesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetSeriesResponse)
+	err := c.cc.Invoke(ctx, QueryService_GetSeries_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -168,6 +181,8 @@ type QueryServiceServer interface {
 	// GetDashboard answers everything the dashboard shows, of one moment. While
 	// it is called with live set, agents send provisional buckets.
 	GetDashboard(context.Context, *GetDashboardRequest) (*GetDashboardResponse, error)
+	// GetSeries tells requests over time.
+	GetSeries(context.Context, *GetSeriesRequest) (*GetSeriesResponse, error)
 	// Explain tells where a number of a top list comes from.
 	Explain(context.Context, *ExplainRequest) (*ExplainResponse, error)
 	// ListAlerts tells the alert history.
@@ -198,6 +213,9 @@ func (UnimplementedQueryServiceServer) GetTop(context.Context, *GetTopRequest) (
 }
 func (UnimplementedQueryServiceServer) GetDashboard(context.Context, *GetDashboardRequest) (*GetDashboardResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetDashboard not implemented")
+}
+func (UnimplementedQueryServiceServer) GetSeries(context.Context, *GetSeriesRequest) (*GetSeriesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetSeries not implemented")
 }
 func (UnimplementedQueryServiceServer) Explain(context.Context, *ExplainRequest) (*ExplainResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Explain not implemented")
@@ -288,6 +306,24 @@ func _QueryService_GetDashboard_Handler(srv interface{}, ctx context.Context, de
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(QueryServiceServer).GetDashboard(ctx, req.(*GetDashboardRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _QueryService_GetSeries_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetSeriesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueryServiceServer).GetSeries(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: QueryService_GetSeries_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueryServiceServer).GetSeries(ctx, req.(*GetSeriesRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -418,6 +454,10 @@ var QueryService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetDashboard",
 			Handler:    _QueryService_GetDashboard_Handler,
+		},
+		{
+			MethodName: "GetSeries",
+			Handler:    _QueryService_GetSeries_Handler,
 		},
 		{
 			MethodName: "Explain",

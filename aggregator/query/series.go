@@ -1,0 +1,241 @@
+package query
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/httpctl/httpctl/aggregator/store"
+	"github.com/httpctl/httpctl/pkg/bucket"
+	"github.com/httpctl/httpctl/pkg/exchange"
+	httpctlv1 "github.com/httpctl/httpctl/proto/httpctl/v1"
+)
+
+const (
+	// maxPoints bounds a series: a week of minutes, ten years of days.
+	maxPoints = 10_080
+	// DefaultSeries is how far back a series reaches when the reader does not say.
+	DefaultSeries = 24 * time.Hour
+)
+
+const day = 24 * time.Hour
+
+// chosenSteps are the steps that are chosen for ranges of at most a length, so that a series has some
+// dozens of points.
+var chosenSteps = []struct {
+	most time.Duration
+	step httpctlv1.SeriesStep
+}{
+	{2 * time.Hour, httpctlv1.SeriesStep_SERIES_STEP_MINUTE},
+	{3 * day, httpctlv1.SeriesStep_SERIES_STEP_HOUR},
+	{92 * day, httpctlv1.SeriesStep_SERIES_STEP_DAY},
+	{366 * day, httpctlv1.SeriesStep_SERIES_STEP_WEEK},
+	{1 << 62, httpctlv1.SeriesStep_SERIES_STEP_MONTH},
+}
+
+// calendar says how a step tiles time: base is the roll-ups' step that it is made of. The step in which a day
+// lies begins at begin, and the one after the one that begins then at then; both nil is base itself.
+type calendar struct {
+	base        store.Resolution
+	begin, then func(day time.Time) time.Time
+}
+
+var calendars = map[httpctlv1.SeriesStep]calendar{
+	httpctlv1.SeriesStep_SERIES_STEP_MINUTE: {base: store.Minute},
+	httpctlv1.SeriesStep_SERIES_STEP_HOUR:   {base: store.Hour},
+	httpctlv1.SeriesStep_SERIES_STEP_DAY:    {base: store.Day},
+	httpctlv1.SeriesStep_SERIES_STEP_WEEK: {store.Day,
+		func(t time.Time) time.Time { return date(t.Year(), t.Month(), t.Day()-(int(t.Weekday())+6)%7) },
+		func(t time.Time) time.Time { return t.AddDate(0, 0, 7) }},
+	httpctlv1.SeriesStep_SERIES_STEP_MONTH: {store.Day,
+		func(t time.Time) time.Time { return date(t.Year(), t.Month(), 1) },
+		func(t time.Time) time.Time { return t.AddDate(0, 1, 0) }},
+}
+
+func date(year int, month time.Month, day int) time.Time {
+	return time.Date(year, month, day, 0, 0, 0, 0, time.UTC)
+}
+
+// floor is the begin of the step in which a time lies.
+func (c calendar) floor(t int64) int64 {
+	if c.begin == nil {
+		return c.base.Floor(t)
+	}
+	return c.begin(time.Unix(0, t).UTC()).UnixNano()
+}
+
+// next is the begin of the step after the one that begins at t.
+func (c calendar) next(t int64) int64 {
+	if c.begin == nil {
+		return t + int64(c.base.Length())
+	}
+	return c.then(time.Unix(0, t).UTC()).UnixNano()
+}
+
+// GetSeries implements QueryService.
+func (s *Service) GetSeries(ctx context.Context, r *httpctlv1.GetSeriesRequest) (*httpctlv1.GetSeriesResponse, error) {
+	leave, err := s.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	rng, err := s.rangeOf(r.GetRange(), DefaultSeries)
+	if err != nil {
+		return nil, err
+	}
+	step := r.GetStep()
+	if step == httpctlv1.SeriesStep_SERIES_STEP_UNSPECIFIED {
+		for _, c := range chosenSteps {
+			if time.Duration(rng.until-rng.from) <= c.most {
+				step = c.step
+				break
+			}
+		}
+	}
+	cal, ok := calendars[step]
+	if !ok {
+		return nil, invalid("series: there is no step %d", step)
+	}
+	rng.from = cal.floor(rng.from)
+	if n := (rng.until - rng.from) / int64(cal.base.Length()); n > maxPoints {
+		return nil, invalid("series: %d steps of a %s: the most is %d; take a longer step or a shorter range", n, cal.base, maxPoints)
+	}
+	sel, err := s.selectionOf(ctx, r.GetFilters())
+	if err != nil {
+		return nil, err
+	}
+	d, err := s.counting(ctx, &sel)
+	if err != nil {
+		return nil, err
+	}
+	return s.series(ctx, d, rng, &sel, step, cal)
+}
+
+// counting finds the top list whose hits, added up, answer the selection: all requests where that can be, else those
+// of the first list that has the columns.
+func (s *Service) counting(ctx context.Context, sel *selection) (*dimension, error) {
+	dims, err := s.dimensions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range []string{"method", "domain", "section", "user_agent", "client_ip", drillDown} {
+		if d, err := find(dims, name); err == nil && d.refuses(sel) == "" {
+			return d, nil
+		}
+	}
+	for i := range dims { // of a plug-in
+		if dims[i].refuses(sel) == "" {
+			return &dims[i], nil
+		}
+	}
+	if len(sel.where) == 0 {
+		return nil, nil // of the counters, then
+	}
+	var names []string
+	for _, c := range sel.where {
+		names = append(names, c.Column)
+	}
+	return nil, invalid("series: no statistic has all of the columns %s", strings.Join(names, ", "))
+}
+
+// series adds up the points. A nil d counts request heads.
+func (s *Service) series(ctx context.Context, d *dimension, rng span, sel *selection, step httpctlv1.SeriesStep, cal calendar) (*httpctlv1.GetSeriesResponse, error) {
+	plan := store.Plan{From: rng.from, To: rng.to, Hosts: sel.hosts, Step: cal.base.Length()}
+	if d != nil {
+		plan.Table, plan.Where, plan.By = d.schema.Name, rowsWhere(&d.schema, sel), []string{}
+	}
+	answer, err := s.Store.Query(ctx, plan)
+	if err != nil {
+		return nil, failed("series", err)
+	}
+	out := &httpctlv1.GetSeriesResponse{Step: step, Range: rng.message(), DamagedIntervals: uint32(len(answer.Damaged))}
+	if d != nil && d.schema.Name != totals {
+		out.Dimension = d.name
+	}
+	type sum struct {
+		start              int64
+		hits, err          int64
+		counters           exchange.Counters
+		covered, unwatched []bucket.Span
+		hosts              map[bucket.ID]bool
+	}
+	var points []*sum
+	last := min(rng.until, rng.to)
+	for at := rng.from; at < last; at = cal.next(at) {
+		points = append(points, &sum{start: at, hosts: map[bucket.ID]bool{}})
+	}
+	find := func(t int64) *sum {
+		t = cal.floor(t)
+		low, high := 0, len(points)
+		for low < high {
+			if m := (low + high) / 2; points[m].start < t {
+				low = m + 1
+			} else {
+				high = m
+			}
+		}
+		if low == len(points) || points[low].start != t {
+			return nil // ahead of this clock
+		}
+		return points[low]
+	}
+	var all sum
+	for i := range answer.Slices {
+		sl := &answer.Slices[i]
+		p := find(sl.Start)
+		if p == nil {
+			continue
+		}
+		if d == nil {
+			p.hits += int64(sl.Counters[exchange.Requests])
+		} else {
+			hits, err := d.sum(sl.Table, len(sel.where) > 0)
+			p.hits += hits
+			p.err += err
+		}
+		for _, to := range []*sum{p, &all} {
+			to.counters.Add(&sl.Counters)
+			to.covered = append(to.covered, sl.Covered...)
+			to.unwatched = append(to.unwatched, sl.Unobserved...)
+		}
+		for _, h := range sl.Hosts {
+			p.hosts[h] = true
+		}
+	}
+	if d != nil && len(plan.Where) > len(sel.where) { // without what other hosts count
+		absences, err := store.FindAbsences(ctx, s.Store, []string{totals, d.schema.Name}, rng.from, rng.to, int64(plan.Step), spans(s.Live.Provisional()))
+		if err != nil {
+			return nil, failed("series", err)
+		}
+		for i := range absences {
+			p := find(absences[i].From)
+			if p == nil {
+				continue
+			}
+			more, err := s.Store.Query(ctx, absences[i].Plan(store.Plan{Table: d.schema.Name, Where: sel.where, By: []string{}}))
+			if err != nil {
+				return nil, failed("series", err)
+			}
+			for k := range more.Slices {
+				hits, err := d.sum(more.Slices[k].Table, true)
+				p.hits += hits
+				p.err += err
+			}
+		}
+	}
+	for _, p := range points {
+		covered := bucket.MergeSpans(p.covered)
+		point := &httpctlv1.SeriesPoint{
+			StartUnixNs: p.start, EndUnixNs: min(cal.next(p.start), last), Requests: uint64(max(p.hits, 0)), Error: p.err,
+			CoveredNs: int64(length(covered)), Hosts: uint32(len(p.hosts)),
+			Loss: counts(&p.counters, length(bucket.MergeSpans(p.unwatched)), exchange.Counter.Loss),
+		}
+		if point.CoveredNs > 0 {
+			point.Rate = float64(point.Requests) / time.Duration(point.CoveredNs).Seconds()
+		}
+		out.Points = append(out.Points, point)
+	}
+	out.Coverage = coverage(bucket.MergeSpans(all.covered))
+	out.Loss = counts(&all.counters, length(bucket.MergeSpans(all.unwatched)), exchange.Counter.Loss)
+	return out, nil
+}

@@ -1,0 +1,202 @@
+package query
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/httpctl/httpctl/aggregator/store"
+	"github.com/httpctl/httpctl/aggregator/store/storetest"
+	"github.com/httpctl/httpctl/pkg/bucket"
+	"github.com/httpctl/httpctl/pkg/exchange"
+	httpctlv1 "github.com/httpctl/httpctl/proto/httpctl/v1"
+)
+
+const perDay = 8640 // intervals
+
+// month fills 40 days from T0, 2026-01-01, a Thursday: three intervals at five o'clock of host 1, with 12 requests each, and
+// on the first ten days as much of host 2, which counts 5 more that host 1 counts too. Then only days are left of it.
+func (w *world) month() {
+	w.t.Helper()
+	var batch []store.Item
+	for day := range 40 {
+		for i := range 3 {
+			shop := hit{n: 8, domain: "shop.example.org", path: "/cart/1", method: "GET", agent: "curl", status: 200}
+			fail := hit{n: 4, domain: "api.example.org", path: "/v1/x", method: "POST", agent: "go", status: 503}
+			h := storetest.Header(1, day*perDay+5*360+i)
+			one := made(w.t, h, 1000, shop, fail)
+			one.Counters[exchange.KernelDrops] = 3
+			batch = append(batch, storetest.Item(w.t, one))
+			if day < 10 {
+				mirror := shop
+				mirror.n, mirror.mirror = 5, 1
+				h := storetest.Header(2, day*perDay+5*360+i)
+				batch = append(batch, storetest.Item(w.t, made(w.t, h, 1000, shop, fail, mirror)))
+			}
+		}
+	}
+	if _, err := w.Store.Append(ctx, batch); err != nil {
+		w.t.Fatal(err)
+	}
+	end := storetest.At(40 * perDay)
+	_, err := w.Store.Rollup(ctx, end)
+	if err == nil {
+		_, err = w.Store.Purge(ctx, end)
+	}
+	for _, r := range []store.Resolution{store.Minute, store.Hour} {
+		if err == nil {
+			_, err = w.Store.PurgeRollups(ctx, r, end)
+		}
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.now = time.Unix(0, end)
+}
+
+// points writes points as "begin requests hosts".
+func points(a *httpctlv1.GetSeriesResponse) string {
+	var out []string
+	for _, p := range a.Points {
+		if p.CoveredNs == 0 {
+			out = append(out, time.Unix(0, p.StartUnixNs).UTC().Format("01-02")+" -")
+			continue
+		}
+		out = append(out, fmt.Sprintf("%s %d %d", time.Unix(0, p.StartUnixNs).UTC().Format("01-02"), p.Requests, p.Hosts))
+	}
+	return strings.Join(out, ", ")
+}
+
+func TestSeries(t *testing.T) {
+	w := newWorld(t)
+	w.month()
+	ask := func(step httpctlv1.SeriesStep, back time.Duration, filters ...*httpctlv1.Filter) *httpctlv1.GetSeriesResponse {
+		t.Helper()
+		a, err := w.GetSeries(ctx, &httpctlv1.GetSeriesRequest{Step: step, Filters: filters, Range: &httpctlv1.Range{SinceUnixNs: w.now.Add(-back).UnixNano()}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	filter := func(column string, values ...string) *httpctlv1.Filter {
+		return &httpctlv1.Filter{Column: column, Values: values}
+	}
+	const (
+		days  = httpctlv1.SeriesStep_SERIES_STEP_DAY
+		weeks = httpctlv1.SeriesStep_SERIES_STEP_WEEK
+	)
+	for _, c := range []struct {
+		what string
+		got  *httpctlv1.GetSeriesResponse
+		want string
+	}{
+		// What host 2 counts of host 1 is in none but its own: host 1 has buckets of that time.
+		{"months", ask(httpctlv1.SeriesStep_SERIES_STEP_MONTH, 40*day), "01-01 1476 2, 02-01 324 1"},
+		{"weeks", ask(weeks, 40*day), "12-29 288 2, 01-05 468 2, 01-12 252 1, 01-19 252 1, 01-26 252 1, 02-02 252 1, 02-09 36 1"},
+		{"days", ask(days, 3*day), "02-07 36 1, 02-08 36 1, 02-09 36 1"},
+		{"a past host", ask(weeks, 40*day, filter("host", "hostc")), "12-29 204 1, 01-05 306 1, 01-12 -, 01-19 -, 01-26 -, 02-02 -, 02-09 -"},
+		{"a domain", ask(days, 2*day, filter("domain", "shop.example.org")), "02-08 24 1, 02-09 24 1"},
+		{"a status", ask(days, 2*day, filter("status", "5xx")), "02-08 12 1, 02-09 12 1"},
+		{"hours, which are gone", ask(httpctlv1.SeriesStep_SERIES_STEP_HOUR, 2*time.Hour), "02-09 -, 02-09 -"},
+	} {
+		if got := points(c.got); got != c.want {
+			t.Errorf("%s: %s, want %s", c.what, got, c.want)
+		}
+	}
+	a := ask(days, 40*day)
+	if n := a.Coverage.GapCount; len(a.Points) != 40 || a.Coverage.CoveredNs != int64(40*30*time.Second) || n != 39 || len(a.Coverage.Gaps) != 39 {
+		t.Errorf("%d points, coverage %v, want 40 with 20 minutes in 40 pieces", len(a.Points), a.Coverage)
+	}
+	if i := slices.IndexFunc(a.Loss, func(c *httpctlv1.Count) bool { return c.Name == "kernel_drops" }); i < 0 || a.Loss[i].Value != 360 {
+		t.Errorf("Loss = %v, want 360 kernel_drops", a.Loss)
+	}
+	if p := a.Points[0]; p.Rate != 72.0/30 || p.CoveredNs != 30e9 || p.Error != 0 {
+		t.Errorf("first point = %v, want 72 requests in 30 s", p)
+	}
+	if a := ask(days, 2*day, filter("status", "5xx")); a.Dimension != "routes" {
+		t.Errorf("requests of a status are counted by %q, want routes, as it is said", a.Dimension)
+	}
+	if a := ask(httpctlv1.SeriesStep_SERIES_STEP_UNSPECIFIED, 40*day); a.Step != days {
+		t.Errorf("the step chosen for 40 days is %v, want days", a.Step)
+	}
+	for what, r := range map[string]*httpctlv1.GetSeriesRequest{
+		"no step": {Step: 99}, "too many steps": {Step: httpctlv1.SeriesStep_SERIES_STEP_MINUTE, Range: &httpctlv1.Range{SinceUnixNs: storetest.T0}},
+		"no such column": {Filters: []*httpctlv1.Filter{filter("colour", "red")}}, "no such host": {Filters: []*httpctlv1.Filter{filter("host", "hostz")}},
+	} {
+		if a, err := w.GetSeries(ctx, r); status.Code(err) != codes.InvalidArgument {
+			t.Errorf("%s: %v, %v, want InvalidArgument", what, a, err)
+		}
+	}
+}
+
+// TestSeriesOfAway: what a host counts of another counts for the fleet as long as that one is away.
+func TestSeriesOfAway(t *testing.T) {
+	w := newWorld(t)
+	for i := range 12 {
+		w.put(made(t, storetest.Header(2, i), 1000, hit{n: 5, mirror: 1, domain: "a.example.org", path: "/", method: "GET", status: 200}))
+		if i < 6 {
+			w.put(made(t, storetest.Header(1, i), 1000, hit{n: 7, domain: "a.example.org", path: "/", method: "GET", status: 200}))
+		}
+	}
+	w.now = time.Unix(0, storetest.At(12))
+	for range 2 {
+		a, err := w.GetSeries(ctx, &httpctlv1.GetSeriesRequest{Step: httpctlv1.SeriesStep_SERIES_STEP_MINUTE, Range: &httpctlv1.Range{SinceUnixNs: storetest.T0}})
+		if err != nil || len(a.Points) != 2 || a.Points[0].Requests != 42 || a.Points[1].Requests != 30 {
+			t.Errorf("GetSeries = %v, %v, want 42 of host 1, then 30 that host 2 asked of it", a, err)
+		}
+		if _, err := w.Store.Rollup(ctx, storetest.At(12)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Store.Purge(ctx, storetest.At(12)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestTopOfAMonth: top lists reach as far back as roll-ups do, and say for which part there is data.
+func TestTopOfAMonth(t *testing.T) {
+	w := newWorld(t)
+	w.month()
+	a, err := w.GetTop(ctx, &httpctlv1.GetTopRequest{Dimension: "section", Range: &httpctlv1.Range{SinceUnixNs: storetest.T0}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := show(a), "shop.example.org/cart=1200 api.example.org/v1=600 other=0 total=1800"; got != want {
+		t.Errorf("top section = %s, want %s", got, want)
+	}
+	if a.Coverage.CoveredNs != int64(40*30*time.Second) || a.Coverage.FirstUnixNs != storetest.At(1800) || len(a.Loss) != 1 {
+		t.Errorf("coverage = %v, loss %v, want 20 minutes from %d, and kernel drops", a.Coverage, a.Loss, storetest.At(1800))
+	}
+	// A range begins with a whole hour, or day, as what is that old is kept as such.
+	for back, want := range map[time.Duration]time.Duration{time.Hour: 0, 3 * day: 30 * time.Minute, 90 * day: 90 * time.Minute} {
+		w.now = time.Unix(0, storetest.At(200*perDay)).Add(90 * time.Minute)
+		a, err := w.GetTop(ctx, &httpctlv1.GetTopRequest{Dimension: "section", Range: &httpctlv1.Range{SinceUnixNs: w.now.Add(-back).UnixNano()}})
+		if got := w.now.Add(-back).Sub(time.Unix(0, a.GetRange().GetSinceUnixNs())); err != nil || got != want {
+			t.Errorf("a range of %v begins %v earlier, %v, want %v", back, got, err, want)
+		}
+	}
+}
+
+func TestCoverage(t *testing.T) {
+	if c := coverage(nil); c.CoveredNs != 0 || c.FirstUnixNs != 0 || c.GapCount != 0 {
+		t.Errorf("coverage of nothing = %v", c)
+	}
+	var spans []bucket.Span
+	for i := range int64(300) {
+		spans = append(spans, bucket.Span{From: 1000 * i, To: 1000*i + 500 + i})
+	}
+	c := coverage(spans)
+	if c.GapCount != 299 || len(c.Gaps) != maxSpans || c.LastUnixNs != 299*1000+500+299 {
+		t.Errorf("coverage = %d gaps, %d named, to %d", c.GapCount, len(c.Gaps), c.LastUnixNs)
+	}
+	for i, g := range c.Gaps { // the longest come first in time here
+		if g.SinceUnixNs != spans[i].To {
+			t.Fatalf("gap %d begins at %d, want %d", i, g.SinceUnixNs, spans[i].To)
+		}
+	}
+}

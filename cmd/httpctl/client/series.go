@@ -1,0 +1,47 @@
+package client
+
+import (
+	"time"
+
+	"github.com/httpctl/httpctl/cmd/httpctl/view"
+	pb "github.com/httpctl/httpctl/proto/httpctl/v1"
+)
+
+// Steps are the names of the steps of a series.
+var Steps = []string{"minute", "hour", "day", "week", "month"}
+
+// seriesSteps are the steps by name; "" lets the aggregator choose.
+var seriesSteps = map[string]pb.SeriesStep{
+	"minute": pb.SeriesStep_SERIES_STEP_MINUTE,
+	"hour":   pb.SeriesStep_SERIES_STEP_HOUR,
+	"day":    pb.SeriesStep_SERIES_STEP_DAY,
+	"week":   pb.SeriesStep_SERIES_STEP_WEEK,
+	"month":  pb.SeriesStep_SERIES_STEP_MONTH,
+}
+
+func series(a *pb.GetSeriesResponse) *view.Series {
+	out := &view.Series{
+		Since: moment(a.GetRange().GetSinceUnixNs()), Until: moment(a.GetRange().GetUntilUnixNs()), Dimension: a.GetDimension(),
+		Coverage: coverage(a.GetCoverage()), Loss: counts(a.GetLoss()), DamagedIntervals: a.GetDamagedIntervals(),
+	}
+	for name, step := range seriesSteps {
+		if step == a.GetStep() {
+			out.Step = name
+		}
+	}
+	for _, p := range a.GetPoints() {
+		out.Points = append(out.Points, view.SeriesPoint{
+			Start: moment(p.GetStartUnixNs()), End: moment(p.GetEndUnixNs()), Requests: p.GetRequests(), Error: p.GetError(),
+			Covered: time.Duration(p.GetCoveredNs()), Rate: p.GetRate(), Hosts: p.GetHosts(), Loss: counts(p.GetLoss()),
+		})
+	}
+	return out
+}
+
+func coverage(c *pb.Coverage) *view.Coverage {
+	if c == nil {
+		return nil // an aggregator that does not tell
+	}
+	return &view.Coverage{Covered: time.Duration(c.GetCoveredNs()), First: moment(c.GetFirstUnixNs()), Last: moment(c.GetLastUnixNs()),
+		Gaps: ranges(c.GetGaps()), GapCount: c.GetGapCount()}
+}

@@ -1,0 +1,72 @@
+package command
+
+import (
+	"context"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/httpctl/httpctl/cmd/httpctl/client"
+	"github.com/httpctl/httpctl/cmd/httpctl/view"
+)
+
+// steps are what --step takes, and what the aggregator is asked for.
+var steps = []struct{ text, step string }{{"1m", "minute"}, {"1h", "hour"}, {"1d", "day"}, {"1w", "week"}, {"1mo", "month"}}
+
+func newSeriesCommand(w *world) *cobra.Command {
+	r := &reading{w: w}
+	var step string
+	cmd := &cobra.Command{
+		Use:   "series",
+		Short: "Print requests over time: by minute, hour, day, week or month",
+		Long: `Print the requests and their rate in each step of the range, for how much of it
+there is data, from how many hosts, and what they did not see. What is older than
+the intervals comes from roll-ups. Days, weeks (from Monday) and months are those
+of UTC. The interval under way is not in it.`,
+		Example: `  httpctl series
+  httpctl series --since 30d --step 1d
+  httpctl series --since 7d --step 1h --host web-1 -o csv
+  httpctl series --since 2026-01-01 --step 1mo --domain shop.example.org`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			name, err := stepOf(step)
+			if err != nil {
+				return err
+			}
+			return r.list(cmd.Context(), func(ctx context.Context, c *client.Client, q client.Question, f view.Format) error {
+				x, err := c.Series(ctx, name, q)
+				if err != nil {
+					return err
+				}
+				return view.WriteSeries(r.out, f, r.style(), x)
+			})
+		},
+	}
+	r.addConnection(cmd)
+	r.addList(cmd)
+	r.addRange(cmd, "a day before its end")
+	r.addFilters(cmd)
+	cmd.Flags().StringVar(&step, "step", "", "`STEP` of a row: "+strings.Join(stepTexts(), ", ")+" (default: by the length of the range)")
+	_ = cmd.RegisterFlagCompletionFunc("step", cobra.FixedCompletions(stepTexts(), cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+func stepTexts() (out []string) {
+	for _, s := range steps {
+		out = append(out, s.text)
+	}
+	return out
+}
+
+// stepOf reads --step: as in the help, or by its name.
+func stepOf(text string) (string, error) {
+	if text == "" {
+		return "", nil
+	}
+	for _, s := range steps {
+		if t := strings.ToLower(text); t == s.text || t == s.step {
+			return s.step, nil
+		}
+	}
+	return "", usagef("--step %s: want one of %s", text, strings.Join(stepTexts(), ", "))
+}
