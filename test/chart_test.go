@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/goccy/go-yaml"
+
+	"github.com/httpctl/httpctl/pkg/config"
 )
 
 const chart = "../deploy/helm/httpctl"
@@ -66,15 +68,25 @@ type podSpec struct {
 		RunAsUser      int                   `yaml:"runAsUser"`
 		SeccompProfile struct{ Type string } `yaml:"seccompProfile"`
 	} `yaml:"securityContext"`
-	Containers []struct {
-		SecurityContext struct {
-			Privileged               bool
-			AllowPrivilegeEscalation *bool `yaml:"allowPrivilegeEscalation"`
-			ReadOnlyRootFilesystem   bool  `yaml:"readOnlyRootFilesystem"`
-			Capabilities             struct{ Drop, Add []string }
-		} `yaml:"securityContext"`
-		Resources struct{ Requests, Limits map[string]string }
+	Containers     []container
+	InitContainers []container `yaml:"initContainers"`
+	Volumes        []struct {
+		Name   string
+		Secret struct {
+			SecretName string `yaml:"secretName"`
+		}
 	}
+}
+
+type container struct {
+	Command, Args   []string
+	SecurityContext struct {
+		Privileged               bool
+		AllowPrivilegeEscalation *bool `yaml:"allowPrivilegeEscalation"`
+		ReadOnlyRootFilesystem   bool  `yaml:"readOnlyRootFilesystem"`
+		Capabilities             struct{ Drop, Add []string }
+	} `yaml:"securityContext"`
+	Resources struct{ Requests, Limits map[string]string }
 }
 
 // TestChart renders the chart with each of its example values, has helm and kubectl-validate
@@ -145,7 +157,10 @@ func confined(t *testing.T, name string, o object) {
 	if pod.HostPID || pod.AutomountServiceAccountToken == nil || *pod.AutomountServiceAccountToken || pod.SecurityContext.SeccompProfile.Type != "RuntimeDefault" || len(pod.Containers) != 1 {
 		t.Errorf("%s: the pod of %s %s is %+v", name, o.Kind, o.Metadata.Name, pod)
 	}
-	for _, c := range pod.Containers {
+	for i, c := range append(pod.Containers, pod.InitContainers...) {
+		if i == len(pod.Containers) {
+			add = nil // to let a host in takes no capability
+		}
 		s := c.SecurityContext
 		if s.Privileged || s.AllowPrivilegeEscalation == nil || *s.AllowPrivilegeEscalation || !s.ReadOnlyRootFilesystem ||
 			!slices.Equal(s.Capabilities.Drop, []string{"ALL"}) || !slices.Equal(s.Capabilities.Add, add) {
@@ -157,11 +172,70 @@ func confined(t *testing.T, name string, o object) {
 	}
 }
 
+// TestChartEnrols runs what the pods of a chart without certificates run, but for the paths: the authority is made,
+// and a node that has the token comes in, once.
+func TestChartEnrols(t *testing.T) {
+	text, problems, err := helm(t, "template", "watch", chart, "--namespace", "monitoring")
+	if err != nil {
+		t.Fatalf("helm template: %v\n%s", err, problems)
+	}
+	dir, listen := t.TempDir(), freePort(t)
+	data, state := filepath.Join(dir, "data"), filepath.Join(dir, "state")
+	token := filepath.Join(dir, "token")
+	settings := map[string]string{}
+	var authority, enrol []string
+	for _, o := range objects(t, text) {
+		for file, text := range o.Data {
+			settings[file] = write(t, file, strings.NewReplacer("/var/lib/httpctl-agent", state, "/var/lib/httpctl", data,
+				"watch-httpctl-aggregator-pods.monitoring.svc:7420", listen, ":7420", listen).Replace(text))
+		}
+		for _, c := range o.Spec.Template.Spec.InitContainers {
+			switch o.Kind {
+			case "StatefulSet":
+				authority = append(c.Command, c.Args...)
+			case "DaemonSet":
+				enrol = append(c.Command, c.Args...)
+			}
+		}
+		for _, v := range o.Spec.Template.Spec.Volumes {
+			if v.Name == "token" && v.Secret.SecretName != "watch-httpctl-enroll" {
+				t.Errorf("the token is of the secret %q", v.Secret.SecretName)
+			}
+		}
+	}
+	if len(authority) == 0 || len(enrol) == 0 {
+		t.Fatalf("the pods run %q and %q first", authority, enrol)
+	}
+	run := func(program string, args []string) string {
+		t.Helper()
+		var with []string
+		for _, a := range args {
+			with = append(with, strings.NewReplacer("/var/lib/httpctl", data, "/run/httpctl/enroll/token", token, "/etc/httpctl/agent.yaml", settings["agent.yaml"]).Replace(a))
+		}
+		return commanded(t, append([]string{program}, with...)...)
+	}
+	said := run("httpctl", append(authority[1:], "--name", "127.0.0.1")) // where this test reaches it
+	if !strings.Contains(said, "watch-httpctl-aggregator-pods.monitoring.svc") || !strings.Contains(said, "watch-httpctl-aggregator.monitoring.svc") {
+		t.Errorf("the aggregator has the names\n%s", said)
+	}
+	center := launch(t, "httpctl-aggregator", "--config", settings["aggregator.yaml"])
+	center.says(t, "serving")
+	made := commanded(t, "httpctl", "enroll", "create", "--ttl", "365d", "--uses", "1000", "--aggregator", "unix:"+config.SocketPath(data), "--address", listen)
+	if err := os.WriteFile(token, []byte(made), 0o400); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"enrolled as", "enrolled already as"} {
+		if said := run("httpctl-agent", enrol); !strings.HasPrefix(said, want) {
+			t.Errorf("the node says %q, want %q", said, want)
+		}
+	}
+}
+
 // TestChartRefuses: wrong values are refused where they are given, and what is wrong is said.
 func TestChartRefuses(t *testing.T) {
 	for _, c := range []struct{ set, want string }{
-		{"agent.tls.secretName=", "agent.tls.secretName: name the secret"},
-		{"aggregator.tls.secretName=", "aggregator.tls.secretName: name the secret"},
+		{"agent.tls.secretName=", "name both"},
+		{"aggregator.tls.secretName=", "name both"},
 		{"aggregator.config.roles=null", "aggregator.config.roles: say which"},
 		{"aggregator.enabled=false", "agent.aggregator: name the aggregator to deliver to"},
 		{"agent.interface=eth0", "interface"},

@@ -166,8 +166,9 @@ func readToken(path string) (t authority.Token, err error) {
 // enrollHost enrols the host whose state directory the settings name.
 func enrollHost(ctx context.Context, cfg Config, token authority.Token, again bool) (*enroll.Result, error) {
 	files := enroll.In(cfg.State)
-	if r := files.Already(token, time.Now()); r != nil && !again {
-		return r, nil
+	already := files.Already(token)
+	if already != nil && !again && time.Now().Before(already.Until) {
+		return already, nil
 	}
 	if err := os.MkdirAll(cfg.State, 0o700); err != nil {
 		if errors.Is(err, fs.ErrPermission) {
@@ -180,5 +181,9 @@ func enrollHost(ctx context.Context, cfg Config, token authority.Token, again bo
 	if err != nil {
 		return nil, err
 	}
-	return files.Enroll(ctx, token, enroll.Host{ID: id, Name: cfg.HostName, Version: telemetry.Version()}, owner)
+	r, err := files.Enroll(ctx, token, enroll.Host{ID: id, Name: cfg.HostName, Version: telemetry.Version()}, owner)
+	if already != nil && !again && enroll.Taken(err) {
+		return already, nil // it has ended, and can still be renewed
+	}
+	return r, err
 }

@@ -49,11 +49,11 @@ type Result struct {
 	Until      time.Time
 }
 
-// Already returns how the host is enrolled with the token's authority, if it is and its certificate has
-// not ended; nil otherwise.
-func (f Files) Already(t authority.Token, now time.Time) *Result {
+// Already returns how the host is enrolled with the token's authority; nil if it is not. Its certificate may
+// have ended.
+func (f Files) Already(t authority.Token) *Result {
 	cert, cas, err := f.read()
-	if err != nil || now.After(cert.Leaf.NotAfter) {
+	if err != nil {
 		return nil
 	}
 	for _, c := range cas {
@@ -142,6 +142,12 @@ type answered struct {
 }
 
 func (a answered) Error() string { return a.message }
+
+// Taken reports whether an error says that the host is enrolled already, as the aggregator knows it.
+func Taken(err error) bool {
+	var a answered
+	return errors.As(err, &a) && a.code == codes.AlreadyExists
+}
 
 // final reports whether asking elsewhere, or again, will not help.
 func final(err error) bool {

@@ -142,15 +142,12 @@ func TestEnroll(t *testing.T) {
 	if entries, _ := os.ReadDir(f.dir); len(entries) != 3 {
 		t.Errorf("%v were written, want three files", entries)
 	}
-	if got := f.Already(c.token, time.Now()); got == nil || !got.Already || got.Identity != r.Identity {
+	if got := f.Already(c.token); got == nil || !got.Already || got.Identity != r.Identity || !got.Until.Equal(r.Until) {
 		t.Errorf("Already() = %+v, want what it is", got)
-	}
-	if got := f.Already(c.token, time.Now().Add(2*time.Hour)); got != nil {
-		t.Errorf("Already() once it has ended = %+v, want nil", got)
 	}
 	other := c.token
 	other.Authority[0] ^= 1
-	if got := f.Already(other, time.Now()); got != nil {
+	if got := f.Already(other); got != nil {
 		t.Errorf("Already() with another authority = %+v, want nil", got)
 	}
 }
@@ -213,6 +210,20 @@ func TestEnrollFails(t *testing.T) {
 				t.Errorf("%v were left", entries)
 			}
 		})
+	}
+}
+
+// TestTaken: that the aggregator has the host already is told from every other failure.
+func TestTaken(t *testing.T) {
+	c := newCenter(t)
+	for code, want := range map[codes.Code]bool{codes.AlreadyExists: true, codes.PermissionDenied: false, codes.Unavailable: false} {
+		c.mu.Lock()
+		c.fail = func(int32) error { return status.Error(code, "no") }
+		c.mu.Unlock()
+		_, err := In(t.TempDir()).Enroll(t.Context(), c.token, host, authority.Owner{})
+		if got := Taken(err); err == nil || got != want {
+			t.Errorf("Taken(%v) = %v, want %v", err, got, want)
+		}
 	}
 }
 

@@ -42,20 +42,29 @@ helm.sh/chart: {{ printf "%s-%s" .top.Chart.Name .top.Chart.Version | replace "+
 {{- toYaml (mergeOverwrite $all (deepCopy .Values.settings)) -}}
 {{- end -}}
 
+{{/* The secret with the token by which nodes come into the fleet. */}}
+{{- define "httpctl.token" -}}
+{{- default (printf "%s-enroll" (include "httpctl.fullname" .)) .Values.agent.enroll.secretName -}}
+{{- end -}}
+
 {{- define "httpctl.agent.config" -}}
-{{- $tls := dict "cert_file" "/run/httpctl/tls/tls.crt" "key_file" "/run/httpctl/tls/tls.key" "ca_file" "/run/httpctl/tls/ca.crt" -}}
 {{- $address := default (printf "%s:7420" (include "httpctl.headless" .)) .Values.agent.aggregator -}}
-{{- $own := dict "aggregator" $address "state" "/var/lib/httpctl-agent" "tls" $tls "capture" (dict "interfaces" .Values.agent.interfaces) -}}
+{{- $own := dict "aggregator" $address "state" "/var/lib/httpctl-agent" "capture" (dict "interfaces" .Values.agent.interfaces) -}}
+{{- if .Values.agent.tls.secretName -}}
+{{- $_ := set $own "tls" (dict "cert_file" "/run/httpctl/tls/tls.crt" "key_file" "/run/httpctl/tls/tls.key" "ca_file" "/run/httpctl/tls/ca.crt") -}}
+{{- end -}}
 {{ include "httpctl.settings" . }}
 {{ toYaml (dict "agent" (mergeOverwrite $own (deepCopy .Values.agent.config))) }}
 {{- end -}}
 
 {{- define "httpctl.aggregator.config" -}}
-{{- if not .Values.aggregator.config.roles -}}
+{{- if and .Values.aggregator.tls.secretName (not .Values.aggregator.config.roles) -}}
 {{- fail "aggregator.config.roles: say which certificates may do what, such as {agent: [agents.example.org], viewer: [alice.example.org]}" -}}
 {{- end -}}
-{{- $tls := dict "cert_file" "/run/httpctl/tls/tls.crt" "key_file" "/run/httpctl/tls/tls.key" "ca_file" "/run/httpctl/tls/ca.crt" -}}
-{{- $own := dict "data" "/var/lib/httpctl" "listen" (list ":7420") "tls" $tls -}}
+{{- $own := dict "data" "/var/lib/httpctl" "listen" (list ":7420") -}}
+{{- if .Values.aggregator.tls.secretName -}}
+{{- $_ := set $own "tls" (dict "cert_file" "/run/httpctl/tls/tls.crt" "key_file" "/run/httpctl/tls/tls.key" "ca_file" "/run/httpctl/tls/ca.crt") -}}
+{{- end -}}
 {{ include "httpctl.settings" . }}
 {{ toYaml (dict "aggregator" (mergeOverwrite $own (deepCopy .Values.aggregator.config))) }}
 {{- end -}}
