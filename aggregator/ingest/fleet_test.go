@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/httpctl/httpctl/aggregator/store/storetest"
 	"github.com/httpctl/httpctl/pkg/bucket"
 	httpctlv1 "github.com/httpctl/httpctl/proto/httpctl/v1"
@@ -91,6 +93,30 @@ func TestParseAddressesIsBounded(t *testing.T) {
 	}
 	if got := parseAddresses(many); len(got) != maxAddresses {
 		t.Errorf("of 1000 addresses %d are taken, want %d", len(got), maxAddresses)
+	}
+}
+
+// TestFleetFitsIntoAMessage: with too many addresses each host has fewer, and every host has some.
+func TestFleetFitsIntoAMessage(t *testing.T) {
+	d := directory{}
+	const hosts = 5000
+	for h := range hosts {
+		var list []netip.Prefix
+		for i := range maxAddresses {
+			list = append(list, netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, byte(h >> 8), byte(h), 15: byte(i + 1)}), 64))
+		}
+		d.connect(storetest.ID(h), list)
+	}
+	f, left := d.fleet()
+	if got := proto.Size(f); got > maxFleet || got < maxFleet/4 {
+		t.Errorf("the message has %d bytes, want at most %d, and not much less", got, maxFleet)
+	}
+	told := 0
+	for _, h := range f.Hosts {
+		told += len(h.Addresses)
+	}
+	if len(f.Hosts) != hosts || told+left != hosts*maxAddresses {
+		t.Errorf("%d hosts are told with %d addresses, %d are left out, want %d hosts and %d addresses in all", len(f.Hosts), told, left, hosts, hosts*maxAddresses)
 	}
 }
 

@@ -21,7 +21,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		agents:  prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "agents", Help: "Agents connected."}),
 		pending: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "pending_bytes", Help: "Size of the buckets that wait for the store."}),
 		sharedAddresses: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "shared_addresses",
-			Help: "Addresses of hosts that do not tell the host, as another has them too or they lie in a network that several have of their own."}),
+			Help: "Addresses of hosts that do not tell the host, as another has them too, they lie in a network that several have of their own, or there are too many."}),
 		buckets: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "buckets_total",
 			Help: "Final buckets answered, by what became of them."}, []string{"result"}),
 		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "rejected_streams_total",
