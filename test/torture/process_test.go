@@ -34,6 +34,7 @@ type process struct {
 	tail    []string // of what it said
 	died    []string // ends that nobody asked for
 	refused int      // starts that a failing disk did not let be; tried again, as a service manager does
+	trouble []int64  // when it has said that its disk is full, or fails
 	full    int      // how often it has said that its disk is full
 	failing int      // how often, that fsync fails
 }
@@ -51,11 +52,13 @@ func (p *process) note(line string) {
 	if p.tail = append(p.tail, line); len(p.tail) > 60 {
 		p.tail = p.tail[1:]
 	}
-	if strings.Contains(line, unix.ENOSPC.Error()) {
+	switch {
+	case strings.Contains(line, unix.ENOSPC.Error()):
 		p.full++
-	}
-	if strings.Contains(line, unix.EIO.Error()) {
+		p.trouble = append(p.trouble, time.Now().UnixNano())
+	case strings.Contains(line, unix.EIO.Error()):
 		p.failing++
+		p.trouble = append(p.trouble, time.Now().UnixNano())
 	}
 	if n := len(p.outages); n > 0 && p.outages[n-1].to == 0 && strings.Contains(line, p.ready) {
 		p.outages[n-1].to = time.Now().UnixNano()

@@ -65,6 +65,20 @@ func TestLedger(t *testing.T) {
 		c.drops = 1
 		b.lost[4*second] = c
 	})
+	f("one is missing, the kernel's drops were looked at late", "", func(l *ledger, b *book) {
+		l.deep = 2 * second
+		drop(b, 42)
+		c := b.lost[2*second]
+		c.drops = 1
+		b.lost[2*second] = c
+	})
+	f("one is missing, and a drop is too long ago", "1 are neither", func(l *ledger, b *book) {
+		l.deep = second
+		drop(b, 42)
+		c := b.lost[2*second]
+		c.drops = 1
+		b.lost[2*second] = c
+	})
 	f("one is stored twice in its interval", "request 42 is stored twice", func(_ *ledger, b *book) { b.stored[42][0].hits = 2 })
 	f("one is stored in two intervals", "request 42 is stored twice", func(_ *ledger, b *book) {
 		b.stored[42] = append(b.stored[42], record{interval: 5 * second, at: 5 * second, hits: 1})
