@@ -348,7 +348,7 @@ func TestUnionGoesOn(t *testing.T) {
 }
 
 // TestMonthStaysFlat: over a simulated month, with the default retention of everything, the file grows by no more than
-// the roll-ups of hours and days that it gains. A day has two hours here, an interval ten seconds.
+// the roll-ups of hours and days that it gains. A day has one hour here, an interval ten seconds.
 func TestMonthStaysFlat(t *testing.T) {
 	s, err := Open(filepath.Join(t.TempDir(), "store.db"), Options{Now: early, allocSize: 64 << 10})
 	if err != nil {
@@ -361,12 +361,12 @@ func TestMonthStaysFlat(t *testing.T) {
 	var sizes []int64
 	want := uint64(0)
 	for d := range 30 {
-		for minute := range 120 {
+		for minute := range 60 {
 			start := storetest.T0 + int64(d)*int64(day) + int64(minute)*60e9
 			var batch []store.Item
 			for i := range 6 * hosts {
 				h := storetest.Header(i%hosts, d*8640+6*minute+i/hosts)
-				h.Ordinal = uint64(d*720 + 6*minute + i/hosts)
+				h.Ordinal = uint64(d*360 + 6*minute + i/hosts)
 				batch = append(batch, storetest.Item(t, storetest.Bucket(h, func(tb *bucket.Table) uint64 {
 					for i := range 20 { // as many bytes in a day as in any other
 						tb.Add([]string{"0", "server", "GET", fmt.Sprint(200 + i)}, []int64{10, 10, start, int64(1+(minute*7+i)%50) * 1e5})
@@ -401,7 +401,7 @@ func TestMonthStaysFlat(t *testing.T) {
 	if last, first := sizes[2], sizes[0]; last > first+first/20 {
 		t.Errorf("bytes after 10, 20 and 30 days = %v, want them equal to 5%%", sizes)
 	}
-	if st.Intervals > 3*720 || st.Rollups[store.Minute] > 3*120+60 || st.Rollups[store.Day] != 30 {
+	if st.Intervals > 3*360 || st.Rollups[store.Minute] > 3*60+60 || st.Rollups[store.Day] != 30 {
 		t.Errorf("%d intervals, %v roll-ups are kept", st.Intervals, st.Rollups)
 	}
 	if got, damaged := sum(t, s); got != want || damaged != nil {
