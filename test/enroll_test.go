@@ -3,7 +3,9 @@ package test
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -408,6 +410,54 @@ func TestEnrolDoorOpensNothingElse(t *testing.T) {
 					t.Errorf("with a certificate that is %s, %s answers %v, want %s", name, method, err, want)
 				}
 			}
+		}
+	}
+}
+
+// TestFilesBelongToTheDaemons: what root makes for daemons that run as users of their own, these can use: the aggregator serves with
+// the authority, and the agent's user finds key and identity its own.
+func TestFilesBelongToTheDaemons(t *testing.T) {
+	t.Parallel()
+	need(t)
+	const aggregatorUser, agentUser = 64001, 64002
+	dir, listen := worldReadable(t), freePort(t)
+	data, state, token := filepath.Join(dir, "data"), filepath.Join(dir, "state"), filepath.Join(dir, "web1.token")
+	for path, user := range map[string]int{data: aggregatorUser, state: agentUser} {
+		if err := errors.Join(os.Mkdir(path, 0o700), os.Chown(path, user, user)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	commanded(t, "httpctl", "ca", "init", "--data", data, "--name", "127.0.0.1")
+	settings := filepath.Join(dir, "aggregator.yaml")
+	if err := os.WriteFile(settings, fmt.Appendf(nil, "aggregator:\n  data: %s\n  listen: ['%s']\n", data, listen), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program(t, "httpctl-aggregator"), "--config", settings)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: aggregatorUser, Gid: aggregatorUser}}
+	center := launchCommand(t, cmd)
+	center.says(t, "address="+listen+" tls=true")
+	commanded(t, "httpctl", "enroll", "create", "-o", token, "--aggregator", "unix:"+config.SocketPath(data))
+	commanded(t, "httpctl-agent", "enroll", "--token-file", token, "--state", state)
+	for root, user := range map[string]uint32{authority.Dir(data): aggregatorUser, state: agentUser} {
+		files := 0
+		if err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			fi, err := e.Info()
+			if err != nil {
+				return err
+			}
+			files++
+			if st := fi.Sys().(*syscall.Stat_t); st.Uid != user || st.Gid != user {
+				t.Errorf("%s is of %d:%d, want %d", path, st.Uid, st.Gid, user)
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if files < 4 {
+			t.Errorf("%s holds %d files", root, files)
 		}
 	}
 }
