@@ -124,6 +124,7 @@ torture: ## kill agents and aggregator, spoil their connections and disks for TO
 	@scripts/test-tools
 	HTTPCTL_TORTURE=$(TORTURE) $(GO) test ./test/torture -run TestTorture -v -count 1 -timeout 0
 	HTTPCTL_TORTURE=$(TORTURE) $(GO) test ./test/powercut -run TestPowerCuts -v -count 1 -timeout 0
+	HTTPCTL_TORTURE=$(TORTURE) $(GO) test ./agent/spool ./aggregator/store/bolt -run TestFlips -v -count 1 -timeout 0
 
 .PHONY: install
 install: build ## install the programs into $(PREFIX)/bin (default /usr/local)

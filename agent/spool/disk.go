@@ -146,6 +146,11 @@ func (s *Spool) lookOver() error {
 	if err == nil {
 		err = pages.All()
 	}
+	if err == nil && pages.OneMeta {
+		// The library goes on with the other one. What the last commit settled is sent again, and told to be
+		// there; what it added is in the time since closed_through, which Begin declares.
+		s.log.Error("one of the two meta pages of the spool is damaged: its last change may be undone", "path", s.path)
+	}
 	if errors.Is(err, boltfile.ErrDamaged) {
 		return fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}

@@ -412,7 +412,9 @@ func (p *page) check() (children []child, err error) {
 			if i > 0 && last != nil && bytes.Compare(last, key) >= 0 {
 				return nil, damaged("entries %d and %d of page %d are out of order", i-1, i, p.id)
 			}
-			if i == 0 && bytes.Compare(key, p.least) < 0 || p.end != nil && bytes.Compare(key, p.end) >= 0 {
+			// The first is that of the page above: bbolt looks it up there by this one when the page is written anew, and
+			// would leave the old page in the tree if it did not find it.
+			if i == 0 && p.least != nil && !bytes.Equal(key, p.least) || p.end != nil && bytes.Compare(key, p.end) >= 0 {
 				return nil, damaged("entry %d of page %d is not where the pages above it say", i, p.id)
 			}
 			last = key

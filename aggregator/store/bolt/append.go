@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"go.etcd.io/bbolt"
 
@@ -51,9 +52,7 @@ func (s *DB) Append(ctx context.Context, batch []store.Item) ([]store.Result, er
 		return a.changed, a.finish()
 	}, starts)
 	if err != nil {
-		for _, start := range made { // and not kept
-			s.looked.Delete(start)
-		}
+		s.unmake(made)
 		if marked != nil {
 			marked.undone()
 		}
@@ -131,10 +130,15 @@ func (a *appender) interval(start int64) (*openInterval, error) {
 	intervals := a.tx.Bucket(bucketIntervals)
 	value := a.tx.Bucket(bucketManifests).Get(iv.key)
 	var err error
-	if iv.blobs, err = a.s.blobs(a.tx, iv.key); errors.Is(err, store.ErrCorrupt) {
+	var sound []saved
+	if iv.blobs, err = a.s.blobs(a.tx, iv.key); err == nil && iv.blobs != nil {
+		err = a.s.ownOnce(a.tx, &a.s.proven, start, bucketIntervals, iv.key)
+	}
+	if errors.Is(err, store.ErrCorrupt) {
 		// The manifest stays, so that queries go on reporting what was lost.
 		a.s.checksumErrors.Add(1)
-		err = setAside(a.tx, bucketIntervals, iv.key)
+		iv.blobs = nil
+		sound, err = a.s.salvage(a.tx, iv.key)
 	}
 	if err != nil {
 		return nil, err
@@ -152,7 +156,13 @@ func (a *appender) interval(start int64) (*openInterval, error) {
 			return nil, err
 		}
 		a.s.looked.Store(start, a.tx.ID())
+		a.s.proven.Store(start, true)
 		*a.made = append(*a.made, start)
+		for _, e := range sound {
+			if err := iv.blobs.Put(e.key, e.value); err != nil {
+				return nil, err
+			}
+		}
 	}
 	a.intervals[start] = iv
 	return iv, nil
@@ -306,6 +316,10 @@ func (s *DB) Purge(ctx context.Context, t int64) (int, error) {
 		if err != nil {
 			return total, fmt.Errorf("purge: %w", err)
 		}
+		strangers, err := s.strangers(ctx, end)
+		if err != nil {
+			return total, fmt.Errorf("purge: %w", err)
+		}
 		n := 0
 		err = s.update(ctx, func(tx *bbolt.Tx) (bool, error) {
 			var doomed [][]byte
@@ -315,6 +329,9 @@ func (s *DB) Purge(ctx context.Context, t int64) (int, error) {
 			}
 			for _, key := range doomed {
 				blobs, err := s.blobs(tx, key)
+				if err == nil && strangers[int64(binary.BigEndian.Uint64(key))] {
+					err = store.ErrCorrupt
+				}
 				switch {
 				case errors.Is(err, store.ErrCorrupt): // its pages cannot be told, so they are not freed
 					s.checksumErrors.Add(1)
@@ -379,6 +396,9 @@ func (s *DB) settleMinutes(ctx context.Context, t int64) (end int64, err error) 
 // it was looked over or made since the file was opened.
 func (s *DB) blobs(tx *bbolt.Tx, key []byte) (*bbolt.Bucket, error) {
 	b := tx.Bucket(bucketIntervals).Bucket(key)
+	if b == nil && isPlain(tx, bucketIntervals, key) {
+		return nil, fmt.Errorf("the interval is a value, not a bucket: %w", store.ErrCorrupt)
+	}
 	start := int64(binary.BigEndian.Uint64(key))
 	if since, ok := s.looked.Load(start); b == nil || ok && tx.ID() >= since.(int) {
 		return b, nil
@@ -397,20 +417,30 @@ func (s *DB) forgetLooked(t int64) {
 	gone := s.purged - maxWidth
 	s.purged = max(s.purged, t)
 	s.writing.Unlock()
-	s.looked.Range(func(start, _ any) bool {
-		if start.(int64) < gone {
-			s.looked.Delete(start)
-		}
-		return true
-	})
+	for _, m := range []*sync.Map{&s.looked, &s.proven} {
+		m.Range(func(start, _ any) bool {
+			if start.(int64) < gone {
+				m.Delete(start)
+			}
+			return true
+		})
+	}
 }
 
 // setAside takes an interval, or a step, whose pages are damaged out of the way. The pages
 // stay in the file, out of use: whose they are cannot be told.
 func setAside(tx *bbolt.Tx, from, key []byte) error {
+	if isPlain(tx, from, key) {
+		return tx.Bucket(from).Delete(key) // it has no pages
+	}
 	aside, err := tx.CreateBucketIfNotExists(bucketAside)
 	if err != nil {
 		return err
+	}
+	for aside.Bucket(key) != nil { // it was before, and has been damaged again
+		if aside, err = aside.CreateBucketIfNotExists([]byte("again")); err != nil {
+			return err
+		}
 	}
 	return tx.Bucket(from).MoveBucket(key, aside)
 }

@@ -64,7 +64,9 @@ type DB struct {
 	// opened: start -> the transaction (int) from which on that is so. An earlier snapshot may
 	// hold a damaged one that was set aside.
 	looked sync.Map
-	purged int64 // what Purge was last called with; guarded by writing
+	// proven holds the intervals, and provenSteps the steps, whose pages are their own (see own) or were made, since the file was opened.
+	proven, provenSteps sync.Map
+	purged              int64 // what Purge was last called with; guarded by writing
 	// lookedSteps is the same for the steps of roll-ups: stepKey -> transaction.
 	lookedSteps sync.Map
 
@@ -263,6 +265,17 @@ func (s *DB) check(db *bbolt.DB) error {
 				return fmt.Errorf("it has no %q: %w", name, store.ErrCorrupt)
 			}
 		}
+		// A value whose key is damaged is found by nobody who asks for it, so these are looked at once.
+		for _, name := range [][]byte{bucketHosts, bucketState} {
+			if err := tx.Bucket(name).ForEach(func(k, v []byte) error {
+				if _, err := unseal(k, v); err != nil {
+					s.checksumErrors.Add(1)
+				}
+				return nil
+			}); err != nil {
+				return err
+			}
+		}
 		return nil
 	})
 	if err != nil || !fresh {
@@ -421,6 +434,8 @@ func (s *DB) reopen(intervals []int64) error {
 	s.sums.changeAll()
 	s.looked.Clear()
 	s.lookedSteps.Clear()
+	s.proven.Clear()
+	s.provenSteps.Clear()
 	s.reopened.Add(1)
 	// After a failed fsync the kernel may call pages clean that never reached
 	// the disk. What it serves from now on must come from there.

@@ -157,7 +157,7 @@ func (c *checker) page(path [][]byte, err error) {
 		note(c.unsound, int64(binary.BigEndian.Uint64(path[1])), err, shared)
 	case len(path) == 2 && string(path[0]) == string(bucketRollups) && len(path[1]) == len(stepKey{}):
 		note(c.unsoundSteps, stepKey(path[1]), err, shared)
-	case len(path) == 2 && string(path[0]) == string(bucketAside): // told when its content is looked at
+	case len(path) >= 2 && string(path[0]) == string(bucketAside): // told when its content is looked at
 	case shared:
 		c.found(Damage{Where: fmt.Sprintf("the pages of %q", path[0]), Err: err, Costs: toRewrite, part: string(path[0])})
 	default:

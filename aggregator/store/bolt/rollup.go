@@ -668,6 +668,7 @@ func (s *DB) PurgeRollups(ctx context.Context, r store.Resolution, t int64) (int
 		for k := range s.lookedSteps.Range {
 			if key := k.(stepKey); key.resolution() == r && key.start() < end-dayLength {
 				s.lookedSteps.Delete(k) // of a snapshot that nobody reads any more
+				s.provenSteps.Delete(k)
 			}
 		}
 		if n > 0 {

@@ -134,7 +134,11 @@ func (w *steps) step(key stepKey) (*openStep, error) {
 	}
 	st := &openStep{key: key, marked: map[bucket.ID]bool{}}
 	var err error
-	if st.entries, err = w.s.entries(w.tx, key); errors.Is(err, store.ErrCorrupt) {
+	if st.entries, err = w.s.entries(w.tx, key); err == nil && st.entries != nil {
+		err = w.s.ownOnce(w.tx, &w.s.provenSteps, key, bucketRollups, key[:])
+	}
+	if errors.Is(err, store.ErrCorrupt) {
+		st.entries = nil
 		w.s.checksumErrors.Add(1)
 		err = setAside(w.tx, bucketRollups, key[:])
 	}
@@ -156,6 +160,7 @@ func (w *steps) step(key stepKey) (*openStep, error) {
 			return nil, err
 		}
 		w.s.lookedSteps.Store(key, w.tx.ID())
+		w.s.provenSteps.Store(key, true)
 		w.made = append(w.made, key)
 	}
 	w.open[key] = st
@@ -226,6 +231,7 @@ func (w *steps) changed() bool {
 func (w *steps) undone() {
 	for _, key := range w.made {
 		w.s.lookedSteps.Delete(key)
+		w.s.provenSteps.Delete(key)
 	}
 }
 
@@ -244,6 +250,9 @@ func (w *steps) finish() error {
 // drop removes a step.
 func (s *DB) drop(tx *bbolt.Tx, key stepKey) error {
 	entries, err := s.entries(tx, key)
+	if err == nil && entries != nil {
+		err = s.own(tx, bucketRollups, key[:])
+	}
 	switch {
 	case errors.Is(err, store.ErrCorrupt): // its pages cannot be told, so they are not freed
 		s.checksumErrors.Add(1)
@@ -260,6 +269,9 @@ func (s *DB) drop(tx *bbolt.Tx, key stepKey) error {
 // entries opens a step, nil if it is not there, and looks over its pages as blobs does.
 func (s *DB) entries(tx *bbolt.Tx, key stepKey) (*bbolt.Bucket, error) {
 	b := tx.Bucket(bucketRollups).Bucket(key[:])
+	if b == nil && isPlain(tx, bucketRollups, key[:]) {
+		return nil, fmt.Errorf("the step is a value, not a bucket: %w", store.ErrCorrupt)
+	}
 	if since, ok := s.lookedSteps.Load(key); b == nil || ok && tx.ID() >= since.(int) {
 		return b, nil
 	}
