@@ -102,6 +102,16 @@ func TestChart(t *testing.T) {
 		out, err := exec.Command(validate, "--version", version, write(t, "rendered.yaml", text)).CombinedOutput()
 		return string(out), err
 	}
+	// What init containers have made by the time that the programs read their settings.
+	data, state := t.TempDir(), t.TempDir()
+	commanded(t, "httpctl", "ca", "init", "--data", data, "--name", "127.0.0.1")
+	if err := os.Mkdir(filepath.Join(state, "tls"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(state, "tls", "agent.pem"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	made := strings.NewReplacer("/var/lib/httpctl-agent", state, "/var/lib/httpctl", data)
 	for _, values := range examples {
 		name := filepath.Base(values)
 		if out, problems, err := helm(t, "lint", "--strict", chart, "--values", values); err != nil {
@@ -122,7 +132,7 @@ func TestChart(t *testing.T) {
 				t.Errorf("%s: %s %s is in namespace %q", name, o.Kind, o.Metadata.Name, o.Metadata.Namespace)
 			}
 			for file, text := range o.Data {
-				if s := try(t, nil, "httpctl", "config", "check", write(t, file, text)); s.code != 0 {
+				if s := try(t, nil, "httpctl", "config", "check", write(t, file, made.Replace(text))); s.code != 0 {
 					t.Errorf("%s: settings %s have faults: %s%s\n%s", name, file, s.stdout, s.stderr, text)
 				}
 			}
