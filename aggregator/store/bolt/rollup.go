@@ -135,12 +135,15 @@ func (s *DB) rebuild(ctx context.Context, key stepKey) (int, error) {
 	}
 	n := 0
 	for len(hosts) > 0 {
+		if n > 0 && ctx.Err() != nil {
+			return n, ctx.Err()
+		}
 		group := hosts[:min(len(hosts), hostsPerView)]
 		hosts = hosts[len(group):]
 		built := make([][]byte, len(group))
 		err := s.view(func(tx *bbolt.Tx) error {
 			for i, host := range group {
-				if err := ctx.Err(); err != nil {
+				if err := interrupted(ctx); err != nil {
 					return err
 				}
 				var err error
@@ -153,7 +156,7 @@ func (s *DB) rebuild(ctx context.Context, key stepKey) (int, error) {
 		if err != nil {
 			return n, err
 		}
-		err = s.change(ctx, func(w *steps) error {
+		err = s.change(context.WithoutCancel(ctx), func(w *steps) error {
 			st, err := w.step(key)
 			if err != nil {
 				return err
@@ -173,11 +176,24 @@ func (s *DB) rebuild(ctx context.Context, key stepKey) (int, error) {
 			return n, err
 		}
 	}
+	if n > 0 && ctx.Err() != nil {
+		return n, ctx.Err()
+	}
 	made, err := s.rebuildFleet(ctx, key, watch)
 	if made {
 		n++
 	}
 	return n, err
+}
+
+// interrupted returns an error when ctx was cancelled. That its time is over is looked at between a group of hosts and the
+// next, and before the fleet: else what takes longer than a pass, as a minute of thousands of hosts does, would be begun in each and
+// made in none.
+func interrupted(ctx context.Context) error {
+	if err := ctx.Err(); errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
 }
 
 // watch sets the step that is being rebuilt. What was committed before is seen
@@ -410,7 +426,7 @@ func (s *DB) rebuildFleet(ctx context.Context, key stepKey, watch *rebuilding) (
 					done = true
 					return nil
 				}
-				if err := ctx.Err(); err != nil {
+				if err := interrupted(ctx); err != nil {
 					return err
 				}
 				p, err := unsealEntry(key, k, v)
@@ -439,7 +455,7 @@ func (s *DB) rebuildFleet(ctx context.Context, key stepKey, watch *rebuilding) (
 		return false, err
 	}
 	made := false
-	err = s.change(ctx, func(w *steps) error {
+	err = s.change(context.WithoutCancel(ctx), func(w *steps) error {
 		if len(watch.touched) > 0 {
 			return nil
 		}
