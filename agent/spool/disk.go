@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -159,6 +160,14 @@ func (s *Spool) lookOver() error {
 
 // restore reads state and declaration, on the first opening only: later those in memory are newer.
 func (s *Spool) restore(meta *bbolt.Bucket) {
+	c := meta.Cursor()
+	for k, _ := c.First(); k != nil; k, _ = c.Next() {
+		if !slices.ContainsFunc([][]byte{keyFormat, keyState, keyLost}, func(known []byte) bool { return bytes.Equal(k, known) }) {
+			// A record whose key is damaged reads as one that is missing.
+			s.log.Error("the spool has a record that this program does not know: that of the last run, or of dropped buckets, may be damaged and not declared",
+				"path", s.path, "key", string(k))
+		}
+	}
 	var err error
 	if b := meta.Get(keyState); b != nil {
 		if s.state, err = decodeState(b); err == nil {

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"go.etcd.io/bbolt"
+
 	"github.com/httpctl/httpctl/pkg/bucket"
 	"github.com/httpctl/httpctl/pkg/exchange"
 )
@@ -92,6 +94,25 @@ func TestFlips(t *testing.T) {
 	if err != nil || said != "" || len(want.buckets) != 90-7 || !want.has || len(want.next.Unobserved) != 1 || want.next.Counters[exchange.SpoolDropped] != 1 {
 		t.Fatalf("the sound file gives %d buckets, %v, declares %v, %v, %q", len(want.buckets), want.has, want.next.Unobserved, err, said)
 	}
+	for name, key := range map[string][]byte{"state": keyState, "lost": keyLost} {
+		dir := fresh(sound)
+		db, err := bbolt.Open(filepath.Join(dir, fileName), 0o600, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Update(func(tx *bbolt.Tx) error {
+			meta := tx.Bucket(bucketMeta)
+			v := bytes.Clone(meta.Get(key))
+			return errors.Join(meta.Delete(key), meta.Put(append(bytes.Clone(key[:len(key)-1]), key[len(key)-1]^1), v))
+		}); err != nil {
+			t.Fatal(err)
+		}
+		db.Close()
+		if _, said, err := drain(t, dir); err != nil || !strings.Contains(said, "does not know") {
+			t.Errorf("the key of %s is damaged: %v, and said %q", name, err, said)
+		}
+	}
+
 	flips := 200
 	if os.Getenv("HTTPCTL_TORTURE") != "" {
 		flips = 1000
