@@ -654,8 +654,7 @@ func TestCloneIsNamed(t *testing.T) {
 	}
 	original := &tls.Certificate{Certificate: [][]byte{first.Raw}, PrivateKey: key}
 	clone := original
-	original = renew(original)
-	original = renew(original)
+	renew(renew(original))
 	if strings.Contains(f.log.String(), "cloned") {
 		t.Errorf("a host that renews twice is taken for a clone:\n%s", f.log)
 	}

@@ -18,8 +18,6 @@ type model struct {
 	// floors holds for each resolution the time before which it is purged; that of the raw buckets is sealed.
 	floors  [len(lengths)]int64
 	expired uint64
-	// arrived holds every header ever appended, also expired ones.
-	arrived map[bucket.Name]*bucket.Header
 }
 
 // lengths of raw intervals and of roll-ups, nanoseconds.
@@ -31,14 +29,13 @@ type modelBucket struct {
 }
 
 func newModel() *model {
-	return &model{buckets: map[bucket.Name]modelBucket{}, arrived: map[bucket.Name]*bucket.Header{}}
+	return &model{buckets: map[bucket.Name]modelBucket{}}
 }
 
 func (m *model) append(it store.Item) store.Result {
 	h := it.Header
 	if h.Start < m.floors[0] {
 		m.expired++
-		m.arrived[h.Name] = h
 		return store.Expired
 	}
 	if old, ok := m.buckets[h.Name]; ok {
@@ -52,7 +49,6 @@ func (m *model) append(it store.Item) store.Result {
 		panic(err)
 	}
 	m.buckets[h.Name] = modelBucket{it.Data, b}
-	m.arrived[h.Name] = h
 	return store.Stored
 }
 
@@ -213,23 +209,4 @@ func (m *model) query(p store.Plan) []modelSlice {
 		return cmp.Or(cmp.Compare(x.start, y.start), x.host.Compare(y.host))
 	})
 	return out
-}
-
-// covered tells the coverage of an incarnation of which no ordinal was
-// declared lost, by counting from ordinal 0.
-func (m *model) covered(host, incarnation bucket.ID) int64 {
-	closed := map[uint64]int64{}
-	for n, h := range m.arrived {
-		if n.Host == host && n.Incarnation == incarnation {
-			closed[h.Ordinal] = max(closed[h.Ordinal], h.ClosedThrough)
-		}
-	}
-	through := int64(0)
-	for i := uint64(0); ; i++ {
-		c, ok := closed[i]
-		if !ok {
-			return through
-		}
-		through = max(through, c)
-	}
 }
