@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -18,6 +19,8 @@ import (
 
 	aggregator "github.com/httpctl/httpctl/aggregator/app"
 	"github.com/httpctl/httpctl/cmd/httpctl/client"
+	"github.com/httpctl/httpctl/pkg/bucket"
+	"github.com/httpctl/httpctl/pkg/config"
 	"github.com/httpctl/httpctl/pkg/security"
 	"github.com/httpctl/httpctl/pkg/testkit"
 	httpctlv1 "github.com/httpctl/httpctl/proto/httpctl/v1"
@@ -157,3 +160,111 @@ func TestWhoMayRelearn(t *testing.T) {
 
 // capDACReadSearch is CAP_DAC_READ_SEARCH of linux/capability.h.
 const capDACReadSearch = 2
+
+// TestHostBelongsToItsCertificate: with certificates of one's own authority, the first that speaks for a host keeps
+// it, over a restart, until the settings say otherwise; its program on the host itself does not get it either.
+func TestHostBelongsToItsCertificate(t *testing.T) {
+	t.Parallel()
+	certs := testkit.Certificates(t, map[string]netip.Addr{"center": netip.MustParseAddr("127.0.0.1"), "web1": {}, "web2": {}})
+	files := func(name string) security.TLS {
+		return security.TLS{CertFile: certs + "/" + name + ".pem", KeyFile: certs + "/" + name + ".key", CAFile: certs + "/ca.pem"}
+	}
+	host := bucket.ID{7}
+	center := aggregator.DefaultConfig()
+	center.Data, center.Listen, center.TLS = t.TempDir(), []string{freePort(t)}, files("center")
+	hello := func(tls security.TLS) error {
+		address := center.Listen[0]
+		if tls.IsZero() {
+			address = "unix:" + config.SocketPath(center.Data)
+		}
+		creds, err := security.ClientCredentials(tls)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(creds))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		stream, err := httpctlv1.NewIngestServiceClient(conn).Deliver(t.Context())
+		if err != nil {
+			return err
+		}
+		incarnation := bucket.ID{1}
+		if err := stream.Send(&httpctlv1.DeliverRequest{Message: &httpctlv1.DeliverRequest_Hello{Hello: &httpctlv1.Hello{HostId: host[:], Incarnation: incarnation[:], HostName: "web"}}}); err != nil {
+			return err
+		}
+		_, err = stream.Recv()
+		return err
+	}
+	for _, run := range []struct {
+		agents []string
+		owner  string // who may speak for the host
+	}{
+		{[]string{"web1", "web2"}, "web1"}, // it comes first
+		{[]string{"web1", "web2"}, "web1"},
+		{[]string{"web1", "web2 = " + host.String()}, "web2"}, // as the settings say
+	} {
+		center.Roles.Agent = run.agents
+		app, err := aggregator.Start(t.Context(), quick(), center, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, who := range []string{"web1", "web2", ""} {
+			tls := security.TLS{}
+			if who != "" {
+				tls = files(who)
+			}
+			err := hello(tls)
+			if got := err == nil; got != (who == run.owner) || !got && (status.Code(err) != codes.PermissionDenied || !strings.Contains(err.Error(), run.owner)) {
+				t.Errorf("with roles.agent %q, %q speaks for the host: %v, want only %s", run.agents, who, err, run.owner)
+			}
+		}
+		if err := app.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestClonedHost: two agents with copies of one state directory are named, and what they counted is all there, once.
+func TestClonedHost(t *testing.T) {
+	t.Parallel()
+	c := newCenter(t, nil)
+	first, second := stateDir(t), stateDir(t)
+	startWatcher(t, c.settings, agentConfig(c.address(), first, "web-1"), testkit.WriteFile(t)).stop() // mints the id
+	if err := os.CopyFS(second, os.DirFS(first)); err != nil {
+		t.Fatal(err)
+	}
+	a, of1 := traffic(t, 21, 4*time.Second, 40)
+	b, of2 := traffic(t, 22, 4*time.Second, 60)
+	startWatcher(t, c.settings, agentConfig(c.address(), first, "web-1"), a)
+	startWatcher(t, c.settings, agentConfig(c.address(), second, "web-2\x1b[31m"), b)
+	of1.requests += of2.requests
+	for _, m := range []struct{ to, more map[string]int64 }{{of1.upload, of2.upload}, {of1.download, of2.download}} {
+		for k, n := range m.more {
+			m.to[k] += n
+		}
+	}
+	for dimension, more := range of2.tops {
+		for k, n := range more {
+			of1.tops[dimension][k] += n
+		}
+	}
+	c.settled("all of both is counted, once", of1)
+	eventually(t, "the two are named", func() error {
+		hosts, err := c.client.Hosts(t.Context(), client.Question{})
+		if err != nil || len(hosts) != 1 {
+			return fmt.Errorf("%d hosts, %v, want one", len(hosts), err)
+		}
+		d, err := c.client.Dashboard(t.Context(), client.Question{})
+		if err != nil {
+			return err
+		}
+		for where, text := range map[string]string{"hosts": strings.Join(hosts[0].SameID, ", "), "the dashboard": strings.Join(d.Status.Warnings, "\n")} {
+			if !strings.Contains(text, "web-1 at ") || !strings.Contains(text, `web-2\x1b[31m at `) {
+				return fmt.Errorf("%s: %q does not name both", where, text)
+			}
+		}
+		return nil
+	})
+}

@@ -246,6 +246,33 @@ func codeOf(text string) (code []string) {
 	return code
 }
 
+// TestDocsSecurity: each test that docs/security.md calls a witness exists.
+func TestDocsSecurity(t *testing.T) {
+	tests := map[string]bool{}
+	err := filepath.WalkDir("..", func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		source, err := os.ReadFile(path)
+		for _, m := range regexp.MustCompile(`(?m)^func (Test[A-Za-z0-9_]+)\(t \*testing\.T\)`).FindAllSubmatch(source, -1) {
+			tests[string(m[1])] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("`(Test[A-Za-z0-9_]+)`").FindAllStringSubmatch(page(t, "docs/security.md"), -1)
+	if len(named) < 40 {
+		t.Errorf("docs/security.md names %d tests, want at least 40", len(named))
+	}
+	for _, m := range named {
+		if !tests[m[1]] {
+			t.Errorf("docs/security.md names the test %s, which does not exist", m[1])
+		}
+	}
+}
+
 // TestDocsLinks follows every link inside the tree, to its heading.
 func TestDocsLinks(t *testing.T) {
 	for name, text := range pages(t) {

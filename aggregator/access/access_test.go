@@ -124,6 +124,7 @@ func TestRolesValidate(t *testing.T) {
 		{Roles{Agent: []string{"web1 = 12"}}, "32 hexadecimal digits"},
 		{Roles{Agent: []string{"web* = " + hostA.String()}}, "without *"},
 		{Roles{Viewer: []string{"alice", "web1 = " + hostA.String()}}, "viewer[1]"},
+		{Roles{Agent: []string{"a = " + hostA.String(), "b = " + hostA.String()}}, "each host once"},
 		{Roles{Viewer: []string{""}}, "viewer[0]"},
 		{Roles{Viewer: []string{" alice"}}, "viewer[0]"},
 	} {

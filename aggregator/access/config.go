@@ -30,6 +30,7 @@ func (r *Roles) IsZero() bool { return len(r.Agent)+len(r.Viewer)+len(r.Admin) =
 // Validate returns nil or [config.Faults].
 func (r *Roles) Validate() error {
 	var check config.Check
+	named := map[bucket.ID]bool{}
 	for _, l := range r.lists() {
 		for i, text := range l.entries {
 			key := fmt.Sprintf("%s[%d]", l.name, i)
@@ -41,22 +42,27 @@ func (r *Roles) Validate() error {
 				check.That(false, key, text, "who: with * everybody would be admin")
 			case l.role != Agent && !host.IsZero():
 				check.That(false, key, text, "an identity alone: only agents belong to a host")
+			case named[host]:
+				check.That(false, key, text, "each host once")
 			case p.star && !host.IsZero():
 				check.That(false, key, text, "an identity without *, as one agent speaks for a host")
+			}
+			if !host.IsZero() {
+				named[host] = true
 			}
 		}
 	}
 	return check.Err()
 }
 
-type list struct {
+type roleList struct {
 	name    string
 	role    Role
 	entries []string
 }
 
-func (r *Roles) lists() [3]list {
-	return [3]list{{"agent", Agent, r.Agent}, {"viewer", Viewer, r.Viewer}, {"admin", Admin, r.Admin}}
+func (r *Roles) lists() [3]roleList {
+	return [3]roleList{{"agent", Agent, r.Agent}, {"viewer", Viewer, r.Viewer}, {"admin", Admin, r.Admin}}
 }
 
 // maxIdentity bounds an identity, in bytes. It is SPIFFE's own bound of an id.

@@ -11,7 +11,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/tap"
 
 	"github.com/httpctl/httpctl/pkg/bucket"
 	"github.com/httpctl/httpctl/pkg/security"
@@ -29,6 +31,8 @@ type Deps struct {
 	// TrustDomain is that of the aggregator's own certificate, if `httpctl ca` has made it; else "", and no
 	// identity has a role by itself.
 	TrustDomain string
+	// Doors, if set, end connections whose calls are refused again and again.
+	Doors *Doors
 }
 
 // Gate lets calls through or refuses them. It is safe for concurrent use.
@@ -41,6 +45,8 @@ type Gate struct {
 	entries   atomic.Pointer[[]entry]
 	metrics   *metrics
 	refusals  refusals
+	busy      busy
+	doors     *Doors
 }
 
 // entry is one of the setting's.
@@ -54,7 +60,7 @@ type entry struct {
 func New(roles Roles, d Deps) *Gate {
 	g := &Gate{
 		log: d.Log, uid: d.UID, token: d.Token, tokenFile: d.TokenFile, domain: d.TrustDomain,
-		metrics: newMetrics(d.Registry),
+		doors: d.Doors, metrics: newMetrics(d.Registry),
 	}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
@@ -79,6 +85,8 @@ func (g *Gate) SetRoles(roles Roles) {
 // ServerOptions returns what a gRPC server must be made with, so that each call passes the gate.
 func (g *Gate) ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
+		// Before anything of a message is read, or a goroutine runs for it.
+		grpc.InTapHandle(g.tap),
 		grpc.ChainUnaryInterceptor(func(ctx context.Context, q any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 			ctx, err := g.enter(ctx, info.FullMethod)
 			if err != nil {
@@ -112,9 +120,29 @@ func From(ctx context.Context) (Peer, bool) {
 	return p, ok
 }
 
+// tap checks a call of which the header has come.
+func (g *Gate) tap(ctx context.Context, info *tap.Info) (context.Context, error) {
+	ctx, err := g.enter(ctx, info.FullMethodName)
+	if err == nil {
+		p, _ := From(ctx)
+		if most := g.busy.enter(ctx, &p); most > 0 {
+			err = g.refuse(&p, info.FullMethodName, tooBusy, fmt.Sprintf("%d calls of %s are under way, the most that there may be: try again later", most, p.Who))
+		}
+	}
+	if err != nil && g.doors != nil {
+		if p, ok := peer.FromContext(ctx); ok {
+			g.doors.strike(p.Addr)
+		}
+	}
+	return ctx, err
+}
+
 // enter checks a call.
 func (g *Gate) enter(ctx context.Context, method string) (context.Context, error) {
-	p := g.peerOf(ctx)
+	p, passed := From(ctx)
+	if !passed {
+		p = g.peerOf(ctx)
+	}
 	need, known := methods[method]
 	if !known {
 		return ctx, g.refuse(&p, method, unknownMethod, "this aggregator lets nobody call "+method)
@@ -151,5 +179,9 @@ func (g *Gate) refuse(p *Peer, method, reason, text string) error {
 		g.log.Warn("a call is refused", "who", security.CleanText(p.Who), "peer", security.CleanText(p.Address), "method", security.CleanText(method),
 			"reason", security.CleanText(text), "others_since_last_logged", held)
 	}
-	return status.Error(codes.PermissionDenied, security.CleanText(text))
+	code := codes.PermissionDenied
+	if reason == tooBusy {
+		code = codes.Unavailable
+	}
+	return status.Error(code, security.CleanText(text))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"net"
+	"net/netip"
 	"strconv"
 
 	"google.golang.org/grpc/credentials"
@@ -27,8 +28,9 @@ type Peer struct {
 	// Address is where it connects from.
 	Address string
 
-	way   way
-	token tokenState
+	source netip.Addr
+	way    way
+	token  tokenState
 }
 
 // way is how a peer came.
@@ -55,7 +57,7 @@ func (g *Gate) peerOf(ctx context.Context) Peer {
 	if !ok {
 		return Peer{Who: "a peer without a connection"}
 	}
-	p := Peer{Address: c.Addr.String()}
+	p := Peer{Address: c.Addr.String(), source: sourceOf(c.Addr)}
 	switch auth := c.AuthInfo.(type) {
 	case localInfo:
 		g.local(ctx, &p, c.Addr, auth)

@@ -14,6 +14,7 @@ const (
 	lacksRole     = "role"
 	noTokenShown  = "no_token"
 	badToken      = "token"
+	tooBusy       = "busy"
 )
 
 type metrics struct{ refused *prometheus.CounterVec }
@@ -21,9 +22,9 @@ type metrics struct{ refused *prometheus.CounterVec }
 func newMetrics(r prometheus.Registerer) *metrics {
 	m := &metrics{
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "httpctl", Subsystem: "access", Name: "refused_calls_total",
-			Help: "Calls refused because of who called, by reason."}, []string{"reason"}),
+			Help: "Calls refused because of who called, or how many calls of theirs are under way, by reason."}, []string{"reason"}),
 	}
-	for _, reason := range []string{unknownMethod, noRole, lacksRole, noTokenShown, badToken} {
+	for _, reason := range []string{unknownMethod, noRole, lacksRole, noTokenShown, badToken, tooBusy} {
 		m.refused.WithLabelValues(reason) // shown from the start, as 0
 	}
 	if r != nil {

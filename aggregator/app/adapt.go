@@ -11,6 +11,7 @@ import (
 	"github.com/httpctl/httpctl/aggregator/judge"
 	"github.com/httpctl/httpctl/aggregator/query"
 	"github.com/httpctl/httpctl/aggregator/store"
+	"github.com/httpctl/httpctl/pkg/bucket"
 )
 
 // currentJudge is the judge in force, as the query service sees it. It is
@@ -111,6 +112,14 @@ func (l live) Agents() []query.Agent {
 		if a.Connected {
 			out = append(out, query.Agent{Host: a.Host, Name: a.Name, Version: a.Version, Backlog: a.Backlog})
 		}
+	}
+	return out
+}
+
+func (l live) Clones() map[bucket.ID][]string {
+	out := map[bucket.ID][]string{}
+	for _, c := range l.Service.Clones() {
+		out[c.Host] = c.Agents
 	}
 	return out
 }

@@ -54,6 +54,8 @@ type App struct {
 	admin    *admin.Service
 	gate     *access.Gate
 	enroll   *enroll.Service
+	hosts    *access.Hosts
+	doors    *access.Doors
 	servers  *lifecycle.Group
 	timers   *lifecycle.Group // use the judge and the store, and stop before them
 	teardown lifecycle.Stack
@@ -128,8 +130,20 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.
 
 	registry := telemetry.NewRegistry()
 	a.reloads = telemetry.NewReloads(registry)
+	identity, err := a.newEnroll(ctx, cfg, registry)
+	if err != nil {
+		return nil, err
+	}
+	// Before anything is served, so that a mistake in the settings of TLS is told first.
+	creds, domain, err := a.credentialsOf(cfg, identity)
+	if err != nil {
+		return nil, fmt.Errorf("aggregator.tls: %w", err)
+	}
+	if err := a.newGate(ctx, cfg, domain, registry); err != nil {
+		return nil, err
+	}
 	a.ingest, err = ingest.New(cfg.Ingest, width.settings(settings.Timeout), ingest.Deps{
-		Store: db, State: db, Log: log, Registry: registry, Version: telemetry.Version(),
+		Store: db, State: db, Log: log, Registry: registry, Version: telemetry.Version(), Admit: a.hosts.Claim,
 		OnStored: func([]*bucket.Header) { a.judge.get().Notify() },
 	})
 	if err != nil {
@@ -147,11 +161,7 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.
 		return nil, err
 	}
 	a.teardown.Push("ingest", a.ingest.Stop)
-	identity, err := a.newEnroll(ctx, cfg, registry)
-	if err != nil {
-		return nil, err
-	}
-	if err := a.listen(ctx, cfg, queries, identity, registry); err != nil {
+	if err := a.listen(ctx, cfg, queries, creds); err != nil {
 		return nil, err
 	}
 	rolls := &rollups{store: db, log: log}
@@ -187,14 +197,14 @@ func (a *App) newJudge(ctx context.Context, settings config.Settings) error {
 }
 
 // listen serves the Unix socket and the configured addresses.
-func (a *App) listen(ctx context.Context, cfg Config, queries *query.Service, identity *enroll.Own, registry prometheus.Registerer) error {
+func (a *App) listen(ctx context.Context, cfg Config, queries *query.Service, creds credentials.TransportCredentials) error {
 	serve := func(address string, creds credentials.TransportCredentials) error {
 		l, err := security.Listen(ctx, address)
 		if err != nil {
 			return err
 		}
 		server := grpc.NewServer(slices.Concat(a.ingest.ServerOptions(), a.enroll.ServerOptions(), a.gate.ServerOptions(),
-			[]grpc.ServerOption{grpc.Creds(creds), grpc.ConnectionTimeout(handshakeWait), grpc.MaxConcurrentStreams(256)})...)
+			[]grpc.ServerOption{grpc.Creds(access.Watch(creds)), grpc.ConnectionTimeout(access.HandshakeWait), grpc.MaxConcurrentStreams(256)})...)
 		a.ingest.Register(server)
 		httpctlv1.RegisterQueryServiceServer(server, queries)
 		if strings.HasPrefix(address, "unix:") {
@@ -204,7 +214,7 @@ func (a *App) listen(ctx context.Context, cfg Config, queries *query.Service, id
 		a.servers.Go("serve "+address, func(ctx context.Context) error {
 			stop := context.AfterFunc(ctx, server.Stop)
 			defer stop()
-			return server.Serve(newDoor(l))
+			return server.Serve(a.doors.Guard(l, creds.Info().SecurityProtocol != "tls"))
 		})
 		a.teardown.Push("server "+address, func(ctx context.Context) error {
 			// Agents' streams never end by themselves; readers' questions do, soon.
@@ -216,14 +226,6 @@ func (a *App) listen(ctx context.Context, cfg Config, queries *query.Service, id
 		})
 		a.log.Info("serving", "address", address, "tls", creds.Info().SecurityProtocol == "tls")
 		return nil
-	}
-	// Made first: a mistake in the settings of TLS is told before anything is served.
-	creds, domain, err := a.credentialsOf(cfg, identity)
-	if err != nil {
-		return fmt.Errorf("aggregator.tls: %w", err)
-	}
-	if err := a.newGate(cfg, domain, registry); err != nil {
-		return err
 	}
 	if err := serve("unix:"+config.SocketPath(cfg.Data), access.Local()); err != nil {
 		return err
@@ -294,8 +296,19 @@ func (a *App) warnings() (out []string) {
 	if err := a.judge.get().Err(); err != nil {
 		out = append(out, "judging fails and is tried again: "+err.Error())
 	}
+	clones := a.ingest.Clones()
+	for i, c := range clones {
+		if i == maxClonesTold {
+			out = append(out, fmt.Sprintf("%d more host ids are those of several agents: see httpctl hosts", len(clones)-i))
+			break
+		}
+		out = append(out, fmt.Sprintf("several agents have the host id %s: %s; on the copy, stop the agent, remove its state directory, and start it", c.Host, strings.Join(c.Agents, ", ")))
+	}
 	return out
 }
+
+// maxClonesTold bounds the warnings about copied host ids.
+const maxClonesTold = 3
 
 // registerStats lets Prometheus see the store and the judge.
 func registerStats(r prometheus.Registerer, db store.Store, j *currentJudge) {

@@ -30,6 +30,8 @@ type Config struct {
 	Enroll enroll.Config `yaml:"enroll"`
 	// Roles says which certificates may do what.
 	Roles access.Roles `yaml:"roles"`
+	// Limits bounds what strangers may cost.
+	Limits access.Limits `yaml:"limits"`
 	// Ingest bounds what agents may cost.
 	Ingest ingest.Config `yaml:"ingest"`
 	// Rollups says how long roll-ups are kept, beyond the intervals that they sum up.
@@ -47,6 +49,7 @@ func DefaultConfig() Config {
 		Enroll:  enroll.DefaultConfig(),
 		Ingest:  ingest.DefaultConfig(),
 		Rollups: DefaultRollups(),
+		Limits:  access.DefaultLimits(),
 	}
 }
 
@@ -62,6 +65,7 @@ func (c *Config) Validate() error {
 	check.In("enroll", c.Enroll.Validate())
 	check.In("roles", c.Roles.Validate())
 	check.That(c.Roles.IsZero() || !c.TLS.IsZero() || c.hasAuthority(), "roles", "", "tls too: without it nobody shows a certificate")
+	check.In("limits", c.Limits.Validate())
 	check.In("ingest", c.Ingest.Validate())
 	check.In("rollups", c.Rollups.Validate())
 	check.In("metrics", telemetry.CheckAddress(c.Metrics))

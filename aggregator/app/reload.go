@@ -23,7 +23,9 @@ func (a *App) Reload(ctx context.Context, f *config.File) error {
 	if err := a.apply(ctx, a.width, f.Settings); err != nil {
 		return err
 	}
+	a.doors.SetLimits(cfg.Limits)
 	a.gate.SetRoles(cfg.Roles)
+	a.hosts.SetMost(hostsBound(cfg.Ingest))
 	return a.ingest.SetLimits(cfg.Ingest) // which are valid
 }
 

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -177,6 +178,7 @@ func (a *App) purge(ctx context.Context, keeps Rollups) error {
 			if now := clock.read(hosts, time.Now()); now > 0 {
 				err = keeps.purge(ctx, a.store, now, keep)
 			}
+			err = errors.Join(err, a.hosts.Prune(ctx, hosts))
 		}
 		if err == nil {
 			stored := make(map[bucket.ID]bool, len(hosts))

@@ -13,6 +13,7 @@ import (
 	"math"
 	"net"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -270,13 +271,18 @@ func TestSkewAndHostileNames(t *testing.T) {
 	}
 	send(t, evil, 1, []byte("garbage"))
 	answers(t, evil, 1)
-	h.Incarnation = inc2[:]
-	if m, err := greet(t, c, h).Recv(); err != nil || m.GetWelcome() == nil { // a second of that id: logged
-		t.Fatalf("the answer is %v, %v, want a welcome", m, err)
+	for _, incarnation := range []bucket.ID{inc2, inc1} { // a second of that id, and the first comes back: logged
+		h.Incarnation = incarnation[:]
+		if m, err := greet(t, c, h).Recv(); err != nil || m.GetWelcome() == nil {
+			t.Fatalf("the answer is %v, %v, want a welcome", m, err)
+		}
 	}
-	text := log.String()
-	if strings.Count(text, `name=web\x1b]0;owned\x07\u202e `) != 2 {
-		t.Errorf("the log does not name the agent twice, or not cleaned: %q", text)
+	const clean = `web\x1b]0;owned\x07\u202e`
+	if text := log.String(); !strings.Contains(text, "name="+clean+" ") || strings.Count(strings.ReplaceAll(text, `\\`, `\`), clean+" at bufconn") != 2 {
+		t.Errorf("the log does not name the agents, or not cleaned: %q", text)
+	}
+	if clones := s.Clones(); len(clones) != 1 || !slices.Equal(clones[0].Agents, []string{clean + " at bufconn", clean + " at bufconn"}) {
+		t.Errorf("Clones() = %q, want the two, cleaned", clones)
 	}
 	if a := s.Agents(); len(a) != 1 || a[0].Name != h.HostName || a[0].Version != h.Version {
 		t.Errorf("Agents() = %+v, want the names as they were said", a)

@@ -34,6 +34,9 @@ type Deps struct {
 	State    State
 	Log      *slog.Logger
 	Registry prometheus.Registerer
+	// Admit says which certificate speaks for a host on a stream, and whether it is certain that it is this
+	// host's, or returns the error of gRPC with which the stream is refused. Nil admits everybody.
+	Admit func(ctx context.Context, host bucket.ID) (identity string, certain bool, err error)
 	// Version of the aggregator, told to agents.
 	Version string
 	// OnStored is called with the headers of buckets that were just stored. It is called by one
@@ -70,7 +73,6 @@ type Service struct {
 	current   *httpctlv1.Settings // what the agents were told
 	directory directory
 	fleet     *httpctlv1.Fleet // what they were told of each other
-	replaced  time.Time        // when a replaced stream was last logged
 	failing   time.Time        // since when the store fails; zero: it does not
 	failure   error            // why
 }
@@ -84,11 +86,12 @@ func New(cfg Config, settings Settings, deps Deps) (*Service, error) {
 		return nil, errors.New("ingest needs a store")
 	}
 	s := &Service{
-		cfg: cfg, deps: deps, log: deps.Log, metrics: newMetrics(deps.Registry),
+		cfg: cfg, deps: deps, log: deps.Log,
 		queue: make(chan *delivery, batchItems), changed: make(chan struct{}, 1), moved: make(chan struct{}, 1),
 		directory: directory{}, fleet: &httpctlv1.Fleet{},
 		agents: map[bucket.ID]*agent{}, settings: settings, maxAgents: cfg.MaxAgents,
 	}
+	s.metrics = newMetrics(deps.Registry, func() float64 { return float64(len(s.Clones())) })
 	s.budget = newBudget(int64(cfg.MaxPending), s.metrics.pending)
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -241,7 +244,7 @@ type Agent struct {
 	Host          bucket.ID
 	Name, Version string // as the agent says: clean them before showing
 	Peer          string // address it connects from
-	Identity      string // its certificate's; "" without TLS
+	Identity      string // its certificate's; "" where it needs none
 	Incarnation   bucket.ID
 	Connected     bool
 	Since         time.Time // of the connection, or of its end

@@ -12,7 +12,7 @@ type metrics struct {
 	batch, appendSeconds            prometheus.Histogram
 }
 
-func newMetrics(r prometheus.Registerer) *metrics {
+func newMetrics(r prometheus.Registerer, clones func() float64) *metrics {
 	const ns, sub = "httpctl", "ingest"
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: name, Help: help})
@@ -43,6 +43,8 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		m.rejected.WithLabelValues(reason)
 	}
 	if r != nil {
+		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "cloned_hosts",
+			Help: "Host ids under which several agents have delivered in the last ten minutes."}, clones))
 		r.MustRegister(m.agents, m.pending, m.sharedAddresses, m.buckets, m.rejected, m.bytes, m.provisional, m.badProvisional, m.skewed, m.storeErrors, m.batch, m.appendSeconds)
 	}
 	return m

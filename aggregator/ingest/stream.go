@@ -12,7 +12,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
@@ -30,6 +29,9 @@ type agent struct {
 	stream        *stream // nil while it is away
 	provisional   *bucket.Bucket
 	provisionalAt time.Time
+	lives         []life    // the incarnations that came lately, the newest last
+	cloned        time.Time // when one came back that another had taken the place of
+	clonedLogged  time.Time
 }
 
 // stream is one agent's stream. A receiver reads and checks; a sender sends, which alone may.
@@ -250,9 +252,11 @@ func (s *Service) admit(ctx context.Context, st *stream, hello *httpctlv1.Hello)
 		return reject("hello", codes.InvalidArgument, "host_name and version must be UTF-8 of at most %d bytes", maxName)
 	}
 	info.Backlog, info.Peer = hello.GetBacklog(), peerOf(ctx)
-	if p, ok := peer.FromContext(ctx); ok {
-		if t, ok := p.AuthInfo.(credentials.TLSInfo); ok && len(t.State.PeerCertificates) > 0 {
-			info.Identity = security.PeerIdentity(t.State.PeerCertificates[0])
+	certain := false
+	if s.deps.Admit != nil {
+		var err error
+		if info.Identity, certain, err = s.deps.Admit(ctx, info.Host); err != nil {
+			return reject("identity", status.Code(err), "%s", status.Convert(err).Message())
 		}
 	}
 	now := time.Now()
@@ -261,28 +265,23 @@ func (s *Service) admit(ctx context.Context, st *stream, hello *httpctlv1.Hello)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a := s.agents[info.Host]
-	if a == nil {
+	switch {
+	case a == nil:
 		if !s.makeRoom() {
 			return reject("full", codes.Unavailable, "%d agents are connected, the most that ingest.max_agents allows", s.maxAgents)
 		}
 		a = &agent{}
 		s.agents[info.Host] = a
-	} else if a.Identity != info.Identity {
-		return reject("identity", codes.PermissionDenied, "host %s belongs to the certificate of %q, not of %q; "+
-			"if that is meant, restart the aggregator, or remove the agent's host-id file to make it a new host", info.Host, a.Identity, info.Identity)
+	case a.stream != nil && a.Identity != info.Identity && !certain:
+		return reject("identity", codes.PermissionDenied, "host %s is connected from %s without a certificate: stop that agent first, if this one is the host's", info.Host, a.Peer)
 	}
 	if old := a.stream; old != nil {
 		s.metrics.rejected.WithLabelValues("replaced").Inc()
-		if a.Incarnation != info.Incarnation && now.Sub(s.replaced) > time.Minute {
-			s.replaced = now
-			s.log.Warn("a second agent with the same host id takes the place of one that is connected: if this repeats, "+
-				"a host was cloned with its state directory; remove the file host-id there on one of them",
-				"host", info.Host, "name", security.CleanText(info.Name), "peer", info.Peer, "previous_peer", a.Peer)
-		}
 		old.cancel(status.Error(codes.Aborted, "a newer stream of this host has taken over"))
 	} else {
 		s.metrics.agents.Inc()
 	}
+	s.noteLife(a, &info, now)
 	if a.Incarnation != info.Incarnation {
 		a.provisional = nil
 	}

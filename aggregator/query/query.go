@@ -69,6 +69,8 @@ type Live interface {
 	Provisional() []Provisional
 	// Agents lists the connected agents.
 	Agents() []Agent
+	// Clones names the agents of each host id that several have.
+	Clones() map[bucket.ID][]string
 	// Watch asks agents for provisional buckets with that many rows, until ttl has
 	// passed without another call.
 	Watch(ttl time.Duration, rows int)
@@ -118,9 +120,10 @@ func New(d Deps) (*Service, error) {
 // nobody is Live without agents.
 type nobody struct{}
 
-func (nobody) Provisional() []Provisional { return nil }
-func (nobody) Agents() []Agent            { return nil }
-func (nobody) Watch(time.Duration, int)   {}
+func (nobody) Provisional() []Provisional     { return nil }
+func (nobody) Agents() []Agent                { return nil }
+func (nobody) Clones() map[bucket.ID][]string { return nil }
+func (nobody) Watch(time.Duration, int)       {}
 
 // enter waits for a slot; leave must be called when it returns nil.
 func (s *Service) enter(ctx context.Context) (leave func(), err error) {

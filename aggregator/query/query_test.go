@@ -26,6 +26,7 @@ var ctx = context.Background()
 
 // world is a service over a real store, with the rest made up.
 type world struct {
+	clones map[bucket.ID][]string
 	*Service
 	t           *testing.T
 	now         time.Time
@@ -38,6 +39,7 @@ type world struct {
 }
 
 func (w *world) Provisional() []Provisional        { return w.provisional }
+func (w *world) Clones() map[bucket.ID][]string    { return w.clones }
 func (w *world) Agents() []Agent                   { return w.agents }
 func (w *world) Watch(ttl time.Duration, rows int) { w.watched = append(w.watched, rows) }
 

@@ -34,6 +34,7 @@ type hostState struct {
 	store.Host
 	health    Health
 	agent     *Agent // nil when not connected
+	sameID    []string
 	requests  uint64 // over the range, mirrored ones too
 	own       uint64 // those that fleet totals take
 	counters  exchange.Counters
@@ -86,8 +87,9 @@ func (s *Service) survey(ctx context.Context, rng span, sel *selection) (*fleet,
 	for i := range answer.Slices {
 		of[answer.Slices[i].Host] = &answer.Slices[i]
 	}
+	clones := s.Live.Clones()
 	for i, health := range s.Judge.Health(known) {
-		h := hostState{Host: known[i], health: health, agent: agents[known[i].ID], hasStored: known[i].LastEnd > 0}
+		h := hostState{Host: known[i], health: health, agent: agents[known[i].ID], sameID: clones[known[i].ID], hasStored: known[i].LastEnd > 0}
 		if sl := of[h.ID]; sl != nil {
 			h.requests, h.own = requestsOf(sl.Table, &sl.Counters, nil)
 			h.counters, h.lost, h.covered = sl.Counters, sl.Unobserved, sl.Covered
@@ -376,7 +378,7 @@ func (f *fleet) messages(rng span, open []Provisional) []*httpctlv1.Host {
 		p := &httpctlv1.Host{
 			Id: h.ID.String(), Name: sendable(h.Name), Health: healths[min(h.health, Gone)],
 			CoveredThroughUnixNs: h.CoveredThrough, FirstSeenUnixNs: h.FirstStart, Open: h.LastOpen,
-			Requests: h.requests + more[h.ID],
+			Requests: h.requests + more[h.ID], SameId: sendables(h.sameID),
 			Counters: counts(&h.counters, length(h.lost), func(exchange.Counter) bool { return true }),
 		}
 		if d := baseline.Covered([]baseline.HostCoverage{h.coverage()}, rng.from, rng.to); d > 0 {

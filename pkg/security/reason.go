@@ -13,6 +13,8 @@ var packing = []string{
 	"error reading server preface: ",
 }
 
+const closedAtOnce = "it closed the connection at once: one end may speak TLS and the other not, or it refuses this certificate, or has too many connections"
+
 // meanings say what a failure of a connection means to whoever has to mend
 // it, by a part of its text: neither gRPC nor crypto/tls has errors to compare with.
 // The first that fits counts.
@@ -31,9 +33,9 @@ var meanings = []struct{ part, meaning string }{
 	{"frame too large", "what answers there speaks another protocol: is it the right port?"},
 	{"looked like an HTTP/1.1 header", "what answers there speaks another protocol: is it the right port?"},
 	{"received context error while waiting for new LB policy update", "no connection in that time"},
-	{"EOF", "it closed the connection at once: one end may speak TLS and the other not, or it refuses this certificate"},
-	{"connection reset by peer", "it closed the connection at once: one end may speak TLS and the other not, or it refuses this certificate"},
-	{"broken pipe", "it closed the connection at once: one end may speak TLS and the other not, or it refuses this certificate"},
+	{"EOF", closedAtOnce},
+	{"connection reset by peer", closedAtOnce},
+	{"broken pipe", closedAtOnce},
 }
 
 // ConnectionReason turns the message of a failed gRPC connection into one for

@@ -13,7 +13,7 @@ func TestConnectionReason(t *testing.T) {
 		{`connection error: desc = "error reading server preface: http2: frame too large"`,
 			"http2: frame too large (what answers there speaks another protocol: is it the right port?)"},
 		{`"error reading server preface: EOF"`,
-			"EOF (it closed the connection at once: one end may speak TLS and the other not, or it refuses this certificate)"},
+			"EOF (it closed the connection at once: one end may speak TLS and the other not, or it refuses this certificate, or has too many connections)"},
 		{"the aggregator is stopping", "the aggregator is stopping"},
 		{"odd \x1b[31m text", `odd \x1b[31m text`},
 		{"", ""},

@@ -157,7 +157,7 @@ func hosts(list []*pb.Host) []view.Host {
 		out = append(out, view.Host{
 			ID: h.GetId(), Name: h.GetName(), Health: health, CoveredThrough: moment(h.GetCoveredThroughUnixNs()),
 			FirstSeen: moment(h.GetFirstSeenUnixNs()), Version: h.GetVersion(), Connected: h.GetConnected(), Backlog: h.GetBacklog(),
-			Requests: h.GetRequests(), Rate: h.GetRate(), Counters: counts(h.GetCounters()), Open: h.GetOpen(),
+			Requests: h.GetRequests(), Rate: h.GetRate(), Counters: counts(h.GetCounters()), Open: h.GetOpen(), SameID: h.GetSameId(),
 		})
 	}
 	return out

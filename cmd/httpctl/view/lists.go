@@ -106,6 +106,12 @@ func WriteHosts(w io.Writer, f Format, s Style, hosts []Host) error {
 	if len(hosts) == 0 {
 		g.Notes = []string{"No agent has reported yet."}
 	}
+	for _, h := range hosts {
+		if len(h.SameID) > 0 {
+			g.Notes = append(g.Notes, fmt.Sprintf("%s: several agents have its host id: %s. On the copy, stop the agent, remove its state directory, and start it.",
+				Clean(h.Name), Clean(strings.Join(h.SameID, ", "))))
+		}
+	}
 	return write(w, f, s, g, func() any { return object{{"hosts", g.objects(g.Rows)}} })
 }
 
@@ -357,6 +363,7 @@ func HostsGrid(hosts []Host) *Grid {
 		{Name: "open", Head: "OPEN", Kind: Number, Drop: 6}, {Name: "backlog", Head: "BACKLOG", Kind: Number, Drop: 4},
 		{Name: "loss", Head: "NOT SEEN", Kind: List},
 		{Name: "first_seen", Head: "FIRST SEEN", Kind: Moment, Wide: true}, {Name: "version", Head: "VERSION", Wide: true},
+		{Name: "same_id", Head: "SAME ID", Kind: List, Wide: true},
 	}}
 	for _, h := range hosts {
 		tone := Plain
@@ -368,7 +375,7 @@ func HostsGrid(hosts []Host) *Grid {
 		}
 		g.Rows = append(g.Rows, Row{Tone: tone, Cells: []any{
 			h.Name, h.ID, string(h.Health), h.Connected, moment(h.CoveredThrough), h.Rate, int64(h.Requests),
-			int64(h.Open), int64(h.Backlog), Loss(h.Counters), moment(h.FirstSeen), h.Version,
+			int64(h.Open), int64(h.Backlog), Loss(h.Counters), moment(h.FirstSeen), h.Version, append([]string{}, h.SameID...),
 		}})
 	}
 	return g

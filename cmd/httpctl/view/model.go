@@ -217,6 +217,8 @@ type Host struct {
 	Rate           float64
 	Counters       []Count
 	Open           uint64
+	// SameID names the agents that deliver under this host's id, when there are several.
+	SameID []string
 }
 
 // Is reports whether a filter means the host: its name or id, in any case.

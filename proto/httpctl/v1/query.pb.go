@@ -2618,10 +2618,13 @@ type Host struct {
 	Connected            bool                   `protobuf:"varint,7,opt,name=connected,proto3" json:"connected,omitempty"`
 	Backlog              uint64                 `protobuf:"varint,8,opt,name=backlog,proto3" json:"backlog,omitempty"`
 	// Over the range asked for.
-	Requests      uint64   `protobuf:"varint,9,opt,name=requests,proto3" json:"requests,omitempty"`
-	Rate          float64  `protobuf:"fixed64,10,opt,name=rate,proto3" json:"rate,omitempty"`
-	Counters      []*Count `protobuf:"bytes,11,rep,name=counters,proto3" json:"counters,omitempty"`
-	Open          uint64   `protobuf:"varint,12,opt,name=open,proto3" json:"open,omitempty"`
+	Requests uint64   `protobuf:"varint,9,opt,name=requests,proto3" json:"requests,omitempty"`
+	Rate     float64  `protobuf:"fixed64,10,opt,name=rate,proto3" json:"rate,omitempty"`
+	Counters []*Count `protobuf:"bytes,11,rep,name=counters,proto3" json:"counters,omitempty"`
+	Open     uint64   `protobuf:"varint,12,opt,name=open,proto3" json:"open,omitempty"`
+	// Names and addresses of the agents that deliver under this id, when there
+	// are several: the host was copied with its agent's state directory.
+	SameId        []string `protobuf:"bytes,13,rep,name=same_id,json=sameId,proto3" json:"same_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2738,6 +2741,13 @@ func (x *Host) GetOpen() uint64 {
 		return x.Open
 	}
 	return 0
+}
+
+func (x *Host) GetSameId() []string {
+	if x != nil {
+		return x.SameId
+	}
+	return nil
 }
 
 // ListDimensionsRequest asks for the top lists.
@@ -3244,7 +3254,7 @@ const file_httpctl_v1_query_proto_rawDesc = "" +
 	"\x10ListHostsRequest\x12'\n" +
 	"\x05range\x18\x01 \x01(\v2\x11.httpctl.v1.RangeR\x05range\";\n" +
 	"\x11ListHostsResponse\x12&\n" +
-	"\x05hosts\x18\x01 \x03(\v2\x10.httpctl.v1.HostR\x05hosts\"\x83\x03\n" +
+	"\x05hosts\x18\x01 \x03(\v2\x10.httpctl.v1.HostR\x05hosts\"\x9c\x03\n" +
 	"\x04Host\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12.\n" +
@@ -3258,7 +3268,8 @@ const file_httpctl_v1_query_proto_rawDesc = "" +
 	"\x04rate\x18\n" +
 	" \x01(\x01R\x04rate\x12-\n" +
 	"\bcounters\x18\v \x03(\v2\x11.httpctl.v1.CountR\bcounters\x12\x12\n" +
-	"\x04open\x18\f \x01(\x04R\x04open\"\x17\n" +
+	"\x04open\x18\f \x01(\x04R\x04open\x12\x17\n" +
+	"\asame_id\x18\r \x03(\tR\x06sameId\"\x17\n" +
 	"\x15ListDimensionsRequest\"O\n" +
 	"\x16ListDimensionsResponse\x125\n" +
 	"\n" +
