@@ -273,18 +273,19 @@ func TestVisits(t *testing.T) {
 		d := NewDoors(DefaultLimits(), nil, nil)
 		near, far := net.Pipe()
 		c := &caller{Conn: from{far, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1)}}, door: &door{doors: d}}
+		count := func() (waiting, open int) { d.mu.Lock(); defer d.mu.Unlock(); return d.waiting.Len(), d.open }
 		d.admit(c, time.Now())
 		c.enter()
-		if d.waiting.Len() != 1 || d.open != 0 {
-			t.Errorf("%d wait, %d are open, want 1 and 0", d.waiting.Len(), d.open)
+		if waiting, open := count(); waiting != 1 || open != 0 {
+			t.Errorf("%d wait, %d are open, want 1 and 0", waiting, open)
 		}
 		begin := time.Now()
 		if _, err := near.Read(make([]byte, 1)); err != io.EOF || time.Since(begin) != visitWait {
 			t.Errorf("the connection ended with %v after %s, want %s", err, time.Since(begin), visitWait)
 		}
 		synctest.Wait()
-		if d.waiting.Len() != 0 {
-			t.Errorf("%d wait, want 0", d.waiting.Len())
+		if waiting, _ := count(); waiting != 0 {
+			t.Errorf("%d wait, want 0", waiting)
 		}
 	})
 }
