@@ -33,6 +33,10 @@ func Create(path string) error {
 		return err
 	}
 	db, err := bbolt.Open(name, 0o600, nil) // syncs it
+	var failed *fs.PathError
+	if errors.As(err, &failed) { // whoever reads it knows the file by the name that it is to have
+		failed.Path = path
+	}
 	if err == nil {
 		err = db.Close()
 	}
