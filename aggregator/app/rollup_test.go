@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,15 +17,26 @@ import (
 
 // fakeRoller rolls up as its function says, and notes when it was asked for what.
 type fakeRoller struct {
+	mu    sync.Mutex // of asked and ended
 	asked []time.Time
 	ended []time.Time
 	f     func(ctx context.Context, n int) (store.Progress, error)
 }
 
 func (r *fakeRoller) Rollup(ctx context.Context, ended int64) (store.Progress, error) {
+	r.mu.Lock()
 	r.asked = append(r.asked, time.Now())
 	r.ended = append(r.ended, time.Unix(0, ended))
-	return r.f(ctx, len(r.asked))
+	n := len(r.asked)
+	r.mu.Unlock()
+	return r.f(ctx, n)
+}
+
+// notes returns when it was asked, and for what that had ended.
+func (r *fakeRoller) notes() (asked, ended []time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.asked), slices.Clone(r.ended)
 }
 
 func TestRollupWorker(t *testing.T) {
@@ -46,14 +59,16 @@ func TestRollupWorker(t *testing.T) {
 		go func() { done <- w.run(ctx) }()
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if len(fake.asked) != 1 || !fake.asked[0].Equal(begin) || !fake.ended[0].Equal(begin.Add(-rollupGrace)) {
-			t.Errorf("asked at %v for what ended %v, want at once and %v before", fake.asked, fake.ended, rollupGrace)
+		asked, ended := fake.notes()
+		if len(asked) != 1 || !asked[0].Equal(begin) || !ended[0].Equal(begin.Add(-rollupGrace)) {
+			t.Errorf("asked at %v for what ended %v, want at once and %v before", asked, ended, rollupGrace)
 		}
 		// The first pass takes its whole slice and is paid for with a longer pause.
 		time.Sleep(30*time.Second - time.Second)
 		synctest.Wait()
 		var at []time.Duration
-		for _, a := range fake.asked {
+		asked, _ = fake.notes()
+		for _, a := range asked {
 			at = append(at, a.Sub(begin))
 		}
 		want := []time.Duration{0, rollupSlice + rollupRest*rollupSlice}
