@@ -28,7 +28,6 @@ type Exchange struct {
 	// ClientName stands for the client where its address is not to be known, and Client is zero then; see
 	// [Exchange.ClientText].
 	ClientName string
-	Role       Role
 	// Mirror names the monitored host that is the server end, if that is another
 	// one, which counts this exchange too: its host id in text; "" is none.
 	Mirror string
@@ -39,8 +38,15 @@ type Exchange struct {
 	// Scheme is "http", or "https" once plaintext from another source exists.
 	Scheme string
 
+	// The small fields stand together: pairing reckons with the size of the whole.
 	HasRequest  bool
 	HasResponse bool
+	Role        Role
+	// End says how the exchange came to its end.
+	End End
+	// Suspect holds the reasons why two servers might frame the request
+	// differently.
+	Suspect Suspicion
 
 	// Method is the method as sent; see [MethodAttribute] for the bounded form.
 	Method string
@@ -70,16 +76,9 @@ type Exchange struct {
 	ResponseStart, ResponseHead, ResponseEnd int64
 	ResponseBytes, ResponseWireBytes         uint64
 
-	// Suspect holds the reasons why two servers might frame the request
-	// differently.
-	Suspect Suspicion
-
 	// FirstPacket is the number (from 1) in its source of the packet with the
 	// first byte of the exchange.
 	FirstPacket uint64
-
-	// End says how the exchange came to its end.
-	End End
 }
 
 // MirrorKey is the value of a table's column "mirror": "0" for what no other monitored host counts, else
