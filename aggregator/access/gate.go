@@ -49,6 +49,9 @@ type Gate struct {
 	doors     *Doors
 }
 
+// maxHeader bounds the header of a call, in bytes.
+const maxHeader = 16 << 10
+
 // entry is one of the setting's.
 type entry struct {
 	pattern
@@ -85,6 +88,9 @@ func (g *Gate) SetRoles(roles Roles) {
 // ServerOptions returns what a gRPC server must be made with, so that each call passes the gate.
 func (g *Gate) ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
+		grpc.StatsHandler(ended{}),
+		// gRPC lets a header grow to 16 MiB before it asks anybody; ours are of some hundred bytes.
+		grpc.MaxHeaderListSize(maxHeader),
 		// Before anything of a message is read, or a goroutine runs for it.
 		grpc.InTapHandle(g.tap),
 		grpc.ChainUnaryInterceptor(func(ctx context.Context, q any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {

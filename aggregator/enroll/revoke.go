@@ -201,6 +201,9 @@ func (s *Service) Revoke(ctx context.Context, q *httpctlv1.RevokeRequest) (*http
 	if full {
 		return nil, status.Errorf(codes.ResourceExhausted, "%d certificates are revoked, the most there may be: make a new authority, or accept some again", maxRevoked)
 	}
+	if err := s.endTokensOf(ctx, identity); err != nil {
+		return nil, status.Errorf(codes.Unavailable, "the host's tokens cannot be ended: %v", err)
+	}
 	r := revocation{Identity: identity, Revoked: s.now().UnixNano()}
 	if err := s.note(ctx, key, version, r); err != nil {
 		return nil, status.Errorf(codes.Unavailable, "it cannot be noted: %v", err)
@@ -208,6 +211,18 @@ func (s *Service) Revoke(ctx context.Context, q *httpctlv1.RevokeRequest) (*http
 	ended := s.drop()
 	s.log.Warn("a certificate is revoked", "identity", security.CleanText(identity), "ended", ended, "peer", callerOf(ctx))
 	return &httpctlv1.RevokeResponse{Identity: identity, Ended: uint32(ended)}, nil
+}
+
+// endTokensOf ends the tokens that were made for the host of an identity: one that was made before it is
+// revoked must not let it in again.
+func (s *Service) endTokensOf(ctx context.Context, identity string) error {
+	return each(ctx, s.deps.Store, tokenKeys, func(id string, t token, version uint64) error {
+		if t.Host == "" || !strings.HasSuffix(identity, "/"+string(authority.Agent)+"/"+t.Host) {
+			return nil
+		}
+		_, err := s.deps.Store.CompareAndSwap(ctx, tokenKeys+id, version, nil)
+		return err
+	})
 }
 
 // note keeps a revocation, on disk first.

@@ -122,6 +122,29 @@ func TestRevokeHost(t *testing.T) {
 	}
 }
 
+// TestRevokeEndsTokens: a token that was made for a host before it is revoked does not let it in again.
+func TestRevokeEndsTokens(t *testing.T) {
+	f := newFleet(t)
+	for what, uses := range map[string]uint32{"with a use left": 2, "unused": 1} {
+		own := f.token(t, &httpctlv1.CreateTokenRequest{TtlNs: int64(time.Hour), Uses: uses, HostId: hostA[:]})
+		if uses > 1 {
+			if _, err := f.ask(t, own, hostA, csr(t, newKey(t))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := f.revoke(t, &httpctlv1.RevokeRequest{Who: hostA.String()}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.ask(t, own, hostA, csr(t, newKey(t))); err == nil {
+			t.Errorf("%s: a token of before lets the revoked host in", what)
+		}
+		later := f.token(t, &httpctlv1.CreateTokenRequest{TtlNs: int64(time.Hour), Uses: 1, HostId: hostA[:]})
+		if _, err := f.ask(t, later, hostA, csr(t, newKey(t))); err != nil {
+			t.Errorf("%s: a token of after: %v", what, err)
+		}
+	}
+}
+
 func TestWhoIsRevoked(t *testing.T) {
 	f := newFleet(t)
 	f.deps.Connected = func() []Connected {
