@@ -255,7 +255,7 @@ func TestDiskFull(t *testing.T) {
 		t.Skip("needs root, to mount a small file system and to capture")
 	}
 	small := t.TempDir()
-	if err := syscall.Mount("tmpfs", small, "tmpfs", 0, "size=400k"); err != nil {
+	if err := syscall.Mount("tmpfs", small, "tmpfs", 0, "size=4m"); err != nil {
 		t.Skipf("needs a small file system: %v", err)
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(small, syscall.MNT_DETACH) })
@@ -264,7 +264,7 @@ func TestDiskFull(t *testing.T) {
 	center := launch(t, "httpctl-aggregator", "--config", write(t, "a.yaml", interval+"aggregator: {data: "+small+", listen: [\""+address+"\"]}\n"))
 	center.says(t, "address="+address)
 	fill := filepath.Join(small, "fill")
-	if err := os.WriteFile(fill, make([]byte, 1<<20), 0o600); err == nil {
+	if err := os.WriteFile(fill, make([]byte, 8<<20), 0o600); err == nil {
 		t.Fatal("the small file system takes a large file")
 	}
 	agent := launch(t, "httpctl-agent", "--config", write(t, "b.yaml", interval+"agent: {state: "+t.TempDir()+", aggregator: \""+address+"\", capture: {interfaces: [lo]}}\n"))
@@ -281,7 +281,7 @@ func TestDiskFull(t *testing.T) {
 	}
 	center.says(t, "buckets are stored again")
 	if code := agent.stop(t, syscall.SIGTERM); code != 0 || strings.Contains(agent.out.String(), "stay in the spool") {
-		t.Errorf("the agent ended with %d and did not deliver all:\n%s", code, agent.out.String())
+		t.Errorf("the agent ended with %d and did not deliver all:\n%s\nthe aggregator:\n%s", code, agent.out.String(), center.out.String())
 	}
 	if code := center.stop(t, syscall.SIGTERM); code != 0 || strings.Count(center.out.String(), "the store fails") != 1 {
 		t.Errorf("the aggregator ended with %d, or said more than once that the store fails:\n%s", code, center.out.String())
