@@ -304,6 +304,59 @@ func TestFleetFromNothing(t *testing.T) {
 	}
 }
 
+// TestEnrolledHostDeliveredBefore: an agent delivers over the Unix socket, without a certificate. Whoever has a token for any host
+// and its id does not get its certificate, nor once only the database knows it; the host itself enrols with a token of its own.
+func TestEnrolledHostDeliveredBefore(t *testing.T) {
+	t.Parallel()
+	mayCapture(t)
+	dir, listen := t.TempDir(), freePort(t)
+	data, state, thief := filepath.Join(dir, "data"), filepath.Join(dir, "state"), filepath.Join(dir, "thief")
+	socket := "unix:" + config.SocketPath(data)
+	any, own := filepath.Join(dir, "any.token"), filepath.Join(dir, "own.token")
+	commanded(t, "httpctl", "ca", "init", "--data", data, "--name", "127.0.0.1")
+	settings := write(t, "aggregator.yaml", fmt.Sprintf("dashboard_bucket_size: 1s\naverage_bucket_size: 10s\naggregator:\n  data: %s\n  listen: ['%s']\n", data, listen))
+	serve := func() *background {
+		t.Helper()
+		b := launch(t, "httpctl-aggregator", "--config", settings)
+		b.says(t, "address="+listen+" tls=true")
+		return b
+	}
+	center := serve()
+	commanded(t, "httpctl", "enroll", "create", "--uses", "3", "-o", any, "--aggregator", socket)
+	agent := launch(t, "httpctl-agent", "-i", "lo", "--config", write(t, "agent.yaml", "agent:\n  state: "+state+"\n  aggregator: "+socket+"\n"))
+	agent.says(t, "connected to the aggregator")
+	id, err := os.ReadFile(filepath.Join(state, "host-id"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := strings.TrimSpace(string(id))
+	if err := errors.Join(os.Mkdir(thief, 0o700), os.WriteFile(filepath.Join(thief, "host-id"), id, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	refused := func(when string) {
+		t.Helper()
+		s := try(t, nil, "httpctl-agent", "enroll", "--token-file", any, "--state", thief)
+		if s.code == 0 || !strings.Contains(s.stderr, "httpctl enroll create --host "+host) {
+			t.Errorf("%s: exit %d, %q, want that the host needs a token of its own", when, s.code, s.stderr)
+		}
+	}
+	refused("while it delivers")
+	eventually(t, "something of the host is stored", func() error {
+		s := try(t, nil, "httpctl", "hosts", "-o", "json", "--since", "1h", "--aggregator", socket)
+		if !regexp.MustCompile(`"covered_through": "2`).MatchString(s.stdout) {
+			return errors.New(s.stdout + s.stderr)
+		}
+		return nil
+	})
+	agent.stop(t, syscall.SIGTERM)
+	center.stop(t, syscall.SIGTERM)
+	serve()
+	refused("after a restart, while it is away")
+	commanded(t, "httpctl", "enroll", "create", "--host", host, "-o", own, "--aggregator", socket)
+	commanded(t, "httpctl-agent", "enroll", "--token-file", own, "--state", state)
+	commanded(t, "httpctl-agent", "enroll", "--token-file", any, "--state", filepath.Join(dir, "new"))
+}
+
 // TestEnrollCommand runs what is wrong, and what is said about it; a token is never repeated.
 func TestEnrollCommand(t *testing.T) {
 	t.Parallel()

@@ -10,7 +10,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/httpctl/httpctl/aggregator/enroll"
+	"github.com/httpctl/httpctl/aggregator/ingest"
+	"github.com/httpctl/httpctl/aggregator/store"
 	"github.com/httpctl/httpctl/pkg/authority"
+	"github.com/httpctl/httpctl/pkg/bucket"
 	"github.com/httpctl/httpctl/pkg/security"
 )
 
@@ -36,6 +39,7 @@ func (a *App) newEnroll(ctx context.Context, cfg Config, registry prometheus.Reg
 			}
 			return all
 		},
+		Reported: a.reported,
 		Addresses: func() ([]string, error) {
 			names, err := authority.Names(dir)
 			if err != nil {
@@ -51,6 +55,15 @@ func (a *App) newEnroll(ctx context.Context, cfg Config, registry prometheus.Reg
 		own.SetVerify(a.enroll.Verify)
 	}
 	return own, a.enroll.Load(ctx)
+}
+
+// reported says whether a host is connected, or was since the start, or has buckets in the store.
+func (a *App) reported(ctx context.Context, id bucket.ID) (bool, error) {
+	if slices.ContainsFunc(a.ingest.Agents(), func(c ingest.Agent) bool { return c.Host == id }) {
+		return true, nil
+	}
+	hosts, err := a.store.Hosts(ctx)
+	return slices.ContainsFunc(hosts, func(h store.Host) bool { return h.ID == id }), err
 }
 
 // addresses says where others reach an aggregator that listens there and has the names.

@@ -36,6 +36,8 @@ type Deps struct {
 	Own *Own
 	// Connected tells the agents that are connected, or were; may be nil.
 	Connected func() []Connected
+	// Reported says whether a host delivers here, or something of it is stored, enrolled or not; may be nil.
+	Reported func(context.Context, bucket.ID) (bool, error)
 	// Addresses says where agents reach the aggregator, host:port, as it is configured.
 	Addresses func() ([]string, error)
 	Log       *slog.Logger
@@ -169,6 +171,16 @@ func (s *Service) Enroll(ctx context.Context, q *httpctlv1.EnrollRequest) (*http
 		if known && t.Host == "" && s.now().Before(moment(h.Until).Add(s.cfg.RenewGrace)) {
 			return nil, s.refuse(ctx, taken, codes.AlreadyExists, "host %s is enrolled already, as %q: if this one was cloned from it, remove the file host-id in its state directory; "+
 				"if it has lost its certificate, make a token for it with httpctl enroll create --host %s", id, security.CleanText(h.Name), id)
+		}
+		if !known && t.Host == "" && s.deps.Reported != nil {
+			reported, err := s.deps.Reported(ctx, id)
+			if err != nil {
+				return nil, s.refuse(ctx, failed, codes.Unavailable, "the host cannot be looked up: %v", err)
+			}
+			if reported {
+				return nil, s.refuse(ctx, taken, codes.AlreadyExists, "host %s delivers here, or did, without having enrolled: if this is that host, make a token for it with httpctl enroll create --host %s; "+
+					"if this one was cloned from it, remove the file host-id in its state directory", id, id)
+			}
 		}
 		if t.Left == 0 {
 			return nil, s.refuse(ctx, badToken, codes.PermissionDenied, "the token is used up: make another with httpctl enroll create")

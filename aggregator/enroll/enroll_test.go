@@ -389,6 +389,46 @@ func TestTakenHost(t *testing.T) {
 	}
 }
 
+// TestReportedHost: the id of a host that delivers without having enrolled is not had with a token for any host, and nothing is
+// used up; a token of its own enrols it.
+func TestReportedHost(t *testing.T) {
+	f := newFleet(t)
+	any := f.token(t, &httpctlv1.CreateTokenRequest{TtlNs: int64(time.Hour), Uses: 2})
+	own := f.token(t, &httpctlv1.CreateTokenRequest{TtlNs: int64(time.Hour), Uses: 1, HostId: hostA[:]})
+	var broken error
+	reported := map[bucket.ID]bool{hostA: true}
+	f.deps.Reported = func(_ context.Context, id bucket.ID) (bool, error) { return reported[id], broken }
+	key := newKey(t)
+	for _, c := range []struct {
+		what  string
+		token authority.Token
+		host  bucket.ID
+		key   *ecdsa.PrivateKey
+		err   error
+		want  codes.Code
+		left  int
+	}{
+		{"one that delivers", any, hostA, newKey(t), nil, codes.AlreadyExists, 2},
+		{"a new one, which cannot be looked up", any, hostB, key, errors.New("it broke"), codes.Unavailable, 2},
+		{"a new one", any, hostB, key, nil, codes.OK, 1},
+		{"that one, which delivers now and has lost the answer", any, hostB, key, nil, codes.OK, 1},
+		{"one that delivers, with a token of its own", own, hostA, newKey(t), nil, codes.OK, 1},
+	} {
+		broken = c.err
+		_, err := f.ask(t, c.token, c.host, csr(t, c.key))
+		if status.Code(err) != c.want || f.left(t, any) != c.left {
+			t.Errorf("%s: %v and %d uses left, want %s and %d", c.what, err, f.left(t, any), c.want, c.left)
+		}
+		if c.want == codes.AlreadyExists && !strings.Contains(err.Error(), "httpctl enroll create --host "+c.host.String()) {
+			t.Errorf("%s: %v, want what to do", c.what, err)
+		}
+		reported[hostB] = err == nil
+	}
+	if got := f.refusals(taken); got != 1 {
+		t.Errorf("refused_total{reason=%q} = %v, want 1", taken, got)
+	}
+}
+
 // TestUsesAreCountedOnce: of many at once, and after a restart, no more enrol than the token has uses.
 func TestUsesAreCountedOnce(t *testing.T) {
 	f := newFleet(t)
