@@ -39,11 +39,11 @@ func showFleet(f *httpctlv1.Fleet) string {
 }
 
 func TestDirectory(t *testing.T) {
-	d := directory{}
+	d := newDirectory()
 	connect := func(host int, list ...string) { d.connect(storetest.ID(host), parseAddresses(addresses(list...))) }
 	want := func(what, want string) {
 		t.Helper()
-		f, shared := d.fleet()
+		f, shared := d.list().fleet()
 		if got := fmt.Sprintf("%s (%d)", showFleet(f), shared); got != want {
 			t.Errorf("%s: the fleet is %s, want %s", what, got, want)
 		}
@@ -63,15 +63,15 @@ func TestDirectory(t *testing.T) {
 	want("a host that is away keeps its address", "1: 192.0.2.1; 2: 192.0.2.2; 3: 192.0.2.3 (2)")
 	connect(4, "192.0.2.2/24")
 	want("its address was given to another", "1: 192.0.2.1; 3: 192.0.2.3; 4: 192.0.2.2 (2)")
-	data, err := d.encode()
+	data, err := d.list().encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, _ := d.fleet()
+	before, _ := d.list().fleet()
 	if d, err = decodeDirectory(data); err != nil {
 		t.Fatal(err)
 	}
-	if after, _ := d.fleet(); showFleet(after) != showFleet(before) {
+	if after, _ := d.list().fleet(); showFleet(after) != showFleet(before) {
 		t.Errorf("kept and read again the fleet is %s, want %s", showFleet(after), showFleet(before))
 	}
 	connect(1, "192.0.2.1/24")
@@ -98,7 +98,7 @@ func TestParseAddressesIsBounded(t *testing.T) {
 
 // TestFleetFitsIntoAMessage: with too many addresses each host has fewer, and every host has some.
 func TestFleetFitsIntoAMessage(t *testing.T) {
-	d := directory{}
+	d := newDirectory()
 	const hosts = 5000
 	for h := range hosts {
 		var list []netip.Prefix
@@ -107,7 +107,7 @@ func TestFleetFitsIntoAMessage(t *testing.T) {
 		}
 		d.connect(storetest.ID(h), list)
 	}
-	f, left := d.fleet()
+	f, left := d.list().fleet()
 	if got := proto.Size(f); got > maxFleet || got < maxFleet/4 {
 		t.Errorf("the message has %d bytes, want at most %d, and not much less", got, maxFleet)
 	}

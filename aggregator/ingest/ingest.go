@@ -71,7 +71,7 @@ type Service struct {
 	watch     time.Time // someone watches until then
 	rows      int
 	current   *httpctlv1.Settings // what the agents were told
-	directory directory
+	directory *directory
 	fleet     *httpctlv1.Fleet // what they were told of each other
 	failing   time.Time        // since when the store fails; zero: it does not
 	failure   error            // why
@@ -88,7 +88,7 @@ func New(cfg Config, settings Settings, deps Deps) (*Service, error) {
 	s := &Service{
 		cfg: cfg, deps: deps, log: deps.Log,
 		queue: make(chan *delivery, batchItems), changed: make(chan struct{}, 1), moved: make(chan struct{}, 1),
-		directory: directory{}, fleet: &httpctlv1.Fleet{},
+		directory: newDirectory(), fleet: &httpctlv1.Fleet{},
 		agents: map[bucket.ID]*agent{}, settings: settings, maxAgents: cfg.MaxAgents,
 	}
 	s.metrics = newMetrics(deps.Registry, func() float64 { return float64(len(s.Clones())) })

@@ -261,6 +261,7 @@ func (s *Service) admit(ctx context.Context, st *stream, hello *httpctlv1.Hello)
 	}
 	now := time.Now()
 	info.Connected, info.Since, info.LastMessage = true, now, now
+	addresses := parseAddresses(hello.GetAddresses())
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -286,7 +287,7 @@ func (s *Service) admit(ctx context.Context, st *stream, hello *httpctlv1.Hello)
 		a.provisional = nil
 	}
 	a.Agent, a.stream = info, st
-	s.directory.connect(info.Host, parseAddresses(hello.GetAddresses()))
+	s.directory.connect(info.Host, addresses)
 	s.wakeFleet()
 	st.welcome = &httpctlv1.Welcome{Settings: s.current, Version: s.deps.Version, Fleet: s.fleet, TakesAhead: true}
 	st.notify()
