@@ -36,6 +36,9 @@ const (
 	// renewPause is the least time between two renewals of a host, each of which costs an fsync, where certificates live long
 	// enough: a twentieth of their life is the bound.
 	renewPause = time.Minute
+	// freeAnswers is how often a host that has lost the answer to its enrolment gets it again at once; then each waits for
+	// renewPause, too. An agent asks three times within two seconds, and may be started anew.
+	freeAnswers = 5
 	// maxTokens bounds the tokens that can be used at a time.
 	maxTokens = 1000
 	// MaxUses bounds the hosts that can enrol with one token, and maxTTL the time in which they can: the nodes of a

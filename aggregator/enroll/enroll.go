@@ -164,6 +164,10 @@ func (s *Service) Enroll(ctx context.Context, q *httpctlv1.EnrollRequest) (*http
 		return nil, s.refuse(ctx, revoked, codes.PermissionDenied, "host %s was revoked at %s: only a token of its own lets it in again, made with httpctl enroll create --host %s",
 			id, revokedAt.Format(time.RFC3339), id)
 	}
+	if since := s.now().Sub(moment(h.Enrolled)); again && h.Again >= freeAnswers && since >= 0 && since < s.pause() {
+		return nil, s.refuse(ctx, tooMany, codes.ResourceExhausted, "host %s got the answer to its enrolment %s ago, and has often asked again; the next may come in %s",
+			id, since.Round(time.Second), (s.pause() - since).Round(time.Second))
+	}
 	if !again {
 		if t.Host != "" && t.Host != id.String() {
 			return nil, s.refuse(ctx, badToken, codes.PermissionDenied, "the token is for host %s, and this is %s: make one for it with httpctl enroll create --host %s", t.Host, id, id)
@@ -200,7 +204,12 @@ func (s *Service) Enroll(ctx context.Context, q *httpctlv1.EnrollRequest) (*http
 			return nil, s.refuse(ctx, failed, codes.Unavailable, "that the host is let in again cannot be noted: %v", err)
 		}
 	}
+	was := h
 	h = host{Name: q.GetHostName(), Enrolled: s.now().UnixNano(), Until: cert.NotAfter.UnixNano(), Token: q.GetTokenId(), Key: key, Serial: serial(cert)}
+	if again {
+		h.Again = min(was.Again+1, freeAnswers) // from there on each waits
+		h.Renewed = was.Renewed                 // and no renewal comes the sooner
+	}
 	if err := write(ctx, s.deps.Store, hostKey(id), hostVersion, h); err != nil {
 		return nil, s.refuse(ctx, failed, codes.Unavailable, "the host cannot be noted: %v", err)
 	}
@@ -248,6 +257,9 @@ func (s *Service) sign(ca *authority.Authority, pub any, id bucket.ID) (*x509.Ce
 	return x509.ParseCertificate(der)
 }
 
+// pause is the least time between two certificates of a host that cost no use of a token.
+func (s *Service) pause() time.Duration { return min(renewPause, s.cfg.CertificateLife/20) }
+
 func serial(c *x509.Certificate) string { return c.SerialNumber.Text(16) }
 
 // Renew implements the EnrollService. The connection shows the certificate that is renewed; it may
@@ -281,7 +293,7 @@ func (s *Service) Renew(ctx context.Context, q *httpctlv1.RenewRequest) (*httpct
 	if err != nil {
 		return nil, s.refuse(ctx, failed, codes.Unavailable, "the host cannot be looked up: %v", err)
 	}
-	pause := min(renewPause, s.cfg.CertificateLife/20)
+	pause := s.pause()
 	if since := s.now().Sub(moment(h.Renewed)); h.Renewed != 0 && since >= 0 && since < pause {
 		return nil, s.refuse(ctx, tooMany, codes.ResourceExhausted, "the certificate of host %s was renewed %s ago; again in %s", id, since.Round(time.Second), (pause - since).Round(time.Second))
 	}

@@ -288,6 +288,47 @@ func TestLostAnswer(t *testing.T) {
 	}
 }
 
+// TestLostAnswersAreLimited: each costs a certificate and an fsync, and no use; who asks all the time gets a few, then one a
+// minute, also over restarts. What was kept before they were counted is read.
+func TestLostAnswersAreLimited(t *testing.T) {
+	f := newFleet(t)
+	made := f.token(t, &httpctlv1.CreateTokenRequest{TtlNs: int64(time.Hour), Uses: 2})
+	key := newKey(t)
+	ask := func(want codes.Code, what string) {
+		t.Helper()
+		if _, err := f.ask(t, made, hostA, csr(t, key)); status.Code(err) != want {
+			t.Errorf("%s: %v, want %s", what, err, want)
+		}
+	}
+	for try := range 1 + freeAnswers {
+		ask(codes.OK, fmt.Sprint("try ", try))
+	}
+	ask(codes.ResourceExhausted, "one more")
+	f.restart(t)
+	ask(codes.ResourceExhausted, "after a restart")
+	if got := f.refusals(tooMany); got != 1 {
+		t.Errorf("refused_total{reason=%q} = %v since the restart, want 1", tooMany, got)
+	}
+	f.pass(renewPause - time.Second)
+	ask(codes.ResourceExhausted, "in the pause")
+	f.pass(time.Second)
+	ask(codes.OK, "after the pause")
+	ask(codes.ResourceExhausted, "at once after that")
+	if _, err := f.ask(t, made, hostB, csr(t, key)); err != nil {
+		t.Errorf("another host: %v", err)
+	}
+
+	value, version, err := f.db.Get(t.Context(), hostKey(hostA))
+	old := bytes.Replace(value, []byte(`"again":5,`), nil, 1)
+	if err != nil || len(old) == len(value) {
+		t.Fatalf("kept is %s, %v, want a count", value, err)
+	}
+	if _, err := f.db.CompareAndSwap(t.Context(), hostKey(hostA), version, old); err != nil {
+		t.Fatal(err)
+	}
+	ask(codes.OK, "with a record that counts none")
+}
+
 func TestEnrollRefuses(t *testing.T) {
 	f := newFleet(t)
 	ttl := int64(time.Hour)

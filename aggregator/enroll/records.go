@@ -49,6 +49,8 @@ type host struct {
 	// Token and Key are those of its enrolment: an answer that was lost is given again.
 	Token string `json:"token,omitempty"`
 	Key   string `json:"key_sha256,omitempty"`
+	// Again is how often the answer was given again, up to freeAnswers.
+	Again uint32 `json:"again,omitempty"`
 	// Serial is that of its newest certificate, Before that of the one with which it got it.
 	Serial string `json:"serial"`
 	// Renewed is when it was renewed last, 0 if never.
