@@ -3,6 +3,7 @@ package test
 import (
 	"bytes"
 	"errors"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/httpctl/httpctl/aggregator/store"
 	"github.com/httpctl/httpctl/cmd/httpctl/client"
+	"github.com/httpctl/httpctl/pkg/authority"
 )
 
 // storeSays runs `httpctl-aggregator store` on the data of an aggregator.
@@ -55,8 +57,24 @@ func TestBackupAndRestore(t *testing.T) {
 	if err != nil || to.Sub(from) < time.Second || to.Sub(from) > time.Since(begun) {
 		t.Fatalf("store restore says that what is between %s and %s is gone", m[1], m[2])
 	}
+	const again = "revoke them again"
+	if strings.Contains(out, again) {
+		t.Errorf("store restore speaks of revocations where no authority is:\n%s", out)
+	}
 	if kept, _ := filepath.Glob(filepath.Join(c.cfg.Data, "httpctl.db.before-restore-*")); len(kept) != 1 {
 		t.Errorf("the old database is not kept: %q", kept)
+	}
+	// With an authority its database also knows who was revoked.
+	time.Sleep(time.Second) // what is kept beside is named by the second
+	ca := authority.Dir(c.cfg.Data)
+	if _, err := authority.Create(ca, authority.DefaultTrustDomain, authority.Owner{}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if out := c.storeSays(0, "restore", "--force", backup); !strings.Contains(out, again) {
+		t.Errorf("store restore does not say that revocations are forgotten:\n%s", out)
+	}
+	if err := os.RemoveAll(ca); err != nil {
+		t.Fatal(err)
 	}
 	c.start()
 	eventually(t, "the last request is delivered", func() error {

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/httpctl/httpctl/aggregator/store/bolt"
+	"github.com/httpctl/httpctl/pkg/authority"
 	"github.com/httpctl/httpctl/pkg/boltfile"
 	"github.com/httpctl/httpctl/pkg/config"
 	httpctlv1 "github.com/httpctl/httpctl/proto/httpctl/v1"
@@ -139,6 +140,9 @@ func (c *storeCall) restore() int {
 		fmt.Fprintf(c.stdout, "%s, the one before at %s: what agents delivered of that time is gone, and shows as not covered\n", newest, when(r.OldNewest))
 	case r.OldNewest == 0:
 		fmt.Fprintf(c.stdout, "%s: what agents had delivered of the time since is gone, and shows as not covered\n", newest)
+	}
+	if authority.Exists(authority.Dir(filepath.Dir(c.path))) {
+		fmt.Fprint(c.stdout, "who was revoked since, and which tokens were used, is forgotten: revoke them again (httpctl revoke, httpctl enroll list)\n")
 	}
 	return storeDone
 }
