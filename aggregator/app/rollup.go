@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -114,7 +115,7 @@ func (r *rollups) pass(ctx context.Context, now time.Time) error {
 	short, cancel := context.WithTimeout(ctx, rollupSlice)
 	defer cancel()
 	done, err := r.store.Rollup(short, now.Add(-rollupGrace).UnixNano())
-	if err != nil && short.Err() != nil && ctx.Err() == nil {
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 		err = nil // there is more to do, next time
 	}
 	r.mu.Lock()

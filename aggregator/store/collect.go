@@ -78,13 +78,17 @@ func (c *Collector) AddRollup(r *Rollup, hosts []bucket.ID) error {
 	}
 	s.declare(r.Unobserved)
 	c.damaged = append(c.damaged, r.Damaged...)
-	if t := r.Table(c.plan.Table); t != nil && c.plan.Table != "" {
-		n, skipped := 1, 0
-		if sum := r.Sum(c.plan.Table); sum != nil {
-			n, skipped = sum.Buckets, sum.Skipped
-		}
+	if c.plan.Table == "" {
+		return nil
+	}
+	n, skipped := 1, 0
+	if sum := r.Sum(c.plan.Table); sum != nil {
+		n, skipped = sum.Buckets, sum.Skipped
+	}
+	if t := r.Table(c.plan.Table); t != nil {
 		return s.sum.AddSum(t, n, skipped)
 	}
+	s.sum.skipped += skipped
 	return nil
 }
 

@@ -57,6 +57,8 @@ const (
 	maxRollupSpans = 512
 	// maxRollupDamage bounds the intervals that a roll-up names as damaged.
 	maxRollupDamage = 64
+	// maxRollupAbsent bounds the tables that it tells of and does not have.
+	maxRollupAbsent = 1024
 	// maxRollupRows bounds the rows of each of its tables, however many keys an agent is let keep.
 	maxRollupRows = 10_000
 	// fleetRows is the least bound for a table of the fleet, which has the keys of many hosts: of 1,000 hosts
@@ -83,7 +85,7 @@ type Rollup struct {
 // TableSum says what a table of a roll-up holds.
 type TableSum struct {
 	Name string
-	// Buckets had the table, Skipped more had it in another version.
+	// Buckets had the table, Skipped more had it in another version, or in a sum that could not be kept.
 	Buckets, Skipped int
 }
 
@@ -103,6 +105,7 @@ type RollupBuilder struct {
 	out    Rollup
 	fleet  bool
 	tables map[string]*tableSum
+	absent map[string]int // buckets skipped of tables that roll-ups added do not have
 }
 
 type tableSum struct {
@@ -171,13 +174,37 @@ func (b *RollupBuilder) AddRollup(r *Rollup) error {
 			return err
 		}
 	}
+	if len(r.Sums) > len(r.Tables) {
+		b.addAbsent(r)
+	}
 	return nil
 }
 
+// addAbsent counts what a roll-up skipped of the tables that it does not have.
+func (b *RollupBuilder) addAbsent(r *Rollup) {
+	there := make(map[string]bool, len(r.Tables))
+	for _, t := range r.Tables {
+		there[t.Schema.Name] = true
+	}
+	for _, s := range r.Sums {
+		if there[s.Name] || s.Skipped == 0 {
+			continue
+		}
+		if b.absent == nil {
+			b.absent = map[string]int{}
+		}
+		if _, known := b.absent[s.Name]; known || len(b.absent) < maxRollupAbsent {
+			b.absent[s.Name] += s.Skipped
+		}
+	}
+}
+
 // Damage notes that something of an interval was left out.
-func (b *RollupBuilder) Damage(start int64) {
-	if len(b.out.Damaged) < maxRollupDamage && !slices.Contains(b.out.Damaged, start) {
-		b.out.Damaged = append(b.out.Damaged, start)
+func (b *RollupBuilder) Damage(start int64) { b.out.damage(start) }
+
+func (r *Rollup) damage(start int64) {
+	if len(r.Damaged) < maxRollupDamage && !slices.Contains(r.Damaged, start) {
+		r.Damaged = append(r.Damaged, start)
 	}
 }
 
@@ -190,6 +217,12 @@ func (b *RollupBuilder) Rollup() *Rollup {
 	for name, sum := range b.tables {
 		t := sum.sum.Table(0)
 		if t == nil { // of tables without columns
+			if n := sum.sum.skipped + b.absent[name]; n > 0 && len(b.absent) < maxRollupAbsent {
+				if b.absent == nil {
+					b.absent = map[string]int{}
+				}
+				b.absent[name] = n
+			}
 			continue
 		}
 		keep := min(max(sum.max, 1), maxRollupRows)
@@ -198,7 +231,11 @@ func (b *RollupBuilder) Rollup() *Rollup {
 		}
 		cutTo(t, keep)
 		out.Tables = append(out.Tables, t)
-		out.Sums = append(out.Sums, TableSum{Name: name, Buckets: sum.sum.added, Skipped: sum.sum.skipped})
+		out.Sums = append(out.Sums, TableSum{Name: name, Buckets: sum.sum.added, Skipped: sum.sum.skipped + b.absent[name]})
+		delete(b.absent, name)
+	}
+	for name, skipped := range b.absent {
+		out.Sums = append(out.Sums, TableSum{Name: name, Skipped: skipped})
 	}
 	slices.SortFunc(out.Tables, func(x, y *bucket.Table) int { return cmp.Compare(x.Schema.Name, y.Schema.Name) })
 	slices.SortFunc(out.Sums, func(x, y TableSum) int { return cmp.Compare(x.Name, y.Name) })
@@ -244,8 +281,98 @@ func fewerUnobserved(spans []bucket.Span) []bucket.Span {
 const rollupVersion = 1
 
 // AppendBinary appends the encoding of r, described in docs/formats.md. Where
-// tables are too large for it, they are cut until it fits.
+// tables are too large for it, they are cut until it fits; where that is not enough, or one
+// cannot be encoded, they are left out as LeaveOut does. So no table is a reason to fail.
 func (r *Rollup) AppendBinary(b []byte) ([]byte, error) {
+	for {
+		out, err := bucket.Encode(r.appendHead(b), &r.Bucket)
+		switch {
+		case err == nil:
+			return out, nil
+		case len(r.Tables) == 0:
+			return nil, err
+		case errors.Is(err, bucket.ErrTooLarge) && r.cutRows():
+		default:
+			r.LeaveOut(r.unfit()...)
+		}
+	}
+}
+
+// cutRows halves the tables, and reports whether there was a row to cut.
+func (r *Rollup) cutRows() bool {
+	cut := false
+	for _, t := range r.Tables {
+		if len(t.Rows) > 1 {
+			cutTo(t, max(1, len(t.Rows)/2))
+			t.Schema.Exact, cut = false, true
+		}
+	}
+	return cut
+}
+
+// unfit names the tables that cannot be encoded, or the larger half of them if each can by itself.
+func (r *Rollup) unfit() (names []string) {
+	type sized struct {
+		name string
+		size int
+	}
+	var all []sized
+	for _, t := range r.Tables {
+		one := bucket.Bucket{Header: bucket.Header{Name: r.Name, Width: r.Width}, Tables: []*bucket.Table{t}}
+		if _, err := bucket.Encode(nil, &one); err != nil {
+			names = append(names, t.Schema.Name)
+		}
+		all = append(all, sized{t.Schema.Name, sizeOf(t)})
+	}
+	if names != nil {
+		return names
+	}
+	slices.SortFunc(all, func(x, y sized) int { return cmp.Or(cmp.Compare(y.size, x.size), cmp.Compare(x.name, y.name)) })
+	for _, t := range all[:(len(all)+1)/2] {
+		names = append(names, t.name)
+	}
+	return names
+}
+
+// sizeOf is about how much a table takes before compression.
+func sizeOf(t *bucket.Table) (n int) {
+	for _, r := range t.Rows {
+		n += 8 * len(r.Values)
+		for _, k := range r.Keys {
+			n += len(k)
+		}
+		for _, l := range r.Latency {
+			if l != nil {
+				n += 8 * len(l.Bins)
+			}
+		}
+	}
+	return n
+}
+
+// LeaveOut drops tables: their buckets are skipped, and the roll-up is damaged.
+func (r *Rollup) LeaveOut(names ...string) {
+	gone := make(map[string]bool, len(names))
+	for _, name := range names {
+		gone[name] = true
+		if s := r.Sum(name); s != nil {
+			s.Skipped += s.Buckets
+			s.Buckets = 0
+		}
+	}
+	kept := make([]*bucket.Table, 0, len(r.Tables))
+	for _, t := range r.Tables {
+		if !gone[t.Schema.Name] {
+			kept = append(kept, t)
+		}
+	}
+	r.Tables = kept
+	r.damage(r.Start)
+	slices.Sort(r.Damaged)
+}
+
+// appendHead appends what comes before the bucket.
+func (r *Rollup) appendHead(b []byte) []byte {
 	b = append(b, rollupVersion)
 	b = binary.AppendUvarint(b, uint64(r.Buckets))
 	b = binary.AppendUvarint(b, uint64(len(r.Covered)))
@@ -264,22 +391,7 @@ func (r *Rollup) AppendBinary(b []byte) ([]byte, error) {
 	for _, start := range r.Damaged {
 		b = binary.AppendVarint(b, start-r.Start)
 	}
-	for {
-		out, err := bucket.Encode(b, &r.Bucket)
-		if !errors.Is(err, bucket.ErrTooLarge) {
-			return out, err
-		}
-		cut := false
-		for _, t := range r.Tables {
-			if len(t.Rows) > 1 {
-				cutTo(t, max(1, len(t.Rows)/2))
-				t.Schema.Exact, cut = false, true
-			}
-		}
-		if !cut {
-			return nil, err
-		}
-	}
+	return b
 }
 
 // UnmarshalRollup reads what AppendBinary wrote; given names, only the tables of

@@ -161,7 +161,7 @@ type Slice struct {
 	// several versions, it is the newest.
 	Table *bucket.Table
 	// Skipped counts the buckets whose table had another version, or other
-	// columns, and was left out.
+	// columns, or a sum that no roll-up could keep, and was left out.
 	Skipped  int
 	Counters exchange.Counters
 	// Hosts names the hosts with at least one bucket in the slice, sorted.

@@ -13,7 +13,7 @@ import (
 // for concurrent use.
 //
 // Sketches add up without loss: merging the sketches of two halves gives the
-// sketch of the whole, bin by bin, in any order. A sketch never has more than
+// sketch of the whole, bin by bin, in any order, up to 2^64-1 observations. A sketch never has more than
 // [MaxBins] bins (35 KB); what HTTP servers do in an interval needs a few dozen.
 type Latency struct {
 	Count uint64
@@ -163,6 +163,30 @@ func (l *Latency) Merge(o *Latency) {
 			j--
 		}
 	}
+	if l.Count == math.MaxUint64 {
+		l.level()
+	}
+}
+
+// level makes the bins of a sketch whose Count rests at the largest value add up to it again: each keeps about
+// its share, and at least one.
+func (l *Latency) level() {
+	total := 0.0
+	for _, b := range l.Bins {
+		total += float64(b.Count)
+	}
+	// A little less than the share, so that rounding never makes the sum too large.
+	share := math.MaxUint64 * (1 - 1e-9) / max(total, math.MaxUint64)
+	left, largest := l.Count, 0
+	for i := range l.Bins {
+		b := &l.Bins[i]
+		b.Count = max(1, uint64(float64(b.Count)*share))
+		left -= b.Count
+		if b.Count > l.Bins[largest].Count {
+			largest = i
+		}
+	}
+	l.Bins[largest].Count += left
 }
 
 // Reset empties l and keeps its memory.

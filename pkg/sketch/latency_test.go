@@ -139,6 +139,36 @@ func TestMergeEqualsTheWhole(t *testing.T) {
 	}
 }
 
+// TestMergeRestsAtTheLargestCount: bins add up to the count whatever is merged.
+func TestMergeRestsAtTheLargestCount(t *testing.T) {
+	r := rand.New(rand.NewPCG(9, 11))
+	for range 200 {
+		var merged Latency
+		for range 1 + r.IntN(5) {
+			var l Latency
+			for range 1 + r.IntN(50) {
+				l.Add(r.Int64N(1 << (1 + r.IntN(62))))
+			}
+			big := &l.Bins[r.IntN(len(l.Bins))]
+			more := (math.MaxUint64 - l.Count) >> r.IntN(3)
+			big.Count += more
+			l.Count += more
+			merged.Merge(&l)
+			total := uint64(0)
+			for _, b := range merged.Bins {
+				if b.Count == 0 || total+b.Count < total {
+					t.Fatalf("bins of %d wrap or are empty: %v", merged.Count, merged.Bins)
+				}
+				total += b.Count
+			}
+			if total != merged.Count || merged.Bins[0].Index != Index(merged.Min) || merged.Bins[len(merged.Bins)-1].Index != Index(merged.Max) {
+				t.Fatalf("bins add up to %d from %d to %d, want %d from %d to %d", total, merged.Bins[0].Index,
+					merged.Bins[len(merged.Bins)-1].Index, merged.Count, Index(merged.Min), Index(merged.Max))
+			}
+		}
+	}
+}
+
 func TestEmpty(t *testing.T) {
 	var none *Latency
 	var zero Latency

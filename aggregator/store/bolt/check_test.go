@@ -343,6 +343,31 @@ func TestCheckRefuses(t *testing.T) {
 	}
 }
 
+// TestCompactVerifies: a new file in which something cannot be read does not take the place of the old one.
+func TestCompactVerifies(t *testing.T) {
+	path := filled(t)
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := 0
+	_, _, err = Compact(ctx, path, CompactOptions{CheckOptions: CheckOptions{State: func(string, []byte) error {
+		if asked++; asked > 3 { // the three of the old file
+			return errors.New("cannot be read")
+		}
+		return nil
+	}}})
+	if err == nil || !strings.Contains(err.Error(), "the new file is not sound") || asked != 6 {
+		t.Errorf("Compact = %v, asked %d times, want it refused, 6", err, asked)
+	}
+	if after, err := os.ReadFile(path); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("the old file has changed, %v", err)
+	}
+	if names, err := filepath.Glob(path + "*"); err != nil || len(names) != 1 {
+		t.Errorf("Compact leaves %q, %v", names, err)
+	}
+}
+
 // TestCompact: the file is smaller, and everything is as it was.
 func TestCompact(t *testing.T) {
 	path := filled(t)

@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -91,12 +92,13 @@ func Compact(ctx context.Context, path string, opts CompactOptions) (before, aft
 	if after, err = finish(made, o.info, o.info.Mode().Perm()); err != nil {
 		return fail(err, "")
 	}
+	var unsound error
 	again, err := Check(ctx, made, CheckOptions{State: opts.State, Found: func(d Damage) {
-		if err == nil {
-			err = fmt.Errorf("the new file is not sound, the old one stays: %w", &d)
+		if unsound == nil {
+			unsound = fmt.Errorf("the new file is not sound, the old one stays: %w", &d)
 		}
 	}})
-	if err != nil {
+	if err = cmp.Or(err, unsound); err != nil {
 		return fail(err, "")
 	}
 	if again.Buckets != c.buckets || again.Hosts != c.hosts || again.State != c.states {

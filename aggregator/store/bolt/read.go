@@ -276,8 +276,11 @@ func (q *question) fleet(d *bucket.Decoder, key stepKey, entries *bbolt.Bucket) 
 		return q.unmarshal(d, p)
 	}
 	r, err := get(fleetHeader)
-	if err != nil || q.plan.Table == "" || r.Sum(q.plan.Table) == nil {
+	if err != nil || q.plan.Table == "" {
 		return r, err
+	}
+	if s := r.Sum(q.plan.Table); s == nil || s.Buckets == 0 {
+		return r, nil
 	}
 	t, err := get(fleetTable(q.plan.Table))
 	if err != nil {

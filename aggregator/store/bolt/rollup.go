@@ -53,25 +53,38 @@ func (s *DB) Rollup(ctx context.Context, ended int64) (store.Progress, error) {
 	return out, err
 }
 
-// rollup rebuilds what it can, and returns how many roll-ups it made.
+// rollup rebuilds what it can, and returns how many roll-ups it made. A step that fails stops no other, and
+// its error is told rather than that the time was over.
 func (s *DB) rollup(ctx context.Context, ended int64) (rebuilt int, err error) {
+	const most = 8 // errors that are told
+	var errs []error
 	for r := store.Minute; r <= store.Day; r++ {
 		pending, err := s.dirtySteps(r, ended)
 		if err != nil {
-			return rebuilt, err
+			return rebuilt, errors.Join(append(errs, err)...)
 		}
 		for _, key := range pending {
 			if err := ctx.Err(); err != nil {
+				if errs != nil {
+					err = errors.Join(errs...)
+				}
 				return rebuilt, err
 			}
 			n, err := s.rebuild(ctx, key)
 			rebuilt += n
 			if err != nil {
-				return rebuilt, fmt.Errorf("roll up the %s at %d: %w", r, key.start(), err)
+				err = fmt.Errorf("roll up the %s at %d: %w", r, key.start(), err)
+				over := errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+				if over && errs == nil {
+					return rebuilt, err
+				}
+				if !over && len(errs) < most {
+					errs = append(errs, err)
+				}
 			}
 		}
 	}
-	return rebuilt, nil
+	return rebuilt, errors.Join(errs...)
 }
 
 // eachManifest calls f for the manifests of a resolution, sorted by start.
@@ -470,17 +483,25 @@ func (s *DB) rebuildFleet(ctx context.Context, key stepKey, watch *rebuilding) (
 }
 
 // fleetEntries encodes the roll-up of the fleet: a header without tables, and each
-// table by itself, as a query reads one.
+// table by itself, as a query reads one. One that cannot be encoded is left out, and the header says so.
 func fleetEntries(r *store.Rollup) (map[string][]byte, error) {
 	values := map[string][]byte{}
 	tables := r.Tables
+	var lost []string
 	for i := range tables {
 		one := store.Rollup{Bucket: bucket.Bucket{Header: bucket.Header{Name: r.Name, Width: r.Width, Final: true}, Tables: tables[i : i+1]}}
 		v, err := one.AppendBinary(nil)
 		if err != nil {
 			return nil, err
 		}
+		if len(one.Tables) == 0 {
+			lost = append(lost, tables[i].Schema.Name)
+			continue
+		}
 		values[string(fleetTable(tables[i].Schema.Name))] = v
+	}
+	if lost != nil {
+		r.LeaveOut(lost...)
 	}
 	r.Tables = nil
 	v, err := r.AppendBinary(nil)
@@ -518,31 +539,9 @@ func (st *openStep) setFleet(values map[string][]byte) error {
 func (s *DB) remake(ctx context.Context, key stepKey) (bool, error) {
 	made := false
 	err := s.change(ctx, func(w *steps) error {
-		hosts := map[bucket.ID]bool{}
-		if key.resolution() == store.Minute {
-			next := s.starts(w.tx, key.start(), key.end())
-			for k := next(); k != nil; k = next() {
-				if blobs, err := s.blobs(w.tx, k); err == nil && blobs != nil {
-					hostsOf(blobs, hosts)
-				}
-			}
-		} else {
-			next := s.stepsOf(w.tx, key.resolution()-1, key.start(), key.end())
-			for child, ok := next(); ok; child, ok = next() {
-				entries, err := s.entries(w.tx, child)
-				if err != nil || entries == nil {
-					continue
-				}
-				c := entries.Cursor()
-				for k, _ := c.First(); k != nil; k, _ = c.Next() {
-					if host, ok := hostOf(k); ok {
-						hosts[host] = true
-					}
-				}
-			}
-		}
-		if len(hosts) == 0 {
-			return nil
+		hosts, err := s.hostsBelow(w.tx, key)
+		if err != nil || len(hosts) == 0 {
+			return err
 		}
 		made = true
 		if err := s.drop(w.tx, key); err != nil {
@@ -562,6 +561,44 @@ func (s *DB) remake(ctx context.Context, key stepKey) (bool, error) {
 	return made && err == nil, err
 }
 
+// hostsBelow returns the hosts that have something in what a step is made of, as far as that can be read.
+func (s *DB) hostsBelow(tx *bbolt.Tx, key stepKey) (map[bucket.ID]bool, error) {
+	hosts := map[bucket.ID]bool{}
+	if key.resolution() == store.Minute {
+		next := s.starts(tx, key.start(), key.end())
+		for k := next(); k != nil; k = next() {
+			blobs, err := s.blobs(tx, k)
+			switch {
+			case errors.Is(err, store.ErrCorrupt):
+			case err != nil:
+				return nil, err
+			case blobs != nil:
+				hostsOf(blobs, hosts)
+			}
+		}
+		return hosts, nil
+	}
+	next := s.stepsOf(tx, key.resolution()-1, key.start(), key.end())
+	for child, ok := next(); ok; child, ok = next() {
+		entries, err := s.entries(tx, child)
+		switch {
+		case errors.Is(err, store.ErrCorrupt):
+			continue
+		case err != nil:
+			return nil, err
+		case entries == nil:
+			continue
+		}
+		c := entries.Cursor()
+		for k, _ := c.First(); k != nil; k, _ = c.Next() {
+			if host, ok := hostOf(k); ok {
+				hosts[host] = true
+			}
+		}
+	}
+	return hosts, nil
+}
+
 // hostsOf adds the hosts that have buckets in an interval.
 func hostsOf(blobs *bbolt.Bucket, hosts map[bucket.ID]bool) {
 	var host bucket.ID
@@ -573,9 +610,9 @@ func hostsOf(blobs *bbolt.Bucket, hosts map[bucket.ID]bool) {
 }
 
 // settle brings a step up to date, and what it is made of, so that the latter
-// can go. The caller holds rolling.
+// can go: where nothing of that can be read, nothing is lost with it. The caller holds rolling.
 func (s *DB) settle(ctx context.Context, key stepKey) error {
-	done, lost := false, false
+	done := false
 	look := func() error {
 		return s.view(func(tx *bbolt.Tx) error {
 			_, sound := s.dirtyHosts(tx, key)
@@ -599,7 +636,6 @@ func (s *DB) settle(ctx context.Context, key stepKey) error {
 		if err != nil {
 			return err
 		}
-		lost = len(children) == 0
 		for _, child := range children {
 			if err := s.settle(ctx, child); err != nil {
 				return err
@@ -609,7 +645,15 @@ func (s *DB) settle(ctx context.Context, key stepKey) error {
 	if _, err := s.rebuild(ctx, key); err != nil {
 		return err
 	}
-	if err := look(); err != nil || done || lost {
+	if err := look(); err != nil || done {
+		return err
+	}
+	var hosts map[bucket.ID]bool
+	err := s.view(func(tx *bbolt.Tx) (err error) {
+		hosts, err = s.hostsBelow(tx, key)
+		return err
+	})
+	if err != nil || len(hosts) == 0 { // rebuild has counted it
 		return err
 	}
 	return fmt.Errorf("the %s at %d cannot be summed up: %w", key.resolution(), key.start(), store.ErrCorrupt)

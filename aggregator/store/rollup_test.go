@@ -1,0 +1,104 @@
+package store
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/httpctl/httpctl/pkg/bucket"
+	"github.com/httpctl/httpctl/pkg/sketch"
+)
+
+func tableOf(name string, key string, l *sketch.Latency) *bucket.Table {
+	t := bucket.NewTable(bucket.Schema{Name: name, Version: 1, Keys: []string{"k"},
+		Measures: []bucket.Measure{{Name: "hits", Kind: bucket.Sum}, {Name: "time", Kind: bucket.Latency}}}, 10)
+	t.Add([]string{key}, []int64{1, 5})
+	if l != nil {
+		t.Rows[0].Latency[0] = l
+	}
+	return t
+}
+
+// TestRollupLeavesOutWhatCannotBeEncoded: the rest is kept, and what is gone is told, then and in what the roll-up is added to.
+func TestRollupLeavesOutWhatCannotBeEncoded(t *testing.T) {
+	contradicts := &sketch.Latency{Count: 3, Min: 5, Max: 5, Sum: 15, Bins: []sketch.Bin{{Index: sketch.Index(5), Count: 1}}}
+	var many []*bucket.Table
+	for i := range 4000 { // more than 32 MiB, and not a row to cut
+		many = append(many, tableOf(fmt.Sprintf("t%04d", i), strings.Repeat("x", 10_000)+fmt.Sprint(i), nil))
+	}
+	for name, test := range map[string]struct {
+		tables []*bucket.Table
+		gone   string
+		most   int // tables left out
+	}{
+		"a sketch that contradicts itself": {[]*bucket.Table{tableOf("bad", "a", contradicts), tableOf("zgood", "b", nil)}, "bad", 1},
+		"many tables of one row":           {append(many, tableOf("zgood", "b", nil)), "t1000", 2001},
+		"one key too long":                 {[]*bucket.Table{tableOf("long", strings.Repeat("x", 33<<20), nil), tableOf("zgood", "b", nil)}, "long", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := NewRollupBuilder(bucket.ID{1}, Minute, 60e9)
+			if err := b.Add(&bucket.Bucket{Header: bucket.Header{Name: bucket.Name{Host: bucket.ID{1}, Start: 70e9}, Width: 10e9}, Tables: test.tables}); err != nil {
+				t.Fatal(err)
+			}
+			data, err := b.Rollup().AppendBinary([]byte("before"))
+			if err != nil || string(data[:6]) != "before" {
+				t.Fatalf("AppendBinary = %.10q, %v", data, err)
+			}
+			r, err := UnmarshalRollup(new(bucket.Decoder), data[6:])
+			if err != nil {
+				t.Fatal(err)
+			}
+			check := func(r *Rollup) {
+				t.Helper()
+				if r.Table("zgood") == nil || *r.Sum("zgood") != (TableSum{"zgood", 1, 0}) {
+					t.Errorf("the sound table = %v, %v, want it kept", r.Table("zgood"), r.Sum("zgood"))
+				}
+				if r.Table(test.gone) != nil || r.Sum(test.gone) == nil || *r.Sum(test.gone) != (TableSum{test.gone, 0, 1}) {
+					t.Errorf("%s = %v, %v, want it skipped", test.gone, r.Table(test.gone), r.Sum(test.gone))
+				}
+				if n := len(test.tables) - len(r.Tables); n < 1 || n > test.most {
+					t.Errorf("%d tables are left out, want 1 to %d", n, test.most)
+				}
+				if !slices.Equal(r.Damaged, []int64{60e9}) {
+					t.Errorf("Damaged = %v, want the step's start", r.Damaged)
+				}
+			}
+			check(r)
+			hour := NewRollupBuilder(bucket.ID{1}, Hour, 0)
+			if err := hour.AddRollup(r); err != nil {
+				t.Fatal(err)
+			}
+			if test.most == 1 { // of many, only some are remembered
+				check(hour.Rollup())
+			}
+			c := NewCollector(Plan{To: 1e12, Table: test.gone})
+			if err := c.AddRollup(r, nil); err != nil {
+				t.Fatal(err)
+			}
+			a := c.Answer()
+			if sl := a.Slices[0]; sl.Table != nil || sl.Skipped != 1 || len(a.Damaged) != 1 {
+				t.Errorf("the answer = %v, skipped %d, damaged %v; want no table, 1, 1", sl.Table, sl.Skipped, a.Damaged)
+			}
+		})
+	}
+}
+
+// TestRollupOfOverflowingSketches: what adds up to more than can be counted rests at the most, and is kept.
+func TestRollupOfOverflowingSketches(t *testing.T) {
+	b := NewRollupBuilder(bucket.ID{1}, Minute, 0)
+	for i := range 3 {
+		l := &sketch.Latency{Count: 1 << 63, Min: 5 << i, Max: 5 << i, Sum: math.MaxUint64, Bins: []sketch.Bin{{Index: sketch.Index(5 << i), Count: 1 << 63}}}
+		if err := b.Add(&bucket.Bucket{Header: bucket.Header{Width: 10e9}, Tables: []*bucket.Table{tableOf("t", "a", l)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := b.Rollup()
+	if _, err := r.AppendBinary(nil); err != nil || len(r.Tables) != 1 || r.Damaged != nil {
+		t.Fatalf("AppendBinary = %v, %d tables, damaged %v; want all kept", err, len(r.Tables), r.Damaged)
+	}
+	if got := r.Tables[0].Rows[0].Latency[0]; got.Count != math.MaxUint64 || len(got.Bins) != 3 || got.Quantile(0.01) > 6 || got.Quantile(0.99) < 19 {
+		t.Errorf("the sum = %+v", got)
+	}
+}
