@@ -26,7 +26,7 @@ import (
 const (
 	liveRate     = 0.60 // of what nginx reaches without an agent
 	barAgentCPU  = 0.08 // of nginx's CPU time, at that rate
-	livePairs    = 10   // the least that the spread is judged by
+	liveRounds   = 10   // the least that the spread is judged by
 	liveClients  = 32
 	downloadSize = 4 << 20
 )
@@ -44,7 +44,7 @@ type live struct {
 
 // benchLive says what an agent costs where it runs: CPU time beside nginx's, latency, throughput. It
 // returns an error that names the bars that are missed.
-func benchLive(dir, bin string, pairs, seconds int) (err error) {
+func benchLive(dir, bin string, rounds, seconds int) (err error) {
 	dir = filepath.Join(dir, "live")
 	if err := os.RemoveAll(dir); err != nil {
 		return err
@@ -52,7 +52,7 @@ func benchLive(dir, bin string, pairs, seconds int) (err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(2*pairs+20)*time.Duration(seconds+15)*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(2*int(observers)*rounds+20)*time.Duration(seconds+15)*time.Second)
 	defer cancel()
 	l := &live{ctx: ctx, dir: dir, bin: bin, uris: filepath.Join(dir, "uris")}
 	if l.lab, err = testkit.NewPair("server", "client"); err != nil {
@@ -66,8 +66,8 @@ func benchLive(dir, bin string, pairs, seconds int) (err error) {
 	defer func() { err = errors.Join(err, stop()) }()
 
 	var failed []error
-	for _, part := range []func(pairs, seconds int) error{l.fixedRate, l.downloads} {
-		if err := part(pairs, seconds); err != nil {
+	for _, part := range []func(rounds, seconds int) error{l.fixedRate, l.downloads} {
+		if err := part(rounds, seconds); err != nil {
 			failed = append(failed, err)
 		}
 	}
@@ -147,8 +147,8 @@ type outcome struct {
 	requests  int64 // by nginx's log
 	wall      time.Duration
 	nginx     time.Duration // CPU
-	agent     time.Duration
-	counted   int64 // requests, by the agent
+	observer  time.Duration // CPU, of the agent or of tcpdump
+	counted   int64         // requests, by the agent
 	drops     int64
 	unmatched int64
 	latency   [3]time.Duration // at percentiles
@@ -158,18 +158,45 @@ var percentiles = [3]float64{0.50, 0.90, 0.99}
 
 func (o *outcome) rate() float64 { return float64(o.requests) / o.wall.Seconds() }
 
-// run has h2load ask for a number of requests, at a rate, or as fast as it can at 0.
-func (l *live) run(withAgent bool, requests, rate int, uris ...string) (o outcome, err error) {
-	var agent *exec.Cmd
-	if withAgent {
-		if agent, err = l.start(filepath.Join(l.bin, "httpctl-agent"), "--config", filepath.Join(l.dir, "agent.yaml")); err != nil {
-			return o, err
+// observer is what listens beside nginx.
+type observer int
+
+const (
+	nobody    observer = iota
+	tcpdump            // copies packets, and looks at none: what listening costs by itself
+	agent              // the program that is measured
+	observers          // their number
+)
+
+// listen starts an observer; stop ends it.
+func (l *live) listen(by observer) (cmd *exec.Cmd, stop func() error, err error) {
+	switch by {
+	case tcpdump:
+		// The ring's size is the agent's by default.
+		if cmd, err = l.start("tcpdump", "-i", "eth0", "-n", "-B", "32768", "-w", "/dev/null", "tcp"); err != nil {
+			return nil, nil, err
 		}
-		defer func() { err = errors.Join(err, end(agent)) }()
+		time.Sleep(time.Second)
+	case agent:
+		if cmd, err = l.start(filepath.Join(l.bin, "httpctl-agent"), "--config", filepath.Join(l.dir, "agent.yaml")); err != nil {
+			return nil, nil, err
+		}
 		if err := l.ready(); err != nil {
-			return o, err
+			return nil, nil, errors.Join(err, end(cmd))
 		}
+	default:
+		return nil, func() error { return nil }, nil
 	}
+	return cmd, func() error { return end(cmd) }, nil
+}
+
+// run has h2load ask for a number of requests, at a rate, or as fast as it can at 0.
+func (l *live) run(by observer, requests, rate int, uris ...string) (o outcome, err error) {
+	observing, stop, err := l.listen(by)
+	if err != nil {
+		return o, err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
 	logged, err := l.logged()
 	if err != nil {
 		return o, err
@@ -182,8 +209,8 @@ func (l *live) run(withAgent bool, requests, rate int, uris ...string) (o outcom
 	}
 	nginx := cpuOf(l.nginx)
 	var before time.Duration
-	if withAgent {
-		before = cpuOf(agent)
+	if observing != nil {
+		before = cpuOf(observing)
 	}
 	start := time.Now()
 	if out, err := l.lab.Command(l.ctx, "client", "h2load", append(args, uris...)...).CombinedOutput(); err != nil {
@@ -192,8 +219,10 @@ func (l *live) run(withAgent bool, requests, rate int, uris ...string) (o outcom
 	o.wall = time.Since(start)
 	time.Sleep(1500 * time.Millisecond) // nginx writes its log once a second, the agent's page is up to 0.8 s behind
 	o.nginx = cpuOf(l.nginx) - nginx
-	if withAgent {
-		o.agent = cpuOf(agent) - before
+	if observing != nil {
+		o.observer = cpuOf(observing) - before
+	}
+	if by == agent {
 		if err := l.counters(&o); err != nil {
 			return o, err
 		}
@@ -309,91 +338,94 @@ func (o *outcome) exact() error {
 	return nil
 }
 
-// pair runs the same load twice, first or second with an agent.
-func (l *live) pair(i, requests, rate int, uris ...string) (without, with outcome, err error) {
-	for k := range 2 {
-		withAgent := k != i%2
-		o, err := l.run(withAgent, requests, rate, uris...)
-		if err != nil {
-			return without, with, err
-		}
-		if withAgent {
-			with = o
-		} else {
-			without = o
+// round has the same load once beside each observer, in another order each time.
+func (l *live) round(i, requests, rate int, uris ...string) (of [observers]outcome, err error) {
+	for k := range observers {
+		by := (observer(i) + k) % observers
+		if of[by], err = l.run(by, requests, rate, uris...); err != nil {
+			return of, err
 		}
 	}
-	return without, with, with.exact()
+	return of, of[agent].exact()
 }
 
-// fixedRate finds what nginx can, with an agent and without, then compares at a part of that.
-func (l *live) fixedRate(pairs, seconds int) error {
-	warm, err := l.run(false, 20_000, 0, "-i", l.uris)
+// rounds collects the outcomes of several by observer.
+func (l *live) rounds(n, requests, rate int, uris ...string) (of [observers][]outcome, err error) {
+	for i := range n {
+		round, err := l.round(i, requests, rate, uris...)
+		if err != nil {
+			return of, err
+		}
+		for by := range observers {
+			of[by] = append(of[by], round[by])
+		}
+	}
+	return of, nil
+}
+
+// fixedRate finds what nginx can beside each observer, then compares at a part of that.
+func (l *live) fixedRate(rounds, seconds int) error {
+	warm, err := l.run(nobody, 20_000, 0, "-i", l.uris)
 	if err != nil {
 		return err
 	}
-	saturated := int(warm.rate()) * seconds
-	var without, with []outcome
-	for i := range max(pairs/2, 3) {
-		a, b, err := l.pair(i, saturated, 0, "-i", l.uris)
-		if err != nil {
-			return fmt.Errorf("at saturation: %w", err)
-		}
-		without, with = append(without, a), append(with, b)
+	of, err := l.rounds(max(rounds/2, 3), int(warm.rate())*seconds, 0, "-i", l.uris)
+	if err != nil {
+		return fmt.Errorf("at saturation: %w", err)
 	}
-	rate := func(o outcome) float64 { return o.rate() }
-	peak := medianOf(without, rate)
-	fall := medianFall(without, with)
-	share := medianOf(with, func(o outcome) float64 { return o.agent.Seconds() / (o.wall.Seconds() * float64(runtime.NumCPU())) })
-	fmt.Printf("saturation: %.0f requests/s without an agent (%.0f to %.0f), %.0f with one: %.1f%% less than the run beside it; the agent's share of %d cores: %.1f%%; every request counted, 0 drops\n",
-		peak, minOf(without, rate), maxOf(without, rate), medianOf(with, rate), 100*fall, runtime.NumCPU(), 100*share)
-	failed := []error{bar(fall <= share, "throughput at saturation falls by %.1f%%, more than the agent's share of CPU, %.1f%%", 100*fall, 100*share)}
+	peak := medianOf(of[nobody], (*outcome).rate)
+	share := func(by observer) float64 {
+		return medianOf(of[by], func(o *outcome) float64 { return o.observer.Seconds() / (o.wall.Seconds() * float64(runtime.NumCPU())) })
+	}
+	fall, bare := medianFall(of[nobody], of[agent]), medianFall(of[nobody], of[tcpdump])
+	fmt.Printf("saturation: %.0f requests/s alone (%.0f to %.0f)\n", peak, minOf(of[nobody], (*outcome).rate), maxOf(of[nobody], (*outcome).rate))
+	fmt.Printf("  the agent: %.0f, %.1f%% less than the run beside it, with %.1f%% of %d cores; every request counted, 0 drops\n",
+		medianOf(of[agent], (*outcome).rate), 100*fall, 100*share(agent), runtime.NumCPU())
+	fmt.Printf("  tcpdump to /dev/null: %.0f, %.1f%% less, with %.1f%%\n", medianOf(of[tcpdump], (*outcome).rate), 100*bare, 100*share(tcpdump))
+	failed := []error{bar(fall <= share(agent), "throughput at saturation falls by %.1f%%, more than the agent's share of CPU, %.1f%%", 100*fall, 100*share(agent)),
+		bar(fall <= bare, "throughput at saturation falls by %.1f%%, more than beside tcpdump, %.1f%%", 100*fall, 100*bare)}
 
-	without, with = nil, nil
 	fixed := int(liveRate*peak) / liveClients * liveClients
-	for i := range pairs {
-		a, b, err := l.pair(i, fixed*seconds, fixed, "-i", l.uris)
-		if err != nil {
-			return fmt.Errorf("at %d requests/s: %w", fixed, err)
-		}
-		without, with = append(without, a), append(with, b)
+	if of, err = l.rounds(rounds, fixed*seconds, fixed, "-i", l.uris); err != nil {
+		return fmt.Errorf("at %d requests/s: %w", fixed, err)
 	}
-	ratio := medianOf(with, func(o outcome) float64 { return float64(o.agent) / float64(o.nginx) })
-	perRequest := medianOf(with, func(o outcome) float64 { return o.agent.Seconds() * 1e6 / float64(o.requests) })
-	fmt.Printf("%d requests/s (%.0f%% of that), %d pairs of %d s: every request counted, 0 drops; the agent's CPU time is %.1f%% of nginx's, %.1f us a request\n",
-		fixed, 100*liveRate, pairs, seconds, 100*ratio, perRequest)
+	ofNginx := func(o *outcome) float64 { return float64(o.observer) / float64(o.nginx) }
+	perRequest := func(o *outcome) float64 { return o.observer.Seconds() * 1e6 / float64(o.requests) }
+	ratio := medianOf(of[agent], ofNginx)
+	fmt.Printf("%d requests/s (%.0f%% of that), %d rounds of %d s: every request counted, 0 drops; the agent's CPU time is %.1f%% of nginx's, %.1f us a request; tcpdump's %.1f%%, %.1f us\n",
+		fixed, 100*liveRate, rounds, seconds, 100*ratio, medianOf(of[agent], perRequest), 100*medianOf(of[tcpdump], ofNginx), medianOf(of[tcpdump], perRequest))
 	failed = append(failed, bar(ratio <= barAgentCPU, "the agent's CPU time is %.1f%% of nginx's, more than %.0f%%", 100*ratio, 100*barAgentCPU))
 	for i, p := range percentiles {
-		ms := func(o outcome) float64 { return o.latency[i].Seconds() * 1e3 }
-		got, low, high := medianOf(with, ms), minOf(without, ms), maxOf(without, ms)
-		fmt.Printf("  latency p%.0f: %.2f ms with, %.2f without (%.2f to %.2f)\n", 100*p, got, medianOf(without, ms), low, high)
+		ms := func(o *outcome) float64 { return o.latency[i].Seconds() * 1e3 }
+		got, low, high := medianOf(of[agent], ms), minOf(of[nobody], ms), maxOf(of[nobody], ms)
+		fmt.Printf("  latency p%.0f: %.2f ms with the agent, %.2f with tcpdump, %.2f alone (%.2f to %.2f)\n",
+			100*p, got, medianOf(of[tcpdump], ms), medianOf(of[nobody], ms), low, high)
 		failed = append(failed, bar(got <= high, "latency p%.0f is %.2f ms, outside the spread without an agent", 100*p, got))
 	}
-	if pairs < livePairs {
-		fmt.Printf("  fewer pairs than the bars are for: %d\n", livePairs)
+	if rounds < liveRounds {
+		fmt.Printf("  fewer rounds than the bars are for: %d\n", liveRounds)
 	}
 	return errors.Join(failed...)
 }
 
 // downloads has bodies pass that are to be skipped, as fast as the link takes them.
-func (l *live) downloads(pairs, seconds int) error {
+func (l *live) downloads(rounds, seconds int) error {
 	url := fmt.Sprintf("http://%s/4M.bin", l.lab.Address("server"))
-	warm, err := l.run(false, 200, 0, url)
+	warm, err := l.run(nobody, 200, 0, url)
 	if err != nil {
 		return err
 	}
-	var without, with []outcome
-	for i := range max(pairs/3, 3) {
-		a, b, err := l.pair(i, int(warm.rate())*seconds, 0, url)
-		if err != nil {
-			return fmt.Errorf("downloads: %w", err)
-		}
-		without, with = append(without, a), append(with, b)
+	of, err := l.rounds(max(rounds/3, 3), int(warm.rate())*seconds, 0, url)
+	if err != nil {
+		return fmt.Errorf("downloads: %w", err)
 	}
-	gigabytes := func(o outcome) float64 { return float64(o.requests) * downloadSize / 1e9 / o.wall.Seconds() }
-	perGigabyte := func(o outcome) float64 { return o.agent.Seconds() * 1e3 / (float64(o.requests) * downloadSize / 1e9) }
-	fmt.Printf("downloads of 4 MiB: %.2f GB/s without an agent, %.2f with one; every request counted, 0 drops; the agent's CPU time: %.0f ms a gigabyte (%.0f to %.0f)\n",
-		medianOf(without, gigabytes), medianOf(with, gigabytes), medianOf(with, perGigabyte), minOf(with, perGigabyte), maxOf(with, perGigabyte))
+	gigabytes := func(o *outcome) float64 { return float64(o.requests) * downloadSize / 1e9 / o.wall.Seconds() }
+	perGigabyte := func(o *outcome) float64 {
+		return o.observer.Seconds() * 1e3 / (float64(o.requests) * downloadSize / 1e9)
+	}
+	fmt.Printf("downloads of 4 MiB: %.2f GB/s alone, %.2f beside the agent, %.2f beside tcpdump; every request counted, 0 drops; CPU time of the agent: %.0f ms a gigabyte (%.0f to %.0f), of tcpdump: %.0f\n",
+		medianOf(of[nobody], gigabytes), medianOf(of[agent], gigabytes), medianOf(of[tcpdump], gigabytes),
+		medianOf(of[agent], perGigabyte), minOf(of[agent], perGigabyte), maxOf(of[agent], perGigabyte), medianOf(of[tcpdump], perGigabyte))
 	return nil
 }
 
@@ -432,15 +464,15 @@ func medianFall(without, with []outcome) float64 {
 	return falls[len(falls)/2]
 }
 
-func sortedBy(of []outcome, f func(outcome) float64) []float64 {
+func sortedBy(of []outcome, f func(*outcome) float64) []float64 {
 	var values []float64
-	for _, o := range of {
-		values = append(values, f(o))
+	for i := range of {
+		values = append(values, f(&of[i]))
 	}
 	slices.SortFunc(values, cmp.Compare)
 	return values
 }
 
-func medianOf(of []outcome, f func(outcome) float64) float64 { return sortedBy(of, f)[len(of)/2] }
-func minOf(of []outcome, f func(outcome) float64) float64    { return sortedBy(of, f)[0] }
-func maxOf(of []outcome, f func(outcome) float64) float64    { return sortedBy(of, f)[len(of)-1] }
+func medianOf(of []outcome, f func(*outcome) float64) float64 { return sortedBy(of, f)[len(of)/2] }
+func minOf(of []outcome, f func(*outcome) float64) float64    { return sortedBy(of, f)[0] }
+func maxOf(of []outcome, f func(*outcome) float64) float64    { return sortedBy(of, f)[len(of)-1] }

@@ -21,12 +21,12 @@ func main() {
 	requests := flag.Int("requests", 120000, "requests in the capture")
 	runs := flag.Int("runs", 5, "runs of each program, in turn; medians are shown; 0 only makes the capture and compares")
 	beside := flag.Bool("live", false, "measure an agent beside nginx instead")
-	pairs := flag.Int("pairs", livePairs, "with -live: runs without an agent and with one, alternating")
+	rounds := flag.Int("rounds", liveRounds, "with -live: runs alone, beside tcpdump and beside an agent, in turn")
 	seconds := flag.Int("seconds", 6, "with -live: how long a run takes")
 	flag.Parse()
 	var err error
 	if *beside {
-		err = benchLive(*dir, filepath.Dir(*httpctl), *pairs, *seconds)
+		err = benchLive(*dir, filepath.Dir(*httpctl), *rounds, *seconds)
 	} else {
 		err = run(*dir, *httpctl, *requests, *runs)
 	}
