@@ -149,6 +149,7 @@ func TestFaults(t *testing.T) {
 		{"statistics: section\n", `t.yaml:1: statistics: "section" stands where a list is wanted: write [a, b]`},
 		{"agent: 5\n", `t.yaml:1: agent: "5" stands where keys with values are wanted`},
 		{"aggregator: 5\n", `t.yaml:1: aggregator: "5" stands where keys with values are wanted`},
+		{"agent: {interfaces: [127.0.0.1:80]}\n", `t.yaml:1: agent.interfaces[0]: keys with values stand where text is wanted; put text with a colon in quotes`},
 		{"- a\n", `t.yaml:1: a list stands where keys with values are wanted`},
 		{"agent: {ring: 5MB}\n", `t.yaml:1: agent.ring: "5MB": "5MB" is not a size: write bytes or a number with KiB, MiB or GiB, such as 64KiB`},
 		{"agent: {blocks: 65536}\n", `t.yaml:1: agent.blocks: "65536" where a whole number from 0 to 65535 is wanted`},

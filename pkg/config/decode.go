@@ -200,7 +200,11 @@ func (d *decoder) value(v reflect.Value, n ast.Node, path string) {
 	case isScalar(v.Type()):
 		text, ok := scalarText(n)
 		if !ok {
-			d.fault(n, path, "%s where %s is wanted", kindOf(n), wanted(v.Type()))
+			hint := ""
+			if v.Kind() == reflect.String && strings.HasPrefix(kindOf(n), "keys") {
+				hint = `; put text with a colon in quotes`
+			}
+			d.fault(n, path, "%s where %s is wanted%s", kindOf(n), wanted(v.Type()), hint)
 		} else if err := setScalar(v, text); err != nil {
 			d.fault(n, path, "%v", err)
 		}
