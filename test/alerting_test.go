@@ -12,8 +12,8 @@ import (
 
 	aggregator "github.com/httpctl/httpctl/aggregator/app"
 	"github.com/httpctl/httpctl/cmd/httpctl/client"
-	"github.com/httpctl/httpctl/cmd/httpctl/view"
 	"github.com/httpctl/httpctl/pkg/config"
+	"github.com/httpctl/httpctl/pkg/view"
 )
 
 // TestAlerting takes the rule through all its states with replayed traffic:

@@ -18,11 +18,11 @@ import (
 	"github.com/httpctl/httpctl/agent/privacy"
 	aggregator "github.com/httpctl/httpctl/aggregator/app"
 	"github.com/httpctl/httpctl/cmd/httpctl/client"
-	"github.com/httpctl/httpctl/cmd/httpctl/view"
 	"github.com/httpctl/httpctl/pkg/bucket"
 	"github.com/httpctl/httpctl/pkg/config"
 	"github.com/httpctl/httpctl/pkg/exchange"
 	"github.com/httpctl/httpctl/pkg/testkit"
+	"github.com/httpctl/httpctl/pkg/view"
 )
 
 // relay passes connections on, and keeps all that goes to the aggregator.

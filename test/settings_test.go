@@ -30,13 +30,13 @@ import (
 	"github.com/httpctl/httpctl/agent/capture"
 	aggregator "github.com/httpctl/httpctl/aggregator/app"
 	"github.com/httpctl/httpctl/cmd/httpctl/client"
-	"github.com/httpctl/httpctl/cmd/httpctl/view"
 	"github.com/httpctl/httpctl/pkg/bucket"
 	"github.com/httpctl/httpctl/pkg/config"
 	"github.com/httpctl/httpctl/pkg/exchange"
 	"github.com/httpctl/httpctl/pkg/stat"
 	"github.com/httpctl/httpctl/pkg/telemetry"
 	"github.com/httpctl/httpctl/pkg/testkit"
+	"github.com/httpctl/httpctl/pkg/view"
 	httpctlv1 "github.com/httpctl/httpctl/proto/httpctl/v1"
 )
 

@@ -1,5 +1,5 @@
 // Package client asks an aggregator and turns its answers into the plain
-// structs of package view. Generated types stop here.
+// structs of package view.
 package client
 
 import (
@@ -17,8 +17,9 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/httpctl/httpctl/cmd/httpctl/view"
+	"github.com/httpctl/httpctl/pkg/answer"
 	"github.com/httpctl/httpctl/pkg/security"
+	"github.com/httpctl/httpctl/pkg/view"
 	pb "github.com/httpctl/httpctl/proto/httpctl/v1"
 )
 
@@ -217,7 +218,7 @@ func (c *Client) Dashboard(ctx context.Context, q Question) (*view.Dashboard, er
 	if err != nil {
 		return nil, err
 	}
-	return Dashboard(a), nil
+	return answer.Dashboard(a), nil
 }
 
 // Top asks for one top list.
@@ -226,17 +227,17 @@ func (c *Client) Top(ctx context.Context, dimension string, q Question) (*view.T
 	if err != nil {
 		return nil, err
 	}
-	t := top(a)
+	t := answer.Top(a)
 	return &t, nil
 }
 
 // Series asks for requests over time; an empty step lets the aggregator choose.
 func (c *Client) Series(ctx context.Context, step string, q Question) (*view.Series, error) {
-	a, err := call(ctx, c, c.query.GetSeries, &pb.GetSeriesRequest{Range: q.span(), Filters: q.filters(), Step: seriesSteps[step]})
+	a, err := call(ctx, c, c.query.GetSeries, &pb.GetSeriesRequest{Range: q.span(), Filters: q.filters(), Step: answer.SeriesSteps[step]})
 	if err != nil {
 		return nil, err
 	}
-	return series(a), nil
+	return answer.Series(a), nil
 }
 
 // Explain asks where a number of a top list comes from; without keys, its total.
@@ -245,7 +246,7 @@ func (c *Client) Explain(ctx context.Context, dimension string, keys []string, q
 	if err != nil {
 		return nil, err
 	}
-	return explanation(a, keys), nil
+	return answer.Explanation(a, keys), nil
 }
 
 // Alerts asks for the episodes that overlap the range.
@@ -254,7 +255,7 @@ func (c *Client) Alerts(ctx context.Context, q Question) (*view.Alerts, error) {
 	if err != nil {
 		return nil, err
 	}
-	alerts := alerts(a)
+	alerts := answer.Alerts(a)
 	return &alerts, nil
 }
 
@@ -264,7 +265,7 @@ func (c *Client) Hosts(ctx context.Context, q Question) ([]view.Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	return hosts(a.GetHosts()), nil
+	return answer.Hosts(a.GetHosts()), nil
 }
 
 // Dimensions asks for the top lists that there are.
@@ -275,7 +276,7 @@ func (c *Client) Dimensions(ctx context.Context) ([]view.Dimension, error) {
 	}
 	var out []view.Dimension
 	for _, d := range a.GetDimensions() {
-		out = append(out, dimension(d))
+		out = append(out, answer.Dimension(d))
 	}
 	return out, nil
 }
@@ -286,7 +287,7 @@ func (c *Client) Status(ctx context.Context) (*view.Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := fleetStatus(a)
+	s := answer.Status(a)
 	return &s, nil
 }
 
@@ -296,10 +297,7 @@ func (c *Client) Baseline(ctx context.Context) (*view.Baseline, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &view.Baseline{
-		Alert: alertStatus(a.GetAlert()), From: moment(a.GetLearnedFromUnixNs()), Until: moment(a.GetLearnedUntilUnixNs()),
-		Requests: a.GetLearnedRequests(), CoveredSeconds: a.GetCoveredSeconds(), Hosts: a.GetLearnedHosts(), Restarts: a.GetRestarts(),
-	}, nil
+	return answer.Baseline(a), nil
 }
 
 // Relearn forgets the baseline and returns when the new one will be learned.
@@ -308,5 +306,5 @@ func (c *Client) Relearn(ctx context.Context) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	return moment(a.GetLearningEndUnixNs()), nil
+	return answer.Moment(a.GetLearningEndUnixNs()), nil
 }

@@ -5,7 +5,8 @@ import (
 	"encoding/hex"
 	"time"
 
-	"github.com/httpctl/httpctl/cmd/httpctl/view"
+	"github.com/httpctl/httpctl/pkg/answer"
+	"github.com/httpctl/httpctl/pkg/view"
 	pb "github.com/httpctl/httpctl/proto/httpctl/v1"
 )
 
@@ -50,7 +51,7 @@ func (c *Client) RevokeToken(ctx context.Context, id string) error {
 
 func tokenInfo(t *pb.TokenInfo) view.Token {
 	return view.Token{
-		ID: t.GetId(), Created: moment(t.GetCreatedUnixNs()), Expires: moment(t.GetExpiresUnixNs()),
+		ID: t.GetId(), Created: answer.Moment(t.GetCreatedUnixNs()), Expires: answer.Moment(t.GetExpiresUnixNs()),
 		Uses: t.GetUses(), Left: t.GetUsesLeft(), Host: hex.EncodeToString(t.GetHostId()),
 	}
 }
@@ -80,8 +81,8 @@ func (c *Client) Certificates(ctx context.Context) ([]view.Certificate, error) {
 	var all []view.Certificate
 	for _, i := range a.GetCertificates() {
 		all = append(all, view.Certificate{
-			Identity: i.GetIdentity(), Host: i.GetHostName(), Enrolled: moment(i.GetEnrolledUnixNs()),
-			Until: moment(i.GetUntilUnixNs()), Revoked: moment(i.GetRevokedUnixNs()),
+			Identity: i.GetIdentity(), Host: i.GetHostName(), Enrolled: answer.Moment(i.GetEnrolledUnixNs()),
+			Until: answer.Moment(i.GetUntilUnixNs()), Revoked: answer.Moment(i.GetRevokedUnixNs()),
 		})
 	}
 	return all, nil

@@ -13,8 +13,8 @@ import (
 	agent "github.com/httpctl/httpctl/agent/app"
 	aggregator "github.com/httpctl/httpctl/aggregator/app"
 	"github.com/httpctl/httpctl/cmd/httpctl/client"
-	"github.com/httpctl/httpctl/cmd/httpctl/view"
 	"github.com/httpctl/httpctl/pkg/config"
+	"github.com/httpctl/httpctl/pkg/view"
 )
 
 // startAggregator runs an aggregator with intervals of a second, and returns its address.

@@ -9,7 +9,7 @@ import (
 
 	agent "github.com/httpctl/httpctl/agent/app"
 	"github.com/httpctl/httpctl/cmd/httpctl/client"
-	"github.com/httpctl/httpctl/cmd/httpctl/view"
+	"github.com/httpctl/httpctl/pkg/view"
 )
 
 // asker is what checking needs of a client.

@@ -17,8 +17,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/httpctl/httpctl/cmd/httpctl/client"
-	"github.com/httpctl/httpctl/cmd/httpctl/view"
 	"github.com/httpctl/httpctl/pkg/telemetry"
+	"github.com/httpctl/httpctl/pkg/view"
 	pb "github.com/httpctl/httpctl/proto/httpctl/v1"
 )
 

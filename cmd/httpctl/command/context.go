@@ -15,9 +15,9 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
 
-	"github.com/httpctl/httpctl/cmd/httpctl/view"
 	"github.com/httpctl/httpctl/pkg/config"
 	"github.com/httpctl/httpctl/pkg/security"
+	"github.com/httpctl/httpctl/pkg/view"
 )
 
 // aggregatorContext is how to reach one aggregator, under a name.

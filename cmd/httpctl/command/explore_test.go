@@ -10,7 +10,7 @@ import (
 
 	"github.com/httpctl/httpctl/cmd/httpctl/client"
 	"github.com/httpctl/httpctl/cmd/httpctl/live"
-	"github.com/httpctl/httpctl/cmd/httpctl/view"
+	"github.com/httpctl/httpctl/pkg/view"
 )
 
 // exploring runs the interactive view, with what is written to keys as its keyboard.

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/httpctl/httpctl/cmd/httpctl/live"
-	"github.com/httpctl/httpctl/cmd/httpctl/view"
+	"github.com/httpctl/httpctl/pkg/view"
 )
 
 // paper is a buffer that the dashboard writes while a test reads.

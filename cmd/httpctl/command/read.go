@@ -12,10 +12,10 @@ import (
 	"github.com/spf13/cobra"
 
 	agent "github.com/httpctl/httpctl/agent/app"
-	"github.com/httpctl/httpctl/cmd/httpctl/view"
 	"github.com/httpctl/httpctl/pkg/config"
 	"github.com/httpctl/httpctl/pkg/exchange"
 	"github.com/httpctl/httpctl/pkg/stat"
+	"github.com/httpctl/httpctl/pkg/view"
 )
 
 // readKeys is the least bound on the rows of a table when a file is read:

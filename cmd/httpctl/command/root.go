@@ -17,8 +17,8 @@ import (
 	"golang.org/x/term"
 
 	"github.com/httpctl/httpctl/cmd/httpctl/client"
-	"github.com/httpctl/httpctl/cmd/httpctl/view"
 	"github.com/httpctl/httpctl/pkg/telemetry"
+	"github.com/httpctl/httpctl/pkg/view"
 )
 
 // Exit codes of httpctl.

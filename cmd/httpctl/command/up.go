@@ -15,11 +15,11 @@ import (
 	aggregator "github.com/httpctl/httpctl/aggregator/app"
 	"github.com/httpctl/httpctl/cmd/httpctl/client"
 	"github.com/httpctl/httpctl/cmd/httpctl/live"
-	"github.com/httpctl/httpctl/cmd/httpctl/view"
 	"github.com/httpctl/httpctl/pkg/config"
 	"github.com/httpctl/httpctl/pkg/lifecycle"
 	"github.com/httpctl/httpctl/pkg/stat"
 	"github.com/httpctl/httpctl/pkg/telemetry"
+	"github.com/httpctl/httpctl/pkg/view"
 )
 
 // upStopWait bounds the end of `httpctl up`.

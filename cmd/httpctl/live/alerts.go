@@ -4,7 +4,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/httpctl/httpctl/cmd/httpctl/view"
+	"github.com/httpctl/httpctl/pkg/view"
 )
 
 // alertsScreen draws the history: a line of time with the alerts on it, each with its duration in the list

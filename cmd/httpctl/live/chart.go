@@ -3,7 +3,7 @@ package live
 import (
 	"strings"
 
-	"github.com/httpctl/httpctl/cmd/httpctl/view"
+	"github.com/httpctl/httpctl/pkg/view"
 )
 
 var (

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/httpctl/httpctl/cmd/httpctl/view"
+	"github.com/httpctl/httpctl/pkg/view"
 )
 
 var noon = time.Date(2026, 3, 4, 12, 0, 5, 0, time.UTC)

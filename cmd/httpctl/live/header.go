@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/httpctl/httpctl/cmd/httpctl/view"
+	"github.com/httpctl/httpctl/pkg/view"
 )
 
 // tall is the height from which the rate is drawn as a chart of several lines.

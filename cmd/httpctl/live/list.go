@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/httpctl/httpctl/cmd/httpctl/view"
+	"github.com/httpctl/httpctl/pkg/view"
 )
 
 // gap is the space between columns, and mark that before each row for the sign of the selected one.

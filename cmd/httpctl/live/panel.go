@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/httpctl/httpctl/cmd/httpctl/view"
+	"github.com/httpctl/httpctl/pkg/view"
 )
 
 // panel is one list: the hosts, the alerts, or a top list, whether this program knows its dimension or not.

@@ -8,7 +8,7 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 
-	"github.com/httpctl/httpctl/cmd/httpctl/view"
+	"github.com/httpctl/httpctl/pkg/view"
 )
 
 // TestTrend: a row that has more of the last five minutes than of the hour, or less, says so.

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/httpctl/httpctl/cmd/httpctl/view"
+	"github.com/httpctl/httpctl/pkg/view"
 )
 
 // stretch is the time that is looked at. The zero value is what the command line says, up to now.

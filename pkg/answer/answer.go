@@ -1,41 +1,44 @@
-package client
+// Package answer turns answers of the query service into the plain structs of package view, for whoever
+// asked over a connection or in the same process. Generated types stop here.
+package answer
 
 import (
 	"time"
 
-	"github.com/httpctl/httpctl/cmd/httpctl/view"
+	"github.com/httpctl/httpctl/pkg/view"
 	pb "github.com/httpctl/httpctl/proto/httpctl/v1"
 )
 
-// moment is the time of Unix nanoseconds; 0 is no time.
-func moment(ns int64) time.Time {
+// Moment is the time of Unix nanoseconds; 0 is no time.
+func Moment(ns int64) time.Time {
 	if ns == 0 {
 		return time.Time{}
 	}
 	return time.Unix(0, ns)
 }
 
-// Dashboard turns an answer around, for whoever asks a QueryServer without a connection.
+// Dashboard is all of the dashboard.
 func Dashboard(a *pb.GetDashboardResponse) *view.Dashboard {
 	d := &view.Dashboard{
-		Status: fleetStatus(a.GetStatus()), Alerts: alerts(a.GetAlerts()), Hosts: hosts(a.GetHosts()),
+		Status: Status(a.GetStatus()), Alerts: Alerts(a.GetAlerts()), Hosts: Hosts(a.GetHosts()),
 		RateHistory: a.GetRateHistory(), Notes: a.GetNotes(),
 	}
 	for _, t := range a.GetTops() {
-		d.Tops = append(d.Tops, top(t))
+		d.Tops = append(d.Tops, Top(t))
 	}
 	return d
 }
 
-func fleetStatus(a *pb.GetStatusResponse) view.Status {
+// Status is the header of the dashboard.
+func Status(a *pb.GetStatusResponse) view.Status {
 	return view.Status{
-		Time: moment(a.GetTimeUnixNs()), Version: a.GetVersion(),
+		Time: Moment(a.GetTimeUnixNs()), Version: a.GetVersion(),
 		Interval: time.Duration(a.GetIntervalWidthNs()), Window: time.Duration(a.GetWindowWidthNs()),
-		Alert: alertStatus(a.GetAlert()), RateNow: a.GetRateNow(), RateAverage: a.GetRateAverage(),
-		IntervalRequests: a.GetIntervalRequests(), IntervalStart: moment(a.GetIntervalStartUnixNs()),
+		Alert: AlertStatus(a.GetAlert()), RateNow: a.GetRateNow(), RateAverage: a.GetRateAverage(),
+		IntervalRequests: a.GetIntervalRequests(), IntervalStart: Moment(a.GetIntervalStartUnixNs()),
 		Fleet: view.Fleet{Reporting: a.GetFleet().GetReporting(), Late: a.GetFleet().GetLate(), Gone: a.GetFleet().GetGone()},
 		Loss:  counts(a.GetLoss()), Refresh: time.Duration(a.GetRefreshNs()), Requests: a.GetRequests(),
-		Since: moment(a.GetRangeSinceUnixNs()), Until: moment(a.GetRangeUntilUnixNs()), Warnings: a.GetWarnings(),
+		Since: Moment(a.GetRangeSinceUnixNs()), Until: Moment(a.GetRangeUntilUnixNs()), Warnings: a.GetWarnings(),
 	}
 }
 
@@ -51,16 +54,17 @@ func state(s pb.AlertState) view.State {
 	return view.Unknown
 }
 
-func alertStatus(a *pb.AlertStatus) view.AlertStatus {
+// AlertStatus is where the rule stands; nil is unknown.
+func AlertStatus(a *pb.AlertStatus) view.AlertStatus {
 	if a == nil {
 		a = &pb.AlertStatus{}
 	}
 	return view.AlertStatus{
-		Scope: a.Scope, State: state(a.State), Since: moment(a.SinceUnixNs),
+		Scope: a.Scope, State: state(a.State), Since: Moment(a.SinceUnixNs),
 		Baseline: a.Baseline, ThresholdPercent: a.ThresholdPercent, ThresholdRequests: a.ThresholdRequests,
-		WindowStart: moment(a.WindowStartUnixNs), WindowEnd: moment(a.WindowEndUnixNs), WindowRequests: a.WindowRequests,
-		LearningStart: moment(a.LearningStartUnixNs), LearningEnd: moment(a.LearningEndUnixNs), EstimatedBaseline: a.EstimatedBaseline,
-		LastRequests: a.LastRequests, LastWindowEnd: moment(a.LastWindowEndUnixNs), LastIncomplete: a.LastIncomplete,
+		WindowStart: Moment(a.WindowStartUnixNs), WindowEnd: Moment(a.WindowEndUnixNs), WindowRequests: a.WindowRequests,
+		LearningStart: Moment(a.LearningStartUnixNs), LearningEnd: Moment(a.LearningEndUnixNs), EstimatedBaseline: a.EstimatedBaseline,
+		LastRequests: a.LastRequests, LastWindowEnd: Moment(a.LastWindowEndUnixNs), LastIncomplete: a.LastIncomplete,
 		JoinedHosts: a.JoinedHosts,
 	}
 }
@@ -73,7 +77,8 @@ func counts(list []*pb.Count) []view.Count {
 	return out
 }
 
-func dimension(d *pb.Dimension) view.Dimension {
+// Dimension describes a top list.
+func Dimension(d *pb.Dimension) view.Dimension {
 	out := view.Dimension{Name: d.GetName(), Title: d.GetTitle(), Keys: d.GetKeys(), Filters: d.GetFilters()}
 	for _, c := range d.GetColumns() {
 		m := view.Measure{Name: c.GetName(), Unit: c.GetUnit()}
@@ -106,10 +111,11 @@ func latency(l *pb.LatencySummary) *view.Latency {
 		P95: time.Duration(l.P95Ns), P99: time.Duration(l.P99Ns), Peak: time.Duration(l.MaxNs)}
 }
 
-func top(a *pb.GetTopResponse) view.Top {
+// Top is one top list.
+func Top(a *pb.GetTopResponse) view.Top {
 	t := view.Top{
-		Dimension: dimension(a.GetDimension()), Total: a.GetTotal(), Floor: a.GetFloor(),
-		Since: moment(a.GetRange().GetSinceUnixNs()), Until: moment(a.GetRange().GetUntilUnixNs()), DamagedIntervals: a.GetDamagedIntervals(),
+		Dimension: Dimension(a.GetDimension()), Total: a.GetTotal(), Floor: a.GetFloor(),
+		Since: Moment(a.GetRange().GetSinceUnixNs()), Until: Moment(a.GetRange().GetUntilUnixNs()), DamagedIntervals: a.GetDamagedIntervals(),
 		Latency: latency(a.GetLatency()), Classes: counts(a.GetClasses()),
 		Coverage: coverage(a.GetCoverage()), Loss: counts(a.GetLoss()),
 	}
@@ -129,14 +135,15 @@ func top(a *pb.GetTopResponse) view.Top {
 	return t
 }
 
-func alerts(a *pb.ListAlertsResponse) view.Alerts {
+// Alerts is the alert history.
+func Alerts(a *pb.ListAlertsResponse) view.Alerts {
 	out := view.Alerts{MaxDuration: time.Duration(a.GetMaxDurationNs()), AverageDuration: time.Duration(a.GetAverageDurationNs()),
-		Time: moment(a.GetTimeUnixNs())}
+		Time: Moment(a.GetTimeUnixNs())}
 	for _, e := range a.GetAlerts() {
-		v := view.Alert{Scope: e.GetScope(), State: state(e.GetState()), Start: moment(e.GetStartUnixNs()), End: moment(e.GetEndUnixNs()),
+		v := view.Alert{Scope: e.GetScope(), State: state(e.GetState()), Start: Moment(e.GetStartUnixNs()), End: Moment(e.GetEndUnixNs()),
 			Baseline: e.GetBaseline(), ThresholdPercent: e.GetThresholdPercent(), JoinedHosts: e.GetJoinedHosts()}
 		for _, x := range e.GetEntries() {
-			v.Entries = append(v.Entries, view.AlertEntry{Time: moment(x.GetTimeUnixNs()), Hits: x.GetHits(), Incomplete: x.GetIncomplete(), LateHits: x.GetLateHits()})
+			v.Entries = append(v.Entries, view.AlertEntry{Time: Moment(x.GetTimeUnixNs()), Hits: x.GetHits(), Incomplete: x.GetIncomplete(), LateHits: x.GetLateHits()})
 		}
 		out.Alerts = append(out.Alerts, v)
 	}
@@ -147,7 +154,8 @@ var healths = map[pb.HostHealth]view.Health{
 	pb.HostHealth_HOST_HEALTH_REPORTING: view.Reporting, pb.HostHealth_HOST_HEALTH_LATE: view.Late, pb.HostHealth_HOST_HEALTH_GONE: view.Gone,
 }
 
-func hosts(list []*pb.Host) []view.Host {
+// Hosts are the monitored hosts.
+func Hosts(list []*pb.Host) []view.Host {
 	var out []view.Host
 	for _, h := range list {
 		health, ok := healths[h.GetHealth()]
@@ -155,8 +163,8 @@ func hosts(list []*pb.Host) []view.Host {
 			health = view.HealthUnknown
 		}
 		out = append(out, view.Host{
-			ID: h.GetId(), Name: h.GetName(), Health: health, CoveredThrough: moment(h.GetCoveredThroughUnixNs()),
-			FirstSeen: moment(h.GetFirstSeenUnixNs()), Version: h.GetVersion(), Connected: h.GetConnected(), Backlog: h.GetBacklog(),
+			ID: h.GetId(), Name: h.GetName(), Health: health, CoveredThrough: Moment(h.GetCoveredThroughUnixNs()),
+			FirstSeen: Moment(h.GetFirstSeenUnixNs()), Version: h.GetVersion(), Connected: h.GetConnected(), Backlog: h.GetBacklog(),
 			Requests: h.GetRequests(), Rate: h.GetRate(), Counters: counts(h.GetCounters()), Open: h.GetOpen(), SameID: h.GetSameId(),
 		})
 	}
@@ -166,18 +174,19 @@ func hosts(list []*pb.Host) []view.Host {
 func ranges(list []*pb.Range) []view.TimeSpan {
 	var out []view.TimeSpan
 	for _, r := range list {
-		out = append(out, view.TimeSpan{Since: moment(r.GetSinceUnixNs()), Until: moment(r.GetUntilUnixNs())})
+		out = append(out, view.TimeSpan{Since: Moment(r.GetSinceUnixNs()), Until: Moment(r.GetUntilUnixNs())})
 	}
 	return out
 }
 
-func explanation(a *pb.ExplainResponse, keys []string) *view.Explanation {
+// Explanation is the account of one number, that of the row with these keys.
+func Explanation(a *pb.ExplainResponse, keys []string) *view.Explanation {
 	out := &view.Explanation{
-		Dimension: dimension(a.GetDimension()), Keys: keys, Since: moment(a.GetRange().GetSinceUnixNs()), Until: moment(a.GetRange().GetUntilUnixNs()),
+		Dimension: Dimension(a.GetDimension()), Keys: keys, Since: Moment(a.GetRange().GetSinceUnixNs()), Until: Moment(a.GetRange().GetUntilUnixNs()),
 		Hits: a.GetHits(), Error: a.GetError(), Pending: a.GetPending(), DamagedIntervals: a.GetDamagedIntervals(), MirroredLeftOut: a.GetMirroredLeftOut(),
 	}
 	for _, ns := range a.GetDamagedUnixNs() {
-		out.Damaged = append(out.Damaged, moment(ns))
+		out.Damaged = append(out.Damaged, Moment(ns))
 	}
 	for _, h := range a.GetHosts() {
 		health, ok := healths[h.GetHealth()]
@@ -191,4 +200,12 @@ func explanation(a *pb.ExplainResponse, keys []string) *view.Explanation {
 		})
 	}
 	return out
+}
+
+// Baseline is what was learned.
+func Baseline(a *pb.GetBaselineResponse) *view.Baseline {
+	return &view.Baseline{
+		Alert: AlertStatus(a.GetAlert()), From: Moment(a.GetLearnedFromUnixNs()), Until: Moment(a.GetLearnedUntilUnixNs()),
+		Requests: a.GetLearnedRequests(), CoveredSeconds: a.GetCoveredSeconds(), Hosts: a.GetLearnedHosts(), Restarts: a.GetRestarts(),
+	}
 }

@@ -1,17 +1,17 @@
-package client
+package answer
 
 import (
 	"time"
 
-	"github.com/httpctl/httpctl/cmd/httpctl/view"
+	"github.com/httpctl/httpctl/pkg/view"
 	pb "github.com/httpctl/httpctl/proto/httpctl/v1"
 )
 
 // Steps are the names of the steps of a series.
 var Steps = []string{"minute", "hour", "day", "week", "month"}
 
-// seriesSteps are the steps by name; "" lets the aggregator choose.
-var seriesSteps = map[string]pb.SeriesStep{
+// SeriesSteps are the steps by name; "" lets the aggregator choose.
+var SeriesSteps = map[string]pb.SeriesStep{
 	"minute": pb.SeriesStep_SERIES_STEP_MINUTE,
 	"hour":   pb.SeriesStep_SERIES_STEP_HOUR,
 	"day":    pb.SeriesStep_SERIES_STEP_DAY,
@@ -19,19 +19,20 @@ var seriesSteps = map[string]pb.SeriesStep{
 	"month":  pb.SeriesStep_SERIES_STEP_MONTH,
 }
 
-func series(a *pb.GetSeriesResponse) *view.Series {
+// Series is requests over time.
+func Series(a *pb.GetSeriesResponse) *view.Series {
 	out := &view.Series{
-		Since: moment(a.GetRange().GetSinceUnixNs()), Until: moment(a.GetRange().GetUntilUnixNs()), Dimension: a.GetDimension(),
+		Since: Moment(a.GetRange().GetSinceUnixNs()), Until: Moment(a.GetRange().GetUntilUnixNs()), Dimension: a.GetDimension(),
 		Coverage: coverage(a.GetCoverage()), Loss: counts(a.GetLoss()), DamagedIntervals: a.GetDamagedIntervals(),
 	}
-	for name, step := range seriesSteps {
+	for name, step := range SeriesSteps {
 		if step == a.GetStep() {
 			out.Step = name
 		}
 	}
 	for _, p := range a.GetPoints() {
 		out.Points = append(out.Points, view.SeriesPoint{
-			Start: moment(p.GetStartUnixNs()), End: moment(p.GetEndUnixNs()), Requests: p.GetRequests(), Error: p.GetError(),
+			Start: Moment(p.GetStartUnixNs()), End: Moment(p.GetEndUnixNs()), Requests: p.GetRequests(), Error: p.GetError(),
 			Covered: time.Duration(p.GetCoveredNs()), Rate: p.GetRate(), Hosts: p.GetHosts(), Loss: counts(p.GetLoss()),
 		})
 	}
@@ -42,6 +43,6 @@ func coverage(c *pb.Coverage) *view.Coverage {
 	if c == nil {
 		return nil // an aggregator that does not tell
 	}
-	return &view.Coverage{Covered: time.Duration(c.GetCoveredNs()), First: moment(c.GetFirstUnixNs()), Last: moment(c.GetLastUnixNs()),
+	return &view.Coverage{Covered: time.Duration(c.GetCoveredNs()), First: Moment(c.GetFirstUnixNs()), Last: Moment(c.GetLastUnixNs()),
 		Gaps: ranges(c.GetGaps()), GapCount: c.GetGapCount()}
 }
