@@ -125,12 +125,12 @@ var rules = []struct {
 		},
 	},
 	{
-		"generated types stop at uplink, ingest, query, enroll, the client and its answers",
+		"generated types stop at uplink, ingest, query, enroll, the client, and the questions and answers of both readers",
 		"the wire may change without the rooms, and a room's values keep the types that fit it (app registers the services)",
 		func(from, to string) bool {
 			to, ok := own(to)
 			return ok && inside(to, "proto") && !inside(from, "proto", "agent/uplink", "agent/enroll", "aggregator/ingest", "aggregator/enroll",
-				"aggregator/query", "aggregator/admin", "aggregator/app", "cmd/httpctl/client", "pkg/answer", "pkg/testkit")
+				"aggregator/query", "aggregator/admin", "aggregator/app", "cmd/httpctl/client", "pkg/answer", "pkg/ask", "pkg/testkit")
 		},
 	},
 	{

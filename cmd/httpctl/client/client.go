@@ -1,5 +1,4 @@
-// Package client asks an aggregator and turns its answers into the plain
-// structs of package view.
+// Package client asks an aggregator over a connection, and makes the calls that only the command line makes.
 package client
 
 import (
@@ -18,8 +17,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/httpctl/httpctl/pkg/answer"
+	"github.com/httpctl/httpctl/pkg/ask"
 	"github.com/httpctl/httpctl/pkg/security"
-	"github.com/httpctl/httpctl/pkg/view"
 	pb "github.com/httpctl/httpctl/proto/httpctl/v1"
 )
 
@@ -77,6 +76,7 @@ type Options struct {
 
 // Client asks one aggregator. It is safe for concurrent use.
 type Client struct {
+	ask.Reader
 	address string
 	hidden  string
 	token   string
@@ -132,7 +132,9 @@ func New(o Options) (*Client, error) {
 	if timeout == 0 {
 		timeout = 10 * time.Second
 	}
-	return &Client{o.Address, o.Hidden, o.Token, timeout, conn, pb.NewQueryServiceClient(conn)}, nil
+	c := &Client{address: o.Address, hidden: o.Hidden, token: o.Token, timeout: timeout, conn: conn, query: pb.NewQueryServiceClient(conn)}
+	c.Reader.Service = remote{c}
+	return c, nil
 }
 
 // Close drops the connection.
@@ -177,127 +179,51 @@ func (c *Client) changing(ctx context.Context) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, security.TokenHeader, c.token)
 }
 
-// Question is what a reading command asks for.
-type Question struct {
-	Since, Until time.Time // zero is open
-	Filters      []Filter
-	// Limit is the number of rows; 0 is max_top_hits.
-	Limit uint32
-	// Live adds the interval under way.
-	Live bool
+// Question and Filter are what is asked for.
+type (
+	Question = ask.Question
+	Filter   = ask.Filter
+)
+
+// remote is the aggregator's query service, over the connection.
+type remote struct{ c *Client }
+
+var _ ask.Service = remote{}
+
+func (r remote) GetStatus(ctx context.Context, q *pb.GetStatusRequest) (*pb.GetStatusResponse, error) {
+	return call(ctx, r.c, r.c.query.GetStatus, q)
 }
 
-// Filter keeps what has one of the values in the column.
-type Filter struct {
-	Column string
-	Values []string
+func (r remote) GetTop(ctx context.Context, q *pb.GetTopRequest) (*pb.GetTopResponse, error) {
+	return call(ctx, r.c, r.c.query.GetTop, q)
 }
 
-func (q *Question) span() *pb.Range {
-	r := &pb.Range{}
-	if !q.Since.IsZero() {
-		r.SinceUnixNs = q.Since.UnixNano()
-	}
-	if !q.Until.IsZero() {
-		r.UntilUnixNs = q.Until.UnixNano()
-	}
-	return r
+func (r remote) GetDashboard(ctx context.Context, q *pb.GetDashboardRequest) (*pb.GetDashboardResponse, error) {
+	return call(ctx, r.c, r.c.query.GetDashboard, q)
 }
 
-func (q *Question) filters() []*pb.Filter {
-	var out []*pb.Filter
-	for _, f := range q.Filters {
-		out = append(out, &pb.Filter{Column: f.Column, Values: f.Values})
-	}
-	return out
+func (r remote) GetSeries(ctx context.Context, q *pb.GetSeriesRequest) (*pb.GetSeriesResponse, error) {
+	return call(ctx, r.c, r.c.query.GetSeries, q)
 }
 
-// Dashboard asks for all of the dashboard.
-func (c *Client) Dashboard(ctx context.Context, q Question) (*view.Dashboard, error) {
-	a, err := call(ctx, c, c.query.GetDashboard, &pb.GetDashboardRequest{Range: q.span(), Filters: q.filters(), Limit: q.Limit, Live: q.Live})
-	if err != nil {
-		return nil, err
-	}
-	return answer.Dashboard(a), nil
+func (r remote) Explain(ctx context.Context, q *pb.ExplainRequest) (*pb.ExplainResponse, error) {
+	return call(ctx, r.c, r.c.query.Explain, q)
 }
 
-// Top asks for one top list.
-func (c *Client) Top(ctx context.Context, dimension string, q Question) (*view.Top, error) {
-	a, err := call(ctx, c, c.query.GetTop, &pb.GetTopRequest{Dimension: dimension, Range: q.span(), Filters: q.filters(), Limit: q.Limit, Live: q.Live})
-	if err != nil {
-		return nil, err
-	}
-	t := answer.Top(a)
-	return &t, nil
+func (r remote) ListAlerts(ctx context.Context, q *pb.ListAlertsRequest) (*pb.ListAlertsResponse, error) {
+	return call(ctx, r.c, r.c.query.ListAlerts, q)
 }
 
-// Series asks for requests over time; an empty step lets the aggregator choose.
-func (c *Client) Series(ctx context.Context, step string, q Question) (*view.Series, error) {
-	a, err := call(ctx, c, c.query.GetSeries, &pb.GetSeriesRequest{Range: q.span(), Filters: q.filters(), Step: answer.SeriesSteps[step]})
-	if err != nil {
-		return nil, err
-	}
-	return answer.Series(a), nil
+func (r remote) ListHosts(ctx context.Context, q *pb.ListHostsRequest) (*pb.ListHostsResponse, error) {
+	return call(ctx, r.c, r.c.query.ListHosts, q)
 }
 
-// Explain asks where a number of a top list comes from; without keys, its total.
-func (c *Client) Explain(ctx context.Context, dimension string, keys []string, q Question) (*view.Explanation, error) {
-	a, err := call(ctx, c, c.query.Explain, &pb.ExplainRequest{Dimension: dimension, Keys: keys, Range: q.span(), Filters: q.filters()})
-	if err != nil {
-		return nil, err
-	}
-	return answer.Explanation(a, keys), nil
+func (r remote) ListDimensions(ctx context.Context, q *pb.ListDimensionsRequest) (*pb.ListDimensionsResponse, error) {
+	return call(ctx, r.c, r.c.query.ListDimensions, q)
 }
 
-// Alerts asks for the episodes that overlap the range.
-func (c *Client) Alerts(ctx context.Context, q Question) (*view.Alerts, error) {
-	a, err := call(ctx, c, c.query.ListAlerts, &pb.ListAlertsRequest{Range: q.span()})
-	if err != nil {
-		return nil, err
-	}
-	alerts := answer.Alerts(a)
-	return &alerts, nil
-}
-
-// Hosts asks for the hosts.
-func (c *Client) Hosts(ctx context.Context, q Question) ([]view.Host, error) {
-	a, err := call(ctx, c, c.query.ListHosts, &pb.ListHostsRequest{Range: q.span()})
-	if err != nil {
-		return nil, err
-	}
-	return answer.Hosts(a.GetHosts()), nil
-}
-
-// Dimensions asks for the top lists that there are.
-func (c *Client) Dimensions(ctx context.Context) ([]view.Dimension, error) {
-	a, err := call(ctx, c, c.query.ListDimensions, &pb.ListDimensionsRequest{})
-	if err != nil {
-		return nil, err
-	}
-	var out []view.Dimension
-	for _, d := range a.GetDimensions() {
-		out = append(out, answer.Dimension(d))
-	}
-	return out, nil
-}
-
-// Status asks for the header of the dashboard.
-func (c *Client) Status(ctx context.Context) (*view.Status, error) {
-	a, err := call(ctx, c, c.query.GetStatus, &pb.GetStatusRequest{})
-	if err != nil {
-		return nil, err
-	}
-	s := answer.Status(a)
-	return &s, nil
-}
-
-// Baseline asks for what was learned.
-func (c *Client) Baseline(ctx context.Context) (*view.Baseline, error) {
-	a, err := call(ctx, c, c.query.GetBaseline, &pb.GetBaselineRequest{})
-	if err != nil {
-		return nil, err
-	}
-	return answer.Baseline(a), nil
+func (r remote) GetBaseline(ctx context.Context, q *pb.GetBaselineRequest) (*pb.GetBaselineResponse, error) {
+	return call(ctx, r.c, r.c.query.GetBaseline, q)
 }
 
 // Relearn forgets the baseline and returns when the new one will be learned.

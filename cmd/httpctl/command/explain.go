@@ -24,14 +24,7 @@ keys takes one value for each; without any, the list's total is explained.`),
 		Args: arguments(1, -1, "a dimension, and the key"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return r.list(cmd.Context(), func(ctx context.Context, c *client.Client, q client.Question, f view.Format) error {
-				dimensions, err := c.Dimensions(ctx)
-				if err != nil {
-					return err
-				}
-				if err := knownDimension(args[0], dimensions); err != nil {
-					return err
-				}
-				e, err := c.Explain(ctx, args[0], args[1:], q)
+				e, err := c.ExplainKnown(ctx, args[0], args[1:], q)
 				if err != nil {
 					return err
 				}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/httpctl/httpctl/cmd/httpctl/client"
 	"github.com/httpctl/httpctl/cmd/httpctl/live"
+	"github.com/httpctl/httpctl/pkg/ask"
 	"github.com/httpctl/httpctl/pkg/view"
 )
 
@@ -58,7 +59,7 @@ func explore(ctx context.Context, o Live, fetch func(context.Context, live.Reque
 		},
 		Why: why,
 		When: func(text string, now time.Time) (time.Time, error) {
-			t, err := when("since", text, now, style.Location)
+			t, err := ask.Moment("since", text, now, style.Location)
 			if err != nil { // there is no flag here
 				err = errors.New(strings.TrimPrefix(err.Error(), "--since "))
 			}

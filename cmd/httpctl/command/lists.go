@@ -3,15 +3,12 @@ package command
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/httpctl/httpctl/cmd/httpctl/client"
-	"github.com/httpctl/httpctl/pkg/config"
-	"github.com/httpctl/httpctl/pkg/stat"
+	"github.com/httpctl/httpctl/pkg/ask"
 	"github.com/httpctl/httpctl/pkg/view"
 )
 
@@ -37,12 +34,9 @@ that were dismissed. In a script, --fail says by the exit code whether there is 
 				return usagef("--fail and --watch exclude each other")
 			}
 			return r.list(cmd.Context(), func(ctx context.Context, c *client.Client, q client.Question, f view.Format) error {
-				a, err := c.Alerts(ctx, q)
+				a, err := c.AlertsChosen(ctx, q, active)
 				if err != nil {
 					return err
-				}
-				if a.Active = active; active {
-					a.Alerts = slices.DeleteFunc(a.Alerts, func(e view.Alert) bool { return e.State != view.Alerting })
 				}
 				if !quiet {
 					err = view.WriteAlerts(r.out, f, r.style(), a)
@@ -83,27 +77,16 @@ order --sort-by puts them.`),
 		Args: arguments(0, 1, "one dimension at most"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return r.list(cmd.Context(), func(ctx context.Context, c *client.Client, q client.Question, f view.Format) error {
-				dimensions, err := c.Dimensions(ctx)
-				if err != nil {
-					return err
-				}
 				if len(args) == 0 {
-					return view.WriteDimensions(r.out, f, r.style(), dimensions)
-				}
-				if len(dimensions) == 0 { // no agent has delivered yet: what this program knows is empty
-					dimensions = builtinDimensions()
-					for _, d := range dimensions {
-						if d.Name == args[0] {
-							return view.WriteTop(r.out, f, r.style(), &view.Top{Dimension: d})
-						}
+					dimensions, err := c.Dimensions(ctx)
+					if err != nil {
+						return err
 					}
-				}
-				if err := knownDimension(args[0], dimensions); err != nil {
-					return err
+					return view.WriteDimensions(r.out, f, r.style(), dimensions)
 				}
 				q.Limit = limit
 				q.Live = q.Until.IsZero()
-				t, err := c.Top(ctx, args[0], q)
+				t, err := c.List(ctx, args[0], q)
 				if err != nil {
 					return err
 				}
@@ -128,45 +111,7 @@ func (r *reading) dimensionNames(cmd *cobra.Command, args []string, _ string) ([
 	}
 	defer c.Close()
 	dimensions, _ := c.Dimensions(cmd.Context()) // without an answer there is nothing to propose
-	return dimensionNames(dimensions), cobra.ShellCompDirectiveNoFileComp
-}
-
-// builtinDimensions returns the top lists of the built-in statistics.
-func builtinDimensions() (out []view.Dimension) {
-	for _, name := range stat.Builtin {
-		module, err := stat.New(name)
-		if err != nil {
-			continue // a program may be linked without it
-		}
-		for _, schema := range module.Tables() {
-			for i := range schema.Views {
-				out = append(out, view.DimensionOf(&schema, &schema.Views[i]))
-			}
-		}
-	}
-	return out
-}
-
-func dimensionNames(list []view.Dimension) []string {
-	names := make([]string, len(list))
-	for i, d := range list {
-		names[i] = d.Name
-	}
-	return names
-}
-
-// knownDimension returns a usage error with a proposal unless name is one.
-func knownDimension(name string, list []view.Dimension) error {
-	names := dimensionNames(list)
-	for _, n := range names {
-		if n == name {
-			return nil
-		}
-	}
-	if near := config.Nearest(name, names); near != "" {
-		return usagef("there is no dimension %q; did you mean %q?", name, near)
-	}
-	return usagef("there is no dimension %q; there are: %s", name, strings.Join(names, ", "))
+	return ask.DimensionNames(dimensions), cobra.ShellCompDirectiveNoFileComp
 }
 
 func newHostsCommand(w *world) *cobra.Command {
@@ -184,17 +129,9 @@ their agents could not see over the range.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return r.list(cmd.Context(), func(ctx context.Context, c *client.Client, q client.Question, f view.Format) error {
-				hosts, err := c.Hosts(ctx, q)
+				hosts, err := c.HostsChosen(ctx, q)
 				if err != nil {
 					return err
-				}
-				if len(q.Filters) > 0 { // by host, the only one
-					if err := knownHosts(q.Filters[0].Values, hosts); err != nil {
-						return err
-					}
-					hosts = slices.DeleteFunc(hosts, func(h view.Host) bool {
-						return !slices.ContainsFunc(q.Filters[0].Values, h.Is)
-					})
 				}
 				return view.WriteHosts(r.out, f, r.style(), hosts)
 			})
@@ -205,27 +142,6 @@ their agents could not see over the range.`,
 	r.addRange(cmd, "an hour before its end")
 	r.addFilters(cmd, "host")
 	return cmd
-}
-
-// knownHosts returns a usage error unless each name is that of a host or its id.
-func knownHosts(names []string, hosts []view.Host) error {
-	for _, name := range names {
-		if slices.ContainsFunc(hosts, func(h view.Host) bool { return h.Is(name) }) {
-			continue
-		}
-		if len(hosts) == 0 {
-			return usagef("no host %q: no agent has reported yet", name)
-		}
-		var there []string
-		for _, h := range hosts[:min(len(hosts), 20)] {
-			there = append(there, h.Name)
-		}
-		if len(hosts) > len(there) {
-			there = append(there, fmt.Sprintf("and %d more", len(hosts)-len(there)))
-		}
-		return usagef("no host %q; there are: %s", name, strings.Join(there, ", "))
-	}
-	return nil
 }
 
 func newBaselineCommand(w *world) *cobra.Command {

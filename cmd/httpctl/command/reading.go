@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/httpctl/httpctl/cmd/httpctl/client"
+	"github.com/httpctl/httpctl/pkg/ask"
 	"github.com/httpctl/httpctl/pkg/config"
 	"github.com/httpctl/httpctl/pkg/security"
 	"github.com/httpctl/httpctl/pkg/view"
@@ -201,7 +201,7 @@ func (r *reading) addFilters(cmd *cobra.Command, only ...string) {
 	}
 	r.name, r.only = cmd.Name(), only
 	r.addCompletion(cmd)
-	_ = cmd.RegisterFlagCompletionFunc("role", cobra.FixedCompletions([]string{"server", "client", "transit"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("role", cobra.FixedCompletions(ask.Roles, cobra.ShellCompDirectiveNoFileComp))
 }
 
 // connect returns a client of the aggregator that the flags name.
@@ -261,97 +261,27 @@ func (r *reading) format() (view.Format, error) {
 	return view.Format(r.output), nil
 }
 
-var statusPattern = regexp.MustCompile(`^([1-9][0-9][0-9]|[1-9]xx|-)$`)
-
 // question checks range and filters.
 func (r *reading) question() (q client.Question, err error) {
-	now := r.w.now()
-	if q.Since, err = when("since", r.since, now, r.w.location); err != nil {
+	if err := q.SetRange(r.since, r.until, r.w.now(), r.w.location); err != nil {
 		return q, err
-	}
-	if q.Until, err = when("until", r.until, now, r.w.location); err != nil {
-		return q, err
-	}
-	if !q.Since.IsZero() && !q.Since.Before(now) {
-		return q, usagef("--since %s: that is not in the past", r.since)
-	}
-	if !q.Since.IsZero() && !q.Until.IsZero() && !q.Since.Before(q.Until) {
-		return q, usagef("--since %s is not before --until %s", r.since, r.until)
 	}
 	for _, c := range filterColumns {
-		if r.filters == nil || len(*r.filters[c.name]) == 0 {
+		if r.filters == nil || r.only == nil || len(*r.filters[c.name]) == 0 || slices.Contains(r.only, c.name) {
 			continue
 		}
-		if r.only != nil && !slices.Contains(r.only, c.name) {
-			if len(r.only) == 0 {
-				return q, usagef("--%s: %s speaks of the whole fleet and has no filters", c.name, r.name)
-			}
-			return q, usagef("--%s: %s can be filtered by %s only", c.name, r.name, strings.Join(r.only, ", "))
+		if len(r.only) == 0 {
+			return q, usagef("--%s: %s speaks of the whole fleet and has no filters", c.name, r.name)
 		}
-		values := *r.filters[c.name]
-		for i, v := range values {
-			switch c.name {
-			case "status":
-				if v = strings.ToLower(v); !statusPattern.MatchString(v) {
-					return q, usagef("--status %s: want a code such as 503, a class such as 5xx, or - for none", v)
-				}
-			case "role":
-				if v = strings.ToLower(v); v != "server" && v != "client" && v != "transit" {
-					return q, usagef("--role %s: want server, client or transit", v)
-				}
-			case "domain":
-				v = strings.ToLower(v)
-			}
-			if v == "" {
-				return q, usagef("--%s: an empty value", c.name)
-			}
-			values[i] = v
+		return q, usagef("--%s: %s can be filtered by %s only", c.name, r.name, strings.Join(r.only, ", "))
+	}
+	err = q.SetFilters(func(name string) []string {
+		if r.filters == nil {
+			return nil
 		}
-		q.Filters = append(q.Filters, client.Filter{Column: c.name, Values: values})
-	}
-	for _, f := range r.others {
-		key, value, ok := strings.Cut(f, "=")
-		if !ok || key == "" || value == "" {
-			return q, usagef("--filter %s: want KEY=VALUE, such as user_agent=curl/8.14.1", f)
-		}
-		if i := slices.IndexFunc(q.Filters, func(f client.Filter) bool { return f.Column == key }); i >= 0 {
-			q.Filters[i].Values = append(q.Filters[i].Values, value)
-			continue
-		}
-		q.Filters = append(q.Filters, client.Filter{Column: key, Values: []string{value}})
-	}
-	return q, nil
-}
-
-// when reads a time of the command line: a duration before now, today or yesterday, which is when
-// the day begins, or a time, RFC 3339 or as much of it as is needed, in the user's time zone.
-func when(flag, text string, now time.Time, location *time.Location) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
-	}
-	if d, err := config.ParseDuration(text); err == nil && d >= 0 {
-		return now.Add(-d), nil
-	}
-	year, month, day := now.In(location).Date()
-	switch strings.ToLower(text) {
-	case "now":
-		return now, nil
-	case "today":
-		return time.Date(year, month, day, 0, 0, 0, 0, location), nil
-	case "yesterday":
-		return time.Date(year, month, day-1, 0, 0, 0, 0, location), nil
-	}
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", time.DateTime, "2006-01-02 15:04", time.DateOnly} {
-		if t, err := time.ParseInLocation(layout, text, location); err == nil {
-			return t, nil
-		}
-	}
-	for _, layout := range []string{"15:04:05", "15:04"} {
-		if t, err := time.ParseInLocation(layout, text, location); err == nil {
-			return time.Date(year, month, day, t.Hour(), t.Minute(), t.Second(), 0, location), nil
-		}
-	}
-	return time.Time{}, usagef("--%s %s: want how long ago, such as 90m, 24h or 2d, or today, yesterday, or a time such as %s", flag, text, now.In(location).Format("2006-01-02T15:04"))
+		return *r.filters[name]
+	}, r.others)
+	return q, err
 }
 
 // filterText says the filters in words for a title.

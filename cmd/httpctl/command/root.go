@@ -17,6 +17,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/httpctl/httpctl/cmd/httpctl/client"
+	"github.com/httpctl/httpctl/pkg/ask"
 	"github.com/httpctl/httpctl/pkg/telemetry"
 	"github.com/httpctl/httpctl/pkg/view"
 )
@@ -88,9 +89,10 @@ func run(ctx context.Context, args []string, w *world) int {
 	}
 	fmt.Fprintf(w.err, "httpctl: %s\n", errorText(err))
 	var usage usageError
+	var fault *ask.Fault
 	var away *client.UnreachableError
 	switch {
-	case !started || errors.As(err, &usage) || errors.Is(err, client.ErrRefused):
+	case !started || errors.As(err, &usage) || errors.As(err, &fault) || errors.Is(err, client.ErrRefused):
 		fmt.Fprintf(w.err, "See %s --help.\n", cmd.CommandPath())
 		return exitUsage
 	case errors.As(err, &away):

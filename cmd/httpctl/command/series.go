@@ -7,11 +7,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/httpctl/httpctl/cmd/httpctl/client"
+	"github.com/httpctl/httpctl/pkg/ask"
 	"github.com/httpctl/httpctl/pkg/view"
 )
-
-// steps are what --step takes, and what the aggregator is asked for.
-var steps = []struct{ text, step string }{{"1m", "minute"}, {"1h", "hour"}, {"1d", "day"}, {"1w", "week"}, {"1mo", "month"}}
 
 func newSeriesCommand(w *world) *cobra.Command {
 	r := &reading{w: w}
@@ -29,7 +27,7 @@ of UTC. The interval under way is not in it.`,
   httpctl series --since 2026-01-01 --step 1mo --domain shop.example.org`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			name, err := stepOf(step)
+			name, err := ask.Step(step)
 			if err != nil {
 				return err
 			}
@@ -46,27 +44,7 @@ of UTC. The interval under way is not in it.`,
 	r.addList(cmd)
 	r.addRange(cmd, "a day before its end")
 	r.addFilters(cmd)
-	cmd.Flags().StringVar(&step, "step", "", "`STEP` of a row: "+strings.Join(stepTexts(), ", ")+" (default: by the length of the range)")
-	_ = cmd.RegisterFlagCompletionFunc("step", cobra.FixedCompletions(stepTexts(), cobra.ShellCompDirectiveNoFileComp))
+	cmd.Flags().StringVar(&step, "step", "", "`STEP` of a row: "+strings.Join(ask.StepTexts(), ", ")+" (default: by the length of the range)")
+	_ = cmd.RegisterFlagCompletionFunc("step", cobra.FixedCompletions(ask.StepTexts(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
-}
-
-func stepTexts() (out []string) {
-	for _, s := range steps {
-		out = append(out, s.text)
-	}
-	return out
-}
-
-// stepOf reads --step: as in the help, or by its name.
-func stepOf(text string) (string, error) {
-	if text == "" {
-		return "", nil
-	}
-	for _, s := range steps {
-		if t := strings.ToLower(text); t == s.text || t == s.step {
-			return s.step, nil
-		}
-	}
-	return "", usagef("--step %s: want one of %s", text, strings.Join(stepTexts(), ", "))
 }
