@@ -249,6 +249,9 @@ func TestSilence(t *testing.T) {
 		if now, _ := s.st.state(); len(now) != len(keys)+1 {
 			t.Errorf("%d keys, want %d: one gap", len(now), len(keys)+1)
 		}
+		if n := strings.Count(s.log.String(), MessageUnobserved); n < 2 || n > 8 {
+			t.Errorf("%d lines in the log of an hour's silence, want one each time it has doubled", n)
+		}
 		if got := s.j.Status(); got.WindowEnd < s.at(time.Hour-window) {
 			t.Errorf("window under way ends at %v", time.Unix(0, got.WindowEnd).Sub(s.begin))
 		}

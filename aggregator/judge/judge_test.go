@@ -1,8 +1,8 @@
 package judge
 
 import (
+	"bytes"
 	"context"
-	"io"
 	"log/slog"
 	"reflect"
 	"testing"
@@ -34,6 +34,7 @@ type sim struct {
 	j     *Judge
 	begin time.Time
 	rates map[string]int64 // requests per interval, by host
+	log   bytes.Buffer     // to be read while nothing runs
 }
 
 func newSim(t *testing.T) *sim {
@@ -45,7 +46,7 @@ func newSim(t *testing.T) *sim {
 
 func (s *sim) start() {
 	s.Helper()
-	j, err := New(s.cfg, s.st, time.Now, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	j, err := New(s.cfg, s.st, time.Now, slog.New(slog.NewTextHandler(&s.log, nil)))
 	if err != nil {
 		s.Fatal(err)
 	}

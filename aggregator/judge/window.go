@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 	"slices"
 	"time"
 
@@ -251,9 +252,10 @@ func (j *Judge) leap(ctx context.Context, f *fleet, to int64) int64 {
 
 // skip journals that nobody was observed from the last window to to.
 func (j *Judge) skip(ctx context.Context, to int64) error {
-	from := j.state.Through
+	from, told := j.state.Through, int64(0)
 	if n := len(j.journal); n > 0 && j.journal[n-1].Kind == alert.KindGap {
 		from = j.journal[n-1].From
+		told = j.state.Through - from
 	}
 	state, r := alert.Skip(j.state, from, to)
 	if err := j.write(ctx, r); err != nil {
@@ -261,7 +263,9 @@ func (j *Judge) skip(ctx context.Context, to int64) error {
 	}
 	j.state = state
 	j.count(func(s *Stats) { s.Gaps++ })
-	j.log.Warn(MessageUnobserved, "from", time.Unix(0, from).UTC(), "to", time.Unix(0, to).UTC())
+	if length := uint64(to - from); bits.Len64(length) > bits.Len64(uint64(told)) { // a night without agents takes ten lines, not a line a window
+		j.log.Warn(MessageUnobserved, "from", time.Unix(0, from).UTC(), "to", time.Unix(0, to).UTC())
+	}
 	return nil
 }
 
