@@ -126,7 +126,7 @@ var damages = []struct {
 	{"a roll-up of the fleet", inBolt(func(tx *bbolt.Tx) error {
 		key := newStepKey(store.Minute, storetest.At(-6))
 		return flipValue(tx.Bucket(bucketRollups).Bucket(key[:]), fleetTable("totals"), 30)
-	}), "the roll-ups of the minute of 2025-12-31T23:59:00Z", Drop, filledRequests - 1},
+	}), "the roll-ups of the minute of 2025-12-31T23:59:00Z", Drop, filledRequests},
 	{"a manifest of roll-ups", inBolt(func(tx *bbolt.Tx) error {
 		key := newStepKey(store.Hour, storetest.At(0))
 		return flipValue(tx.Bucket(bucketRollupManifests), key[:], 9)

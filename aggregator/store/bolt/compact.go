@@ -24,7 +24,7 @@ type CompactOptions struct {
 	CheckOptions
 	// DropDamaged leaves damaged intervals and values out. Otherwise they are a reason to refuse.
 	DropDamaged bool
-	// Dropped is told what was left out, before the new file takes the place of the old one.
+	// Dropped is told what was left out, and what will be made again, before the new file takes the place of the old one.
 	Dropped func(what string)
 }
 
@@ -170,6 +170,9 @@ func (c *compactor) copy(src *bbolt.Tx, path string) (err error) {
 			return fmt.Errorf("copy %q: %w", name, err)
 		}
 	}
+	if err := c.mendSteps(src); err != nil {
+		return err
+	}
 	if err := c.tx.Commit(); err != nil {
 		return err
 	}
@@ -206,18 +209,10 @@ func (c *compactor) part(src *bbolt.Tx, name string, from *bbolt.Bucket) error {
 				return err
 			}
 			v = sealedValue(k, v)
-		case name == string(bucketRollupManifests) && c.keys[string(bucketRollups)+"/"+string(k)]:
-			if from.Tx().Bucket(bucketRollups).Bucket(k) == nil { // else it was told with that
-				key, _ := parseStepKey(k)
-				c.tell("the roll-ups of " + tellStep(key))
-			}
-			return nil
+		case c.isDamagedStep(name, k):
+			return nil // mendSteps makes what can be
 		case c.keys[name+"/"+string(k)]:
-			what := fmt.Sprintf("%s %q", name, k)
-			if key, ok := parseStepKey(k); ok && name == string(bucketRollups) {
-				what = "the roll-ups of " + tellStep(key)
-			}
-			c.tell(what)
+			c.tell(fmt.Sprintf("%s %q", name, k))
 			return nil
 		}
 		switch name {

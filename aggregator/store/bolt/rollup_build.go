@@ -1,0 +1,228 @@
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/httpctl/httpctl/aggregator/store"
+	"github.com/httpctl/httpctl/pkg/bucket"
+)
+
+// build makes the roll-up of a host, nil if something that it is made of is dirty. It also returns which
+// of the steps below have an entry of the host that is damaged.
+func (s *DB) build(tx *bbolt.Tx, key stepKey, host bucket.ID, damaged []int64) (made []byte, bad []int64, err error) {
+	b := store.NewRollupBuilder(host, key.resolution(), key.start())
+	for _, start := range damaged {
+		b.Damage(start)
+	}
+	if key.resolution() == store.Minute {
+		next := s.starts(tx, key.start(), key.end())
+		for k := next(); k != nil; k = next() {
+			if err := s.addRaw(tx, k, host, b); err != nil {
+				return nil, nil, err
+			}
+		}
+		made, err = b.Rollup().AppendBinary(nil)
+		return made, nil, err
+	}
+	next := s.stepsOf(tx, key.resolution()-1, key.start(), key.end())
+	entry := hostEntry(host)
+	for child, ok := next(); ok; child, ok = next() {
+		entries, err := s.entries(tx, child)
+		if err != nil || entries == nil {
+			continue // which is among the damaged
+		}
+		value := entries.Get(entry)
+		if value == nil {
+			continue
+		}
+		p, err := unsealEntry(child, entry, value)
+		if err == nil && p == nil {
+			return nil, bad, nil
+		}
+		sound, err := s.addStep(b, child.start(), p, err)
+		if err != nil {
+			return nil, nil, err
+		}
+		if !sound {
+			bad = append(bad, child.start())
+		}
+	}
+	made, err = b.Rollup().AppendBinary(nil)
+	return made, bad, err
+}
+
+// addRaw adds the buckets that a host has in an interval.
+func (s *DB) addRaw(tx *bbolt.Tx, k []byte, host bucket.ID, b *store.RollupBuilder) error {
+	blobs, err := s.blobs(tx, k)
+	if err != nil || blobs == nil {
+		return nil // which is among the damaged
+	}
+	d := decoders.Get().(*bucket.Decoder)
+	defer decoders.Put(d)
+	start := int64(binary.BigEndian.Uint64(k))
+	c := blobs.Cursor()
+	for name, v := c.Seek(host[:]); bytes.HasPrefix(name, host[:]); name, v = c.Next() {
+		x, _, err := decode(d, k, name, v, allTables)
+		switch {
+		case errors.Is(err, bucket.ErrVersion):
+			return fmt.Errorf("bucket of host %s at %d: %w", host, start, err)
+		case err != nil:
+			s.checksumErrors.Add(1)
+			b.Damage(start)
+		default:
+			if err := b.Add(x); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// addStep adds a roll-up of a finer resolution, whose payload could be read or not, and reports whether it is sound.
+func (s *DB) addStep(b *store.RollupBuilder, start int64, payload []byte, err error) (sound bool, _ error) {
+	d := decoders.Get().(*bucket.Decoder)
+	defer decoders.Put(d)
+	var r *store.Rollup
+	if err == nil {
+		r, err = store.UnmarshalRollup(d, payload)
+	}
+	switch {
+	case errors.Is(err, store.ErrVersion):
+		return true, err
+	case err != nil:
+		s.checksumErrors.Add(1)
+		b.Damage(start)
+		return false, nil
+	}
+	return true, b.AddRollup(r)
+}
+
+// rebuildFleet makes the roll-up of the fleet from those of the hosts, if it is
+// dirty and none of theirs is.
+func (s *DB) rebuildFleet(ctx context.Context, key stepKey, watch *rebuilding) (bool, error) {
+	b := store.NewRollupBuilder(bucket.ID{}, key.resolution(), key.start())
+	ready, done := true, false
+	seek := []byte{entryHost}
+	for first := true; ready && !done; first = false {
+		err := s.view(func(tx *bbolt.Tx) error {
+			entries, err := s.entries(tx, key)
+			if err != nil || entries == nil {
+				ready = false
+				return nil
+			}
+			if first && !isDirty(entries.Get(fleetHeader)) {
+				ready = false
+				return nil
+			}
+			if first { // once, so that it is in the fleet's whichever hosts were rebuilt now
+				damaged, _ := s.sources(tx, key)
+				for _, start := range damaged {
+					b.Damage(start)
+				}
+			}
+			c := entries.Cursor()
+			k, v := c.Seek(seek)
+			for range hostsPerView {
+				if k == nil {
+					done = true
+					return nil
+				}
+				if err := interrupted(ctx); err != nil {
+					return err
+				}
+				p, err := unsealEntry(key, k, v)
+				if err == nil && p == nil {
+					ready = false
+					return nil
+				}
+				if _, err := s.addStep(b, key.start(), p, err); err != nil {
+					return err
+				}
+				k, v = c.Next()
+			}
+			done = k == nil
+			seek = bytes.Clone(k)
+			return nil
+		})
+		if err != nil {
+			return false, err
+		}
+	}
+	if !ready {
+		return false, nil
+	}
+	values, err := fleetEntries(b.Rollup())
+	if err != nil {
+		return false, err
+	}
+	made := false
+	err = s.change(context.WithoutCancel(ctx), func(w *steps) error {
+		if len(watch.touched) > 0 {
+			return nil
+		}
+		st, err := w.step(key)
+		if err != nil {
+			return err
+		}
+		made = true
+		return st.setFleet(values)
+	})
+	return made && err == nil, err
+}
+
+// fleetEntries encodes the roll-up of the fleet: a header without tables, and each
+// table by itself, as a query reads one. One that cannot be encoded is left out, and the header says so.
+func fleetEntries(r *store.Rollup) (map[string][]byte, error) {
+	values := map[string][]byte{}
+	tables := r.Tables
+	var lost []string
+	for i := range tables {
+		one := store.Rollup{Bucket: bucket.Bucket{Header: bucket.Header{Name: r.Name, Width: r.Width, Final: true}, Tables: tables[i : i+1]}}
+		v, err := one.AppendBinary(nil)
+		if err != nil {
+			return nil, err
+		}
+		if len(one.Tables) == 0 {
+			lost = append(lost, tables[i].Schema.Name)
+			continue
+		}
+		values[string(fleetTable(tables[i].Schema.Name))] = v
+	}
+	if lost != nil {
+		r.LeaveOut(lost...)
+	}
+	r.Tables = nil
+	v, err := r.AppendBinary(nil)
+	values[string(fleetHeader)] = v
+	return values, err
+}
+
+// setFleet replaces the fleet's entries.
+func (st *openStep) setFleet(values map[string][]byte) error {
+	var gone [][]byte
+	c := st.entries.Cursor()
+	for k, _ := c.First(); len(k) > 0 && k[0] == entryFleet; k, _ = c.Next() {
+		if values[string(k)] == nil {
+			gone = append(gone, bytes.Clone(k))
+		}
+	}
+	for _, k := range gone {
+		st.m.count--
+		st.m.xor ^= nameHash(k)
+		if err := st.entries.Delete(k); err != nil {
+			return err
+		}
+	}
+	for k, v := range values {
+		if err := st.clean([]byte(k), v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
