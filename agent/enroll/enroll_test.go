@@ -3,6 +3,7 @@ package enroll
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -210,6 +211,27 @@ func TestEnrollFails(t *testing.T) {
 				t.Errorf("%v were left", entries)
 			}
 		})
+	}
+}
+
+// TestEnrollFollowsNoLink: the folder is in the agent's user's directory, and root writes there.
+func TestEnrollFollowsNoLink(t *testing.T) {
+	c := newCenter(t)
+	elsewhere := t.TempDir()
+	for name, target := range map[string]string{"elsewhere": elsewhere, "beside it": "../" + filepath.Base(elsewhere), "within": "own"} {
+		state := t.TempDir()
+		own := filepath.Join(state, "own")
+		if err := errors.Join(os.Mkdir(own, 0o700), os.Symlink(target, filepath.Join(state, folder))); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := In(state).Enroll(t.Context(), c.token, host, authority.Owner{}); err == nil || !strings.Contains(err.Error(), filepath.Join(state, folder)+" is not a directory") {
+			t.Errorf("Enroll() with a link %s = %v, want it refused", name, err)
+		}
+		for _, dir := range []string{elsewhere, own} {
+			if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
+				t.Errorf("with a link %s, %v were written, %v", name, entries, err)
+			}
+		}
 	}
 }
 

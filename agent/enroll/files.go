@@ -87,21 +87,44 @@ func (f Files) read() (tls.Certificate, []*x509.Certificate, error) {
 }
 
 // write makes or replaces the files. The pair comes last: with it the host is enrolled. address is "" where it stays.
+// The state directory is the agent's user's, and who writes may be root: the folder is what it says, no link to another.
 func (f Files) write(pair, authorities []byte, address string, owner authority.Owner) error {
-	if err := os.Mkdir(f.dir, 0o700); err == nil {
-		if err := owner.Give(f.dir); err != nil {
-			return err
-		}
-	} else if !errors.Is(err, fs.ErrExist) {
+	state, err := os.OpenRoot(filepath.Dir(f.dir))
+	if err != nil {
 		return err
 	}
-	if err := authority.WriteFile(filepath.Join(f.dir, caFile), authorities, 0o600, owner); err != nil {
+	defer state.Close()
+	name := filepath.Base(f.dir)
+	made := state.Mkdir(name, 0o700)
+	if made != nil && !errors.Is(made, fs.ErrExist) {
+		return made
+	}
+	if fi, err := state.Lstat(name); err != nil {
+		return err
+	} else if !fi.IsDir() {
+		return fmt.Errorf("%s is not a directory (%s): remove it, and enroll again", f.dir, fi.Mode().Type())
+	}
+	dir, err := state.OpenRoot(name) // which follows no link out of the state directory
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if made == nil {
+		d, err := dir.Open(".")
+		if err == nil {
+			err = errors.Join(owner.Give(d), d.Close())
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := authority.WriteIn(dir, caFile, authorities, 0o600, owner); err != nil {
 		return err
 	}
 	if address != "" {
-		if err := authority.WriteFile(filepath.Join(f.dir, aggregatorFile), []byte(address+"\n"), 0o600, owner); err != nil {
+		if err := authority.WriteIn(dir, aggregatorFile, []byte(address+"\n"), 0o600, owner); err != nil {
 			return err
 		}
 	}
-	return authority.WriteFile(filepath.Join(f.dir, pairFile), pair, 0o600, owner)
+	return authority.WriteIn(dir, pairFile, pair, 0o600, owner)
 }

@@ -24,7 +24,7 @@ func NewID() (id bucket.ID) {
 
 // HostID reads the identity of the host whose state directory is dir, or mints it where there is none; give
 // then makes the file another user's, if it is not nil. No agent needs to run, nor to be stopped.
-func HostID(dir string, give func(path string) error) (bucket.ID, error) {
+func HostID(dir string, give func(*os.File) error) (bucket.ID, error) {
 	path := filepath.Join(dir, hostFile)
 	text, err := os.ReadFile(path)
 	if err == nil {
@@ -51,7 +51,7 @@ func HostID(dir string, give func(path string) error) (bucket.ID, error) {
 
 // writeFile makes a file that is there whole or not at all, even after a power failure. One that is
 // there already stays, and is the error fs.ErrExist.
-func writeFile(path string, data []byte, give func(path string) error) (err error) {
+func writeFile(path string, data []byte, give func(*os.File) error) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.new")
 	if err != nil {
 		return err
@@ -63,13 +63,13 @@ func writeFile(path string, data []byte, give func(path string) error) (err erro
 		}
 	}()
 	_, err = f.Write(data)
+	if err == nil && give != nil {
+		err = give(f)
+	}
 	if err == nil {
 		err = f.Sync()
 	}
-	if err = errors.Join(err, f.Close()); err == nil && give != nil {
-		err = give(temp)
-	}
-	if err == nil {
+	if err = errors.Join(err, f.Close()); err == nil {
 		err = os.Link(temp, path)
 	}
 	if err != nil {

@@ -100,7 +100,7 @@ func Create(dir, trustDomain string, owner Owner, now time.Time) (*Authority, er
 			return nil, err
 		}
 	}
-	if err := errors.Join(os.Chmod(temp, 0o755), owner.Give(temp)); err != nil {
+	if err := give(temp, 0o755, owner); err != nil {
 		return nil, err
 	}
 	if err := os.Rename(temp, dir); errors.Is(err, fs.ErrExist) || Exists(dir) && err != nil {
@@ -112,6 +112,15 @@ func Create(dir, trustDomain string, owner Owner, now time.Time) (*Authority, er
 		return nil, err
 	}
 	return Open(dir)
+}
+
+// give sets the mode and owner of a directory.
+func give(dir string, mode fs.FileMode, owner Owner) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Chmod(mode), owner.Give(d), d.Close())
 }
 
 // keyName is a short name of a key.

@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -26,39 +27,52 @@ func OwnerOf(dir string) Owner {
 	return ownerOf(dir)
 }
 
-// Give makes a file the owner's.
-func (o Owner) Give(path string) error {
+// Give makes an open file or directory the owner's. It takes no path: where the owner can write, that may lead elsewhere by now.
+func (o Owner) Give(f *os.File) error {
 	if !o.set {
 		return nil
 	}
-	return os.Lchown(path, o.uid, o.gid)
+	return f.Chown(o.uid, o.gid)
 }
 
 // WriteFile makes or replaces a file, which is there whole or not at all, even after a power failure.
-func WriteFile(path string, data []byte, mode fs.FileMode, owner Owner) (err error) {
-	// Of a name of its own: httpctl-agent enroll may write while an agent renews.
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.new")
+func WriteFile(path string, data []byte, mode fs.FileMode, owner Owner) error {
+	dir, err := os.OpenRoot(filepath.Dir(path))
 	if err != nil {
 		return err
 	}
-	temp := f.Name()
+	return errors.Join(WriteIn(dir, filepath.Base(path), data, mode, owner), dir.Close())
+}
+
+// WriteIn is WriteFile in an open directory, whatever its path leads to by now.
+func WriteIn(dir *os.Root, name string, data []byte, mode fs.FileMode, owner Owner) error {
+	// Of a name of its own: httpctl-agent enroll may write while an agent renews.
+	temp := name + "." + rand.Text() + ".new"
+	f, err := dir.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
 	_, err = f.Write(data)
 	if err == nil {
 		err = f.Chmod(mode)
 	}
 	if err == nil {
-		err = owner.Give(temp)
+		err = owner.Give(f)
 	}
 	if err == nil {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(temp, path)
+		err = dir.Rename(temp, name)
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(temp))
+		return errors.Join(err, dir.Remove(temp))
 	}
-	return syncDir(filepath.Dir(path))
+	d, err := dir.Open(".")
+	if err != nil {
+		return err
+	}
+	return synced(d)
 }
 
 // syncDir makes the names in a directory durable.
@@ -67,8 +81,13 @@ func syncDir(dir string) error {
 	if err != nil {
 		return err
 	}
+	return synced(d)
+}
+
+// synced is syncDir of an open one, which it closes.
+func synced(d *os.File) error {
 	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("sync directory %s: %w", dir, err)
+		return fmt.Errorf("sync directory %s: %w", d.Name(), err)
 	}
 	return nil
 }
