@@ -386,7 +386,10 @@ func (a *Accumulator) addValues(dst, src *bucket.Row) {
 }
 
 // prune drops the smaller half of the rows into other.
-func (a *Accumulator) prune() {
+func (a *Accumulator) prune() { a.pruneTo(a.limit / 2) }
+
+// pruneTo drops all but the largest keep rows into other.
+func (a *Accumulator) pruneTo(keep int) {
 	type entry struct {
 		key string
 		row *sumRow
@@ -401,7 +404,7 @@ func (a *Accumulator) prune() {
 		}
 		return cmp.Compare(x.key, y.key)
 	})
-	for _, e := range all[a.limit/2:] {
+	for _, e := range all[min(keep, len(all)):] {
 		a.pruned = max(a.pruned, add(e.row.Values[0], e.row.err))
 		a.addValues(&a.other, &e.row.Row)
 		a.folded++

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/httpctl/httpctl/pkg/bucket"
+	"github.com/httpctl/httpctl/pkg/stat"
 )
 
 // Resolution is how much time one stored value sums up.
@@ -64,6 +65,10 @@ const (
 	// fleetRows is the least bound for a table of the fleet, which has the keys of many hosts: of 1,000 hosts
 	// with 200 keys each of their own the largest 4,096 keep a row.
 	fleetRows = 4096
+	// maxRollupTables bounds its tables beside those of the statistics that this program knows: an agent may name others, and
+	// new ones in each bucket. maxBuilderRows bounds the rows of all while they are added up: 4 tables of the most that one may have.
+	maxRollupTables = 64
+	maxBuilderRows  = 4 * maxSumRows
 )
 
 // A Rollup is the sum of the buckets of one host, or of all, over a minute, an
@@ -105,19 +110,23 @@ type RollupBuilder struct {
 	out    Rollup
 	fleet  bool
 	tables map[string]*tableSum
-	absent map[string]int // buckets skipped of tables that roll-ups added do not have
+	others int            // tables among them that no statistic here has
+	rows   int            // of all tables
+	most   int            // of them; maxBuilderRows but in tests
+	absent map[string]int // buckets skipped of tables that roll-ups added do not have, or that are left out here
 }
 
 type tableSum struct {
 	sum   *Accumulator
 	max   int // rows, the largest bound of those added
 	exact bool
+	known bool // a statistic of this program has it
 }
 
 // NewRollupBuilder returns a builder for the roll-up of a host, or of the fleet
 // if host is zero, that begins at start.
 func NewRollupBuilder(host bucket.ID, r Resolution, start int64) *RollupBuilder {
-	b := &RollupBuilder{fleet: host.IsZero(), tables: map[string]*tableSum{}}
+	b := &RollupBuilder{fleet: host.IsZero(), tables: map[string]*tableSum{}, most: maxBuilderRows}
 	b.out.Host, b.out.Start, b.out.Width, b.out.Final = host, start, r.Length(), true
 	return b
 }
@@ -158,26 +167,92 @@ func (b *RollupBuilder) AddRollup(r *Rollup) error {
 		if s := r.Sum(t.Schema.Name); s != nil {
 			n, skipped = s.Buckets, s.Skipped
 		}
-		sum := b.tables[t.Schema.Name]
+		sum := b.table(t.Schema.Name, n, skipped)
 		if sum == nil {
-			sum = &tableSum{sum: NewAccumulator(nil, nil)}
-			if b.fleet {
-				sum.sum.limit = 4 * fleetRows
-			}
-			b.tables[t.Schema.Name] = sum
+			continue
 		}
 		if t.Schema.Exact { // it may hold many more, and none is to be folded
 			sum.exact, sum.sum.limit = true, maxSumRows
 		}
 		sum.max = max(sum.max, t.Max)
+		b.rows -= len(sum.sum.rows)
 		if err := sum.sum.AddSum(t, n, skipped); err != nil {
 			return err
+		}
+		for b.rows += len(sum.sum.rows); b.rows > b.most; {
+			b.pruneLargest()
 		}
 	}
 	if len(r.Sums) > len(r.Tables) {
 		b.addAbsent(r)
 	}
 	return nil
+}
+
+// table returns the sum of a table, of which n more buckets come and skipped do not; nil if there are too many tables
+// already, and it is left out.
+func (b *RollupBuilder) table(name string, n, skipped int) *tableSum {
+	if sum := b.tables[name]; sum != nil {
+		return sum
+	}
+	sum := &tableSum{sum: NewAccumulator(nil, nil), known: stat.Known(name)}
+	if b.fleet {
+		sum.sum.limit = 4 * fleetRows
+	}
+	if !sum.known {
+		if b.others == maxRollupTables && !b.makeRoom(b.absent[name]+n) {
+			b.skip(name, n+skipped)
+			b.Damage(b.out.Start)
+			return nil
+		}
+		b.others++
+	}
+	b.tables[name] = sum
+	return sum
+}
+
+// makeRoom leaves out the table that the fewest buckets have, if they are no more than n: what many hosts have stays beside
+// what one makes up.
+func (b *RollupBuilder) makeRoom(n int) bool {
+	least, found := "", (*tableSum)(nil)
+	for name, sum := range b.tables {
+		if !sum.known && (found == nil || cmp.Or(cmp.Compare(sum.sum.added, found.sum.added), cmp.Compare(name, least)) < 0) {
+			least, found = name, sum
+		}
+	}
+	if found.sum.added > n {
+		return false
+	}
+	b.skip(least, found.sum.added+found.sum.skipped)
+	b.rows -= len(found.sum.rows)
+	delete(b.tables, least)
+	b.others--
+	b.Damage(b.out.Start)
+	return true
+}
+
+// skip counts buckets whose table is left out.
+func (b *RollupBuilder) skip(name string, n int) {
+	if _, known := b.absent[name]; n == 0 || !known && len(b.absent) >= maxRollupAbsent {
+		return
+	}
+	if b.absent == nil {
+		b.absent = map[string]int{}
+	}
+	b.absent[name] += n
+}
+
+// pruneLargest drops the smaller half of the rows of the largest table.
+func (b *RollupBuilder) pruneLargest() {
+	most, found := "", (*tableSum)(nil)
+	for name, sum := range b.tables {
+		if found == nil || cmp.Or(cmp.Compare(len(found.sum.rows), len(sum.sum.rows)), cmp.Compare(name, most)) < 0 {
+			most, found = name, sum
+		}
+	}
+	b.rows -= len(found.sum.rows)
+	found.sum.pruneTo(len(found.sum.rows) / 2) // most is more than one row a table
+	b.rows += len(found.sum.rows)
 }
 
 // addAbsent counts what a roll-up skipped of the tables that it does not have.
@@ -187,14 +262,8 @@ func (b *RollupBuilder) addAbsent(r *Rollup) {
 		there[t.Schema.Name] = true
 	}
 	for _, s := range r.Sums {
-		if there[s.Name] || s.Skipped == 0 {
-			continue
-		}
-		if b.absent == nil {
-			b.absent = map[string]int{}
-		}
-		if _, known := b.absent[s.Name]; known || len(b.absent) < maxRollupAbsent {
-			b.absent[s.Name] += s.Skipped
+		if !there[s.Name] {
+			b.skip(s.Name, s.Skipped)
 		}
 	}
 }
@@ -217,12 +286,7 @@ func (b *RollupBuilder) Rollup() *Rollup {
 	for name, sum := range b.tables {
 		t := sum.sum.Table(0)
 		if t == nil { // of tables without columns
-			if n := sum.sum.skipped + b.absent[name]; n > 0 && len(b.absent) < maxRollupAbsent {
-				if b.absent == nil {
-					b.absent = map[string]int{}
-				}
-				b.absent[name] = n
-			}
+			b.skip(name, sum.sum.skipped)
 			continue
 		}
 		keep := min(max(sum.max, 1), maxRollupRows)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -25,8 +26,8 @@ func tableOf(name string, key string, l *sketch.Latency) *bucket.Table {
 func TestRollupLeavesOutWhatCannotBeEncoded(t *testing.T) {
 	contradicts := &sketch.Latency{Count: 3, Min: 5, Max: 5, Sum: 15, Bins: []sketch.Bin{{Index: sketch.Index(5), Count: 1}}}
 	var many []*bucket.Table
-	for i := range 4000 { // more than 32 MiB, and not a row to cut
-		many = append(many, tableOf(fmt.Sprintf("t%04d", i), strings.Repeat("x", 10_000)+fmt.Sprint(i), nil))
+	for i := range 40 { // more than 32 MiB, and not a row to cut
+		many = append(many, tableOf(fmt.Sprintf("t%04d", i), strings.Repeat("x", 1_000_000)+fmt.Sprint(i), nil))
 	}
 	for name, test := range map[string]struct {
 		tables []*bucket.Table
@@ -34,7 +35,7 @@ func TestRollupLeavesOutWhatCannotBeEncoded(t *testing.T) {
 		most   int // tables left out
 	}{
 		"a sketch that contradicts itself": {[]*bucket.Table{tableOf("bad", "a", contradicts), tableOf("zgood", "b", nil)}, "bad", 1},
-		"many tables of one row":           {append(many, tableOf("zgood", "b", nil)), "t1000", 2001},
+		"many tables of one row":           {append(many, tableOf("zgood", "b", nil)), "t0010", 21},
 		"one key too long":                 {[]*bucket.Table{tableOf("long", strings.Repeat("x", 33<<20), nil), tableOf("zgood", "b", nil)}, "long", 1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -100,5 +101,84 @@ func TestRollupOfOverflowingSketches(t *testing.T) {
 	}
 	if got := r.Tables[0].Rows[0].Latency[0]; got.Count != math.MaxUint64 || len(got.Bins) != 3 || got.Quantile(0.01) > 6 || got.Quantile(0.99) < 19 {
 		t.Errorf("the sum = %+v", got)
+	}
+}
+
+// TestRollupBoundsTables: an agent that names other tables in each bucket does not make its roll-ups, and those of the fleet, grow
+// with time, and puts no table out that others have. What is left out is told.
+func TestRollupBoundsTables(t *testing.T) {
+	made := 0
+	hostile := func(b *RollupBuilder, buckets int) {
+		t.Helper()
+		for range buckets {
+			x := bucket.Bucket{Header: bucket.Header{Name: bucket.Name{Start: 60e9}, Width: 10e9}, Tables: []*bucket.Table{tableOf("totals", "a", nil)}}
+			for range 10 {
+				x.Tables = append(x.Tables, tableOf(fmt.Sprintf("a%06d", made), "a", nil))
+				made++
+			}
+			if err := b.Add(&x); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	host := NewRollupBuilder(bucket.ID{1}, Minute, 60e9)
+	hostile(host, 500)
+	r := host.Rollup()
+	if len(r.Tables) != 1+maxRollupTables || *r.Sum("totals") != (TableSum{"totals", 500, 0}) || !slices.Equal(r.Damaged, []int64{60e9}) {
+		t.Errorf("%d tables, totals %v, damaged %v; want %d, of all 500 buckets, and the start", len(r.Tables), r.Sum("totals"), r.Damaged, 1+maxRollupTables)
+	}
+	left := 0
+	for _, s := range r.Sums {
+		left += s.Skipped
+	}
+	if left != maxRollupAbsent {
+		t.Errorf("%d buckets are told as left out, want %d", left, maxRollupAbsent)
+	}
+
+	fleet := NewRollupBuilder(bucket.ID{}, Minute, 60e9)
+	const honest = 20
+	for i := range honest {
+		hostile(fleet, 100)
+		one := Rollup{Bucket: bucket.Bucket{Header: bucket.Header{Name: bucket.Name{Host: bucket.ID{byte(i + 1)}}}, Tables: []*bucket.Table{tableOf("theirs", "a", nil)}},
+			Buckets: 6, Sums: []TableSum{{"theirs", 6, 0}}}
+		if err := fleet.AddRollup(&one); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r = fleet.Rollup()
+	if s := r.Sum("theirs"); len(r.Tables) != 1+maxRollupTables || s == nil || *s != (TableSum{"theirs", 6 * honest, 0}) {
+		t.Errorf("of the fleet: %d tables, theirs %v; want %d, of all %d buckets", len(r.Tables), s, 1+maxRollupTables, 6*honest)
+	}
+}
+
+// TestRollupBoundsRows: of all tables together; what is dropped is in other.
+func TestRollupBoundsRows(t *testing.T) {
+	const tables, rows, most = 6, 1000, 2500
+	b := NewRollupBuilder(bucket.ID{1}, Minute, 0)
+	b.most = most
+	for i := range tables {
+		tb := bucket.NewTable(bucket.Schema{Name: fmt.Sprintf("t%d", i), Version: 1, Keys: []string{"k"}, Measures: []bucket.Measure{{Name: "hits", Kind: bucket.Sum}}}, rows)
+		for k := range rows {
+			tb.Add([]string{strconv.Itoa(k)}, []int64{1})
+		}
+		if err := b.Add(&bucket.Bucket{Header: bucket.Header{Width: 10e9}, Tables: []*bucket.Table{tb}}); err != nil {
+			t.Fatal(err)
+		}
+		held := 0
+		for _, s := range b.tables {
+			held += len(s.sum.rows)
+		}
+		if held != b.rows || held > most {
+			t.Errorf("after %d tables %d rows are held, counted as %d; want at most %d", i+1, held, b.rows, most)
+		}
+	}
+	for _, tb := range b.Rollup().Tables {
+		sum := tb.Other.Values[0]
+		for _, r := range tb.Rows {
+			sum += r.Values[0]
+		}
+		if sum != rows || len(tb.Rows) == 0 {
+			t.Errorf("%s has %d requests, %d rows, want %d and some", tb.Schema.Name, sum, len(tb.Rows), rows)
+		}
 	}
 }

@@ -59,6 +59,13 @@ func Names() []string {
 	return names
 }
 
+// Known reports whether a name is registered.
+func Known(name string) bool {
+	mu.Lock()
+	defer mu.Unlock()
+	return registry[name] != nil
+}
+
 // New returns a new instance of the named statistic.
 func New(name string) (Module, error) {
 	mu.Lock()
