@@ -164,6 +164,11 @@ func (s *Service) Enroll(ctx context.Context, q *httpctlv1.EnrollRequest) (*http
 		return nil, s.refuse(ctx, revoked, codes.PermissionDenied, "host %s was revoked at %s: only a token of its own lets it in again, made with httpctl enroll create --host %s",
 			id, revokedAt.Format(time.RFC3339), id)
 	}
+	// What lets it in is told from its certificates of before by its beginning, and has to be valid now.
+	if begins := time.Unix(h.Begins+1, 0); isRevoked && begins.After(s.now()) {
+		return nil, s.refuse(ctx, revoked, codes.FailedPrecondition, "host %s was revoked, and has a certificate that begins at %s only, as the clock of this aggregator ran ahead then: it is let in again from that time on, "+
+			"or comes as a new host once the file host-id in its state directory is removed", id, begins.Add(-time.Second).UTC().Format(time.RFC3339))
+	}
 	if since := s.now().Sub(moment(h.Enrolled)); again && h.Again >= freeAnswers && since >= 0 && since < s.pause() {
 		return nil, s.refuse(ctx, tooMany, codes.ResourceExhausted, "host %s got the answer to its enrolment %s ago, and has often asked again; the next may come in %s",
 			id, since.Round(time.Second), (s.pause() - since).Round(time.Second))
@@ -195,7 +200,7 @@ func (s *Service) Enroll(ctx context.Context, q *httpctlv1.EnrollRequest) (*http
 			return nil, s.refuse(ctx, failed, codes.Unavailable, "the use of the token cannot be noted: %v", err)
 		}
 	}
-	cert, err := s.sign(ca, pub, id)
+	cert, err := s.sign(ca, pub, id, h.Begins)
 	if err != nil {
 		return nil, s.refuse(ctx, failed, codes.Internal, "%v", err)
 	}
@@ -205,7 +210,8 @@ func (s *Service) Enroll(ctx context.Context, q *httpctlv1.EnrollRequest) (*http
 		}
 	}
 	was := h
-	h = host{Name: q.GetHostName(), Enrolled: s.now().UnixNano(), Until: cert.NotAfter.UnixNano(), Token: q.GetTokenId(), Key: key, Serial: serial(cert)}
+	h = host{Name: q.GetHostName(), Enrolled: s.now().UnixNano(), Until: cert.NotAfter.UnixNano(), Token: q.GetTokenId(), Key: key, Serial: serial(cert),
+		Begins: max(was.Begins, cert.NotBefore.Unix())}
 	if again {
 		h.Again = min(was.Again+1, freeAnswers) // from there on each waits
 		h.Renewed = was.Renewed                 // and no renewal comes the sooner
@@ -244,9 +250,9 @@ func (s *Service) token(ctx context.Context, id string, secret []byte) (t token,
 	return t, version, nil
 }
 
-// sign makes an agent's certificate.
-func (s *Service) sign(ca *authority.Authority, pub any, id bucket.ID) (*x509.Certificate, error) {
-	at, err := s.signedAt(ca.TrustDomain(), id)
+// sign makes an agent's certificate; begins is of its host's record.
+func (s *Service) sign(ca *authority.Authority, pub any, id bucket.ID, begins int64) (*x509.Certificate, error) {
+	at, err := s.signedAt(ca.TrustDomain(), id, begins)
 	if err != nil {
 		return nil, err
 	}
@@ -302,12 +308,16 @@ func (s *Service) Renew(ctx context.Context, q *httpctlv1.RenewRequest) (*httpct
 		s.warn("clone", "a certificate is renewed that was renewed before: if this repeats, the host was cloned with its state directory, or its key was stolen; "+
 			"remove the state directory of the clone and enroll it", "host", id, "name", security.CleanText(h.Name), "peer", callerOf(ctx))
 	}
-	cert, err := s.sign(ca, pub, id)
+	cert, err := s.sign(ca, pub, id, h.Begins)
 	if err != nil {
 		return nil, s.refuse(ctx, failed, codes.Internal, "%v", err)
 	}
 	h.Renewed = s.now().UnixNano()
 	h.Until, h.Serial, h.Before = cert.NotAfter.UnixNano(), serial(cert), was
+	h.Begins = max(h.Begins, cert.NotBefore.Unix())
+	if !known {
+		h.Begins = max(h.Begins, shown.NotBefore.Unix())
+	}
 	if !known { // made by httpctl ca issue, or the database is a new one: the certificate says enough
 		h.Enrolled = s.now().UnixNano()
 	}

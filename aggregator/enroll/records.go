@@ -56,6 +56,9 @@ type host struct {
 	// Renewed is when it was renewed last, 0 if never.
 	Renewed int64  `json:"renewed_unix_ns,omitempty"`
 	Before  string `json:"serial_before,omitempty"`
+	// Begins is when the last to begin of all its certificates begins (Unix seconds), 0 if that is not known. It is in the
+	// future when the clock was set back since.
+	Begins int64 `json:"begins_unix,omitempty"`
 }
 
 // revocation is what is kept of an identity whose certificates are refused.

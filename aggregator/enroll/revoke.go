@@ -371,9 +371,9 @@ func (s *Service) revokedHost(domain string, id bucket.ID) (at time.Time, yes bo
 }
 
 // signedAt is the time at which a host's next certificate is signed: now but, for a host that was revoked, so
-// that it begins after those that it had, one of which may have been signed in this second, and once it is let in
-// again not before the first of the new ones, should the clock be set back.
-func (s *Service) signedAt(domain string, id bucket.ID) (time.Time, error) {
+// that it begins after those that it had, one of which may have been signed in this second, or by a clock that ran
+// ahead (begins, of the host's record), and once it is let in again not before the first of the new ones, should the clock be set back.
+func (s *Service) signedAt(domain string, id bucket.ID, begins int64) (time.Time, error) {
 	identity, err := authority.NewIdentity(domain, authority.Agent, id.String())
 	if err != nil {
 		return time.Time{}, err
@@ -386,7 +386,11 @@ func (s *Service) signedAt(domain string, id bucket.ID) (time.Time, error) {
 	case !ok:
 		return now, nil
 	case r.From == 0:
-		return now.Add(time.Second), nil
+		at := now.Add(time.Second)
+		if after := time.Unix(begins+1, 0).Add(authority.Skew); begins != 0 && at.Before(after) {
+			at = after
+		}
+		return at, nil
 	}
 	if least := time.Unix(r.From, 0).Add(authority.Skew); now.Before(least) {
 		return least, nil

@@ -122,6 +122,59 @@ func TestRevokeHost(t *testing.T) {
 	}
 }
 
+// TestRevokedWhileClockRanAhead: a certificate that was signed by a clock that ran ahead begins after those that let the host in
+// again, and stays refused.
+func TestRevokedWhileClockRanAhead(t *testing.T) {
+	f := newFleet(t)
+	own := func() authority.Token {
+		return f.token(t, &httpctlv1.CreateTokenRequest{TtlNs: int64(time.Hour), Uses: 1, HostId: hostA[:]})
+	}
+	key := newKey(t)
+	first, err := f.ask(t, own(), hostA, csr(t, key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.pass(50 * time.Minute) // ahead
+	renewed, err := f.dial(t, authority.ServerName, &tls.Certificate{Certificate: [][]byte{first.Raw}, PrivateKey: key}).Renew(t.Context(), &httpctlv1.RenewRequest{Csr: csr(t, newKey(t))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, err := x509.ParseCertificate(renewed.GetCertificate())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.pass(-49 * time.Minute)
+	if _, err := f.revoke(t, &httpctlv1.RevokeRequest{Who: hostA.String()}); err != nil {
+		t.Fatal(err)
+	}
+	verify := func(c *x509.Certificate) error {
+		return f.Verify(tls.ConnectionState{PeerCertificates: []*x509.Certificate{c}})
+	}
+	made := own()
+	if _, err := f.ask(t, made, hostA, csr(t, newKey(t))); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), old.NotBefore.UTC().Format(time.RFC3339)) {
+		t.Errorf("let in again before its certificate of before begins: %v, want a refusal that says from when on", err)
+	}
+	if left := f.left(t, made); left != 1 {
+		t.Errorf("the refusal has left %d uses of the token, want 1", left)
+	}
+	f.pass(49 * time.Minute)
+	fresh, err := f.ask(t, made, hostA, csr(t, newKey(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !fresh.NotBefore.After(old.NotBefore) || fresh.NotBefore.After(f.clock()) {
+		t.Errorf("the new certificate begins at %s, the old one at %s; want it later, and not after %s", fresh.NotBefore, old.NotBefore, f.clock())
+	}
+	for name, c := range map[string]struct {
+		cert *x509.Certificate
+		want codes.Code
+	}{"first": {first, codes.PermissionDenied}, "old": {old, codes.PermissionDenied}, "new": {fresh, codes.OK}} {
+		if err := verify(c.cert); status.Code(err) != c.want {
+			t.Errorf("let in again, the %s certificate: %v, want %s", name, err, c.want)
+		}
+	}
+}
+
 // TestRevokeEndsTokens: a token that was made for a host before it is revoked does not let it in again.
 func TestRevokeEndsTokens(t *testing.T) {
 	f := newFleet(t)
