@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/httpctl/httpctl/aggregator/enroll"
 	"github.com/httpctl/httpctl/aggregator/store/bolt"
 	"github.com/httpctl/httpctl/pkg/authority"
 	"github.com/httpctl/httpctl/pkg/boltfile"
@@ -118,7 +119,8 @@ func (c *storeCall) restore() int {
 		defer f.Close()
 		from = f
 	}
-	r, err := bolt.Restore(c.ctx, c.path, from, bolt.RestoreOptions{CheckOptions: c.checkOptions(), Force: c.force})
+	r, err := bolt.Restore(c.ctx, c.path, from, bolt.RestoreOptions{CheckOptions: c.checkOptions(), Force: c.force,
+		Carry: enroll.Carry, CarryPrefix: enroll.StatePrefix})
 	if err != nil {
 		return c.failed(err)
 	}
@@ -141,8 +143,12 @@ func (c *storeCall) restore() int {
 	case r.OldNewest == 0:
 		fmt.Fprintf(c.stdout, "%s: what agents had delivered of the time since is gone, and shows as not covered\n", newest)
 	}
-	if authority.Exists(authority.Dir(filepath.Dir(c.path))) {
-		fmt.Fprint(c.stdout, "who was revoked since, and which tokens were used, is forgotten: revoke them again (httpctl revoke, httpctl enroll list)\n")
+	switch {
+	case !authority.Exists(authority.Dir(filepath.Dir(c.path))):
+	case r.Carried:
+		fmt.Fprint(c.stdout, "who is revoked, and which tokens can be used, is as the database that was there had it\n")
+	default:
+		fmt.Fprint(c.stdout, "no database that can be read was there: who was revoked since the backup, and which tokens were used, is forgotten: revoke them again (httpctl revoke, httpctl enroll list)\n")
 	}
 	return storeDone
 }

@@ -112,6 +112,22 @@ func each[R any](ctx context.Context, s State, prefix string, f func(id string, 
 
 func moment(ns int64) time.Time { return time.Unix(0, ns).UTC() }
 
+// StatePrefix begins the keys of all that the service keeps.
+const StatePrefix = "enroll/"
+
+// Carry chooses what is kept under a key when a database is restored from a backup while the one that is replaced can be read; nil
+// is nothing. The latter is later: what it says of hosts, tokens and revocations holds. Whom only the backup has revoked stays so, as an empty
+// database may have been begun meanwhile, and its hosts are known; its tokens are not, as they may have been used or ended since.
+func Carry(key string, restored, replaced []byte) []byte {
+	if replaced != nil {
+		return replaced
+	}
+	if strings.HasPrefix(key, tokenKeys) {
+		return nil
+	}
+	return restored
+}
+
 // CheckState returns why a value of the store's state cannot be read, if it is one that the service keeps.
 func CheckState(key string, value []byte) error {
 	var into any

@@ -198,6 +198,30 @@ func TestRevokeEndsTokens(t *testing.T) {
 	}
 }
 
+// TestCarry: a restored database lets in nobody whom the one before did not.
+func TestCarry(t *testing.T) {
+	for _, c := range []struct{ key, restored, replaced, want string }{
+		{revokedKeys + "a", "", "later", "later"},
+		{revokedKeys + "b", "backup", "later", "later"},
+		{revokedKeys + "c", "backup", "", "backup"},
+		{hostKeys + "a", "backup", "later", "later"},
+		{hostKeys + "b", "backup", "", "backup"},
+		{tokenKeys + "a", "backup", "later", "later"},
+		{tokenKeys + "b", "backup", "", ""},
+		{tokenKeys + "c", "", "later", "later"},
+	} {
+		bytesOf := func(s string) []byte {
+			if s == "" {
+				return nil
+			}
+			return []byte(s)
+		}
+		if got := Carry(c.key, bytesOf(c.restored), bytesOf(c.replaced)); string(got) != c.want || !strings.HasPrefix(c.key, StatePrefix) {
+			t.Errorf("Carry(%q, %q, %q) = %q, want %q", c.key, c.restored, c.replaced, got, c.want)
+		}
+	}
+}
+
 func TestWhoIsRevoked(t *testing.T) {
 	f := newFleet(t)
 	f.deps.Connected = func() []Connected {

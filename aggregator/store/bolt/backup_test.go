@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/bbolt"
+
 	"github.com/httpctl/httpctl/aggregator/store"
 	"github.com/httpctl/httpctl/aggregator/store/storetest"
 )
@@ -318,5 +320,72 @@ func BenchmarkAppendDuringBackup(b *testing.B) {
 			b.ReportMetric(float64(worst.Microseconds())/1000, "worst-ms")
 			b.ReportMetric(float64(s.Stats().Bytes)/1e6, "MB")
 		})
+	}
+}
+
+// TestRestoreCarries: what the caller chooses of the state of the store that is replaced is in the new one; nothing is asked where
+// that store cannot be read.
+func TestRestoreCarries(t *testing.T) {
+	put := func(s *DB, state map[string]string) {
+		t.Helper()
+		for k, v := range state {
+			_, version, err := s.Get(ctx, k)
+			if err == nil {
+				_, err = s.CompareAndSwap(ctx, k, version, []byte(v))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	s := open(t, t.TempDir())
+	put(s, map[string]string{"a": "backup", "x/both": "backup", "x/only": "backup", "x/gone": "backup", "y": "backup"})
+	var b bytes.Buffer
+	if _, err := s.Backup(ctx, &b); err != nil {
+		t.Fatal(err)
+	}
+	put(s, map[string]string{"a": "later", "x/both": "later", "x/new": "later", "y": "later", "y/new": "later"})
+	if _, version, err := s.Get(ctx, "x/only"); err != nil {
+		t.Fatal(err)
+	} else if _, err := s.CompareAndSwap(ctx, "x/only", version, nil); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	choose := func(key string, restored, replaced []byte) []byte {
+		if key == "x/gone" {
+			return nil
+		}
+		if replaced != nil {
+			return replaced
+		}
+		return restored
+	}
+	got := func() (out string, carried bool) {
+		t.Helper()
+		r, err := Restore(ctx, s.path, bytes.NewReader(b.Bytes()), RestoreOptions{Force: true, Carry: choose, CarryPrefix: "x/"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := Open(s.path, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer n.Close()
+		if err := n.List(ctx, "", "", func(key string, value []byte, _ uint64) error {
+			out += key + "=" + string(value) + " "
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		// A value can be changed from there on.
+		put(n, map[string]string{"x/new": "changed"})
+		return out, r.Carried
+	}
+	if out, carried := got(); out != "a=backup x/both=later x/new=later x/only=backup y=backup " || !carried {
+		t.Errorf("restored = %s, carried %t", out, carried)
+	}
+	raw(t, s.path, func(tx *bbolt.Tx) error { return flipValue(tx.Bucket(bucketState), []byte("x/both"), 14) })
+	if out, carried := got(); out != "a=backup x/both=backup x/gone=backup x/only=backup y=backup " || carried {
+		t.Errorf("restored over a damaged one = %s, carried %t", out, carried)
 	}
 }

@@ -1,13 +1,18 @@
 package bolt
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -25,6 +30,10 @@ type RestoreOptions struct {
 	CheckOptions
 	// Force has a store that holds buckets replaced; it is kept beside.
 	Force bool
+	// Carry is asked what becomes of each value of the state under CarryPrefix that the backup (restored) or the store that is
+	// replaced has, nil where one has none; nil leaves it out. It is not asked where the latter cannot be read. It may be nil.
+	Carry       func(key string, restored, replaced []byte) []byte
+	CarryPrefix string
 	// Now tells the time, nil is time.Now.
 	Now func() time.Time
 }
@@ -36,6 +45,8 @@ type Restored struct {
 	Aside  string    // where the old file is kept, "" if it held nothing
 	// OldNewest is the end of the newest interval of the old file, 0 if that held none or cannot be read.
 	OldNewest int64
+	// Carried says that Carry was asked.
+	Carried bool
 }
 
 // Restore puts a store in the place of the one at path, from a backup or a plain copy of a store's file, which are verified
@@ -78,6 +89,7 @@ func Restore(ctx context.Context, path string, from io.Reader, opts RestoreOptio
 	}
 	r := &Restored{}
 	held := info.Size() > 0
+	var carried map[string][]byte // nil if the old state cannot be read
 	if held {
 		old, err := openLocked(op, path, file, info, true)
 		if err == nil {
@@ -85,6 +97,9 @@ func Restore(ctx context.Context, path string, from io.Reader, opts RestoreOptio
 			var st store.Stats
 			if guard(func() error { st = old.Stats(); return nil }) == nil {
 				held, r.OldNewest = st.Intervals > 0 || st.ChecksumErrors > 0, st.NewestEnd
+			}
+			if opts.Carry != nil {
+				carried = old.stateUnder(ctx, opts.CarryPrefix)
 			}
 		} else if file, info, err = lockFile(path, true); err != nil { // damaged; openLocked has closed it
 			return fail(err, "")
@@ -114,9 +129,10 @@ func Restore(ctx context.Context, path string, from io.Reader, opts RestoreOptio
 			"nothing was changed. Take another one; or put it in place by hand and leave out what is damaged (`store compact --drop-damaged`)")
 	}
 	r.Report = *report
-	if err := adopt(made, opts.Now); err != nil {
+	if err := adopt(made, opts, carried); err != nil {
 		return fail(err, "")
 	}
+	r.Carried = carried != nil
 	owner := info
 	if info.Size() == 0 { // made by this call
 		if owner, err = os.Stat(dir); err != nil {
@@ -170,9 +186,29 @@ func stage(ctx context.Context, path string, from io.Reader) (b backup, err erro
 	return b, preflight(path)
 }
 
-// adopt makes a copy of a store's file one whose agents have gone on.
-func adopt(path string, now func() time.Time) error {
-	s, err := Open(path, Options{Now: now})
+// stateUnder returns all of the state under a prefix, nil if something of it cannot be read.
+func (o *offline) stateUnder(ctx context.Context, prefix string) map[string][]byte {
+	all := map[string][]byte{}
+	if err := guard(func() error {
+		return o.List(ctx, prefix, "", func(key string, value []byte, _ uint64) error {
+			if !strings.HasPrefix(key, prefix) {
+				return errPassed
+			}
+			all[key] = value
+			return nil
+		})
+	}); err != nil && !errors.Is(err, errPassed) {
+		return nil
+	}
+	return all
+}
+
+// errPassed ends a list.
+var errPassed = errors.New("that is all")
+
+// adopt makes a copy of a store's file one whose agents have gone on. replaced is what the store before had as state.
+func adopt(path string, opts RestoreOptions, replaced map[string][]byte) error {
+	s, err := Open(path, Options{Now: opts.Now})
 	if err != nil {
 		return err
 	}
@@ -191,9 +227,46 @@ func adopt(path string, now func() time.Time) error {
 		for k, b := range records {
 			err = errors.Join(err, tx.Bucket(bucketHosts).Put([]byte(k), sealedValue([]byte(k), b)))
 		}
-		return true, errors.Join(err, putInt(tx, keyCreated, now().UnixNano()))
+		if replaced != nil {
+			err = errors.Join(err, s.carry(tx, opts, replaced))
+		}
+		return true, errors.Join(err, putInt(tx, keyCreated, opts.Now().UnixNano()))
 	}, nil)
 	return errors.Join(err, s.Close())
+}
+
+// carry has the caller of Restore choose between the state of the backup and that of the store that is replaced.
+func (s *DB) carry(tx *bbolt.Tx, opts RestoreOptions, replaced map[string][]byte) error {
+	b := tx.Bucket(bucketState)
+	restored := map[string][]byte{}
+	c := b.Cursor()
+	for k, v := c.Seek([]byte(opts.CarryPrefix)); bytes.HasPrefix(k, []byte(opts.CarryPrefix)) && k != nil; k, v = c.Next() {
+		_, p, err := s.state(k, v)
+		if err != nil {
+			return err
+		}
+		restored[string(k)] = bytes.Clone(p)
+	}
+	all := maps.Clone(replaced)
+	maps.Copy(all, restored)
+	for _, key := range slices.Sorted(maps.Keys(all)) {
+		k, had := []byte(key), restored[key]
+		value := opts.Carry(key, had, replaced[key])
+		var err error
+		switch {
+		case value == nil:
+			err = b.Delete(k)
+		case had == nil || !bytes.Equal(had, value):
+			var next uint64
+			if next, err = b.NextSequence(); err == nil {
+				err = b.Put(k, sealedValue(k, binary.BigEndian.AppendUint64(nil, next), value))
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // CheckBackup is Check for a backup, or a plain copy of a store's file.
