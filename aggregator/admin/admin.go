@@ -2,8 +2,6 @@
 package admin
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +22,9 @@ const (
 	// patience is how long a caller may take to accept a message. A backup keeps pages of the
 	// database from being used again, so one that stands still would make the file grow.
 	patience = 30 * time.Second
+	// leastRate is how much a caller has to accept on average, in bytes a second, beyond patience: one that trickles would
+	// hold a read transaction for days. 8 Mbit/s is less than any network on which a backup is of use.
+	leastRate = 1 << 20
 )
 
 // Store is what is backed up.
@@ -45,7 +46,7 @@ func New(store Store, log *slog.Logger) *Service {
 	return &Service{store: store, log: log, patience: patience}
 }
 
-var errSlow = errors.New("the caller has accepted nothing for too long")
+var errSlow = fmt.Errorf("the caller is too slow: it has to accept some of the backup every %s, and %d bytes a second on average", patience, leastRate)
 
 // Backup streams a backup. There is one at a time.
 func (s *Service) Backup(_ *httpctlv1.BackupRequest, stream httpctlv1.AdminService_BackupServer) error {
@@ -61,10 +62,10 @@ func (s *Service) Backup(_ *httpctlv1.BackupRequest, stream httpctlv1.AdminServi
 	// cannot be ended: the transaction then ends all the same.
 	go func() {
 		defer close(chunks)
-		w := bufio.NewWriterSize(&sender{ctx: ctx, chunks: chunks, patience: s.patience}, chunkSize)
+		w := &sender{ctx: ctx, chunks: chunks, patience: s.patience, left: s.patience}
 		var err error
 		if size, err = s.store.Backup(ctx, w); err == nil {
-			err = w.Flush()
+			err = w.flush(ctx)
 		}
 		done <- err
 	}()
@@ -92,28 +93,52 @@ func (s *Service) Backup(_ *httpctlv1.BackupRequest, stream httpctlv1.AdminServi
 	return nil
 }
 
-// sender hands what is written to it to a channel, in copies.
+// sender hands what is written to it to a channel, in copies of chunkSize. It is a bolt.ContextWriter.
 type sender struct {
 	ctx      context.Context
 	chunks   chan<- []byte
 	patience time.Duration
+	left     time.Duration // that the caller may still take, all in all
+	pending  []byte
 }
 
-func (s *sender) Write(p []byte) (int, error) {
-	n := len(p)
-	for len(p) > 0 { // bufio passes long writes through
-		k := min(len(p), chunkSize)
-		timer := time.NewTimer(s.patience)
-		select {
-		case s.chunks <- bytes.Clone(p[:k]):
-		case <-s.ctx.Done():
-			timer.Stop()
-			return n - len(p), context.Cause(s.ctx)
-		case <-timer.C:
-			return n - len(p), errSlow
+// Write implements io.Writer.
+func (s *sender) Write(p []byte) (int, error) { return s.WriteContext(s.ctx, p) }
+
+// WriteContext is Write until ctx ends.
+func (s *sender) WriteContext(ctx context.Context, p []byte) (n int, err error) {
+	for len(p) > 0 {
+		if s.pending == nil {
+			s.pending = make([]byte, 0, chunkSize)
 		}
-		timer.Stop()
-		p = p[k:]
+		k := min(len(p), chunkSize-len(s.pending))
+		s.pending = append(s.pending, p[:k]...)
+		p, n = p[k:], n+k
+		if len(s.pending) == chunkSize {
+			if err := s.flush(ctx); err != nil {
+				return n, err
+			}
+		}
 	}
 	return n, nil
+}
+
+// flush hands over what is pending.
+func (s *sender) flush(ctx context.Context) error {
+	if len(s.pending) == 0 {
+		return nil
+	}
+	begun := time.Now()
+	timer := time.NewTimer(min(s.patience, s.left))
+	defer timer.Stop()
+	select {
+	case s.chunks <- s.pending:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return errSlow
+	}
+	s.left += time.Duration(len(s.pending))*time.Second/leastRate - time.Since(begun)
+	s.pending = nil
+	return nil
 }

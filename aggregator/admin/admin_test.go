@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/httpctl/httpctl/aggregator/store/bolt"
 	httpctlv1 "github.com/httpctl/httpctl/proto/httpctl/v1"
 )
 
@@ -51,19 +52,30 @@ func (s *stream) Send(r *httpctlv1.BackupResponse) error {
 }
 
 func TestBackup(t *testing.T) {
-	data := bytes.Repeat([]byte("0123456789"), 100_000)
+	data := bytes.Repeat([]byte("0123456789"), 1_000_000)
 	gone, broken := errors.New("the caller has gone"), errors.New("input/output error")
+	// waits is a caller that takes so long for its first messages.
+	waits := func(d time.Duration, messages int) func() error {
+		return func() error {
+			if messages--; messages >= 0 {
+				time.Sleep(d)
+			}
+			return nil
+		}
+	}
 	for name, tt := range map[string]struct {
 		store  content
 		accept func() error
 		want   codes.Code
 		whole  bool
 	}{
-		"whole":           {store: content{data: data}, want: codes.OK, whole: true},
-		"a slow caller":   {store: content{data: data}, accept: func() error { time.Sleep(patience - time.Second); return nil }, want: codes.OK, whole: true},
-		"one that sleeps": {store: content{data: data}, accept: func() error { time.Sleep(patience + time.Second); return nil }, want: codes.DeadlineExceeded},
-		"one that goes":   {store: content{data: data}, accept: func() error { return gone }, want: codes.Unknown},
-		"a store's error": {store: content{data: data[:100], err: broken}, want: codes.Unavailable},
+		"whole":             {store: content{data: data}, want: codes.OK, whole: true},
+		"a slow caller":     {store: content{data: data}, accept: waits(patience-time.Second, 1), want: codes.OK, whole: true},
+		"one at the rate":   {store: content{data: data}, accept: waits(chunkSize*time.Second/leastRate, 1000), want: codes.OK, whole: true},
+		"one that trickles": {store: content{data: data}, accept: waits(time.Second, 1000), want: codes.DeadlineExceeded},
+		"one that sleeps":   {store: content{data: data}, accept: waits(patience+time.Second, 1), want: codes.DeadlineExceeded},
+		"one that goes":     {store: content{data: data}, accept: func() error { return gone }, want: codes.Unknown},
+		"a store's error":   {store: content{data: data[:100], err: broken}, want: codes.Unavailable},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			s := New(&tt.store, slog.New(slog.DiscardHandler))
@@ -77,6 +89,30 @@ func TestBackup(t *testing.T) {
 			}
 		})
 	}
+}
+
+// closing is a store that is closed while its backup is under way.
+type closing struct{ took time.Duration }
+
+func (c *closing) Backup(ctx context.Context, w io.Writer) (int64, error) {
+	begun := time.Now()
+	ctx, cancel := context.WithCancelCause(ctx)
+	time.AfterFunc(time.Second, func() { cancel(errors.New("the store is being closed")) })
+	n, err := w.(bolt.ContextWriter).WriteContext(ctx, make([]byte, 10*chunkSize))
+	c.took = time.Since(begun)
+	return int64(n), err
+}
+
+// TestStandingCaller: one that accepts nothing does not hold up the store.
+func TestStandingCaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &closing{}
+		s := New(store, slog.New(slog.DiscardHandler))
+		err := s.Backup(nil, &stream{ctx: t.Context(), accept: func() error { time.Sleep(patience); return nil }})
+		if status.Code(err) != codes.Unavailable || store.took != time.Second {
+			t.Errorf("Backup = %v, the store waited %s, want Unavailable, 1s", err, store.took)
+		}
+	})
 }
 
 func TestOneBackupAtATime(t *testing.T) {

@@ -26,9 +26,16 @@ const (
 // ErrCut is wrapped by errors about a backup that lacks its end, or is not as it was written.
 var ErrCut = errors.New("the backup is cut off or changed")
 
+// A ContextWriter is a writer that also gives up, with the cause, when a context ends.
+type ContextWriter interface {
+	io.Writer
+	WriteContext(ctx context.Context, p []byte) (int, error)
+}
+
 // Backup writes a copy of the store as it is now, in the form of a backup, and returns its size.
 // Appends go on meanwhile, but no page that they free is used again until it ends: the file may
-// grow by what is appended. It ends early when the store is closed, or reopened after a failed commit.
+// grow by what is appended. It ends early when the store is closed, or reopened after a failed commit: at once if w
+// is a ContextWriter, else when the Write that is under way returns.
 func (s *DB) Backup(ctx context.Context, w io.Writer) (int64, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -124,9 +131,16 @@ func (b *backupWriter) Write(p []byte) (int, error) {
 		return 0, context.Cause(b.ctx)
 	}
 	b.sum.Write(p)
-	n, err := b.w.Write(p)
+	n, err := b.write(p)
 	b.size += int64(n)
 	return n, err
+}
+
+func (b *backupWriter) write(p []byte) (int, error) {
+	if w, ok := b.w.(ContextWriter); ok {
+		return w.WriteContext(b.ctx, p)
+	}
+	return b.w.Write(p)
 }
 
 func (b *backupWriter) finish(now time.Time) error {
@@ -136,7 +150,7 @@ func (b *backupWriter) finish(now time.Time) error {
 	if _, err := b.Write(t); err != nil {
 		return err
 	}
-	_, err := b.w.Write(b.sum.Sum(nil))
+	_, err := b.write(b.sum.Sum(nil))
 	b.size += sha256.Size
 	return err
 }

@@ -173,6 +173,35 @@ func TestBackupEnds(t *testing.T) {
 	}
 }
 
+// standing is a writer that stands still.
+type standing struct{ begun chan struct{} }
+
+func (standing) Write([]byte) (int, error) { return 0, errors.New("written to without a context") }
+
+func (w standing) WriteContext(ctx context.Context, _ []byte) (int, error) {
+	close(w.begun)
+	<-ctx.Done()
+	return 0, context.Cause(ctx)
+}
+
+// TestStandingBackupEnds: a backup of which nobody reads does not hold up that the store is closed.
+func TestStandingBackupEnds(t *testing.T) {
+	s := open(t, t.TempDir())
+	appendAll(t, s, item(t, 1, 0, 1))
+	w := standing{make(chan struct{})}
+	closed := make(chan error)
+	go func() {
+		<-w.begun
+		closed <- s.Close()
+	}()
+	if _, err := s.Backup(ctx, w); !errors.Is(err, errAway) {
+		t.Fatalf("Backup = %v, want errAway", err)
+	}
+	if err := <-closed; err != nil {
+		t.Errorf("Close = %v", err)
+	}
+}
+
 // underWay reports whether backups may begin.
 func (c *copies) underWay() bool {
 	c.mu.Lock()
