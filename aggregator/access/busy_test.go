@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -12,6 +13,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
 	"github.com/httpctl/httpctl/pkg/security"
@@ -138,4 +140,41 @@ func TestRefusedCallsEndTheConnection(t *testing.T) {
 		}
 	}
 	t.Errorf("connections are left: %d open, %d callers, %d wait", d.open, len(d.callers), d.waiting.Len())
+}
+
+// TestRefusedCallsEndLocalConnections: those without TLS are cut off as well.
+func TestRefusedCallsEndLocalConnections(t *testing.T) {
+	for network, address := range map[string]string{"tcp": "127.0.0.1:0", "unix": filepath.Join(t.TempDir(), "socket")} {
+		l, err := net.Listen(network, address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := NewDoors(DefaultLimits(), nil, nil)
+		server := grpc.NewServer(append(New(Roles{}, Deps{Doors: d}).ServerOptions(), grpc.Creds(Local()))...)
+		var wg sync.WaitGroup
+		wg.Go(func() { _ = server.Serve(d.Guard(l, true)) })
+		dials := 0
+		conn, err := grpc.NewClient("passthrough:center", grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			dials++
+			return (&net.Dialer{}).DialContext(ctx, network, l.Addr().String())
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range maxStrikes + 100 {
+			err := conn.Invoke(t.Context(), "/nobody/Calls", &httpctlv1.GetStatusRequest{}, &httpctlv1.GetStatusResponse{})
+			if c := status.Code(err); c != codes.PermissionDenied && c != codes.Unavailable {
+				t.Fatalf("%s: call %d: %v", network, i, err)
+			}
+		}
+		if dials < 2 {
+			t.Errorf("%s: %d connections for %d refusals, want a second one", network, dials, maxStrikes+100)
+		}
+		conn.Close()
+		server.Stop()
+		wg.Wait()
+		if d.open != 0 || d.local.Len() != 0 {
+			t.Errorf("%s: connections are left: %d open, %d wait", network, d.open, d.local.Len())
+		}
+	}
 }

@@ -17,6 +17,7 @@ type localInfo struct {
 	credentials.CommonAuthInfo
 	uid   uint32
 	known bool // uid is the peer's, when it connected
+	at    *caller
 }
 
 // AuthType implements credentials.AuthInfo.
@@ -30,6 +31,7 @@ type local struct{}
 
 func (local) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	info := localInfo{CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.NoSecurity}}
+	info.at, _ = conn.(*caller)
 	if u, ok := underneath(conn).(*net.UnixConn); ok {
 		uid, err := peerUID(u)
 		if err != nil {

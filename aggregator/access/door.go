@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
 )
 
 const (
@@ -199,6 +200,9 @@ func dismiss(conn net.Conn) {
 
 func (d *Doors) tell(c *caller, what, reason string) {
 	from := c.addr.String()
+	if !c.addr.IsValid() { // on a Unix socket
+		from = c.Conn.LocalAddr().String()
+	}
 	if held, ok := d.refusals.pass(time.Now(), reason+" "+from); ok {
 		d.log.Warn(what, "peer", from, "reason", explained[reason], "others_since_last_logged", held)
 	}
@@ -436,10 +440,14 @@ func (c *caller) Close() error {
 	return c.Conn.Close()
 }
 
-// strike notes that a call from an address was refused, and ends the connection when there were too many.
-func (d *Doors) strike(addr net.Addr) {
+// strike notes that a call of a peer was refused, and ends its connection when there were too many.
+func (d *Doors) strike(p *peer.Peer) {
+	local, _ := p.AuthInfo.(localInfo) // whose address may be none: those on a Unix socket are all called the same
 	d.mu.Lock()
-	c := d.callers[addr.String()]
+	c := local.at
+	if c == nil {
+		c = d.callers[p.Addr.String()]
+	}
 	if c == nil {
 		d.mu.Unlock()
 		return

@@ -137,7 +137,7 @@ func (g *Gate) tap(ctx context.Context, info *tap.Info) (context.Context, error)
 	}
 	if err != nil && g.doors != nil {
 		if p, ok := peer.FromContext(ctx); ok {
-			g.doors.strike(p.Addr)
+			g.doors.strike(p)
 		}
 	}
 	return ctx, err
