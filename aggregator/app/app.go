@@ -176,6 +176,7 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.
 	}
 	a.timers.Go("purge", func(ctx context.Context) error { return a.purge(ctx, cfg.Rollups) })
 	a.timers.Go("roll-ups", rolls.run)
+	a.timers.Go("damage", func(ctx context.Context) error { return tellDamage(ctx, db.ChecksumErrors, log) })
 	a.timers.Go("release pages", func(ctx context.Context) error { return releasePages(ctx, db.ReleasePages) })
 	if width.Next != 0 {
 		a.timers.Go("interval width", func(ctx context.Context) error { return a.changeWidth(ctx, width) })

@@ -465,6 +465,9 @@ func (s *DB) reopen(intervals []int64) error {
 	return nil
 }
 
+// ChecksumErrors is that of Stats, without looking at the store.
+func (s *DB) ChecksumErrors() uint64 { return s.checksumErrors.Load() }
+
 // Stats implements store.Store. When the file cannot be read, only the path
 // and the counters of this process are set.
 func (s *DB) Stats() store.Stats {
