@@ -74,6 +74,11 @@ release: ## what is published, in dist/: programs, Debian packages, bills of mat
 release-test: ## two releases of two directories and build caches are equal (minutes)
 	HTTPCTL_RELEASE=full $(GO) test ./test -run TestBuildsAreEqual -v -count 1 -timeout 60m
 
+.PHONY: man
+man: ## the manual pages of programs, commands and configuration, in man/
+	rm -rf man
+	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null)} $(GO) run ./docs/manual -o man
+
 .PHONY: proto
 proto: ## regenerate the gRPC code
 	$(TOOL) buf generate
@@ -127,9 +132,10 @@ torture: ## kill agents and aggregator, spoil their connections and disks for TO
 	HTTPCTL_TORTURE=$(TORTURE) $(GO) test ./agent/spool ./aggregator/store/bolt -run TestFlips -v -count 1 -timeout 0
 
 .PHONY: install
-install: build ## install the programs into $(PREFIX)/bin (default /usr/local)
+install: build man ## install the programs and their manual pages into $(PREFIX) (default /usr/local)
 	install -D -m 0755 -t $(DESTDIR)$(or $(PREFIX),/usr/local)/bin bin/httpctl bin/httpctl-agent bin/httpctl-aggregator
+	for section in 1 5 8; do install -D -m 0644 -t $(DESTDIR)$(or $(PREFIX),/usr/local)/share/man/man$$section man/*.$$section || exit; done
 
 .PHONY: clean
 clean: ## remove what the other targets made
-	rm -rf bin dist $(BENCH_DIR)
+	rm -rf bin dist man $(BENCH_DIR)

@@ -52,6 +52,11 @@ func TestDebs(t *testing.T) {
 			}
 		}
 		want := []string{"/usr/bin/" + name, "/usr/share/doc/" + name + "/copyright"}
+		manuals := []string{"/usr/share/man/man8/" + name + ".8.gz", "/usr/share/man/man5/" + name + ".yaml.5.gz"}
+		if name == "httpctl" {
+			manuals = []string{"/usr/share/man/man1/httpctl.1.gz", "/usr/share/man/man1/httpctl-top.1.gz"}
+		}
+		want = append(want, manuals...)
 		conffiles := ""
 		switch name {
 		case "httpctl-agent":

@@ -179,7 +179,7 @@ func TestDocsCommandLines(t *testing.T) {
 	}
 	walk("httpctl")
 	for _, daemon := range []string{"httpctl-agent", "httpctl-aggregator"} {
-		for _, m := range regexp.MustCompile(`(?m)^  -([a-z-]+)`).FindAllStringSubmatch(help(daemon), -1) {
+		for _, m := range regexp.MustCompile(`(?m)^  --?([a-z][a-z-]*)`).FindAllStringSubmatch(help(daemon), -1) {
 			flags["--"+m[1]] = true
 		}
 	}

@@ -385,15 +385,16 @@ func TestEnrollCommand(t *testing.T) {
 		{[]string{"--token-file", token}, "", 1, "nothing listens there"},
 		{[]string{"--token-file", "-"}, made.Text(), 1, "nothing listens there"},
 		{[]string{"--token-file", token, "--state", "/proc/nonexistent"}, "", 1, "make the state directory"},
-		{[]string{"--help"}, "", 0, "usage: httpctl-agent enroll"},
+		{[]string{"--help"}, "", 0, "Usage:\n  httpctl-agent enroll --token-file FILE"},
+		{[]string{"--tokenfile", token}, "", 2, "did you mean --token-file?"},
 	} {
 		args := append([]string{"httpctl-agent", "enroll"}, c.args...)
 		s := try(t, func(cmd *exec.Cmd) {
 			cmd.Stdin = strings.NewReader(c.stdin)
 			cmd.Env = append(cmd.Env, "HTTPCTL_AGENT_STATE="+filepath.Join(dir, "state"))
 		}, args...)
-		if s.code != c.code || !strings.Contains(s.stderr, c.want) {
-			t.Errorf("%q: exit %d, %q, want %d and %q", c.args, s.code, s.stderr, c.code, c.want)
+		if s.code != c.code || !strings.Contains(s.stdout+s.stderr, c.want) {
+			t.Errorf("%q: exit %d, %q, want %d and %q", c.args, s.code, s.stdout+s.stderr, c.code, c.want)
 		}
 		if strings.Contains(s.stdout+s.stderr, made.Text()) {
 			t.Errorf("%q repeats the token", c.args)

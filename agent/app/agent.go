@@ -85,10 +85,22 @@ type Agent struct {
 }
 
 // Main is the program httpctl-agent.
-func Main() int {
+func Main() int { return daemon.Main(Program()) }
+
+// Program describes the program httpctl-agent.
+func Program() daemon.Program {
 	cfg := DefaultConfig()
-	return daemon.Main(daemon.Program{
-		Name: "httpctl-agent", Protocols: Protocols(), Formats: Formats(),
+	return daemon.Program{
+		Name: "httpctl-agent", Short: "watch the HTTP traffic of a host, and deliver what is counted",
+		Long: `Captures the packets of this host, rebuilds HTTP requests and responses, counts them in intervals of
+time, and delivers the counts to the aggregator of the fleet. Applications are not touched. What could
+not be seen is counted too. It runs until SIGTERM or Ctrl-C, and keeps on disk what the aggregator has
+not taken yet.`,
+		Example: `sudo httpctl-agent --check-capture -i eth0             # can this host capture, and what to change?
+sudo httpctl-agent enroll --token-file web1.token     # let this host into a fleet
+sudo httpctl-agent --config /etc/httpctl/agent.yaml
+sudo httpctl-agent -i eth0 --dump                     # the settings that would be in force, and why`,
+		Protocols: Protocols(), Formats: Formats(),
 		Section: config.Section{Name: "agent", Into: &cfg}, Statistics: stat.Names(),
 		Fresh: func() any { again := DefaultConfig(); return &again },
 		Settings: []daemon.Setting{
@@ -101,7 +113,7 @@ func Main() int {
 					return checkCapture(ctx, f.Settings, cfg, stdout)
 				}},
 		},
-		Commands: []daemon.Command{{Name: "enroll", Usage: "let this host into a fleet: see enroll --help", Run: enrollCommand}},
+		Commands: []daemon.Command{{Name: "enroll", Help: enrollHelp, Run: enrollCommand}},
 		Start: func(ctx context.Context, f *config.File, log *slog.Logger) (daemon.Running, error) {
 			cfg.LimitMemory()
 			a, err := Start(ctx, f.Settings, cfg, "", log)
@@ -112,7 +124,7 @@ func Main() int {
 			a.Confine(f.Path)
 			return a, nil
 		},
-	})
+	}
 }
 
 // Start runs an agent until Stop. settings and cfg must be valid. With

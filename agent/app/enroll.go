@@ -18,6 +18,7 @@ import (
 	"github.com/httpctl/httpctl/agent/uplink"
 	"github.com/httpctl/httpctl/pkg/authority"
 	"github.com/httpctl/httpctl/pkg/config"
+	"github.com/httpctl/httpctl/pkg/daemon"
 	"github.com/httpctl/httpctl/pkg/security"
 	"github.com/httpctl/httpctl/pkg/telemetry"
 )
@@ -68,18 +69,26 @@ func (a *Agent) startRenewal(registry prometheus.Registerer) {
 	a.group.Go("renew the certificate", r.Run)
 }
 
-const enrollUsage = `usage: httpctl-agent enroll --token-file FILE [flags]
-
-Lets this host into a fleet: makes a key, which never leaves the host, and gets a certificate for it from the
-aggregator that the token names. Both are kept in the agent's state directory, and the agent uses them from its next start on.
-The token comes from httpctl enroll create.
-
-Flags:
-  --token-file FILE  the file with the token; - is standard input
-  --state DIR        the agent's state directory
-  --config FILE      the agent's configuration, which names it (agent.state)
-  --again            also if this host is enrolled with the token's authority already
-`
+// enrollHelp is the help of `httpctl-agent enroll`.
+func enrollHelp() daemon.Help {
+	return daemon.Help{
+		Name:  "httpctl-agent enroll",
+		Short: "let this host into a fleet",
+		Long: `Lets this host into a fleet: makes a key, which never leaves the host, and gets a certificate for it
+from the aggregator that the token names. Both are kept in the agent's state directory, and the agent
+uses them from its next start on. The token comes from httpctl enroll create.`,
+		Example: `sudo httpctl-agent enroll --token-file web1.token
+ssh center.example.org sudo httpctl enroll create | sudo httpctl-agent enroll --token-file -`,
+		Usage: []string{"httpctl-agent enroll --token-file FILE [flags]"},
+		Flags: []daemon.Entry{
+			{Name: "--token-file FILE", Text: "the file with the token; - is standard input"},
+			{Name: "--state DIR", Text: "the agent's state directory"},
+			{Name: "--config FILE", Text: "the agent's configuration, which names it (agent.state)"},
+			{Name: "--again", Text: "also if this host is enrolled with the token's authority already"},
+		},
+		End: "Exit codes: 0 it is enrolled, 1 it is not, 2 wrong usage.",
+	}
+}
 
 // enrollWait bounds one enrolment.
 const enrollWait = 2 * time.Minute
@@ -90,18 +99,17 @@ func enrollCommand(ctx context.Context, args, env []string, stdout, stderr io.Wr
 		fmt.Fprintf(stderr, "httpctl-agent enroll: %v\n", err)
 		return code
 	}
-	flags := flag.NewFlagSet("httpctl-agent enroll", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() { fmt.Fprint(stderr, enrollUsage) }
+	flags := daemon.Quiet("httpctl-agent enroll")
 	tokenFile := flags.String("token-file", "", "")
 	state := flags.String("state", "", "")
 	path := flags.String("config", "", "")
 	again := flags.Bool("again", false, "")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
+		enrollHelp().Write(stdout)
 		return 0
 	case err != nil:
-		return 2
+		return failed(2, fmt.Errorf("%w\nSee httpctl-agent enroll --help.", daemon.FlagError(flags, err)))
 	case flags.NArg() > 0: // not repeated: it may be a token
 		return failed(2, errors.New("it takes no arguments: the token is read from the file of --token-file, so that it is in no list of processes"))
 	case *tokenFile == "":

@@ -70,17 +70,28 @@ type App struct {
 }
 
 // Main is the program httpctl-aggregator.
-func Main() int {
+func Main() int { return daemon.Main(Program()) }
+
+// Program describes the program httpctl-aggregator.
+func Program() daemon.Program {
 	cfg := DefaultConfig()
-	return daemon.Main(daemon.Program{
-		Name: "httpctl-aggregator", Protocols: Protocols(), Formats: Formats(),
+	return daemon.Program{
+		Name: "httpctl-aggregator", Short: "keep what the agents of a fleet count, alert, and answer httpctl",
+		Long: `Takes the counts of the agents of a fleet, stores each of them exactly once, learns what a normal
+request rate is, alerts above it and dismisses the alert again, and answers httpctl. It runs until
+SIGTERM or Ctrl-C. Between hosts it speaks mutual TLS only: httpctl ca init makes what that takes.`,
+		Example: `httpctl-aggregator                                        # on loopback and a Unix socket
+httpctl-aggregator --config /etc/httpctl/aggregator.yaml
+httpctl-aggregator --config aggregator.yaml --check       # is it right?
+httpctl-aggregator store backup -o httpctl-backup.db      # while it runs`,
+		Protocols: Protocols(), Formats: Formats(),
 		Section:  config.Section{Name: "aggregator", Into: &cfg},
 		Fresh:    func() any { again := DefaultConfig(); return &again },
-		Commands: []daemon.Command{{Name: "store", Usage: "check, compact, back up or restore the database: see store --help", Run: storeCommand}},
+		Commands: []daemon.Command{{Name: "store", Help: storeHelp, Run: storeCommand}},
 		Start: func(ctx context.Context, f *config.File, log *slog.Logger) (daemon.Running, error) {
 			return Start(ctx, f.Settings, cfg, log)
 		},
-	})
+	}
 }
 
 // Start runs an aggregator until Stop. settings and cfg must be valid. When

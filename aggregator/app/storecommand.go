@@ -7,7 +7,9 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	"github.com/httpctl/httpctl/aggregator/judge"
 	"github.com/httpctl/httpctl/aggregator/store/bolt"
 	"github.com/httpctl/httpctl/pkg/config"
+	"github.com/httpctl/httpctl/pkg/daemon"
 )
 
 // Exit codes of the command store.
@@ -25,22 +28,33 @@ const (
 	storeClosed = 3 // it cannot be opened, so nothing is known
 )
 
-const storeUsageText = `usage: httpctl-aggregator store COMMAND [flags]
-
-  check [FILE]     read all of the database (or of that file) and say what is damaged, where, and what to do
-  compact          write it anew without free space, verify that, and put it in the place of the old one
-  backup -o FILE   copy it, also while the aggregator runs; - is the standard output
-  restore FILE     verify a backup and put it in the place of the database; - is the standard input
-
-Flags:
-  --data DIR       the aggregator's data directory
-  --config FILE    the aggregator's configuration, which names it (aggregator.data)
-  --drop-damaged   compact: leave out what is damaged, and say what
-  --force          restore: also where the database holds buckets; it is kept beside
-
-All but backup need the aggregator stopped.
-Exit codes: 0 done, or sound; 1 failed, or damaged; 2 wrong usage; 3 the file cannot be opened.
-`
+// storeHelp is the help of `httpctl-aggregator store`.
+func storeHelp() daemon.Help {
+	return daemon.Help{
+		Name:  "httpctl-aggregator store",
+		Short: "check, compact, back up or restore the database",
+		Long:  `Checks, compacts, backs up or restores the aggregator's database. All but backup need the aggregator stopped.`,
+		Example: `sudo httpctl-aggregator store backup -o /srv/backup/httpctl.db
+sudo httpctl-aggregator store check /srv/backup/httpctl.db
+sudo httpctl-aggregator store backup -o - | ssh backup.example.org 'cat > httpctl.db'
+sudo httpctl-aggregator store compact`,
+		Usage: []string{"httpctl-aggregator store COMMAND [flags]"},
+		Commands: []daemon.Entry{
+			{Name: "check [FILE]", Text: "read all of the database (or of that file) and say what is damaged, where, and what to do"},
+			{Name: "compact", Text: "write it anew without free space, verify that, and put it in the place of the old one"},
+			{Name: "backup -o FILE", Text: "copy it, also while the aggregator runs; - is the standard output"},
+			{Name: "restore FILE", Text: "verify a backup and put it in the place of the database; - is the standard input"},
+		},
+		Flags: []daemon.Entry{
+			{Name: "--data DIR", Text: "the aggregator's data directory"},
+			{Name: "--config FILE", Text: "the aggregator's configuration, which names it (aggregator.data)"},
+			{Name: "-o FILE", Text: "backup: where to"},
+			{Name: "--drop-damaged", Text: "compact: leave out what is damaged, and say what"},
+			{Name: "--force", Text: "restore: also where the database holds buckets; it is kept beside"},
+		},
+		End: "Exit codes: 0 done, or sound; 1 failed, or damaged; 2 wrong usage; 3 the file cannot be opened.",
+	}
+}
 
 // storeCall is one call of the command store.
 type storeCall struct {
@@ -68,21 +82,19 @@ func storeCommand(ctx context.Context, args, env []string, stdout, stderr io.Wri
 		"restore": {1, 1, (*storeCall).restore},
 	}
 	if len(args) == 0 {
-		fmt.Fprint(stderr, storeUsageText)
+		storeHelp().Write(stderr)
 		return storeUsage
 	}
 	if args[0] == "help" || strings.TrimLeft(args[0], "-") == "help" || args[0] == "-h" {
-		fmt.Fprint(stdout, storeUsageText)
+		storeHelp().Write(stdout)
 		return storeDone
 	}
 	command, ok := commands[args[0]]
 	if !ok {
-		return wrong("there is no command %q: see httpctl-aggregator store --help", args[0])
+		return wrong("%v\nSee httpctl-aggregator store --help.", daemon.Unknown(args[0], slices.Collect(maps.Keys(commands))))
 	}
 	c := &storeCall{ctx: ctx, stdout: stdout, stderr: stderr}
-	flags := flag.NewFlagSet("httpctl-aggregator store "+args[0], flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() { fmt.Fprint(stderr, storeUsageText) }
+	flags := daemon.Quiet("httpctl-aggregator store " + args[0])
 	data := flags.String("data", "", "")
 	file := flags.String("config", "", "")
 	switch args[0] {
@@ -95,9 +107,10 @@ func storeCommand(ctx context.Context, args, env []string, stdout, stderr io.Wri
 	}
 	for rest := args[1:]; ; rest = flags.Args()[1:] { // flags may follow a file
 		if err := flags.Parse(rest); errors.Is(err, flag.ErrHelp) {
+			storeHelp().Write(stdout)
 			return storeDone
 		} else if err != nil {
-			return storeUsage
+			return wrong("%v\nSee httpctl-aggregator store --help.", daemon.FlagError(flags, err))
 		}
 		if flags.NArg() == 0 {
 			break

@@ -42,11 +42,11 @@ func TestStoreCommand(t *testing.T) {
 		code           int
 		stdout, stderr string // regular expressions
 	}{
-		{nil, 2, `^$`, `^usage: `},
-		{[]string{"--help"}, 0, `^usage: (?s:.*)--drop-damaged`, `^$`},
-		{[]string{"chekc"}, 2, `^$`, `no command "chekc": see httpctl-aggregator store --help\n$`},
+		{nil, 2, `^$`, `\nUsage:\n  httpctl-aggregator store COMMAND`},
+		{[]string{"--help"}, 0, `\nExamples:\n(?s:.*)\nUsage:\n(?s:.*)--drop-damaged`, `^$`},
+		{[]string{"chekc"}, 2, `^$`, `unknown command "chekc"; did you mean "check"\?\nSee httpctl-aggregator store --help.\n$`},
 		{[]string{"compact", "--data", dir, "x"}, 2, `^$`, `unexpected argument "x"\n$`},
-		{[]string{"check", "--drop-damaged"}, 2, `^$`, `not defined: -drop-damaged`},
+		{[]string{"check", "--drop-damaged"}, 2, `^$`, `unknown flag: --drop-damaged\nSee`},
 		{[]string{"check", "--config", "/nonexistent/a.yaml"}, 2, `^$`, `/nonexistent/a.yaml`},
 		{[]string{"check", "--data", "/nonexistent"}, 3, `^$`, `/nonexistent/httpctl.db: no database is there: file does not exist(?s:.*)--data`},
 		{[]string{"check", "--data", held}, 3, `^$`, `another process has it open(?s:.*)stop the aggregator`},

@@ -137,7 +137,7 @@ func (s *Service) hostsNamed(ctx context.Context, values []string) ([]bucket.ID,
 			}
 		}
 		if !found {
-			return nil, invalid("no host %q; there are: %s", v, hostNames(known[:present]))
+			return nil, invalid("no host %q; there are: %s%s", v, hostNames(known[:present]), meant(v, namesOf(known[:present])))
 		}
 	}
 	slices.SortFunc(ids, bucket.ID.Compare)
@@ -147,12 +147,7 @@ func (s *Service) hostsNamed(ctx context.Context, values []string) ([]bucket.ID,
 // hostNames lists names for an error message.
 func hostNames(hosts []store.Host) string {
 	const most = 50
-	names := make([]string, len(hosts))
-	for i := range hosts {
-		names[i] = cmp.Or(hosts[i].Name, hosts[i].ID.String())
-	}
-	slices.Sort(names)
-	names = slices.Compact(names)
+	names := namesOf(hosts)
 	switch {
 	case len(names) == 0:
 		return "none yet"
@@ -160,6 +155,16 @@ func hostNames(hosts []store.Host) string {
 		return strings.Join(names[:most], ", ") + ", ..."
 	}
 	return strings.Join(names, ", ")
+}
+
+// namesOf are the names of hosts, each once, by the alphabet.
+func namesOf(hosts []store.Host) []string {
+	names := make([]string, len(hosts))
+	for i := range hosts {
+		names[i] = cmp.Or(hosts[i].Name, hosts[i].ID.String())
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 func newestFirst(alerts []Alert) []Alert {

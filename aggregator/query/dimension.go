@@ -3,11 +3,13 @@ package query
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/httpctl/httpctl/pkg/bucket"
+	"github.com/httpctl/httpctl/pkg/config"
 	"github.com/httpctl/httpctl/pkg/stat"
 	httpctlv1 "github.com/httpctl/httpctl/proto/httpctl/v1"
 )
@@ -77,6 +79,21 @@ func (d *dimension) filters() []string {
 		out = slices.DeleteFunc(out, func(k string) bool { return k == "status" })
 	}
 	return out
+}
+
+// refusal says that the dimension has no such column to filter by, which there are, and which of them may be meant.
+func (d *dimension) refusal(column string) string {
+	takes := append([]string{"host"}, d.filters()...)
+	text := fmt.Sprintf("top list %s cannot be filtered by %s; it takes: %s", d.name, column, strings.Join(takes, ", "))
+	return text + meant(column, takes)
+}
+
+// meant ends a message about a name that is not there: with the nearest one that is.
+func meant(name string, there []string) string {
+	if near := config.Nearest(name, there); near != "" {
+		return fmt.Sprintf("; did you mean %q?", near)
+	}
+	return ""
 }
 
 // requestsOnly: the table totals counts a request before its status is known,
@@ -183,7 +200,7 @@ func find(dims []dimension, name string) (*dimension, error) {
 	if len(names) == 0 {
 		return nil, invalid("no top list %q: there are none before the first bucket has arrived", name)
 	}
-	return nil, invalid("no top list %q; there are: %s", name, strings.Join(names, ", "))
+	return nil, invalid("no top list %q; there are: %s%s", name, strings.Join(names, ", "), meant(name, names))
 }
 
 // standIn returns the dimension as the drill-down table answers it, if it can.

@@ -41,7 +41,7 @@ func (s *Service) Explain(ctx context.Context, r *httpctlv1.ExplainRequest) (*ht
 		return nil, err
 	}
 	if column := d.refuses(&sel); column != "" {
-		return nil, invalid("top list %s cannot be filtered by %s; it takes: host, %s", d.name, column, strings.Join(d.filters(), ", "))
+		return nil, invalid("%s", d.refusal(column))
 	}
 	rows := sel
 	if rows.where, err = d.whereKeys(sel.where, r.GetKeys()); err != nil {

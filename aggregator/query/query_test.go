@@ -296,6 +296,8 @@ func TestGetTopRefuses(t *testing.T) {
 		r    *httpctlv1.GetTopRequest
 		want string
 	}{
+		{"dimension, meant", &httpctlv1.GetTopRequest{Dimension: "sektion"}, `client_ip, routes; did you mean "section"?`},
+		{"filter, meant", &httpctlv1.GetTopRequest{Dimension: "section", Filters: filter("sektion", "a")}, `domain, section; did you mean "section"?`},
 		{"dimension", &httpctlv1.GetTopRequest{Dimension: "sektion"}, "there are: section, domain, user_agent, method, status, volume, server, client_ip, routes"},
 		{"host", &httpctlv1.GetTopRequest{Dimension: "section", Filters: filter("host", "web9")}, "there are: hostb, hostc"},
 		{"column", &httpctlv1.GetTopRequest{Dimension: "section", Filters: filter("status", "503")}, "it takes: host, mirror, role, domain, section; the top list routes takes"},

@@ -2,6 +2,7 @@ package query
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -131,11 +132,18 @@ func (s *Service) counting(ctx context.Context, sel *selection) (*dimension, err
 	if len(sel.where) == 0 {
 		return nil, nil // of the counters, then
 	}
-	var names []string
+	var names, there []string
+	for i := range dims {
+		there = append(there, dims[i].filters()...)
+	}
+	hint := ""
 	for _, c := range sel.where {
 		names = append(names, c.Column)
+		if hint == "" && !slices.Contains(there, c.Column) {
+			hint = meant(c.Column, there)
+		}
 	}
-	return nil, invalid("series: no statistic has all of the columns %s", strings.Join(names, ", "))
+	return nil, invalid("series: no statistic has all of the columns %s%s", strings.Join(names, ", "), hint)
 }
 
 // series adds up the points. A nil d counts request heads.

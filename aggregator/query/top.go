@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/httpctl/httpctl/aggregator/store"
@@ -53,7 +52,7 @@ func (s *Service) GetTop(ctx context.Context, r *httpctlv1.GetTopRequest) (*http
 		return nil, err
 	}
 	if column := d.refuses(&sel); column != "" {
-		msg := fmt.Sprintf("top list %s cannot be filtered by %s; it takes: host, %s", d.name, column, strings.Join(d.filters(), ", "))
+		msg := d.refusal(column)
 		if d.name != drillDown && slices.ContainsFunc(dims, func(x dimension) bool { return x.name == drillDown && x.refuses(&sel) == "" }) {
 			msg += "; the top list " + drillDown + " takes all of these filters"
 		}

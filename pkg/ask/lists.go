@@ -108,11 +108,15 @@ func knownHosts(names []string, hosts []view.Host) error {
 			return f
 		}
 		var there []string
-		for _, h := range hosts[:min(len(hosts), 20)] {
+		for _, h := range hosts {
 			there = append(there, h.Name)
 		}
-		if len(hosts) > len(there) {
-			there = append(there, fmt.Sprintf("and %d more", len(hosts)-len(there)))
+		if near := config.Nearest(name, there); near != "" {
+			f.Hint = fmt.Sprintf("did you mean %q?", near)
+			return f
+		}
+		if more := len(there) - 20; more > 0 {
+			there = append(there[:20:20], fmt.Sprintf("and %d more", more))
 		}
 		f.Hint = "there are: " + strings.Join(there, ", ")
 		return f

@@ -46,6 +46,8 @@ type Running interface {
 // Program describes a daemon.
 type Program struct {
 	Name string
+	// Short, Long and Example are those of [Help].
+	Short, Long, Example string
 	// Section is the part of the configuration file that it reads. Fresh returns another of its kind, with the
 	// defaults, that a reload reads into.
 	Section config.Section
@@ -79,8 +81,10 @@ type Task struct {
 // Command is a word that the command line may begin with. Run gets what follows it and
 // returns the exit code. No configuration has been read.
 type Command struct {
-	Name, Usage string
-	Run         func(ctx context.Context, args, env []string, stdout, stderr io.Writer) int
+	Name string
+	// Help is its own help.
+	Help func() Help
+	Run  func(ctx context.Context, args, env []string, stdout, stderr io.Writer) int
 }
 
 // ErrAnswered is returned by a [Task] that failed and has said why in its answer.
@@ -103,48 +107,29 @@ func (p Program) run(ctx context.Context, hangups <-chan os.Signal, args, env []
 			return p.Commands[i].Run(ctx, args[1:], env, stdout, stderr)
 		}
 	}
-	flags := flag.NewFlagSet(p.Name, flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() {
-		fmt.Fprintf(stderr, "Usage of %s:\n", p.Name)
-		flags.PrintDefaults()
-		for _, c := range p.Commands {
-			fmt.Fprintf(stderr, "  %s\n    \t%s\n", c.Name, c.Usage)
-		}
-	}
-	path := flags.String("config", "", "configuration `FILE`; without it the defaults and the environment count")
-	check := flags.Bool("check", false, "check the configuration and exit")
-	dump := flags.Bool("dump", false, "print the effective configuration and exit")
-	version := flags.Bool("version", false, "print the version and exit")
-	values := make([][]string, len(p.Settings))
-	for i, s := range p.Settings {
-		flags.Func(s.Flag, s.Usage, func(v string) error {
-			values[i] = append(values[i], v)
-			return nil
-		})
-	}
-	tasks := make([]*bool, len(p.Tasks))
-	for i, t := range p.Tasks {
-		tasks[i] = flags.Bool(t.Flag, false, t.Usage)
-	}
-	switch err := flags.Parse(args); {
+	l := p.line()
+	switch err := l.flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
+		p.help(l).Write(stdout)
 		return exitDone
 	case err != nil:
-		return exitUsage
-	case flags.NArg() > 0:
-		fmt.Fprintf(stderr, "%s: unexpected argument %q\n", p.Name, flags.Arg(0))
-		return exitUsage
+		return p.wrong(stderr, FlagError(l.flags, err))
+	case l.flags.NArg() > 0:
+		err := fmt.Errorf("unexpected argument %q", l.flags.Arg(0))
+		if len(p.Commands) > 0 && l.flags.NFlag() == 0 {
+			err = Unknown(l.flags.Arg(0), p.commandNames())
+		}
+		return p.wrong(stderr, err)
 	}
-	if *version {
+	if l.version {
 		fmt.Fprint(stdout, telemetry.ReadBuild().Text(p.Name, p.Protocols, p.Formats))
 		return exitDone
 	}
 	load := func(section config.Section) (*config.File, error) {
-		f, err := config.Load(*path, env, section)
+		f, err := config.Load(l.path, env, section)
 		for i, s := range p.Settings {
-			if err == nil && len(values[i]) > 0 {
-				err = f.Set(s.Key, strings.Join(values[i], ","), "flag --"+s.Flag)
+			if err == nil && len(l.values[i]) > 0 {
+				err = f.Set(s.Key, strings.Join(l.values[i], ","), "flag --"+s.Flag)
 			}
 		}
 		if err == nil {
@@ -157,20 +142,20 @@ func (p Program) run(ctx context.Context, hangups <-chan os.Signal, args, env []
 		fmt.Fprintf(stderr, "%s: %v\n", p.Name, err)
 		return exitUsage
 	}
-	task := slices.IndexFunc(tasks, func(asked *bool) bool { return *asked })
-	if *dump || *check || task >= 0 {
+	task := slices.Index(l.tasks, true)
+	if l.dump || l.check || task >= 0 {
 		for _, w := range f.Warnings {
 			fmt.Fprintf(stderr, "%s: %s\n", p.Name, w)
 		}
 	}
-	if *dump {
+	if l.dump {
 		if err := f.Dump(stdout); err != nil {
 			fmt.Fprintf(stderr, "%s: %v\n", p.Name, err)
 			return exitFailed
 		}
 		return exitDone
 	}
-	if *check {
+	if l.check {
 		fmt.Fprintln(stdout, "no faults")
 		return exitDone
 	}
@@ -196,6 +181,59 @@ func (p Program) run(ctx context.Context, hangups <-chan os.Signal, args, env []
 		return exitFailed
 	}
 	return exitDone
+}
+
+// line is the command line of a program.
+type line struct {
+	flags                *flag.FlagSet
+	path                 string
+	check, dump, version bool
+	values               [][]string // parallel to Settings
+	tasks                []bool     // parallel to Tasks
+}
+
+func (p Program) line() *line {
+	l := &line{flags: Quiet(p.Name), values: make([][]string, len(p.Settings)), tasks: make([]bool, len(p.Tasks))}
+	l.flags.StringVar(&l.path, "config", "", "configuration `FILE`; without it the defaults and the environment count")
+	l.flags.BoolVar(&l.check, "check", false, "check the configuration and exit: 0 without faults, 2 with")
+	l.flags.BoolVar(&l.dump, "dump", false, "print the effective configuration and exit")
+	l.flags.BoolVar(&l.version, "version", false, "print the version and exit")
+	for i, s := range p.Settings {
+		l.flags.Func(s.Flag, s.Usage, func(v string) error {
+			l.values[i] = append(l.values[i], v)
+			return nil
+		})
+	}
+	for i, t := range p.Tasks {
+		l.flags.BoolVar(&l.tasks[i], t.Flag, false, t.Usage)
+	}
+	return l
+}
+
+// Help is the program's help.
+func (p Program) Help() Help { return p.help(p.line()) }
+
+func (p Program) help(l *line) Help {
+	h := Help{Name: p.Name, Short: p.Short, Long: p.Long, Example: p.Example, Usage: []string{p.Name + " [flags]"}, Flags: Flags(l.flags)}
+	for _, c := range p.Commands {
+		of := c.Help()
+		h.Usage = append(h.Usage, of.Usage...)
+		h.Commands = append(h.Commands, Entry{c.Name, of.Short + ": see " + of.Name + " --help"})
+	}
+	return h
+}
+
+func (p Program) commandNames() (names []string) {
+	for _, c := range p.Commands {
+		names = append(names, c.Name)
+	}
+	return names
+}
+
+// wrong tells what is wrong with a command line.
+func (p Program) wrong(stderr io.Writer, err error) int {
+	fmt.Fprintf(stderr, "%s: %v\nSee %s --help.\n", p.Name, err, p.Name)
+	return exitUsage
 }
 
 // serve runs the program from start to end.

@@ -69,7 +69,10 @@ func try(t *testing.T, r *running, startErr error, args ...string) (code int, st
 			}
 			return err
 		}}},
-		Commands: []Command{{Name: "look", Usage: "look at the names", Run: func(_ context.Context, args, env []string, stdout, _ io.Writer) int {
+		Short: "a program of tests", Long: "It tests.", Example: "program -n a",
+		Commands: []Command{{Name: "look", Help: func() Help {
+			return Help{Name: "program look", Short: "look at the names", Usage: []string{"program look NAME"}}
+		}, Run: func(_ context.Context, args, env []string, stdout, _ io.Writer) int {
 			fmt.Fprintln(stdout, args, env)
 			return 7
 		}}},
@@ -105,11 +108,14 @@ func TestRun(t *testing.T) {
 		stopped        int
 	}{
 		{args: []string{"--version"}, stdout: "protocol  p.v1\nformats   file 3\n"},
-		{args: []string{"--help"}, stderr: "-config FILE"},
-		{args: []string{"--help"}, stderr: "  look\n    \tlook at the names"},
+		{args: []string{"--help"}, stdout: "It tests.\n\nExamples:\n  program -n a\n\nUsage:\n  program [flags]\n  program look NAME\n\nCommands:\n  look  look at the names: see program look --help\n\nFlags:\n  --check        check"},
+		{args: []string{"--help"}, stdout: "\n  -n NAME        a NAME\n"},
 		{args: []string{"look", "--deep", "x"}, code: 7, stdout: "[--deep x] [HTTPCTL_TIMEOT=3s]\n"},
-		{args: []string{"--nonsense"}, code: 2, stderr: "nonsense"},
-		{args: []string{"extra"}, code: 2, stderr: `unexpected argument "extra"`},
+		{args: []string{"--nonsense"}, code: 2, stderr: "program: unknown flag: --nonsense\nSee program --help.\n"},
+		{args: []string{"--chekc"}, code: 2, stderr: "unknown flag: --chekc; did you mean --check?\n"},
+		{args: []string{"extra"}, code: 2, stderr: `unknown command "extra"; there are: look` + "\nSee"},
+		{args: []string{"lok"}, code: 2, stderr: `unknown command "lok"; did you mean "look"?`},
+		{args: []string{"--check", "extra"}, code: 2, stderr: `unexpected argument "extra"`},
 		{args: []string{"--config", good, "--check"}, stdout: "no faults", stderr: `did you mean "HTTPCTL_TIMEOUT"?`},
 		{args: []string{"--config", good, "--dump"}, stdout: "timeout: 3s"},
 		{args: []string{"--config", bad}, code: 2, stderr: "state"},

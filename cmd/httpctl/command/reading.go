@@ -140,6 +140,9 @@ func (r *reading) list(ctx context.Context, f func(context.Context, *client.Clie
 			if strings.TrimPrefix(r.sortBy, "-") == column.Column {
 				flag = "--sort-by"
 			}
+			if near := config.Nearest(column.Column, column.There); near != "" {
+				return "", usagef("%s: there is no column %q; did you mean %q?", flag, column.Column, near)
+			}
 			return "", usagef("%s: %s", flag, column)
 		}
 		return text.String(), err

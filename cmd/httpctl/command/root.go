@@ -118,6 +118,16 @@ func (u usageError) Error() string { return u.message }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Sprintf(format, args...)} }
 
+// Commands returns the commands, to be described and not to be run: their defaults are those of root, with
+// nothing in the environment.
+func Commands() *cobra.Command {
+	var started bool
+	return newRootCommand(&world{
+		in: strings.NewReader(""), out: io.Discard, err: io.Discard, now: time.Now, location: time.UTC,
+		getenv: func(string) string { return "" }, size: func() (int, int, bool) { return 0, 0, false },
+	}, &started)
+}
+
 func newRootCommand(w *world, started *bool) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "httpctl COMMAND",
