@@ -107,7 +107,7 @@ func (s *Service) authority() (*authority.Authority, error) {
 	if s.deps.Own == nil {
 		return nil, status.Error(codes.FailedPrecondition, "this aggregator has no authority of its own, or uses the certificates of aggregator.tls: see httpctl ca init")
 	}
-	return s.deps.Own.authority, nil
+	return s.deps.Own.Authority(), nil
 }
 
 // Enroll implements the EnrollService. It is called without a certificate.

@@ -3,6 +3,7 @@ package enroll
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"log/slog"
 	"os"
 	"sync"
@@ -15,19 +16,22 @@ import (
 
 // Own is the certificate that the aggregator shows, made by its own authority. Its key is in memory
 // only. It is made anew when two thirds of its life are over, when the aggregator has
-// other names, and when the clock was set behind its beginning. It is safe for concurrent use.
+// other names, when another authority signs, and when the clock was set behind its beginning. It is safe for concurrent use.
 type Own struct {
-	authority *authority.Authority
-	dir       string // of the authority
-	life      time.Duration
-	now       func() time.Time
-	log       *slog.Logger
-	verify    func(tls.ConnectionState) error
+	dir    string // of the authority
+	domain string // its trust domain, which stays
+	life   time.Duration
+	now    func() time.Time
+	log    *slog.Logger
+	verify func(tls.ConnectionState) error
 
-	mu   sync.Mutex
-	cert tls.Certificate
-	read stamp     // of the file with the names
-	told time.Time // when it was last logged that none can be made
+	mu        sync.Mutex
+	authority *authority.Authority
+	files     [2]stamp // of its files, when it was read
+	cert      tls.Certificate
+	by        authority.Fingerprint // of the authority that signed it
+	read      stamp                 // of the file with the names
+	told      time.Time             // when it was last logged that none can be made
 }
 
 // stamp tells whether a file changed.
@@ -39,40 +43,80 @@ type stamp struct {
 // always are names by which the aggregator is reached on its own host and through forwarders.
 var always = []string{"localhost", "127.0.0.1", "::1"}
 
-// NewOwn makes the first certificate.
-func NewOwn(a *authority.Authority, dir string, life time.Duration, now func() time.Time, log *slog.Logger) (*Own, error) {
-	o := &Own{authority: a, dir: dir, life: life, now: now, log: log}
-	_, err := o.certificate()
+// stampOf returns the zero value for a file that cannot be looked at.
+func stampOf(path string) stamp {
+	fi, err := os.Stat(path)
 	if err != nil {
+		return stamp{}
+	}
+	return stamp{fi.ModTime(), fi.Size()}
+}
+
+// NewOwn makes the first certificate, of the authority that was read from dir.
+func NewOwn(a *authority.Authority, dir string, life time.Duration, now func() time.Time, log *slog.Logger) (*Own, error) {
+	o := &Own{authority: a, domain: a.TrustDomain(), dir: dir, life: life, now: now, log: log}
+	if _, _, err := o.current(); err != nil {
 		return nil, err
 	}
 	return o, nil
 }
 
-// certificate returns the one in force. When a new one cannot be made, the old one stays.
-func (o *Own) certificate() (tls.Certificate, error) {
+// Authority returns the authority as its files are now; when they cannot be read, as they were.
+func (o *Own) Authority() *authority.Authority {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.reload()
+	return o.authority
+}
+
+// reload reads the authority's files again if one has changed, as httpctl ca rotate does. The caller holds mu.
+func (o *Own) reload() {
+	var files [2]stamp
+	for i, path := range authority.Paths(o.dir) {
+		files[i] = stampOf(path)
+	}
+	if files == o.files {
+		return
+	}
+	a, err := authority.Open(o.dir)
+	if err == nil && a.TrustDomain() != o.domain {
+		err = fmt.Errorf("the trust domain is now %s, and not %s: that takes a restart", a.TrustDomain(), o.domain)
+	}
+	if err != nil {
+		if now := o.now(); now.Sub(o.told).Abs() >= logEvery {
+			o.told = now
+			o.log.Error("the authority's files have changed and cannot be used; it goes on as it was", "err", err)
+		}
+		return
+	}
+	if o.files != ([2]stamp{}) {
+		o.log.Info("the authority's files have changed", "signs", a.Fingerprint(), "accepted", len(a.Accepted()))
+	}
+	o.authority, o.files = a, files
+}
+
+// current returns the certificate in force, and the authority. When a new one cannot be made, the old one stays.
+func (o *Own) current() (tls.Certificate, *authority.Authority, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := o.now()
-	var names stamp
-	if fi, err := os.Stat(authority.NamesPath(o.dir)); err == nil {
-		names = stamp{fi.ModTime(), fi.Size()}
-	}
+	o.reload()
+	names := stampOf(authority.NamesPath(o.dir))
 	have := o.cert.Leaf != nil
-	if have && names == o.read && now.Before(authority.RenewAt(o.cert.Leaf)) && now.After(o.cert.Leaf.NotBefore) {
-		return o.cert, nil
+	if have && names == o.read && o.by == o.authority.Fingerprint() && now.Before(authority.RenewAt(o.cert.Leaf)) && now.After(o.cert.Leaf.NotBefore) {
+		return o.cert, o.authority, nil
 	}
 	cert, err := o.make(now)
 	switch {
 	case err == nil:
-		o.cert, o.read = cert, names
+		o.cert, o.read, o.by = cert, names, o.authority.Fingerprint()
 	case !have:
-		return tls.Certificate{}, err
+		return tls.Certificate{}, nil, err
 	case now.Sub(o.told).Abs() >= logEvery:
 		o.told = now
 		o.log.Error("the aggregator cannot make itself a new certificate, and goes on with the one it has", "until", o.cert.Leaf.NotAfter, "err", err)
 	}
-	return o.cert, nil
+	return o.cert, o.authority, nil
 }
 
 func (o *Own) make(now time.Time) (tls.Certificate, error) {
@@ -101,7 +145,7 @@ func (o *Own) make(now time.Time) (tls.Certificate, error) {
 }
 
 // TrustDomain returns the trust domain of the certificate.
-func (o *Own) TrustDomain() string { return o.authority.TrustDomain() }
+func (o *Own) TrustDomain() string { return o.domain }
 
 // NotAfter returns when the certificate in force ends.
 func (o *Own) NotAfter() time.Time {
@@ -121,7 +165,7 @@ func (o *Own) Credentials() credentials.TransportCredentials {
 		MinVersion: tls.VersionTLS13,
 		NextProtos: []string{"h2"},
 		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-			cert, err := o.certificate()
+			cert, ca, err := o.current()
 			if err != nil {
 				return nil, err
 			}
@@ -129,7 +173,7 @@ func (o *Own) Credentials() credentials.TransportCredentials {
 				Time:         o.now,
 				MinVersion:   tls.VersionTLS13,
 				Certificates: []tls.Certificate{cert},
-				ClientCAs:    o.authority.Roots(),
+				ClientCAs:    ca.Roots(),
 				ClientAuth:   tls.RequireAndVerifyClientCert,
 				NextProtos:   []string{"h2"},
 

@@ -1,13 +1,18 @@
 package enroll
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/httpctl/httpctl/pkg/authority"
+	httpctlv1 "github.com/httpctl/httpctl/proto/httpctl/v1"
 )
 
 // TestOwnIsRenewed: the aggregator's certificate is made anew at two thirds of its life, when its names
@@ -32,7 +37,7 @@ func TestOwnIsRenewed(t *testing.T) {
 	}
 	serial := func() string {
 		t.Helper()
-		c, err := o.certificate()
+		c, _, err := o.current()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -59,11 +64,89 @@ func TestOwnIsRenewed(t *testing.T) {
 		}
 		last = got
 	}
-	cert, _ := o.certificate()
+	cert, _, _ := o.current()
 	if got, want := cert.Leaf.DNSNames, []string{"other.example.org", "localhost"}; !slices.Equal(got, want) {
 		t.Errorf("DNS names = %q, want %q", got, want)
 	}
 	if len(cert.Leaf.IPAddresses) != 3 {
 		t.Errorf("addresses = %v, want 192.0.2.9 and loopback", cert.Leaf.IPAddresses)
+	}
+}
+
+// TestRotatedAuthority: while the aggregator serves, its authority is replaced in three steps. A host that renews between them is never
+// left out; a certificate that the old one has signed is refused after the last.
+func TestRotatedAuthority(t *testing.T) {
+	f := newFleet(t)
+	first := f.ca
+	made := f.token(t, &httpctlv1.CreateTokenRequest{TtlNs: int64(time.Hour), Uses: 10})
+	key := newKey(t)
+	cert, err := f.ask(t, made, hostA, csr(t, key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	member := &tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}
+	old := member
+	renew := func(shown *tls.Certificate) (*x509.Certificate, []byte, error) {
+		t.Helper()
+		next := newKey(t)
+		f.pass(time.Hour / 10) // no renewal is too soon
+		a, err := f.dial(t, authority.ServerName, shown).Renew(t.Context(), &httpctlv1.RenewRequest{Csr: csr(t, next)})
+		if err != nil {
+			return nil, nil, err
+		}
+		c, err := x509.ParseCertificate(a.GetCertificate())
+		if err != nil {
+			t.Fatal(err)
+		}
+		member = &tls.Certificate{Certificate: [][]byte{c.Raw}, PrivateKey: next}
+		return c, a.GetAuthorities(), nil
+	}
+	for _, step := range []struct {
+		want     authority.Step
+		accepted int
+		signs    bool // the first one still does
+	}{{authority.Begun, 2, true}, {authority.Switched, 2, false}, {authority.Ended, 1, false}} {
+		if got, err := authority.Rotate(authority.Dir(f.dir), authority.Owner{}, time.Now(), 0); err != nil || got != step.want {
+			t.Fatalf("Rotate() = %d, %v, want %d", got, err, step.want)
+		}
+		c, cas, err := renew(member)
+		if err != nil {
+			t.Fatalf("after step %d: %v", step.want, err)
+		}
+		roots, err := authority.ParseCertificates(cas)
+		if err != nil || len(roots) != step.accepted {
+			t.Errorf("after step %d the host is told of %d authorities, %v, want %d", step.want, len(roots), err, step.accepted)
+		}
+		if by := c.CheckSignatureFrom(first.Certificate()) == nil; by != step.signs {
+			t.Errorf("after step %d the first authority signs = %t, want %t", step.want, by, step.signs)
+		}
+		own, _, err := f.deps.Own.current()
+		if err != nil || (own.Leaf.CheckSignatureFrom(first.Certificate()) == nil) != step.signs {
+			t.Errorf("after step %d the aggregator's certificate is signed by the first authority = %t, %v, want %t", step.want, !step.signs, err, step.signs)
+		}
+		now := member
+		if _, _, err := renew(old); (err == nil) != (step.want != authority.Ended) {
+			t.Errorf("after step %d, a certificate of the first authority: %v", step.want, err)
+		}
+		member = now
+	}
+	// Tokens name the authority that signs.
+	if _, err := f.ask(t, f.token(t, &httpctlv1.CreateTokenRequest{TtlNs: int64(time.Hour), Uses: 1}), hostB, csr(t, newKey(t))); err != nil {
+		t.Errorf("with a token of after the rotation: %v", err)
+	}
+}
+
+// TestAuthorityOfAnotherDomain does not take the place of the one that was there while the aggregator runs.
+func TestAuthorityOfAnotherDomain(t *testing.T) {
+	f := newFleet(t)
+	dir := authority.Dir(f.dir)
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := authority.Create(dir, "other.example.org", authority.Owner{}, f.at); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.deps.Own.Authority(); got.Fingerprint() != f.ca.Fingerprint() || !strings.Contains(f.log.String(), "that takes a restart") {
+		t.Errorf("the authority is of %s; the log:\n%s", got.TrustDomain(), f.log.String())
 	}
 }

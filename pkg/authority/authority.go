@@ -54,6 +54,11 @@ type Authority struct {
 // Dir returns where an aggregator whose data directory is data keeps its authority.
 func Dir(data string) string { return filepath.Join(data, "ca") }
 
+// Paths returns the files of the authority in a directory, that of the certificates and that of the key.
+func Paths(dir string) [2]string {
+	return [2]string{filepath.Join(dir, certFile), filepath.Join(dir, keyFile)}
+}
+
 // Exists reports whether there is an authority in a directory, as far as this user can see.
 func Exists(dir string) bool {
 	_, err := os.Stat(filepath.Join(dir, certFile))
@@ -66,23 +71,7 @@ func Create(dir, trustDomain string, owner Owner, now time.Time) (*Authority, er
 	if err := checkTrustDomain(trustDomain); err != nil {
 		return nil, err
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	template := &x509.Certificate{
-		// The fingerprint of the key tells apart what has the same name.
-		Subject:   pkix.Name{CommonName: "httpctl fleet " + trustDomain + " " + keyName(&key.PublicKey)},
-		NotBefore: now.Add(-Skew), NotAfter: now.Add(caLife),
-		URIs: []*url.URL{{Scheme: "spiffe", Host: trustDomain}},
-		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		return nil, err
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	certPEM, keyPEM, err := newPair(trustDomain, now)
 	if err != nil {
 		return nil, err
 	}
@@ -92,11 +81,11 @@ func Create(dir, trustDomain string, owner Owner, now time.Time) (*Authority, er
 	}
 	defer os.RemoveAll(temp) // what is left of it, when something failed
 	for _, f := range []struct {
-		name, kind string
-		der        []byte
-		mode       fs.FileMode
-	}{{keyFile, "PRIVATE KEY", keyDER, 0o600}, {certFile, "CERTIFICATE", der, 0o644}} {
-		if err := WriteFile(filepath.Join(temp, f.name), pem.EncodeToMemory(&pem.Block{Type: f.kind, Bytes: f.der}), f.mode, owner); err != nil {
+		name string
+		pem  []byte
+		mode fs.FileMode
+	}{{keyFile, keyPEM, 0o600}, {certFile, certPEM, 0o644}} {
+		if err := WriteFile(filepath.Join(temp, f.name), f.pem, f.mode, owner); err != nil {
 			return nil, err
 		}
 	}
@@ -112,6 +101,31 @@ func Create(dir, trustDomain string, owner Owner, now time.Time) (*Authority, er
 		return nil, err
 	}
 	return Open(dir)
+}
+
+// newPair makes a key, and the certificate of an authority for it, in PEM.
+func newPair(trustDomain string, now time.Time) (certPEM, keyPEM []byte, err error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	template := &x509.Certificate{
+		// The fingerprint of the key tells apart what has the same name.
+		Subject:   pkix.Name{CommonName: "httpctl fleet " + trustDomain + " " + keyName(&key.PublicKey)},
+		NotBefore: now.Add(-Skew), NotAfter: now.Add(caLife),
+		URIs: []*url.URL{{Scheme: "spiffe", Host: trustDomain}},
+		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		return nil, nil, err
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, nil, err
+	}
+	return EncodeCertificate(der), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), nil
 }
 
 // give sets the mode and owner of a directory.
@@ -167,28 +181,20 @@ func parse(certPEM, keyPEM []byte) (*Authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", certFile, err)
 	}
-	block, _ := pem.Decode(keyPEM)
-	if block == nil {
-		return nil, fmt.Errorf("%s: no key in PEM in it", keyFile)
-	}
-	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	key, err := parseKey(keyPEM)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", keyFile, err)
 	}
-	key, ok := parsed.(crypto.Signer)
-	if !ok {
-		return nil, fmt.Errorf("%s: a key of type %T cannot sign", keyFile, parsed)
+	cert := certificateOf(certs, key)
+	if cert == nil {
+		return nil, fmt.Errorf("%s is not the key of a certificate in %s", keyFile, certFile)
 	}
-	a := &Authority{cert: certs[0], key: key, roots: x509.NewCertPool(), pem: certPEM, hash: sha256.Sum256(certs[0].Raw)}
-	pub, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool })
-	if !ok || !pub.Equal(a.cert.PublicKey) {
-		return nil, fmt.Errorf("%s is not the key of the first certificate in %s", keyFile, certFile)
-	}
+	a := &Authority{cert: cert, key: key, roots: x509.NewCertPool(), pem: certPEM, hash: sha256.Sum256(cert.Raw)}
 	if !a.cert.IsCA {
-		return nil, fmt.Errorf("%s: its first certificate is not one of an authority", certFile)
+		return nil, fmt.Errorf("%s: the certificate of %s is not one of an authority", certFile, keyFile)
 	}
 	if TrustDomain(a.cert) == "" {
-		return nil, fmt.Errorf("%s: its first certificate does not name a trust domain (spiffe://DOMAIN)", certFile)
+		return nil, fmt.Errorf("%s: the certificate of %s does not name a trust domain (spiffe://DOMAIN)", certFile, keyFile)
 	}
 	for _, c := range certs {
 		a.roots.AddCert(c)

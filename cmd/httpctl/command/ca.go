@@ -20,16 +20,16 @@ import (
 func newCACommand(w *world) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ca",
-		Short: "Make the authority of a fleet, and certificates for readers",
-		Long: `Make the authority of a fleet, and certificates for readers. Both work on the files
+		Short: "Make or replace the authority of a fleet, and make certificates for readers",
+		Long: `Make or replace the authority of a fleet, and make certificates for readers. All work on the files
 of the authority, on the aggregator's host and as its user or root; the aggregator need
 not run.`,
 		Example: `  sudo httpctl ca init --name center.example.org,192.0.2.1
   sudo httpctl ca issue --role viewer alice -o alice`,
 		Args: noArguments,
-		RunE: func(*cobra.Command, []string) error { return usagef("ca needs a command: init or issue") },
+		RunE: func(*cobra.Command, []string) error { return usagef("ca needs a command: init, issue or rotate") },
 	}
-	cmd.AddCommand(newCAInitCommand(w), newCAIssueCommand(w))
+	cmd.AddCommand(newCAInitCommand(w), newCAIssueCommand(w), newCARotateCommand(w))
 	return cmd
 }
 
@@ -183,10 +183,7 @@ func issue(w *world, data string, s authority.Subject, out string, life time.Dur
 	dir := authority.Dir(data)
 	a, err := authority.Open(dir)
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			err = fmt.Errorf("%w; httpctl ca init makes one, --data says where the aggregator keeps it", err)
-		}
-		return err
+		return authorityMissing(err)
 	}
 	key, err := authority.NewKey()
 	if err != nil {
@@ -225,5 +222,13 @@ func issue(w *world, data string, s authority.Subject, out string, life time.Dur
 	_, err = fmt.Fprintf(w.out, `spiffe://%s/%s/%s, until %s
   --tls-ca %s --tls-cert %s.pem --tls-key %s.key
 `, a.TrustDomain(), s.Role, s.Name, until.UTC().Format(time.RFC3339), filepath.Join(out, "ca.pem"), base, base)
+	return err
+}
+
+// authorityMissing says what to do where there is no authority.
+func authorityMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w; httpctl ca init makes one, --data says where the aggregator keeps it", err)
+	}
 	return err
 }
