@@ -19,6 +19,7 @@ import (
 
 	agent "github.com/httpctl/httpctl/agent/app"
 	aggregator "github.com/httpctl/httpctl/aggregator/app"
+	"github.com/httpctl/httpctl/aggregator/export"
 	"github.com/httpctl/httpctl/pkg/config"
 	"github.com/httpctl/httpctl/pkg/testkit"
 )
@@ -35,7 +36,7 @@ func startPair(t *testing.T) pair {
 	t.Helper()
 	ctx, dir, log := context.Background(), t.TempDir(), slog.New(slog.DiscardHandler)
 	settings, g, a := config.DefaultSettings(), aggregator.DefaultConfig(), agent.DefaultConfig()
-	g.Data, g.Listen, g.Metrics = filepath.Join(dir, "data"), nil, freePort(t)
+	g.Data, g.Listen, g.Metrics, g.Export.Scrape = filepath.Join(dir, "data"), nil, freePort(t), true
 	center, err := aggregator.Start(ctx, settings, g, log)
 	if err != nil {
 		t.Fatal(err)
@@ -83,6 +84,7 @@ func TestDocsMetrics(t *testing.T) {
 		tables[name] = tableOfMetrics(served, meanings)
 	}
 	generated(t, "docs/metrics.md", tables)
+	generated(t, "docs/export.md", map[string]string{"traffic": tableOfTraffic()})
 }
 
 // generated compares the tables of a page with what they are to be. With -update it writes the page.
@@ -108,6 +110,17 @@ func generated(t *testing.T, name string, tables map[string]string) {
 	if err := os.WriteFile(filepath.Join("..", name), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// tableOfTraffic describes what is exported.
+func tableOfTraffic() string {
+	var b strings.Builder
+	b.WriteString("| metric | type | labels | meaning |\n|---|---|---|---|\n")
+	for _, d := range export.Descriptions {
+		labels := strings.ReplaceAll("`"+strings.Join(d.Attributes, "`, `")+"`", ".", "_")
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", d.Prometheus(), [...]string{export.Counter: "counter", export.Gauge: "gauge", export.Times: "histogram"}[d.Kind], labels, d.Help)
+	}
+	return b.String()
 }
 
 // tableOfMetrics describes a page's own metrics, in their order there.
@@ -176,6 +189,68 @@ func TestPromtool(t *testing.T) {
 	}
 }
 
+// prometheus is one that runs until the test ends.
+type prometheus struct{ address string }
+
+// startPrometheus starts it with a configuration.
+func startPrometheus(t *testing.T, program, configuration string, flags ...string) *prometheus {
+	t.Helper()
+	dir, address := t.TempDir(), freePort(t)
+	file := filepath.Join(dir, "prometheus.yml")
+	if err := os.WriteFile(file, []byte(configuration), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var said strings.Builder
+	server := exec.Command(program, append([]string{"--config.file=" + file, "--storage.tsdb.path=" + filepath.Join(dir, "data"), "--web.listen-address=" + address, "--log.level=warn"}, flags...)...)
+	server.Stdout, server.Stderr = &said, &said
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = server.Process.Kill()
+		_ = server.Wait()
+		if t.Failed() {
+			t.Log(said.String())
+		}
+	})
+	return &prometheus{address}
+}
+
+// result is one series of an answer.
+type result struct {
+	labels map[string]string
+	value  string
+}
+
+// query evaluates an expression now.
+func (p *prometheus) query(expression string) ([]result, error) {
+	response, err := http.Get("http://" + p.address + "/api/v1/query?query=" + url.QueryEscape(expression))
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	var answer struct {
+		Status, Error string
+		Data          struct {
+			Result []struct {
+				Metric map[string]string
+				Value  [2]any
+			}
+		}
+	}
+	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
+		return nil, err
+	}
+	if answer.Status != "success" {
+		return nil, fmt.Errorf("%s: %s", expression, answer.Error)
+	}
+	var out []result
+	for _, r := range answer.Data.Result {
+		out = append(out, result{r.Metric, fmt.Sprint(r.Value[1])})
+	}
+	return out, nil
+}
+
 // TestPrometheus has a real Prometheus read both pages, and evaluate what docs/metrics.md says to
 // alert on.
 func TestPrometheus(t *testing.T) {
@@ -183,47 +258,23 @@ func TestPrometheus(t *testing.T) {
 	if err != nil {
 		t.Skip("needs prometheus, which is not installed")
 	}
-	p, dir, address := startPair(t), t.TempDir(), freePort(t)
-	file := filepath.Join(dir, "prometheus.yml")
-	if err := os.WriteFile(file, []byte(fmt.Sprintf(`
+	p := startPair(t)
+	server := startPrometheus(t, program, fmt.Sprintf(`
 global: {scrape_interval: 1s, scrape_timeout: 1s}
 scrape_configs:
 - job_name: httpctl
   static_configs: [{targets: [%q, %q]}]
-`, p.watcher, p.center)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	var said strings.Builder
-	server := exec.Command(program, "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+address, "--log.level=warn")
-	server.Stdout, server.Stderr = &said, &said
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		_ = server.Process.Kill()
-		_ = server.Wait()
-		if t.Failed() {
-			t.Log(said.String())
-		}
-	}()
+`, p.watcher, p.center))
 	// query returns the values of an expression, none while Prometheus does not answer.
 	query := func(expression string) (status string, values []string) {
-		response, err := http.Get("http://" + address + "/api/v1/query?query=" + url.QueryEscape(expression))
+		results, err := server.query(expression)
+		for _, r := range results {
+			values = append(values, r.value)
+		}
 		if err != nil {
 			return err.Error(), nil
 		}
-		defer response.Body.Close()
-		var answer struct {
-			Status, Error string
-			Data          struct{ Result []struct{ Value [2]any } }
-		}
-		if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
-			return err.Error(), nil
-		}
-		for _, r := range answer.Data.Result {
-			values = append(values, fmt.Sprint(r.Value[1]))
-		}
-		return answer.Status + answer.Error, values
+		return "success", values
 	}
 	// eventually waits for values: a scrape is a second away, on a busy machine more.
 	eventually := func(expression string, want ...string) {

@@ -23,13 +23,13 @@ import (
 	"github.com/httpctl/httpctl/aggregator/access"
 	"github.com/httpctl/httpctl/aggregator/admin"
 	"github.com/httpctl/httpctl/aggregator/enroll"
+	"github.com/httpctl/httpctl/aggregator/export"
 	"github.com/httpctl/httpctl/aggregator/ingest"
 	"github.com/httpctl/httpctl/aggregator/judge"
 	"github.com/httpctl/httpctl/aggregator/query"
 	"github.com/httpctl/httpctl/aggregator/store"
 	"github.com/httpctl/httpctl/aggregator/store/bolt"
 	"github.com/httpctl/httpctl/pkg/authority"
-	"github.com/httpctl/httpctl/pkg/bucket"
 	"github.com/httpctl/httpctl/pkg/config"
 	"github.com/httpctl/httpctl/pkg/daemon"
 	"github.com/httpctl/httpctl/pkg/lifecycle"
@@ -153,9 +153,14 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.
 	if err := a.newGate(ctx, cfg, domain, registry); err != nil {
 		return nil, err
 	}
+	traffic := newTraffic(cfg.Export, registry)
 	a.ingest, err = ingest.New(cfg.Ingest, width.settings(settings.Timeout), ingest.Deps{
 		Store: db, State: db, Log: log, Registry: registry, Version: telemetry.Version(), Admit: a.hosts.Claim,
-		OnStored: func([]*bucket.Header) { a.judge.get().Notify() },
+		Extract: traffic.extract(),
+		OnStored: func(fresh []ingest.Stored) {
+			traffic.add(fresh)
+			a.judge.get().Notify()
+		},
 	})
 	if err != nil {
 		return nil, err
@@ -179,7 +184,11 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.
 	if cfg.Metrics != "" {
 		registerStats(registry, db, &a.judge)
 		rolls.register(registry)
-		page, err := telemetry.Serve(ctx, cfg.Metrics, registry, telemetry.Health{Live: a.live, Ready: func() []telemetry.Condition { return a.ready(own, cfg.Data) }})
+		var pages []telemetry.Metrics
+		if cfg.Export.Scrape {
+			pages = append(pages, telemetry.Metrics{Path: "/metrics/traffic", Gatherer: export.Gatherer(func() []export.Family { return traffic.snapshot(own, a) })})
+		}
+		page, err := telemetry.Serve(ctx, cfg.Metrics, registry, telemetry.Health{Live: a.live, Ready: func() []telemetry.Condition { return a.ready(own, cfg.Data) }}, pages...)
 		if err != nil {
 			return nil, err
 		}

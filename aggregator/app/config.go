@@ -6,6 +6,7 @@ import (
 
 	"github.com/httpctl/httpctl/aggregator/access"
 	"github.com/httpctl/httpctl/aggregator/enroll"
+	"github.com/httpctl/httpctl/aggregator/export"
 	"github.com/httpctl/httpctl/aggregator/ingest"
 	"github.com/httpctl/httpctl/pkg/authority"
 	"github.com/httpctl/httpctl/pkg/config"
@@ -39,6 +40,8 @@ type Config struct {
 	// Metrics is the loopback address of the page that Prometheus reads, such as 127.0.0.1:7421.
 	// Default: none.
 	Metrics string `yaml:"metrics"`
+	// Export hands the counters of traffic to the monitoring that is there already.
+	Export export.Config `yaml:"export"`
 }
 
 // DefaultConfig returns the defaults.
@@ -50,6 +53,7 @@ func DefaultConfig() Config {
 		Ingest:  ingest.DefaultConfig(),
 		Rollups: DefaultRollups(),
 		Limits:  access.DefaultLimits(),
+		Export:  export.DefaultConfig(),
 	}
 }
 
@@ -69,6 +73,8 @@ func (c *Config) Validate() error {
 	check.In("ingest", c.Ingest.Validate())
 	check.In("rollups", c.Rollups.Validate())
 	check.In("metrics", telemetry.CheckAddress(c.Metrics))
+	check.In("export", c.Export.Validate())
+	check.That(!c.Export.Scrape || c.Metrics != "", "export.scrape", c.Export.Scrape, "metrics too: the address where it is served")
 	return check.Err()
 }
 

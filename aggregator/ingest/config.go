@@ -78,6 +78,9 @@ const (
 	unackedPerStream = 256
 	// helloWait is how long a new stream may take to say who it is.
 	helloWait = 10 * time.Second
+	// maxUnsure bounds the names of buckets of which it is not known whether a failed transaction stored them, 44 bytes
+	// each: what 100 transactions hold. They are sent again within seconds.
+	maxUnsure = 100 * batchItems
 	// storeWait bounds the pause after the store failed, which doubles from 100 ms.
 	storeWait = 5 * time.Second
 	// maxName bounds the strings of Hello: a host name has at most 255 bytes (RFC 1035 section

@@ -39,9 +39,24 @@ type Deps struct {
 	Admit func(ctx context.Context, host bucket.ID) (identity string, certain bool, err error)
 	// Version of the aggregator, told to agents.
 	Version string
-	// OnStored is called with the headers of buckets that were just stored. It is called by one
+	// Extract takes from a final bucket, while it is decoded to be checked, what OnStored is to get of it. The
+	// bucket's memory is borrowed for the call; several goroutines call it. Nil takes nothing.
+	Extract func(*bucket.Bucket) Extract
+	// OnStored is called with buckets that were just stored, each of them once. It is called by one
 	// goroutine at a time, which stores nothing more until it returns.
-	OnStored func([]*bucket.Header)
+	OnStored func([]Stored)
+}
+
+// Extract is what [Deps.Extract] took from a bucket.
+type Extract interface {
+	// Size is about how many bytes of memory it takes; they are part of max_pending.
+	Size() int
+}
+
+// Stored is a bucket that was stored.
+type Stored struct {
+	Header  *bucket.Header
+	Extract Extract // nil without [Deps.Extract]
 }
 
 // Service implements the gRPC IngestService. New is inert; Start runs it.
@@ -60,6 +75,9 @@ type Service struct {
 	// kept is what is stored of the directory; it belongs to tellFleet.
 	kept        []byte
 	keptVersion uint64
+	// unsure names the buckets that were new to a transaction that failed, and may be on disk all the same: one
+	// that turns out to be a duplicate was stored then. It belongs to commit.
+	unsure map[bucket.Name]struct{}
 	// What refusals were logged: of streams and of buckets.
 	rejections, refusals limiter
 
@@ -88,7 +106,7 @@ func New(cfg Config, settings Settings, deps Deps) (*Service, error) {
 	s := &Service{
 		cfg: cfg, deps: deps, log: deps.Log,
 		queue: make(chan *delivery, batchItems), changed: make(chan struct{}, 1), moved: make(chan struct{}, 1),
-		directory: newDirectory(), fleet: &httpctlv1.Fleet{},
+		directory: newDirectory(), fleet: &httpctlv1.Fleet{}, unsure: map[bucket.Name]struct{}{},
 		agents: map[bucket.ID]*agent{}, settings: settings, maxAgents: cfg.MaxAgents,
 	}
 	s.metrics = newMetrics(deps.Registry, func() float64 { return float64(len(s.Clones())) })
@@ -301,6 +319,8 @@ func (s *Service) Provisional() []Provisional {
 // delivery is one final bucket on its way to the store.
 type delivery struct {
 	item     store.Item
+	extract  Extract
+	size     int64 // of the budget
 	sequence uint64
 	stream   *stream
 }
@@ -351,15 +371,16 @@ func (s *Service) commit(ctx context.Context) error {
 				r.Status, r.Reason = fate(results[i])
 			}
 			s.metrics.buckets.WithLabelValues(label(r.Status)).Inc()
-			s.budget.release(int64(len(d.item.Data)))
+			s.budget.release(d.size)
 			d.stream.answer(r)
 		}
 		s.noteStore(err)
 		if err == nil {
 			failures = 0
-			s.stored(items, results)
+			s.stored(batch, results)
 		} else {
 			s.metrics.storeErrors.Inc()
+			s.noteUnsure(items, results)
 			// Meanwhile the queue fills, streams are not read, and agents keep what they have.
 			wait := min(storeWait, 100*time.Millisecond<<min(failures, 10))
 			failures++
@@ -404,18 +425,29 @@ func (s *Service) StoreFailure() (since time.Time, err error) {
 func (s *Service) Progress() error { return s.writing.Check(telemetry.Stuck) }
 
 // stored tells whoever wants to know which buckets are new.
-func (s *Service) stored(items []store.Item, results []store.Result) {
+func (s *Service) stored(batch []*delivery, results []store.Result) {
 	if s.deps.OnStored == nil {
 		return
 	}
-	var headers []*bucket.Header
-	for i, r := range results {
-		if r == store.Stored {
-			headers = append(headers, items[i].Header)
+	var fresh []Stored
+	for i, d := range batch {
+		_, unsure := s.unsure[d.item.Header.Name]
+		if results[i] == store.Stored || unsure && results[i] == store.Duplicate {
+			fresh = append(fresh, Stored{d.item.Header, d.extract})
 		}
+		delete(s.unsure, d.item.Header.Name)
 	}
-	if len(headers) > 0 {
-		s.deps.OnStored(headers)
+	if len(fresh) > 0 {
+		s.deps.OnStored(fresh)
+	}
+}
+
+// noteUnsure notes which buckets would have been stored by a transaction whose commit failed.
+func (s *Service) noteUnsure(items []store.Item, results []store.Result) {
+	for i, r := range results {
+		if r == store.Stored && len(s.unsure) < maxUnsure {
+			s.unsure[items[i].Header.Name] = struct{}{}
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -42,7 +43,12 @@ func storeAll(batch []store.Item) ([]store.Result, error) {
 // serve runs a service and returns a client connection to it.
 func serve(t *testing.T, cfg Config, f appender) (*Service, httpctlv1.IngestServiceClient) {
 	t.Helper()
-	s, err := New(cfg, Settings{IntervalWidth: 10 * time.Second, ProvisionalEvery: time.Second}, Deps{Store: f})
+	return serveWith(t, cfg, Deps{Store: f})
+}
+
+func serveWith(t *testing.T, cfg Config, deps Deps) (*Service, httpctlv1.IngestServiceClient) {
+	t.Helper()
+	s, err := New(cfg, Settings{IntervalWidth: 10 * time.Second, ProvisionalEvery: time.Second}, deps)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -373,6 +379,66 @@ func TestStoreFailureAsksForRetry(t *testing.T) {
 		if got := answers(t, s, 1)[uint64(sequence)].GetStatus(); got != want {
 			t.Errorf("try %d: %v, want %v", sequence, got, want)
 		}
+	}
+}
+
+// part is what these tests take from a bucket.
+type part string
+
+func (p part) Size() int { return len(p) }
+
+// TestStoredOnce: OnStored gets what was taken from each bucket that is new, once, also when it is not known for a while
+// whether a transaction that failed has stored it.
+func TestStoredOnce(t *testing.T) {
+	var got []string
+	disk := map[bucket.Name]bool{}
+	fail := false
+	service, c := serveWith(t, DefaultConfig(), Deps{
+		Store: appender(func(batch []store.Item) ([]store.Result, error) {
+			results := make([]store.Result, len(batch))
+			for i, it := range batch {
+				if disk[it.Header.Name] {
+					results[i] = store.Duplicate
+				}
+				disk[it.Header.Name] = true
+			}
+			if fail {
+				return results, errors.New("input/output error") // of the commit: all has reached the disk
+			}
+			return results, nil
+		}),
+		Extract: func(b *bucket.Bucket) Extract { return part(fmt.Sprint("bucket ", b.Ordinal)) },
+		OnStored: func(fresh []Stored) {
+			for _, s := range fresh {
+				got = append(got, fmt.Sprintf("%s of %s", s.Extract, s.Header.Host.String()[:2]))
+			}
+		},
+	})
+	s := connect(t, c, hostA, inc1)
+	sequence := uint64(0)
+	deliver := func(n int64, failing bool, want httpctlv1.BucketStatus) {
+		t.Helper()
+		fail = failing
+		sequence++
+		send(t, s, sequence, encode(t, sound(n)))
+		if got := answers(t, s, 1)[sequence].GetStatus(); got != want {
+			t.Fatalf("bucket %d: %v, want %v", n, got, want)
+		}
+	}
+	const stored, duplicate, retry = httpctlv1.BucketStatus_BUCKET_STATUS_STORED, httpctlv1.BucketStatus_BUCKET_STATUS_DUPLICATE, httpctlv1.BucketStatus_BUCKET_STATUS_RETRY
+	deliver(0, false, stored)
+	deliver(0, false, duplicate)
+	deliver(0, true, retry) // was on disk before
+	deliver(0, false, duplicate)
+	deliver(1, true, retry) // is on disk, and nobody was told
+	deliver(1, false, duplicate)
+	deliver(1, false, duplicate)
+	deliver(2, false, stored)
+	if err := service.Stop(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"bucket 0 of 0a", "bucket 1 of 0a", "bucket 2 of 0a"}; !slices.Equal(got, want) {
+		t.Errorf("OnStored got %q, want %q", got, want)
 	}
 }
 

@@ -339,7 +339,7 @@ var decoders = func() chan *bucket.Decoder {
 func (s *Service) take(ctx context.Context, a *agent, st *stream, m *httpctlv1.Bucket) error {
 	data := m.GetData()
 	s.metrics.bytes.Add(float64(len(data)))
-	b, bad := decode(data, a.Host)
+	b, extract, bad := s.decode(data, a.Host)
 	s.mu.Lock()
 	a.LastMessage = time.Now()
 	if bad == nil && b.Final && a.stream == st && a.Backlog > 0 {
@@ -369,20 +369,44 @@ func (s *Service) take(ctx context.Context, a *agent, st *stream, m *httpctlv1.B
 	if skewed {
 		s.metrics.skewed.Inc()
 	}
-	if err := s.budget.acquire(ctx, int64(len(data))); err != nil {
+	size := int64(len(data))
+	if extract != nil {
+		size += int64(extract.Size())
+	}
+	if err := s.budget.acquire(ctx, size); err != nil {
 		return err
 	}
 	select {
-	case s.queue <- &delivery{item: store.Item{Header: &b.Header, Data: data, Skewed: skewed, Ahead: m.GetAhead()}, sequence: m.GetSequence(), stream: st}:
+	case s.queue <- &delivery{item: store.Item{Header: &b.Header, Data: data, Skewed: skewed, Ahead: m.GetAhead()}, extract: extract, size: size, sequence: m.GetSequence(), stream: st}:
 		return nil
 	case <-ctx.Done():
-		s.budget.release(int64(len(data)))
+		s.budget.release(size)
 		return context.Cause(ctx)
 	}
 }
 
-// decode verifies a bucket as a whole, and that it is one that this host may send.
-func decode(data []byte, host bucket.ID) (*bucket.Bucket, error) {
+// decode verifies a bucket as a whole, and that it is one that this host may send. Of a final one it returns the
+// header, and what is to be had of it once it is stored.
+func (s *Service) decode(data []byte, host bucket.ID) (*bucket.Bucket, Extract, error) {
+	b, err := check(data, host)
+	if err != nil {
+		return nil, nil, err
+	}
+	d := <-decoders
+	defer func() { decoders <- d }()
+	if !b.Final { // is kept
+		b, err := bucket.Decode(data)
+		return b, nil, err
+	}
+	full, err := d.Decode(data) // the store keeps the bytes
+	if err != nil || s.deps.Extract == nil {
+		return b, nil, err
+	}
+	return b, s.deps.Extract(full), nil
+}
+
+// check verifies a bucket's checksum and header.
+func check(data []byte, host bucket.ID) (*bucket.Bucket, error) {
 	h, err := bucket.DecodeHeader(data)
 	if err != nil {
 		return nil, err
@@ -410,14 +434,7 @@ func decode(data []byte, host bucket.ID) (*bucket.Bucket, error) {
 			return nil, fmt.Errorf("it declares an empty span [%d, %d)", u.From, u.To)
 		}
 	}
-	d := <-decoders
-	defer func() { decoders <- d }()
-	if !h.Final { // is kept
-		return bucket.Decode(data)
-	}
-	// Only checked: the store keeps the bytes.
-	_, err = d.Decode(data)
-	return b, err
+	return b, nil
 }
 
 // keepProvisional makes b the provisional bucket of its host, if it is newer than the one there.

@@ -19,7 +19,8 @@ type Store interface {
 	// no-op, reported as Duplicate. What is appended is visible to the next
 	// call of any method. results is parallel to batch. After an error nothing
 	// may be acknowledged: the batch is on stable storage or not, and appending
-	// it again tells which.
+	// it again tells which. When it was the commit that failed, results say all the same
+	// what would have become of each item.
 	Append(ctx context.Context, batch []Item) (results []Result, err error)
 
 	// Query runs a plan. It does not hold up Append.

@@ -227,6 +227,23 @@ func (l *Latency) Quantile(q float64) int64 {
 	return l.Max
 }
 
+// Spread adds the observations to the counts of a histogram: counts[i] gets those above bounds[i-1] and up to
+// bounds[i], in nanoseconds and rising, and the last of counts, which is one longer, those above all bounds. A bin counts as a
+// whole, so what lies within 1% of a bound may be on its other side; the sum of several sketches spreads as they
+// do. A nil sketch is empty.
+func (l *Latency) Spread(bounds []int64, counts []uint64) {
+	if l == nil {
+		return
+	}
+	i := 0
+	for _, b := range l.Bins { // by rising value
+		for v := binValue(b.Index); i < len(bounds) && bounds[i] < v; {
+			i++
+		}
+		counts[i] = addSaturating(counts[i], b.Count)
+	}
+}
+
 // binValue returns the duration that stands for a bin.
 func binValue(index int32) int64 {
 	if index < 0 || index > MaxIndex {

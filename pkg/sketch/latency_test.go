@@ -206,6 +206,30 @@ func TestBinsAreBounded(t *testing.T) {
 	}
 }
 
+// TestSpread compares with the durations themselves, none of which is near a bound.
+func TestSpread(t *testing.T) {
+	bounds := []int64{1000, 5000, 1e6}
+	f := func(want []uint64, durations ...int64) {
+		t.Helper()
+		var l Latency
+		for _, d := range durations {
+			l.Add(d)
+		}
+		got := make([]uint64, len(bounds)+1)
+		if l.Spread(bounds, got); !slices.Equal(got, want) {
+			t.Errorf("Spread of %v = %v, want %v", durations, got, want)
+		}
+	}
+	f([]uint64{0, 0, 0, 0})
+	f([]uint64{3, 1, 2, 1}, 0, 1, 900, 1100, 5100, 900_000, 1_100_000)
+	f([]uint64{0, 0, 0, 2}, 1<<62, 1<<62)
+	var none *Latency
+	counts := []uint64{1, 2, 3, 4}
+	if none.Spread(bounds, counts); !slices.Equal(counts, []uint64{1, 2, 3, 4}) {
+		t.Errorf("Spread of nil changed the counts to %v", counts)
+	}
+}
+
 func TestAddDoesNotAllocate(t *testing.T) {
 	var l Latency
 	for v := int64(1); v < 1e10; v += v/100 + 1 {

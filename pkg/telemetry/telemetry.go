@@ -83,15 +83,24 @@ func CheckAddress(address string) error {
 	return nil
 }
 
+// Metrics are served for Prometheus besides those of the program, under a path of their own: what is scraped
+// apart can be scraped at another rate, or not at all.
+type Metrics struct {
+	Path     string
+	Gatherer prometheus.Gatherer
+}
+
 // Serve opens address and serves until Stop.
-func Serve(ctx context.Context, address string, g prometheus.Gatherer, health Health) (*Page, error) {
+func Serve(ctx context.Context, address string, g prometheus.Gatherer, health Health, more ...Metrics) (*Page, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("metrics page: %w", err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(g, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second}))
+	for _, m := range append(more, Metrics{"/metrics", g}) {
+		mux.Handle("GET "+m.Path, promhttp.HandlerFor(m.Gatherer, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second}))
+	}
 	mux.Handle("GET /healthz", answer(health.Live))
 	mux.Handle("GET /readyz", answer(health.Ready))
 	p := &Page{

@@ -111,9 +111,11 @@ func newAggregator(t *testing.T, m *memory) *aggregator {
 func (a *aggregator) start() {
 	service, err := ingest.New(a.cfg, ingest.Settings{IntervalWidth: width, ProvisionalEvery: 200 * time.Millisecond}, ingest.Deps{
 		Store: a.append, Version: "test",
-		OnStored: func(h []*bucket.Header) {
+		OnStored: func(fresh []ingest.Stored) {
 			a.mu.Lock()
-			a.headers = append(a.headers, h...)
+			for _, s := range fresh {
+				a.headers = append(a.headers, s.Header)
+			}
 			a.mu.Unlock()
 		},
 	})

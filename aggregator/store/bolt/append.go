@@ -36,6 +36,7 @@ func (s *DB) Append(ctx context.Context, batch []store.Item) ([]store.Result, er
 	var results []store.Result
 	var made []int64
 	var marked *steps
+	complete := false
 	err := s.update(ctx, func(tx *bbolt.Tx) (bool, error) {
 		a := appender{s: s, tx: tx, made: &made, steps: s.newSteps(tx), intervals: map[int64]*openInterval{}, hosts: map[bucket.ID]*store.HostRecord{},
 			sealed: getInt(tx, keySealed)}
@@ -49,12 +50,17 @@ func (s *DB) Append(ctx context.Context, batch []store.Item) ([]store.Result, er
 			}
 			results[i] = r
 		}
-		return a.changed, a.finish()
+		err := a.finish()
+		complete = err == nil
+		return a.changed, err
 	}, starts)
 	if err != nil {
 		s.unmake(made)
 		if marked != nil {
 			marked.undone()
+		}
+		if complete {
+			return results, err
 		}
 		return nil, err
 	}
