@@ -43,8 +43,11 @@ type calendar struct {
 
 var calendars = map[httpctlv1.SeriesStep]calendar{
 	httpctlv1.SeriesStep_SERIES_STEP_MINUTE: {base: store.Minute},
-	httpctlv1.SeriesStep_SERIES_STEP_HOUR:   {base: store.Hour},
-	httpctlv1.SeriesStep_SERIES_STEP_DAY:    {base: store.Day},
+	httpctlv1.SeriesStep_SERIES_STEP_TEN_MINUTES: {store.Minute,
+		func(t time.Time) time.Time { return t.Truncate(10 * time.Minute) },
+		func(t time.Time) time.Time { return t.Add(10 * time.Minute) }},
+	httpctlv1.SeriesStep_SERIES_STEP_HOUR: {base: store.Hour},
+	httpctlv1.SeriesStep_SERIES_STEP_DAY:  {base: store.Day},
 	httpctlv1.SeriesStep_SERIES_STEP_WEEK: {store.Day,
 		func(t time.Time) time.Time { return date(t.Year(), t.Month(), t.Day()-(int(t.Weekday())+6)%7) },
 		func(t time.Time) time.Time { return t.AddDate(0, 0, 7) }},
@@ -109,7 +112,11 @@ func (s *Service) GetSeries(ctx context.Context, r *httpctlv1.GetSeriesRequest) 
 	if err != nil {
 		return nil, err
 	}
-	return s.series(ctx, d, rng, &sel, step, cal)
+	out, err := s.series(ctx, d, rng, &sel, step, cal)
+	if err != nil || !r.GetOutcomes() {
+		return out, err
+	}
+	return out, s.addOutcomes(ctx, out, rng, &sel, cal)
 }
 
 // counting finds the top list whose hits, added up, answer the selection: all requests where that can be, else those

@@ -200,3 +200,62 @@ func TestCoverage(t *testing.T) {
 		}
 	}
 }
+
+// TestSeriesOutcomes: how exchanges ended and how long they took, of the totals, of the drill-down table where the filters
+// need it, and of a host that is away.
+func TestSeriesOutcomes(t *testing.T) {
+	w := newWorld(t)
+	fast, slow := 900*time.Microsecond, 300*time.Millisecond
+	for i := range 12 {
+		w.put(made(t, storetest.Header(2, i), 1000, hit{n: 5, mirror: 1, domain: "a.example.org", path: "/", method: "GET", status: 404, wait: fast}))
+		if i < 6 {
+			w.put(made(t, storetest.Header(1, i), 1000,
+				hit{n: 7, domain: "a.example.org", path: "/", method: "GET", status: 200, wait: fast},
+				hit{n: 3, domain: "b.example.org", path: "/", method: "GET", status: 503, wait: slow}))
+		}
+	}
+	w.now = time.Unix(0, storetest.At(12))
+	ask := func(step httpctlv1.SeriesStep, filters ...*httpctlv1.Filter) (out []string) {
+		t.Helper()
+		a, err := w.GetSeries(ctx, &httpctlv1.GetSeriesRequest{Step: step, Filters: filters, Outcomes: true, Range: &httpctlv1.Range{SinceUnixNs: storetest.T0}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range a.Points {
+			o := p.Outcomes
+			if o == nil {
+				out = append(out, "-")
+				continue
+			}
+			text := fmt.Sprint(o.Total)
+			for _, c := range o.Classes {
+				text += fmt.Sprintf(" %s=%d", c.Name, c.Value)
+			}
+			for _, b := range o.Histogram {
+				text += fmt.Sprintf(" %s:%d", time.Duration(b.UpToNs), b.Count)
+			}
+			out = append(out, text)
+		}
+		return out
+	}
+	const minute, ten = httpctlv1.SeriesStep_SERIES_STEP_MINUTE, httpctlv1.SeriesStep_SERIES_STEP_TEN_MINUTES
+	for _, c := range []struct {
+		what string
+		got  []string
+		want string
+	}{
+		{"minutes", ask(minute), "[60 2xx=42 5xx=18 1ms:42 398.107171ms:18 30 4xx=30 1ms:30]"},
+		{"ten minutes", ask(ten), "[90 2xx=42 4xx=30 5xx=18 1ms:72 398.107171ms:18]"},
+		{"a domain", ask(minute, &httpctlv1.Filter{Column: "domain", Values: []string{"b.example.org"}}), "[18 5xx=18 398.107171ms:18 0]"},
+		{"a status", ask(minute, &httpctlv1.Filter{Column: "status", Values: []string{"404"}}), "[0 30 4xx=30 1ms:30]"},
+		{"what has no status", ask(minute, &httpctlv1.Filter{Column: "user_agent", Values: []string{"x"}}), "[- -]"},
+	} {
+		if got := fmt.Sprint(c.got); got != c.want {
+			t.Errorf("%s: %s, want %s", c.what, got, c.want)
+		}
+	}
+	a, err := w.GetSeries(ctx, &httpctlv1.GetSeriesRequest{Step: minute, Range: &httpctlv1.Range{SinceUnixNs: storetest.T0}})
+	if err != nil || a.Points[0].Outcomes != nil {
+		t.Errorf("not asked for: %v, %v", a.Points[0].Outcomes, err)
+	}
+}

@@ -253,10 +253,8 @@ func (d *dimension) cells(r *bucket.Row) []*httpctlv1.Cell {
 		cell := &httpctlv1.Cell{}
 		if l := d.schema.LatencyIndex(i); l >= 0 {
 			cell.Latency = &httpctlv1.LatencySummary{}
-			if l < len(r.Latency) && r.Latency[l] != nil && r.Latency[l].Count > 0 {
-				k := r.Latency[l]
-				cell.Latency = &httpctlv1.LatencySummary{Count: k.Count, AverageNs: k.Mean(),
-					P50Ns: k.Quantile(0.5), P95Ns: k.Quantile(0.95), P99Ns: k.Quantile(0.99), MaxNs: k.Max}
+			if l < len(r.Latency) {
+				cell.Latency = summary(r.Latency[l])
 			}
 		} else if i < len(r.Values) {
 			cell.Number = r.Values[i]

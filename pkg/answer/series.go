@@ -8,15 +8,16 @@ import (
 )
 
 // Steps are the names of the steps of a series.
-var Steps = []string{"minute", "hour", "day", "week", "month"}
+var Steps = []string{"minute", "ten_minutes", "hour", "day", "week", "month"}
 
 // SeriesSteps are the steps by name; "" lets the aggregator choose.
 var SeriesSteps = map[string]pb.SeriesStep{
-	"minute": pb.SeriesStep_SERIES_STEP_MINUTE,
-	"hour":   pb.SeriesStep_SERIES_STEP_HOUR,
-	"day":    pb.SeriesStep_SERIES_STEP_DAY,
-	"week":   pb.SeriesStep_SERIES_STEP_WEEK,
-	"month":  pb.SeriesStep_SERIES_STEP_MONTH,
+	"minute":      pb.SeriesStep_SERIES_STEP_MINUTE,
+	"ten_minutes": pb.SeriesStep_SERIES_STEP_TEN_MINUTES,
+	"hour":        pb.SeriesStep_SERIES_STEP_HOUR,
+	"day":         pb.SeriesStep_SERIES_STEP_DAY,
+	"week":        pb.SeriesStep_SERIES_STEP_WEEK,
+	"month":       pb.SeriesStep_SERIES_STEP_MONTH,
 }
 
 // Series is requests over time.
@@ -33,8 +34,19 @@ func Series(a *pb.GetSeriesResponse) *view.Series {
 	for _, p := range a.GetPoints() {
 		out.Points = append(out.Points, view.SeriesPoint{
 			Start: Moment(p.GetStartUnixNs()), End: Moment(p.GetEndUnixNs()), Requests: p.GetRequests(), Error: p.GetError(),
-			Covered: time.Duration(p.GetCoveredNs()), Rate: p.GetRate(), Hosts: p.GetHosts(), Loss: counts(p.GetLoss()),
+			Covered: time.Duration(p.GetCoveredNs()), Rate: p.GetRate(), Hosts: p.GetHosts(), Loss: counts(p.GetLoss()), Outcomes: outcomes(p.GetOutcomes()),
 		})
+	}
+	return out
+}
+
+func outcomes(o *pb.Outcomes) *view.Outcomes {
+	if o == nil {
+		return nil
+	}
+	out := &view.Outcomes{Total: o.GetTotal(), Classes: counts(o.GetClasses()), Latency: latency(o.GetLatency())}
+	for _, b := range o.GetHistogram() {
+		out.Histogram = append(out.Histogram, view.LatencyBin{UpTo: time.Duration(b.GetUpToNs()), Count: b.GetCount()})
 	}
 	return out
 }

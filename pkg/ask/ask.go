@@ -37,6 +37,8 @@ type Question struct {
 	Limit uint32
 	// Live adds the interval under way.
 	Live bool
+	// Outcomes adds to the points of a series how exchanges ended, and how long responses took.
+	Outcomes bool
 }
 
 // Filter keeps what has one of the values in the column.
@@ -85,7 +87,7 @@ func (r *Reader) Top(ctx context.Context, dimension string, q Question) (*view.T
 
 // Series asks for requests over time; an empty step lets the aggregator choose.
 func (r *Reader) Series(ctx context.Context, step string, q Question) (*view.Series, error) {
-	a, err := r.Service.GetSeries(ctx, &pb.GetSeriesRequest{Range: q.span(), Filters: q.filters(), Step: answer.SeriesSteps[step]})
+	a, err := r.Service.GetSeries(ctx, &pb.GetSeriesRequest{Range: q.span(), Filters: q.filters(), Step: answer.SeriesSteps[step], Outcomes: q.Outcomes})
 	if err != nil {
 		return nil, err
 	}

@@ -38,6 +38,12 @@ func (v values) members(list, prefix string, o object) {
 func (v values) top(t *Top) {
 	v.grid(t.Name, len(t.Keys), TopGrid(t))
 	v.put(t.Name, "", "", "floor", t.Floor)
+	if len(t.Classes) > 0 {
+		v.members(t.Name, "classes.", counts(t.Classes))
+	}
+	if t.Latency != nil {
+		v.members(t.Name, "latency.", latencyObject(t.Latency))
+	}
 }
 
 // grid writes a grid whose first columns are the keys, after the rank if there is one.

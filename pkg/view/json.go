@@ -101,6 +101,22 @@ func optional(n *int64) any {
 	return *n
 }
 
+// latencyObject is the JSON of a latency summary; one of nothing has no times.
+func latencyObject(l *Latency) object {
+	o := object{{"count", l.Count}}
+	for _, x := range []struct {
+		name string
+		d    time.Duration
+	}{{"average", l.Average}, {"p50", l.P50}, {"p95", l.P95}, {"p99", l.P99}, {"max", l.Peak}} {
+		m := member{x.name + "_seconds", nil}
+		if l.Count > 0 {
+			m.value = machine(x.d)
+		}
+		o = append(o, m)
+	}
+	return o
+}
+
 // topObject is the JSON of a top list.
 func topObject(t *Top, g *Grid) object {
 	var other any
@@ -117,6 +133,12 @@ func topObject(t *Top, g *Grid) object {
 		{"damaged_intervals", t.DamagedIntervals},
 		{"rows", g.objects(g.Rows)},
 		{"other", other},
+	}
+	if len(t.Classes) > 0 {
+		o = append(o, member{"classes", counts(t.Classes)})
+	}
+	if t.Latency != nil {
+		o = append(o, member{"latency", latencyObject(t.Latency)})
 	}
 	if t.Coverage != nil {
 		o = append(o, member{"coverage", coverageObject(t.Coverage)}, member{"loss", counts(Loss(t.Loss))})

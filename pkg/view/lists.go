@@ -55,6 +55,9 @@ func WriteTop(w io.Writer, f Format, s Style, t *Top) error {
 	case len(t.Rows) == 0:
 		g.Notes = append(g.Notes, "Nothing was seen.")
 	}
+	if len(t.Rows) > 0 {
+		g.Notes = append(g.Notes, allNotes(s, t)...)
+	}
 	g.Notes = append(g.Notes, coverageNotes(s, t.Since, t.Until, t.Coverage, Loss(t.Loss), true)...)
 	if t.Floor > 0 {
 		g.Notes = append(g.Notes, fmt.Sprintf("Hits may be larger by the error bound; a key not shown has at most %s.", number(t.Floor)))
@@ -63,6 +66,22 @@ func WriteTop(w io.Writer, f Format, s Style, t *Top) error {
 		g.Notes = append(g.Notes, plural(t.DamagedIntervals, "interval")+" failed their checksum and are left out.")
 	}
 	return write(w, f, s, g, func() any { return topObject(t, g) })
+}
+
+// allNotes says of a list what its rows have together: how responses ended, and how long they took.
+func allNotes(s Style, t *Top) (notes []string) {
+	if len(t.Classes) > 0 && t.Total > 0 {
+		var parts []string
+		for _, c := range t.Classes {
+			parts = append(parts, fmt.Sprintf("%s %s", strings.Replace(c.Name, "-", "no answer", 1), percent(float64(c.Value)/float64(t.Total))))
+		}
+		notes = append(notes, fmt.Sprintf("In all: %s.", strings.Join(parts, ", ")))
+	}
+	if l := t.Latency; l != nil && l.Count > 0 {
+		notes = append(notes, fmt.Sprintf("Response time of all: %s on average, p50 %s, p95 %s, p99 %s, at most %s.",
+			s.latency(l.Average), s.latency(l.P50), s.latency(l.P95), s.latency(l.P99), s.latency(l.Peak)))
+	}
+	return notes
 }
 
 // WriteAlerts writes the alert history.

@@ -3,6 +3,7 @@ package view
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -19,7 +20,7 @@ type Coverage struct {
 
 // Series is requests over time.
 type Series struct {
-	// Step is "minute", "hour", "day", "week" or "month"; from day on those of UTC.
+	// Step is "minute", "ten_minutes", "hour", "day", "week" or "month"; from day on those of UTC.
 	Step         string
 	Since, Until time.Time
 	// Dimension is the top list whose hits are counted, "" for all requests.
@@ -39,13 +40,73 @@ type SeriesPoint struct {
 	Rate       float64 // per second of Covered
 	Hosts      uint32  // that have data
 	Loss       []Count
+	Outcomes   *Outcomes // nil: not asked for, or no statistic has all of the filters' columns
+}
+
+// Outcomes is how exchanges ended.
+type Outcomes struct {
+	Total uint64
+	// Classes are counts by class of the status: "5xx", and "-" without a response.
+	Classes []Count
+	Latency *Latency
+	// Histogram counts responses by the time that they took.
+	Histogram []LatencyBin
+}
+
+// LatencyBin counts the responses that took at most UpTo, and more than a fifth of a decade less.
+type LatencyBin struct {
+	UpTo  time.Duration
+	Count uint64
+}
+
+// class is the count of a class of status codes.
+func (o *Outcomes) class(name string) int64 {
+	for _, c := range o.Classes {
+		if c.Name == name {
+			return int64(c.Value)
+		}
+	}
+	return 0
+}
+
+// histogram names each bin by its bound, in seconds.
+func (o *Outcomes) histogram() []Count {
+	out := []Count{}
+	for _, b := range o.Histogram {
+		out = append(out, Count{strconv.FormatFloat(b.UpTo.Seconds(), 'f', -1, 64), b.Count})
+	}
+	return out
+}
+
+// outcomeColumns are what a series has of outcomes.
+var outcomeColumns = []Column{
+	{Name: "outcomes", Head: "ENDED", Kind: Number, Drop: 6}, {Name: "errors_5xx", Head: "5XX", Kind: Number}, {Name: "errors_4xx", Head: "4XX", Kind: Number},
+	{Name: "no_answer", Head: "NO ANSWER", Kind: Number, Drop: 4}, {Name: "ttfb_average_seconds", Head: "AVG", Kind: Duration, Wide: true},
+	{Name: "ttfb_p50_seconds", Head: "P50", Kind: Duration}, {Name: "ttfb_p95_seconds", Head: "P95", Kind: Duration}, {Name: "ttfb_p99_seconds", Head: "P99", Kind: Duration},
+	{Name: "ttfb_max_seconds", Head: "MAX", Kind: Duration, Wide: true}, {Name: "ttfb_count", Head: "MEASURED", Kind: Number, Wide: true},
+	{Name: "ttfb_histogram_seconds", Head: "RESPONSES BY SECONDS", Kind: List, Wide: true},
+}
+
+// cells are parallel to outcomeColumns; those of nil are absent.
+func (o *Outcomes) cells() []any {
+	out := make([]any, len(outcomeColumns))
+	if o == nil {
+		return out
+	}
+	out[0], out[1], out[2], out[3] = int64(o.Total), o.class("5xx"), o.class("4xx"), o.class("-")
+	out[9], out[10] = int64(0), o.histogram()
+	if l := o.Latency; l != nil && l.Count > 0 {
+		out[4], out[5], out[6], out[7], out[8], out[9] = l.Average, l.P50, l.P95, l.P99, l.Peak, int64(l.Count)
+	}
+	return out
 }
 
 // SeriesGrid lays a series out. A step without data has neither requests nor a rate.
 func SeriesGrid(x *Series) *Grid {
-	bounded := false
+	bounded, outcomes := false, false
 	for i := range x.Points {
 		bounded = bounded || x.Points[i].Error > 0
+		outcomes = outcomes || x.Points[i].Outcomes != nil
 	}
 	g := &Grid{Columns: []Column{
 		{Name: "start", Head: "START", Kind: Moment}, {Name: "end", Head: "END", Kind: Moment, Wide: true},
@@ -53,11 +114,17 @@ func SeriesGrid(x *Series) *Grid {
 		{Name: "rate", Head: "RATE", Kind: Rate}, {Name: "covered_seconds", Head: "COVERED", Kind: Span, Drop: 2},
 		{Name: "hosts", Head: "HOSTS", Kind: Number, Drop: 3}, {Name: "loss", Head: "NOT SEEN", Kind: List, Drop: 1},
 	}}
+	if outcomes {
+		g.Columns = append(g.Columns, outcomeColumns...)
+	}
 	for i := range x.Points {
 		p := &x.Points[i]
 		row := Row{Cells: []any{p.Start, p.End, int64(p.Requests), p.Error, p.Rate, p.Covered, int64(p.Hosts), Loss(p.Loss)}}
 		if p.Covered == 0 {
 			row.Cells[2], row.Cells[3], row.Cells[4], row.Tone = nil, nil, nil, Faint
+		}
+		if outcomes {
+			row.Cells = append(row.Cells, p.Outcomes.cells()...)
 		}
 		g.Rows = append(g.Rows, row)
 	}
@@ -67,7 +134,7 @@ func SeriesGrid(x *Series) *Grid {
 // WriteSeries writes a series.
 func WriteSeries(w io.Writer, f Format, s Style, x *Series) error {
 	zone := ""
-	if x.Step != "minute" && x.Step != "hour" {
+	if x.Step != "minute" && x.Step != "ten_minutes" && x.Step != "hour" {
 		s.Location, zone = time.UTC, " (UTC)"
 	}
 	g := SeriesGrid(x)
@@ -77,7 +144,7 @@ func WriteSeries(w io.Writer, f Format, s Style, x *Series) error {
 			g.Rows[i].Cells[0], g.Rows[i].Cells[1] = x.Points[i].Start.UTC().Format(time.DateOnly), x.Points[i].End.UTC().Format(time.DateTime)
 		}
 	}
-	g.Title = fmt.Sprintf("Requests by %s%s, %s to %s", x.Step, zone, s.clock(x.Since), s.clock(x.Until))
+	g.Title = fmt.Sprintf("Requests by %s%s, %s to %s", strings.ReplaceAll(x.Step, "_", " "), zone, s.clock(x.Since), s.clock(x.Until))
 	g.Notes = coverageNotes(s, x.Since, x.Until, x.Coverage, Loss(x.Loss), true)
 	if x.Dimension != "" {
 		g.Notes = append(g.Notes, fmt.Sprintf("Counted as the hits of the top list %s.", Clean(x.Dimension)))

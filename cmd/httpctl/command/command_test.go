@@ -23,33 +23,35 @@ import (
 func TestGoldens(t *testing.T) {
 	b := newBench(t)
 	for name, args := range map[string]string{
-		"dashboard-once":      "dashboard --once",
-		"dashboard-once-json": "dashboard --once -o json",
-		"dashboard-filtered":  "dashboard --once --host web-1 --status 5XX,404",
-		"alerts":              "alerts --since 24h",
-		"alerts-json":         "alerts -o json",
-		"alerts-csv":          "alerts -o csv",
-		"top-dimensions":      "top",
-		"top-section":         "top section",
-		"top-section-wide":    "top section -o wide",
-		"top-section-json":    "top section -o json",
-		"top-section-columns": "top section --columns hits,key --sort-by hits",
-		"series":              "series --since 30d --step 1d",
-		"series-json":         "series --step day -o json",
-		"series-csv":          "series -o csv",
-		"series-markdown":     "series -o markdown --columns start,requests,rate",
-		"hosts":               "hosts",
-		"hosts-json":          "hosts -o json",
-		"compare":             "compare section",
-		"explain":             "explain section example.org/a",
-		"explain-json":        "explain section example.org/a -o json",
-		"explain-markdown":    "explain section -o markdown --sort-by=-hits --columns host,hits,loss",
-		"compare-json":        "compare section --since 2h --against 7d -o json",
-		"baseline":            "baseline",
-		"baseline-json":       "baseline show -o json",
-		"relearn":             "baseline relearn",
-		"help":                "--help",
-		"help-top":            "top --help",
+		"dashboard-once":       "dashboard --once",
+		"dashboard-once-json":  "dashboard --once -o json",
+		"dashboard-filtered":   "dashboard --once --host web-1 --status 5XX,404",
+		"alerts":               "alerts --since 24h",
+		"alerts-json":          "alerts -o json",
+		"alerts-csv":           "alerts -o csv",
+		"top-dimensions":       "top",
+		"top-section":          "top section",
+		"top-section-wide":     "top section -o wide",
+		"top-section-json":     "top section -o json",
+		"top-section-columns":  "top section --columns hits,key --sort-by hits",
+		"series":               "series --since 30d --step 1d",
+		"series-json":          "series --step day -o json",
+		"series-csv":           "series -o csv",
+		"series-outcomes":      "series --outcomes",
+		"series-outcomes-json": "series --outcomes -o json",
+		"series-markdown":      "series -o markdown --columns start,requests,rate",
+		"hosts":                "hosts",
+		"hosts-json":           "hosts -o json",
+		"compare":              "compare section",
+		"explain":              "explain section example.org/a",
+		"explain-json":         "explain section example.org/a -o json",
+		"explain-markdown":     "explain section -o markdown --sort-by=-hits --columns host,hits,loss",
+		"compare-json":         "compare section --since 2h --against 7d -o json",
+		"baseline":             "baseline",
+		"baseline-json":        "baseline show -o json",
+		"relearn":              "baseline relearn",
+		"help":                 "--help",
+		"help-top":             "top --help",
 	} {
 		stdout, stderr, code := b.run(t, strings.Fields(args)...)
 		if code != 0 || stderr != "" {
@@ -69,7 +71,7 @@ func TestGoldens(t *testing.T) {
 func TestSeriesStep(t *testing.T) {
 	b := newBench(t)
 	for text, want := range map[string]pb.SeriesStep{
-		"": pb.SeriesStep_SERIES_STEP_UNSPECIFIED, "1m": pb.SeriesStep_SERIES_STEP_MINUTE, "1h": pb.SeriesStep_SERIES_STEP_HOUR, "1d": pb.SeriesStep_SERIES_STEP_DAY,
+		"": pb.SeriesStep_SERIES_STEP_UNSPECIFIED, "1m": pb.SeriesStep_SERIES_STEP_MINUTE, "10m": pb.SeriesStep_SERIES_STEP_TEN_MINUTES, "1h": pb.SeriesStep_SERIES_STEP_HOUR, "1d": pb.SeriesStep_SERIES_STEP_DAY,
 		"1w": pb.SeriesStep_SERIES_STEP_WEEK, "1mo": pb.SeriesStep_SERIES_STEP_MONTH, "Month": pb.SeriesStep_SERIES_STEP_MONTH,
 	} {
 		args := []string{"series", "--host", "web-1", "--since", "30d"}
@@ -82,7 +84,7 @@ func TestSeriesStep(t *testing.T) {
 			t.Errorf("--step %q: exit %d, %s, asked %v, want %v of the last 30 days of web-1", text, code, stderr, q, want)
 		}
 	}
-	if _, stderr, code := b.run(t, "series", "--step", "2h"); code != 2 || !strings.Contains(stderr, "1m, 1h, 1d, 1w, 1mo") {
+	if _, stderr, code := b.run(t, "series", "--step", "2h"); code != 2 || !strings.Contains(stderr, "1m, 10m, 1h, 1d, 1w, 1mo") {
 		t.Errorf("--step 2h: exit %d, %q, want a usage error that says what there is", code, stderr)
 	}
 }

@@ -84,7 +84,7 @@ func (f *fake) GetSeries(_ context.Context, q *pb.GetSeriesRequest) (*pb.GetSeri
 	defer f.mu.Unlock()
 	f.series = q
 	at := func(d int) int64 { return time.Date(2026, 3, d, 0, 0, 0, 0, time.UTC).UnixNano() }
-	return &pb.GetSeriesResponse{
+	a := &pb.GetSeriesResponse{
 		Step: pb.SeriesStep_SERIES_STEP_DAY, Range: &pb.Range{SinceUnixNs: at(1), UntilUnixNs: ns(0)}, DamagedIntervals: 1,
 		Points: []*pb.SeriesPoint{
 			{StartUnixNs: at(1), EndUnixNs: at(2)},
@@ -95,7 +95,14 @@ func (f *fake) GetSeries(_ context.Context, q *pb.GetSeriesRequest) (*pb.GetSeri
 		Dimension: "routes", Loss: []*pb.Count{{Name: "kernel_drops", Value: 7}},
 		Coverage: &pb.Coverage{CoveredNs: int64(38 * time.Hour), FirstUnixNs: at(2), LastUnixNs: ns(0), GapCount: 1,
 			Gaps: []*pb.Range{{SinceUnixNs: at(3) + 2*int64(time.Hour), UntilUnixNs: at(4)}}},
-	}, nil
+	}
+	if q.Outcomes {
+		a.Points[0].Outcomes = &pb.Outcomes{Latency: &pb.LatencySummary{}}
+		a.Points[1].Outcomes = &pb.Outcomes{Total: 863_000, Classes: []*pb.Count{{Name: "-", Value: 12}, {Name: "2xx", Value: 860_000}, {Name: "4xx", Value: 2000}, {Name: "5xx", Value: 988}},
+			Latency:   &pb.LatencySummary{Count: 862_988, AverageNs: 4e6, P50Ns: 2e6, P95Ns: 40e6, P99Ns: 310e6, MaxNs: 2e9},
+			Histogram: []*pb.LatencyBin{{UpToNs: 1e6, Count: 862_988}}}
+	}
+	return a, nil
 }
 
 func (f *fake) Explain(_ context.Context, q *pb.ExplainRequest) (*pb.ExplainResponse, error) {

@@ -88,6 +88,7 @@ const (
 	SeriesStep_SERIES_STEP_DAY         SeriesStep = 3
 	SeriesStep_SERIES_STEP_WEEK        SeriesStep = 4
 	SeriesStep_SERIES_STEP_MONTH       SeriesStep = 5
+	SeriesStep_SERIES_STEP_TEN_MINUTES SeriesStep = 6
 )
 
 // Enum value maps for SeriesStep.
@@ -99,6 +100,7 @@ var (
 		3: "SERIES_STEP_DAY",
 		4: "SERIES_STEP_WEEK",
 		5: "SERIES_STEP_MONTH",
+		6: "SERIES_STEP_TEN_MINUTES",
 	}
 	SeriesStep_value = map[string]int32{
 		"SERIES_STEP_UNSPECIFIED": 0,
@@ -107,6 +109,7 @@ var (
 		"SERIES_STEP_DAY":         3,
 		"SERIES_STEP_WEEK":        4,
 		"SERIES_STEP_MONTH":       5,
+		"SERIES_STEP_TEN_MINUTES": 6,
 	}
 )
 
@@ -1139,10 +1142,12 @@ func (x *Coverage) GetGapCount() uint32 {
 
 // GetSeriesRequest asks for requests over time.
 type GetSeriesRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Range         *Range                 `protobuf:"bytes,1,opt,name=range,proto3" json:"range,omitempty"`
-	Filters       []*Filter              `protobuf:"bytes,2,rep,name=filters,proto3" json:"filters,omitempty"`
-	Step          SeriesStep             `protobuf:"varint,3,opt,name=step,proto3,enum=httpctl.v1.SeriesStep" json:"step,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Range   *Range                 `protobuf:"bytes,1,opt,name=range,proto3" json:"range,omitempty"`
+	Filters []*Filter              `protobuf:"bytes,2,rep,name=filters,proto3" json:"filters,omitempty"`
+	Step    SeriesStep             `protobuf:"varint,3,opt,name=step,proto3,enum=httpctl.v1.SeriesStep" json:"step,omitempty"`
+	// Say of each point how the exchanges ended and how long the responses took, too.
+	Outcomes      bool `protobuf:"varint,4,opt,name=outcomes,proto3" json:"outcomes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1196,6 +1201,13 @@ func (x *GetSeriesRequest) GetStep() SeriesStep {
 		return x.Step
 	}
 	return SeriesStep_SERIES_STEP_UNSPECIFIED
+}
+
+func (x *GetSeriesRequest) GetOutcomes() bool {
+	if x != nil {
+		return x.Outcomes
+	}
+	return false
 }
 
 // GetSeriesResponse is a series.
@@ -1308,8 +1320,10 @@ type SeriesPoint struct {
 	CoveredNs int64   `protobuf:"varint,5,opt,name=covered_ns,json=coveredNs,proto3" json:"covered_ns,omitempty"`
 	Rate      float64 `protobuf:"fixed64,6,opt,name=rate,proto3" json:"rate,omitempty"`
 	// Hosts that have data.
-	Hosts         uint32   `protobuf:"varint,7,opt,name=hosts,proto3" json:"hosts,omitempty"`
-	Loss          []*Count `protobuf:"bytes,8,rep,name=loss,proto3" json:"loss,omitempty"`
+	Hosts uint32   `protobuf:"varint,7,opt,name=hosts,proto3" json:"hosts,omitempty"`
+	Loss  []*Count `protobuf:"bytes,8,rep,name=loss,proto3" json:"loss,omitempty"`
+	// Unset unless asked for, and where no statistic has all of the filters' columns.
+	Outcomes      *Outcomes `protobuf:"bytes,9,opt,name=outcomes,proto3" json:"outcomes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1400,6 +1414,137 @@ func (x *SeriesPoint) GetLoss() []*Count {
 	return nil
 }
 
+func (x *SeriesPoint) GetOutcomes() *Outcomes {
+	if x != nil {
+		return x.Outcomes
+	}
+	return nil
+}
+
+// Outcomes is how exchanges ended.
+type Outcomes struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Total uint64                 `protobuf:"varint,1,opt,name=total,proto3" json:"total,omitempty"`
+	// By the class of the status, such as "5xx", and "-" without a response; what a full table folded is in none.
+	Classes []*Count        `protobuf:"bytes,2,rep,name=classes,proto3" json:"classes,omitempty"`
+	Latency *LatencySummary `protobuf:"bytes,3,opt,name=latency,proto3" json:"latency,omitempty"`
+	// By rising bounds; those with none are left out.
+	Histogram     []*LatencyBin `protobuf:"bytes,4,rep,name=histogram,proto3" json:"histogram,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Outcomes) Reset() {
+	*x = Outcomes{}
+	mi := &file_httpctl_v1_query_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Outcomes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Outcomes) ProtoMessage() {}
+
+func (x *Outcomes) ProtoReflect() protoreflect.Message {
+	mi := &file_httpctl_v1_query_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Outcomes.ProtoReflect.Descriptor instead.
+func (*Outcomes) Descriptor() ([]byte, []int) {
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Outcomes) GetTotal() uint64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *Outcomes) GetClasses() []*Count {
+	if x != nil {
+		return x.Classes
+	}
+	return nil
+}
+
+func (x *Outcomes) GetLatency() *LatencySummary {
+	if x != nil {
+		return x.Latency
+	}
+	return nil
+}
+
+func (x *Outcomes) GetHistogram() []*LatencyBin {
+	if x != nil {
+		return x.Histogram
+	}
+	return nil
+}
+
+// LatencyBin counts the responses that took at most a time, and more than the bound before, which is a fifth of a decade below.
+type LatencyBin struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	UpToNs        int64                  `protobuf:"varint,1,opt,name=up_to_ns,json=upToNs,proto3" json:"up_to_ns,omitempty"`
+	Count         uint64                 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LatencyBin) Reset() {
+	*x = LatencyBin{}
+	mi := &file_httpctl_v1_query_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LatencyBin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LatencyBin) ProtoMessage() {}
+
+func (x *LatencyBin) ProtoReflect() protoreflect.Message {
+	mi := &file_httpctl_v1_query_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LatencyBin.ProtoReflect.Descriptor instead.
+func (*LatencyBin) Descriptor() ([]byte, []int) {
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *LatencyBin) GetUpToNs() int64 {
+	if x != nil {
+		return x.UpToNs
+	}
+	return 0
+}
+
+func (x *LatencyBin) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
 // ExplainRequest asks where the hits of one key of a top list come from.
 type ExplainRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -1414,7 +1559,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[13]
+	mi := &file_httpctl_v1_query_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1426,7 +1571,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[13]
+	mi := &file_httpctl_v1_query_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1439,7 +1584,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{13}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ExplainRequest) GetDimension() string {
@@ -1492,7 +1637,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[14]
+	mi := &file_httpctl_v1_query_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1504,7 +1649,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[14]
+	mi := &file_httpctl_v1_query_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1517,7 +1662,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{14}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ExplainResponse) GetDimension() *Dimension {
@@ -1609,7 +1754,7 @@ type ExplainedHost struct {
 
 func (x *ExplainedHost) Reset() {
 	*x = ExplainedHost{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[15]
+	mi := &file_httpctl_v1_query_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1621,7 +1766,7 @@ func (x *ExplainedHost) String() string {
 func (*ExplainedHost) ProtoMessage() {}
 
 func (x *ExplainedHost) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[15]
+	mi := &file_httpctl_v1_query_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1634,7 +1779,7 @@ func (x *ExplainedHost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainedHost.ProtoReflect.Descriptor instead.
 func (*ExplainedHost) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{15}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ExplainedHost) GetId() string {
@@ -1743,7 +1888,7 @@ type Dimension struct {
 
 func (x *Dimension) Reset() {
 	*x = Dimension{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[16]
+	mi := &file_httpctl_v1_query_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1755,7 +1900,7 @@ func (x *Dimension) String() string {
 func (*Dimension) ProtoMessage() {}
 
 func (x *Dimension) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[16]
+	mi := &file_httpctl_v1_query_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1768,7 +1913,7 @@ func (x *Dimension) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dimension.ProtoReflect.Descriptor instead.
 func (*Dimension) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{16}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Dimension) GetName() string {
@@ -1818,7 +1963,7 @@ type Column struct {
 
 func (x *Column) Reset() {
 	*x = Column{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[17]
+	mi := &file_httpctl_v1_query_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1830,7 +1975,7 @@ func (x *Column) String() string {
 func (*Column) ProtoMessage() {}
 
 func (x *Column) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[17]
+	mi := &file_httpctl_v1_query_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1843,7 +1988,7 @@ func (x *Column) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Column.ProtoReflect.Descriptor instead.
 func (*Column) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{17}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Column) GetName() string {
@@ -1881,7 +2026,7 @@ type TopRow struct {
 
 func (x *TopRow) Reset() {
 	*x = TopRow{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[18]
+	mi := &file_httpctl_v1_query_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1893,7 +2038,7 @@ func (x *TopRow) String() string {
 func (*TopRow) ProtoMessage() {}
 
 func (x *TopRow) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[18]
+	mi := &file_httpctl_v1_query_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1906,7 +2051,7 @@ func (x *TopRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopRow.ProtoReflect.Descriptor instead.
 func (*TopRow) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{18}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *TopRow) GetKeys() []string {
@@ -1941,7 +2086,7 @@ type Cell struct {
 
 func (x *Cell) Reset() {
 	*x = Cell{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[19]
+	mi := &file_httpctl_v1_query_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1953,7 +2098,7 @@ func (x *Cell) String() string {
 func (*Cell) ProtoMessage() {}
 
 func (x *Cell) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[19]
+	mi := &file_httpctl_v1_query_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1966,7 +2111,7 @@ func (x *Cell) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cell.ProtoReflect.Descriptor instead.
 func (*Cell) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{19}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Cell) GetNumber() int64 {
@@ -1998,7 +2143,7 @@ type LatencySummary struct {
 
 func (x *LatencySummary) Reset() {
 	*x = LatencySummary{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[20]
+	mi := &file_httpctl_v1_query_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2010,7 +2155,7 @@ func (x *LatencySummary) String() string {
 func (*LatencySummary) ProtoMessage() {}
 
 func (x *LatencySummary) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[20]
+	mi := &file_httpctl_v1_query_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2023,7 +2168,7 @@ func (x *LatencySummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LatencySummary.ProtoReflect.Descriptor instead.
 func (*LatencySummary) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{20}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *LatencySummary) GetCount() uint64 {
@@ -2081,7 +2226,7 @@ type GetDashboardRequest struct {
 
 func (x *GetDashboardRequest) Reset() {
 	*x = GetDashboardRequest{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[21]
+	mi := &file_httpctl_v1_query_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2093,7 +2238,7 @@ func (x *GetDashboardRequest) String() string {
 func (*GetDashboardRequest) ProtoMessage() {}
 
 func (x *GetDashboardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[21]
+	mi := &file_httpctl_v1_query_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2106,7 +2251,7 @@ func (x *GetDashboardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDashboardRequest.ProtoReflect.Descriptor instead.
 func (*GetDashboardRequest) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{21}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetDashboardRequest) GetRange() *Range {
@@ -2154,7 +2299,7 @@ type GetDashboardResponse struct {
 
 func (x *GetDashboardResponse) Reset() {
 	*x = GetDashboardResponse{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[22]
+	mi := &file_httpctl_v1_query_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2166,7 +2311,7 @@ func (x *GetDashboardResponse) String() string {
 func (*GetDashboardResponse) ProtoMessage() {}
 
 func (x *GetDashboardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[22]
+	mi := &file_httpctl_v1_query_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2179,7 +2324,7 @@ func (x *GetDashboardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDashboardResponse.ProtoReflect.Descriptor instead.
 func (*GetDashboardResponse) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{22}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *GetDashboardResponse) GetStatus() *GetStatusResponse {
@@ -2234,7 +2379,7 @@ type ListAlertsRequest struct {
 
 func (x *ListAlertsRequest) Reset() {
 	*x = ListAlertsRequest{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[23]
+	mi := &file_httpctl_v1_query_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2246,7 +2391,7 @@ func (x *ListAlertsRequest) String() string {
 func (*ListAlertsRequest) ProtoMessage() {}
 
 func (x *ListAlertsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[23]
+	mi := &file_httpctl_v1_query_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2259,7 +2404,7 @@ func (x *ListAlertsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertsRequest.ProtoReflect.Descriptor instead.
 func (*ListAlertsRequest) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{23}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListAlertsRequest) GetRange() *Range {
@@ -2285,7 +2430,7 @@ type ListAlertsResponse struct {
 
 func (x *ListAlertsResponse) Reset() {
 	*x = ListAlertsResponse{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[24]
+	mi := &file_httpctl_v1_query_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2297,7 +2442,7 @@ func (x *ListAlertsResponse) String() string {
 func (*ListAlertsResponse) ProtoMessage() {}
 
 func (x *ListAlertsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[24]
+	mi := &file_httpctl_v1_query_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2310,7 +2455,7 @@ func (x *ListAlertsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertsResponse.ProtoReflect.Descriptor instead.
 func (*ListAlertsResponse) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{24}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListAlertsResponse) GetAlerts() []*Alert {
@@ -2361,7 +2506,7 @@ type Alert struct {
 
 func (x *Alert) Reset() {
 	*x = Alert{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[25]
+	mi := &file_httpctl_v1_query_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2373,7 +2518,7 @@ func (x *Alert) String() string {
 func (*Alert) ProtoMessage() {}
 
 func (x *Alert) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[25]
+	mi := &file_httpctl_v1_query_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2386,7 +2531,7 @@ func (x *Alert) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alert.ProtoReflect.Descriptor instead.
 func (*Alert) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{25}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Alert) GetScope() string {
@@ -2460,7 +2605,7 @@ type AlertEntry struct {
 
 func (x *AlertEntry) Reset() {
 	*x = AlertEntry{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[26]
+	mi := &file_httpctl_v1_query_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2472,7 +2617,7 @@ func (x *AlertEntry) String() string {
 func (*AlertEntry) ProtoMessage() {}
 
 func (x *AlertEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[26]
+	mi := &file_httpctl_v1_query_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2485,7 +2630,7 @@ func (x *AlertEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertEntry.ProtoReflect.Descriptor instead.
 func (*AlertEntry) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{26}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *AlertEntry) GetTimeUnixNs() int64 {
@@ -2526,7 +2671,7 @@ type ListHostsRequest struct {
 
 func (x *ListHostsRequest) Reset() {
 	*x = ListHostsRequest{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[27]
+	mi := &file_httpctl_v1_query_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2538,7 +2683,7 @@ func (x *ListHostsRequest) String() string {
 func (*ListHostsRequest) ProtoMessage() {}
 
 func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[27]
+	mi := &file_httpctl_v1_query_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2551,7 +2696,7 @@ func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHostsRequest.ProtoReflect.Descriptor instead.
 func (*ListHostsRequest) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{27}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListHostsRequest) GetRange() *Range {
@@ -2571,7 +2716,7 @@ type ListHostsResponse struct {
 
 func (x *ListHostsResponse) Reset() {
 	*x = ListHostsResponse{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[28]
+	mi := &file_httpctl_v1_query_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2583,7 +2728,7 @@ func (x *ListHostsResponse) String() string {
 func (*ListHostsResponse) ProtoMessage() {}
 
 func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[28]
+	mi := &file_httpctl_v1_query_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2596,7 +2741,7 @@ func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHostsResponse.ProtoReflect.Descriptor instead.
 func (*ListHostsResponse) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{28}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListHostsResponse) GetHosts() []*Host {
@@ -2631,7 +2776,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[29]
+	mi := &file_httpctl_v1_query_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2643,7 +2788,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[29]
+	mi := &file_httpctl_v1_query_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2656,7 +2801,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{29}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Host) GetId() string {
@@ -2759,7 +2904,7 @@ type ListDimensionsRequest struct {
 
 func (x *ListDimensionsRequest) Reset() {
 	*x = ListDimensionsRequest{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[30]
+	mi := &file_httpctl_v1_query_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2771,7 +2916,7 @@ func (x *ListDimensionsRequest) String() string {
 func (*ListDimensionsRequest) ProtoMessage() {}
 
 func (x *ListDimensionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[30]
+	mi := &file_httpctl_v1_query_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2784,7 +2929,7 @@ func (x *ListDimensionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDimensionsRequest.ProtoReflect.Descriptor instead.
 func (*ListDimensionsRequest) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{30}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{32}
 }
 
 // ListDimensionsResponse names them.
@@ -2797,7 +2942,7 @@ type ListDimensionsResponse struct {
 
 func (x *ListDimensionsResponse) Reset() {
 	*x = ListDimensionsResponse{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[31]
+	mi := &file_httpctl_v1_query_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2809,7 +2954,7 @@ func (x *ListDimensionsResponse) String() string {
 func (*ListDimensionsResponse) ProtoMessage() {}
 
 func (x *ListDimensionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[31]
+	mi := &file_httpctl_v1_query_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2822,7 +2967,7 @@ func (x *ListDimensionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDimensionsResponse.ProtoReflect.Descriptor instead.
 func (*ListDimensionsResponse) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{31}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListDimensionsResponse) GetDimensions() []*Dimension {
@@ -2841,7 +2986,7 @@ type GetBaselineRequest struct {
 
 func (x *GetBaselineRequest) Reset() {
 	*x = GetBaselineRequest{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[32]
+	mi := &file_httpctl_v1_query_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2853,7 +2998,7 @@ func (x *GetBaselineRequest) String() string {
 func (*GetBaselineRequest) ProtoMessage() {}
 
 func (x *GetBaselineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[32]
+	mi := &file_httpctl_v1_query_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2866,7 +3011,7 @@ func (x *GetBaselineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBaselineRequest.ProtoReflect.Descriptor instead.
 func (*GetBaselineRequest) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{32}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{34}
 }
 
 // GetBaselineResponse is what was learned.
@@ -2886,7 +3031,7 @@ type GetBaselineResponse struct {
 
 func (x *GetBaselineResponse) Reset() {
 	*x = GetBaselineResponse{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[33]
+	mi := &file_httpctl_v1_query_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2898,7 +3043,7 @@ func (x *GetBaselineResponse) String() string {
 func (*GetBaselineResponse) ProtoMessage() {}
 
 func (x *GetBaselineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[33]
+	mi := &file_httpctl_v1_query_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2911,7 +3056,7 @@ func (x *GetBaselineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBaselineResponse.ProtoReflect.Descriptor instead.
 func (*GetBaselineResponse) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{33}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *GetBaselineResponse) GetAlert() *AlertStatus {
@@ -2972,7 +3117,7 @@ type RelearnRequest struct {
 
 func (x *RelearnRequest) Reset() {
 	*x = RelearnRequest{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[34]
+	mi := &file_httpctl_v1_query_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2984,7 +3129,7 @@ func (x *RelearnRequest) String() string {
 func (*RelearnRequest) ProtoMessage() {}
 
 func (x *RelearnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[34]
+	mi := &file_httpctl_v1_query_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2997,7 +3142,7 @@ func (x *RelearnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelearnRequest.ProtoReflect.Descriptor instead.
 func (*RelearnRequest) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{34}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{36}
 }
 
 // RelearnResponse says when learning ends.
@@ -3010,7 +3155,7 @@ type RelearnResponse struct {
 
 func (x *RelearnResponse) Reset() {
 	*x = RelearnResponse{}
-	mi := &file_httpctl_v1_query_proto_msgTypes[35]
+	mi := &file_httpctl_v1_query_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3022,7 +3167,7 @@ func (x *RelearnResponse) String() string {
 func (*RelearnResponse) ProtoMessage() {}
 
 func (x *RelearnResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_httpctl_v1_query_proto_msgTypes[35]
+	mi := &file_httpctl_v1_query_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3035,7 +3180,7 @@ func (x *RelearnResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelearnResponse.ProtoReflect.Descriptor instead.
 func (*RelearnResponse) Descriptor() ([]byte, []int) {
-	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{35}
+	return file_httpctl_v1_query_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RelearnResponse) GetLearningEndUnixNs() int64 {
@@ -3132,11 +3277,12 @@ const file_httpctl_v1_query_proto_rawDesc = "" +
 	"\flast_unix_ns\x18\x03 \x01(\x03R\n" +
 	"lastUnixNs\x12%\n" +
 	"\x04gaps\x18\x04 \x03(\v2\x11.httpctl.v1.RangeR\x04gaps\x12\x1b\n" +
-	"\tgap_count\x18\x05 \x01(\rR\bgapCount\"\x95\x01\n" +
+	"\tgap_count\x18\x05 \x01(\rR\bgapCount\"\xb1\x01\n" +
 	"\x10GetSeriesRequest\x12'\n" +
 	"\x05range\x18\x01 \x01(\v2\x11.httpctl.v1.RangeR\x05range\x12,\n" +
 	"\afilters\x18\x02 \x03(\v2\x12.httpctl.v1.FilterR\afilters\x12*\n" +
-	"\x04step\x18\x03 \x01(\x0e2\x16.httpctl.v1.SeriesStepR\x04step\"\xbd\x02\n" +
+	"\x04step\x18\x03 \x01(\x0e2\x16.httpctl.v1.SeriesStepR\x04step\x12\x1a\n" +
+	"\boutcomes\x18\x04 \x01(\bR\boutcomes\"\xbd\x02\n" +
 	"\x11GetSeriesResponse\x12*\n" +
 	"\x04step\x18\x01 \x01(\x0e2\x16.httpctl.v1.SeriesStepR\x04step\x12'\n" +
 	"\x05range\x18\x02 \x01(\v2\x11.httpctl.v1.RangeR\x05range\x12\x1c\n" +
@@ -3144,7 +3290,7 @@ const file_httpctl_v1_query_proto_rawDesc = "" +
 	"\x06points\x18\x04 \x03(\v2\x17.httpctl.v1.SeriesPointR\x06points\x120\n" +
 	"\bcoverage\x18\x05 \x01(\v2\x14.httpctl.v1.CoverageR\bcoverage\x12%\n" +
 	"\x04loss\x18\x06 \x03(\v2\x11.httpctl.v1.CountR\x04loss\x12+\n" +
-	"\x11damaged_intervals\x18\a \x01(\rR\x10damagedIntervals\"\xf3\x01\n" +
+	"\x11damaged_intervals\x18\a \x01(\rR\x10damagedIntervals\"\xa5\x02\n" +
 	"\vSeriesPoint\x12\"\n" +
 	"\rstart_unix_ns\x18\x01 \x01(\x03R\vstartUnixNs\x12\x1e\n" +
 	"\vend_unix_ns\x18\x02 \x01(\x03R\tendUnixNs\x12\x1a\n" +
@@ -3154,7 +3300,17 @@ const file_httpctl_v1_query_proto_rawDesc = "" +
 	"covered_ns\x18\x05 \x01(\x03R\tcoveredNs\x12\x12\n" +
 	"\x04rate\x18\x06 \x01(\x01R\x04rate\x12\x14\n" +
 	"\x05hosts\x18\a \x01(\rR\x05hosts\x12%\n" +
-	"\x04loss\x18\b \x03(\v2\x11.httpctl.v1.CountR\x04loss\"\x99\x01\n" +
+	"\x04loss\x18\b \x03(\v2\x11.httpctl.v1.CountR\x04loss\x120\n" +
+	"\boutcomes\x18\t \x01(\v2\x14.httpctl.v1.OutcomesR\boutcomes\"\xb9\x01\n" +
+	"\bOutcomes\x12\x14\n" +
+	"\x05total\x18\x01 \x01(\x04R\x05total\x12+\n" +
+	"\aclasses\x18\x02 \x03(\v2\x11.httpctl.v1.CountR\aclasses\x124\n" +
+	"\alatency\x18\x03 \x01(\v2\x1a.httpctl.v1.LatencySummaryR\alatency\x124\n" +
+	"\thistogram\x18\x04 \x03(\v2\x16.httpctl.v1.LatencyBinR\thistogram\"<\n" +
+	"\n" +
+	"LatencyBin\x12\x18\n" +
+	"\bup_to_ns\x18\x01 \x01(\x03R\x06upToNs\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x04R\x05count\"\x99\x01\n" +
 	"\x0eExplainRequest\x12\x1c\n" +
 	"\tdimension\x18\x01 \x01(\tR\tdimension\x12\x12\n" +
 	"\x04keys\x18\x02 \x03(\tR\x04keys\x12'\n" +
@@ -3293,7 +3449,7 @@ const file_httpctl_v1_query_proto_rawDesc = "" +
 	"\x14ALERT_STATE_LEARNING\x10\x01\x12\x16\n" +
 	"\x12ALERT_STATE_NORMAL\x10\x02\x12\x15\n" +
 	"\x11ALERT_STATE_ALERT\x10\x03\x12\x19\n" +
-	"\x15ALERT_STATE_DISMISSED\x10\x04*\x99\x01\n" +
+	"\x15ALERT_STATE_DISMISSED\x10\x04*\xb6\x01\n" +
 	"\n" +
 	"SeriesStep\x12\x1b\n" +
 	"\x17SERIES_STEP_UNSPECIFIED\x10\x00\x12\x16\n" +
@@ -3301,7 +3457,8 @@ const file_httpctl_v1_query_proto_rawDesc = "" +
 	"\x10SERIES_STEP_HOUR\x10\x02\x12\x13\n" +
 	"\x0fSERIES_STEP_DAY\x10\x03\x12\x14\n" +
 	"\x10SERIES_STEP_WEEK\x10\x04\x12\x15\n" +
-	"\x11SERIES_STEP_MONTH\x10\x05*l\n" +
+	"\x11SERIES_STEP_MONTH\x10\x05\x12\x1b\n" +
+	"\x17SERIES_STEP_TEN_MINUTES\x10\x06*l\n" +
 	"\n" +
 	"ColumnKind\x12\x1b\n" +
 	"\x17COLUMN_KIND_UNSPECIFIED\x10\x00\x12\x13\n" +
@@ -3340,7 +3497,7 @@ func file_httpctl_v1_query_proto_rawDescGZIP() []byte {
 }
 
 var file_httpctl_v1_query_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_httpctl_v1_query_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_httpctl_v1_query_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_httpctl_v1_query_proto_goTypes = []any{
 	(AlertState)(0),                // 0: httpctl.v1.AlertState
 	(SeriesStep)(0),                // 1: httpctl.v1.SeriesStep
@@ -3359,29 +3516,31 @@ var file_httpctl_v1_query_proto_goTypes = []any{
 	(*GetSeriesRequest)(nil),       // 14: httpctl.v1.GetSeriesRequest
 	(*GetSeriesResponse)(nil),      // 15: httpctl.v1.GetSeriesResponse
 	(*SeriesPoint)(nil),            // 16: httpctl.v1.SeriesPoint
-	(*ExplainRequest)(nil),         // 17: httpctl.v1.ExplainRequest
-	(*ExplainResponse)(nil),        // 18: httpctl.v1.ExplainResponse
-	(*ExplainedHost)(nil),          // 19: httpctl.v1.ExplainedHost
-	(*Dimension)(nil),              // 20: httpctl.v1.Dimension
-	(*Column)(nil),                 // 21: httpctl.v1.Column
-	(*TopRow)(nil),                 // 22: httpctl.v1.TopRow
-	(*Cell)(nil),                   // 23: httpctl.v1.Cell
-	(*LatencySummary)(nil),         // 24: httpctl.v1.LatencySummary
-	(*GetDashboardRequest)(nil),    // 25: httpctl.v1.GetDashboardRequest
-	(*GetDashboardResponse)(nil),   // 26: httpctl.v1.GetDashboardResponse
-	(*ListAlertsRequest)(nil),      // 27: httpctl.v1.ListAlertsRequest
-	(*ListAlertsResponse)(nil),     // 28: httpctl.v1.ListAlertsResponse
-	(*Alert)(nil),                  // 29: httpctl.v1.Alert
-	(*AlertEntry)(nil),             // 30: httpctl.v1.AlertEntry
-	(*ListHostsRequest)(nil),       // 31: httpctl.v1.ListHostsRequest
-	(*ListHostsResponse)(nil),      // 32: httpctl.v1.ListHostsResponse
-	(*Host)(nil),                   // 33: httpctl.v1.Host
-	(*ListDimensionsRequest)(nil),  // 34: httpctl.v1.ListDimensionsRequest
-	(*ListDimensionsResponse)(nil), // 35: httpctl.v1.ListDimensionsResponse
-	(*GetBaselineRequest)(nil),     // 36: httpctl.v1.GetBaselineRequest
-	(*GetBaselineResponse)(nil),    // 37: httpctl.v1.GetBaselineResponse
-	(*RelearnRequest)(nil),         // 38: httpctl.v1.RelearnRequest
-	(*RelearnResponse)(nil),        // 39: httpctl.v1.RelearnResponse
+	(*Outcomes)(nil),               // 17: httpctl.v1.Outcomes
+	(*LatencyBin)(nil),             // 18: httpctl.v1.LatencyBin
+	(*ExplainRequest)(nil),         // 19: httpctl.v1.ExplainRequest
+	(*ExplainResponse)(nil),        // 20: httpctl.v1.ExplainResponse
+	(*ExplainedHost)(nil),          // 21: httpctl.v1.ExplainedHost
+	(*Dimension)(nil),              // 22: httpctl.v1.Dimension
+	(*Column)(nil),                 // 23: httpctl.v1.Column
+	(*TopRow)(nil),                 // 24: httpctl.v1.TopRow
+	(*Cell)(nil),                   // 25: httpctl.v1.Cell
+	(*LatencySummary)(nil),         // 26: httpctl.v1.LatencySummary
+	(*GetDashboardRequest)(nil),    // 27: httpctl.v1.GetDashboardRequest
+	(*GetDashboardResponse)(nil),   // 28: httpctl.v1.GetDashboardResponse
+	(*ListAlertsRequest)(nil),      // 29: httpctl.v1.ListAlertsRequest
+	(*ListAlertsResponse)(nil),     // 30: httpctl.v1.ListAlertsResponse
+	(*Alert)(nil),                  // 31: httpctl.v1.Alert
+	(*AlertEntry)(nil),             // 32: httpctl.v1.AlertEntry
+	(*ListHostsRequest)(nil),       // 33: httpctl.v1.ListHostsRequest
+	(*ListHostsResponse)(nil),      // 34: httpctl.v1.ListHostsResponse
+	(*Host)(nil),                   // 35: httpctl.v1.Host
+	(*ListDimensionsRequest)(nil),  // 36: httpctl.v1.ListDimensionsRequest
+	(*ListDimensionsResponse)(nil), // 37: httpctl.v1.ListDimensionsResponse
+	(*GetBaselineRequest)(nil),     // 38: httpctl.v1.GetBaselineRequest
+	(*GetBaselineResponse)(nil),    // 39: httpctl.v1.GetBaselineResponse
+	(*RelearnRequest)(nil),         // 40: httpctl.v1.RelearnRequest
+	(*RelearnResponse)(nil),        // 41: httpctl.v1.RelearnResponse
 }
 var file_httpctl_v1_query_proto_depIdxs = []int32{
 	8,  // 0: httpctl.v1.GetStatusResponse.alert:type_name -> httpctl.v1.AlertStatus
@@ -3390,11 +3549,11 @@ var file_httpctl_v1_query_proto_depIdxs = []int32{
 	0,  // 3: httpctl.v1.AlertStatus.state:type_name -> httpctl.v1.AlertState
 	4,  // 4: httpctl.v1.GetTopRequest.range:type_name -> httpctl.v1.Range
 	5,  // 5: httpctl.v1.GetTopRequest.filters:type_name -> httpctl.v1.Filter
-	20, // 6: httpctl.v1.GetTopResponse.dimension:type_name -> httpctl.v1.Dimension
-	22, // 7: httpctl.v1.GetTopResponse.rows:type_name -> httpctl.v1.TopRow
-	22, // 8: httpctl.v1.GetTopResponse.other:type_name -> httpctl.v1.TopRow
+	22, // 6: httpctl.v1.GetTopResponse.dimension:type_name -> httpctl.v1.Dimension
+	24, // 7: httpctl.v1.GetTopResponse.rows:type_name -> httpctl.v1.TopRow
+	24, // 8: httpctl.v1.GetTopResponse.other:type_name -> httpctl.v1.TopRow
 	4,  // 9: httpctl.v1.GetTopResponse.range:type_name -> httpctl.v1.Range
-	24, // 10: httpctl.v1.GetTopResponse.latency:type_name -> httpctl.v1.LatencySummary
+	26, // 10: httpctl.v1.GetTopResponse.latency:type_name -> httpctl.v1.LatencySummary
 	10, // 11: httpctl.v1.GetTopResponse.classes:type_name -> httpctl.v1.Count
 	13, // 12: httpctl.v1.GetTopResponse.coverage:type_name -> httpctl.v1.Coverage
 	10, // 13: httpctl.v1.GetTopResponse.loss:type_name -> httpctl.v1.Count
@@ -3408,60 +3567,64 @@ var file_httpctl_v1_query_proto_depIdxs = []int32{
 	13, // 21: httpctl.v1.GetSeriesResponse.coverage:type_name -> httpctl.v1.Coverage
 	10, // 22: httpctl.v1.GetSeriesResponse.loss:type_name -> httpctl.v1.Count
 	10, // 23: httpctl.v1.SeriesPoint.loss:type_name -> httpctl.v1.Count
-	4,  // 24: httpctl.v1.ExplainRequest.range:type_name -> httpctl.v1.Range
-	5,  // 25: httpctl.v1.ExplainRequest.filters:type_name -> httpctl.v1.Filter
-	20, // 26: httpctl.v1.ExplainResponse.dimension:type_name -> httpctl.v1.Dimension
-	4,  // 27: httpctl.v1.ExplainResponse.range:type_name -> httpctl.v1.Range
-	19, // 28: httpctl.v1.ExplainResponse.hosts:type_name -> httpctl.v1.ExplainedHost
-	3,  // 29: httpctl.v1.ExplainedHost.health:type_name -> httpctl.v1.HostHealth
-	4,  // 30: httpctl.v1.ExplainedHost.covered:type_name -> httpctl.v1.Range
-	4,  // 31: httpctl.v1.ExplainedHost.unobserved:type_name -> httpctl.v1.Range
-	10, // 32: httpctl.v1.ExplainedHost.loss:type_name -> httpctl.v1.Count
-	21, // 33: httpctl.v1.Dimension.columns:type_name -> httpctl.v1.Column
-	2,  // 34: httpctl.v1.Column.kind:type_name -> httpctl.v1.ColumnKind
-	23, // 35: httpctl.v1.TopRow.cells:type_name -> httpctl.v1.Cell
-	24, // 36: httpctl.v1.Cell.latency:type_name -> httpctl.v1.LatencySummary
-	4,  // 37: httpctl.v1.GetDashboardRequest.range:type_name -> httpctl.v1.Range
-	5,  // 38: httpctl.v1.GetDashboardRequest.filters:type_name -> httpctl.v1.Filter
-	7,  // 39: httpctl.v1.GetDashboardResponse.status:type_name -> httpctl.v1.GetStatusResponse
-	12, // 40: httpctl.v1.GetDashboardResponse.tops:type_name -> httpctl.v1.GetTopResponse
-	28, // 41: httpctl.v1.GetDashboardResponse.alerts:type_name -> httpctl.v1.ListAlertsResponse
-	33, // 42: httpctl.v1.GetDashboardResponse.hosts:type_name -> httpctl.v1.Host
-	4,  // 43: httpctl.v1.ListAlertsRequest.range:type_name -> httpctl.v1.Range
-	29, // 44: httpctl.v1.ListAlertsResponse.alerts:type_name -> httpctl.v1.Alert
-	0,  // 45: httpctl.v1.Alert.state:type_name -> httpctl.v1.AlertState
-	30, // 46: httpctl.v1.Alert.entries:type_name -> httpctl.v1.AlertEntry
-	4,  // 47: httpctl.v1.ListHostsRequest.range:type_name -> httpctl.v1.Range
-	33, // 48: httpctl.v1.ListHostsResponse.hosts:type_name -> httpctl.v1.Host
-	3,  // 49: httpctl.v1.Host.health:type_name -> httpctl.v1.HostHealth
-	10, // 50: httpctl.v1.Host.counters:type_name -> httpctl.v1.Count
-	20, // 51: httpctl.v1.ListDimensionsResponse.dimensions:type_name -> httpctl.v1.Dimension
-	8,  // 52: httpctl.v1.GetBaselineResponse.alert:type_name -> httpctl.v1.AlertStatus
-	6,  // 53: httpctl.v1.QueryService.GetStatus:input_type -> httpctl.v1.GetStatusRequest
-	11, // 54: httpctl.v1.QueryService.GetTop:input_type -> httpctl.v1.GetTopRequest
-	25, // 55: httpctl.v1.QueryService.GetDashboard:input_type -> httpctl.v1.GetDashboardRequest
-	14, // 56: httpctl.v1.QueryService.GetSeries:input_type -> httpctl.v1.GetSeriesRequest
-	17, // 57: httpctl.v1.QueryService.Explain:input_type -> httpctl.v1.ExplainRequest
-	27, // 58: httpctl.v1.QueryService.ListAlerts:input_type -> httpctl.v1.ListAlertsRequest
-	31, // 59: httpctl.v1.QueryService.ListHosts:input_type -> httpctl.v1.ListHostsRequest
-	34, // 60: httpctl.v1.QueryService.ListDimensions:input_type -> httpctl.v1.ListDimensionsRequest
-	36, // 61: httpctl.v1.QueryService.GetBaseline:input_type -> httpctl.v1.GetBaselineRequest
-	38, // 62: httpctl.v1.QueryService.Relearn:input_type -> httpctl.v1.RelearnRequest
-	7,  // 63: httpctl.v1.QueryService.GetStatus:output_type -> httpctl.v1.GetStatusResponse
-	12, // 64: httpctl.v1.QueryService.GetTop:output_type -> httpctl.v1.GetTopResponse
-	26, // 65: httpctl.v1.QueryService.GetDashboard:output_type -> httpctl.v1.GetDashboardResponse
-	15, // 66: httpctl.v1.QueryService.GetSeries:output_type -> httpctl.v1.GetSeriesResponse
-	18, // 67: httpctl.v1.QueryService.Explain:output_type -> httpctl.v1.ExplainResponse
-	28, // 68: httpctl.v1.QueryService.ListAlerts:output_type -> httpctl.v1.ListAlertsResponse
-	32, // 69: httpctl.v1.QueryService.ListHosts:output_type -> httpctl.v1.ListHostsResponse
-	35, // 70: httpctl.v1.QueryService.ListDimensions:output_type -> httpctl.v1.ListDimensionsResponse
-	37, // 71: httpctl.v1.QueryService.GetBaseline:output_type -> httpctl.v1.GetBaselineResponse
-	39, // 72: httpctl.v1.QueryService.Relearn:output_type -> httpctl.v1.RelearnResponse
-	63, // [63:73] is the sub-list for method output_type
-	53, // [53:63] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	17, // 24: httpctl.v1.SeriesPoint.outcomes:type_name -> httpctl.v1.Outcomes
+	10, // 25: httpctl.v1.Outcomes.classes:type_name -> httpctl.v1.Count
+	26, // 26: httpctl.v1.Outcomes.latency:type_name -> httpctl.v1.LatencySummary
+	18, // 27: httpctl.v1.Outcomes.histogram:type_name -> httpctl.v1.LatencyBin
+	4,  // 28: httpctl.v1.ExplainRequest.range:type_name -> httpctl.v1.Range
+	5,  // 29: httpctl.v1.ExplainRequest.filters:type_name -> httpctl.v1.Filter
+	22, // 30: httpctl.v1.ExplainResponse.dimension:type_name -> httpctl.v1.Dimension
+	4,  // 31: httpctl.v1.ExplainResponse.range:type_name -> httpctl.v1.Range
+	21, // 32: httpctl.v1.ExplainResponse.hosts:type_name -> httpctl.v1.ExplainedHost
+	3,  // 33: httpctl.v1.ExplainedHost.health:type_name -> httpctl.v1.HostHealth
+	4,  // 34: httpctl.v1.ExplainedHost.covered:type_name -> httpctl.v1.Range
+	4,  // 35: httpctl.v1.ExplainedHost.unobserved:type_name -> httpctl.v1.Range
+	10, // 36: httpctl.v1.ExplainedHost.loss:type_name -> httpctl.v1.Count
+	23, // 37: httpctl.v1.Dimension.columns:type_name -> httpctl.v1.Column
+	2,  // 38: httpctl.v1.Column.kind:type_name -> httpctl.v1.ColumnKind
+	25, // 39: httpctl.v1.TopRow.cells:type_name -> httpctl.v1.Cell
+	26, // 40: httpctl.v1.Cell.latency:type_name -> httpctl.v1.LatencySummary
+	4,  // 41: httpctl.v1.GetDashboardRequest.range:type_name -> httpctl.v1.Range
+	5,  // 42: httpctl.v1.GetDashboardRequest.filters:type_name -> httpctl.v1.Filter
+	7,  // 43: httpctl.v1.GetDashboardResponse.status:type_name -> httpctl.v1.GetStatusResponse
+	12, // 44: httpctl.v1.GetDashboardResponse.tops:type_name -> httpctl.v1.GetTopResponse
+	30, // 45: httpctl.v1.GetDashboardResponse.alerts:type_name -> httpctl.v1.ListAlertsResponse
+	35, // 46: httpctl.v1.GetDashboardResponse.hosts:type_name -> httpctl.v1.Host
+	4,  // 47: httpctl.v1.ListAlertsRequest.range:type_name -> httpctl.v1.Range
+	31, // 48: httpctl.v1.ListAlertsResponse.alerts:type_name -> httpctl.v1.Alert
+	0,  // 49: httpctl.v1.Alert.state:type_name -> httpctl.v1.AlertState
+	32, // 50: httpctl.v1.Alert.entries:type_name -> httpctl.v1.AlertEntry
+	4,  // 51: httpctl.v1.ListHostsRequest.range:type_name -> httpctl.v1.Range
+	35, // 52: httpctl.v1.ListHostsResponse.hosts:type_name -> httpctl.v1.Host
+	3,  // 53: httpctl.v1.Host.health:type_name -> httpctl.v1.HostHealth
+	10, // 54: httpctl.v1.Host.counters:type_name -> httpctl.v1.Count
+	22, // 55: httpctl.v1.ListDimensionsResponse.dimensions:type_name -> httpctl.v1.Dimension
+	8,  // 56: httpctl.v1.GetBaselineResponse.alert:type_name -> httpctl.v1.AlertStatus
+	6,  // 57: httpctl.v1.QueryService.GetStatus:input_type -> httpctl.v1.GetStatusRequest
+	11, // 58: httpctl.v1.QueryService.GetTop:input_type -> httpctl.v1.GetTopRequest
+	27, // 59: httpctl.v1.QueryService.GetDashboard:input_type -> httpctl.v1.GetDashboardRequest
+	14, // 60: httpctl.v1.QueryService.GetSeries:input_type -> httpctl.v1.GetSeriesRequest
+	19, // 61: httpctl.v1.QueryService.Explain:input_type -> httpctl.v1.ExplainRequest
+	29, // 62: httpctl.v1.QueryService.ListAlerts:input_type -> httpctl.v1.ListAlertsRequest
+	33, // 63: httpctl.v1.QueryService.ListHosts:input_type -> httpctl.v1.ListHostsRequest
+	36, // 64: httpctl.v1.QueryService.ListDimensions:input_type -> httpctl.v1.ListDimensionsRequest
+	38, // 65: httpctl.v1.QueryService.GetBaseline:input_type -> httpctl.v1.GetBaselineRequest
+	40, // 66: httpctl.v1.QueryService.Relearn:input_type -> httpctl.v1.RelearnRequest
+	7,  // 67: httpctl.v1.QueryService.GetStatus:output_type -> httpctl.v1.GetStatusResponse
+	12, // 68: httpctl.v1.QueryService.GetTop:output_type -> httpctl.v1.GetTopResponse
+	28, // 69: httpctl.v1.QueryService.GetDashboard:output_type -> httpctl.v1.GetDashboardResponse
+	15, // 70: httpctl.v1.QueryService.GetSeries:output_type -> httpctl.v1.GetSeriesResponse
+	20, // 71: httpctl.v1.QueryService.Explain:output_type -> httpctl.v1.ExplainResponse
+	30, // 72: httpctl.v1.QueryService.ListAlerts:output_type -> httpctl.v1.ListAlertsResponse
+	34, // 73: httpctl.v1.QueryService.ListHosts:output_type -> httpctl.v1.ListHostsResponse
+	37, // 74: httpctl.v1.QueryService.ListDimensions:output_type -> httpctl.v1.ListDimensionsResponse
+	39, // 75: httpctl.v1.QueryService.GetBaseline:output_type -> httpctl.v1.GetBaselineResponse
+	41, // 76: httpctl.v1.QueryService.Relearn:output_type -> httpctl.v1.RelearnResponse
+	67, // [67:77] is the sub-list for method output_type
+	57, // [57:67] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_httpctl_v1_query_proto_init() }
@@ -3476,7 +3639,7 @@ func file_httpctl_v1_query_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_httpctl_v1_query_proto_rawDesc), len(file_httpctl_v1_query_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   36,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
