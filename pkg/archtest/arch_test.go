@@ -71,7 +71,7 @@ func standard(path string) bool {
 
 // deciding rooms are functions of what they are given, so that they can be
 // fuzzed, replayed and tested without a machine around them.
-var deciding = []string{"agent/http1", "agent/pairing", "agent/inspect", "agent/privacy", "aggregator/baseline", "aggregator/alert", "pkg/view", "cmd/httpctl/live"}
+var deciding = []string{"agent/http1", "agent/pairing", "agent/inspect", "agent/privacy", "aggregator/baseline", "aggregator/alert", "pkg/view", "cmd/httpctl/live", "cmd/httpctl/report"}
 
 // rules say which imports are wrong, and why.
 var rules = []struct {

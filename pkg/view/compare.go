@@ -230,7 +230,7 @@ func WriteComparisons(w io.Writer, f Format, s Style, list []*Comparison, notes 
 	for _, n := range notes {
 		n = Clean(n)
 		if f == FormatMarkdown {
-			n = "\n" + markdownText(n)
+			n = "\n" + MarkdownText(n)
 		} else {
 			n = s.Paint(Warn, n)
 		}

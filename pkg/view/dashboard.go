@@ -495,7 +495,7 @@ func dashboardCSV(w io.Writer, d *Dashboard) error {
 func dashboardMarkdown(w io.Writer, s Style, d *Dashboard) error {
 	s.Color, s.Width = false, 0
 	lines := header(d, s)
-	if _, err := io.WriteString(w, "## "+markdownText(lines[0])+"\n\n"); err != nil {
+	if _, err := io.WriteString(w, "## "+MarkdownText(lines[0])+"\n\n"); err != nil {
 		return err
 	}
 	if err := markdownItems(w, lines[1:]); err != nil {

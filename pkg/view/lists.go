@@ -58,7 +58,7 @@ func WriteTop(w io.Writer, f Format, s Style, t *Top) error {
 	if len(t.Rows) > 0 {
 		g.Notes = append(g.Notes, allNotes(s, t)...)
 	}
-	g.Notes = append(g.Notes, coverageNotes(s, t.Since, t.Until, t.Coverage, Loss(t.Loss), true)...)
+	g.Notes = append(g.Notes, CoverageNotes(s, t.Since, t.Until, t.Coverage, Loss(t.Loss), true)...)
 	if t.Floor > 0 {
 		g.Notes = append(g.Notes, fmt.Sprintf("Hits may be larger by the error bound; a key not shown has at most %s.", number(t.Floor)))
 	}

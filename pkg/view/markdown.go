@@ -10,12 +10,12 @@ func (g *Grid) Markdown(w io.Writer, s Style) error {
 	s.Color = false
 	var b strings.Builder
 	if g.Title != "" {
-		b.WriteString("### " + markdownText(Clean(g.Title)) + "\n\n")
+		b.WriteString("### " + MarkdownText(Clean(g.Title)) + "\n\n")
 	}
 	if len(g.Columns) > 0 {
 		var head, rule strings.Builder
 		for _, c := range g.Columns {
-			head.WriteString(" " + markdownText(c.Head) + " |")
+			head.WriteString(" " + MarkdownText(c.Head) + " |")
 			if c.left() {
 				rule.WriteString(" --- |")
 			} else {
@@ -27,19 +27,19 @@ func (g *Grid) Markdown(w io.Writer, s Style) error {
 	for _, row := range g.all() {
 		b.WriteString("|")
 		for i, cell := range row.Cells {
-			b.WriteString(" " + markdownText(s.Human(g.Columns[i].Kind, cell)) + " |")
+			b.WriteString(" " + MarkdownText(s.Human(g.Columns[i].Kind, cell)) + " |")
 		}
 		b.WriteString("\n")
 	}
 	for _, n := range g.Notes {
-		b.WriteString("\n" + markdownText(Clean(n)) + "\n")
+		b.WriteString("\n" + MarkdownText(Clean(n)) + "\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-// markdownText escapes what Markdown or HTML would act on, in text that is clean and has one line.
-func markdownText(s string) string {
+// MarkdownText escapes what Markdown or HTML would act on, in text that is clean and has one line.
+func MarkdownText(s string) string {
 	var b strings.Builder
 	for _, r := range s {
 		if strings.ContainsRune("\\`*_{}[]<>#|~&!", r) {
@@ -54,7 +54,7 @@ func markdownText(s string) string {
 func markdownItems(w io.Writer, lines []string) error {
 	var b strings.Builder
 	for _, line := range lines {
-		b.WriteString("- " + markdownText(line) + "\n")
+		b.WriteString("- " + MarkdownText(line) + "\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

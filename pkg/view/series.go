@@ -145,7 +145,7 @@ func WriteSeries(w io.Writer, f Format, s Style, x *Series) error {
 		}
 	}
 	g.Title = fmt.Sprintf("Requests by %s%s, %s to %s", strings.ReplaceAll(x.Step, "_", " "), zone, s.clock(x.Since), s.clock(x.Until))
-	g.Notes = coverageNotes(s, x.Since, x.Until, x.Coverage, Loss(x.Loss), true)
+	g.Notes = CoverageNotes(s, x.Since, x.Until, x.Coverage, Loss(x.Loss), true)
 	if x.Dimension != "" {
 		g.Notes = append(g.Notes, fmt.Sprintf("Counted as the hits of the top list %s.", Clean(x.Dimension)))
 	}
@@ -165,8 +165,8 @@ func WriteSeries(w io.Writer, f Format, s Style, x *Series) error {
 	})
 }
 
-// coverageNotes says what part of a range there is data for, unless it is nearly all of it, and what was not seen.
-func coverageNotes(s Style, since, until time.Time, c *Coverage, loss []Count, seen bool) (notes []string) {
+// CoverageNotes says what part of a range there is data for, unless it is nearly all of it, and what was not seen.
+func CoverageNotes(s Style, since, until time.Time, c *Coverage, loss []Count, seen bool) (notes []string) {
 	if c == nil {
 		return nil
 	}

@@ -1,0 +1,90 @@
+package command
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/html"
+
+	pb "github.com/httpctl/httpctl/proto/httpctl/v1"
+)
+
+func TestReport(t *testing.T) {
+	b := newBench(t)
+	stdout, stderr, code := b.run(t, "report", "-o", "md", "--since", "2h", "--host", "web-1,web-2", "--filter", "user_agent=it's <b>", "--filter", "tld=org")
+	if code != 0 || stderr != "" {
+		t.Fatalf("report -o md: exit %d, %q", code, stderr)
+	}
+	golden(t, "report-md", stdout)
+	b.fake.mu.Lock()
+	dashboard, series, top := b.fake.dashboard, b.fake.series, b.fake.top
+	b.fake.mu.Unlock()
+	if got, want := dashboard.Range.SinceUnixNs, ns(-2*time.Hour); got != want || dashboard.Live || dashboard.Limit != 10 || len(dashboard.Filters) != 3 {
+		t.Errorf("the dashboard was asked for %v", dashboard)
+	}
+	if f := series.Filters; len(f) != 4 || f[3].Column != "status" || f[3].Values[0] != "5xx" || series.Step != pb.SeriesStep_SERIES_STEP_DAY {
+		t.Errorf("errors were asked for with %v", series)
+	}
+	if top.Dimension != "routes" || len(top.Filters) != 4 {
+		t.Errorf("failing routes were asked for with %v", top)
+	}
+
+	file := filepath.Join(t.TempDir(), "report.html")
+	stdout, stderr, code = b.run(t, "report", "--file", file)
+	if code != 0 || stdout != "" || !strings.HasPrefix(stderr, file+": ") {
+		t.Errorf("report --file: exit %d, %q, %q", code, stdout, stderr)
+	}
+	if got, want := b.fake.dashboard.Range.SinceUnixNs, ns(-24*time.Hour); got != want {
+		t.Errorf("without --since it begins at %d, want %d", got, want)
+	}
+	page, err := os.ReadFile(file)
+	if err != nil || !strings.HasPrefix(string(page), "<!DOCTYPE html>") || !strings.Contains(string(page), "<svg") {
+		t.Errorf("%s: %v, %.200s", file, err, page)
+	}
+	if _, err := html.Parse(strings.NewReader(string(page))); err != nil {
+		t.Error(err)
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o644 {
+		t.Errorf("%s: %v, %v", file, info.Mode(), err)
+	}
+	if left, _ := os.ReadDir(filepath.Dir(file)); len(left) != 1 {
+		t.Errorf("it left %v", left)
+	}
+	if stdout, _, code := b.run(t, "report", "--status", "5xx", "--file", "-"); code != 0 || !strings.HasPrefix(stdout, "<!DOCTYPE html>") {
+		t.Errorf("report --file -: exit %d, %.100q", code, stdout)
+	}
+
+	for args, want := range map[string]string{
+		"report -o pdf":                    "--output pdf: want one of html, md",
+		"report --file /nonexistent/a":     "/nonexistent/",
+		"report --since tomorrow":          "--since tomorrow",
+		"report extra":                     "takes no arguments",
+		"report --filter method=GET -o md": "has no filter method",
+	} {
+		stdout, stderr, code := b.run(t, strings.Fields(args)...)
+		if refused := strings.Contains(args, "method"); refused { // a part that is refused is left out
+			if code != 0 || strings.Contains(stdout, "ended with 5xx") {
+				t.Errorf("%s: exit %d, %q\n%s", args, code, stderr, stdout)
+			}
+			continue
+		}
+		if code == 0 || !strings.Contains(stderr, want) {
+			t.Errorf("%s: exit %d, %q, want %q", args, code, stderr, want)
+		}
+	}
+	b.world.size = func() (int, int, bool) { return 80, 24, true }
+	if _, stderr, code := b.run(t, "report"); code != exitUsage || !strings.Contains(stderr, "--file") {
+		t.Errorf("a page on a terminal: exit %d, %q", code, stderr)
+	}
+}
+
+func TestShellWord(t *testing.T) {
+	for in, want := range map[string]string{"24h": "24h", "": "''", "a b": "'a b'", "it's": `'it'\''s'`, "$(x)": "'$(x)'", "a=b,c": "a=b,c"} {
+		if got := shellWord(in); got != want {
+			t.Errorf("shellWord(%q) = %s, want %s", in, got, want)
+		}
+	}
+}
