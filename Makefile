@@ -79,6 +79,10 @@ man: ## the manual pages of programs, commands and configuration, in man/
 	rm -rf man
 	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null)} $(GO) run ./docs/manual -o man
 
+.PHONY: screens
+screens: ## the README's pictures and film, from the demo in a terminal (tmux; two minutes)
+	scripts/screens
+
 .PHONY: proto
 proto: ## regenerate the gRPC code
 	$(TOOL) buf generate
