@@ -67,6 +67,7 @@ type App struct {
 
 	mu       sync.RWMutex
 	settings config.Settings // with the interval width in force
+	keeps    Rollups
 }
 
 // Main is the program httpctl-aggregator.
@@ -98,7 +99,7 @@ httpctl-aggregator store backup -o httpctl-backup.db      # while it runs`,
 // something cannot be set up, what was is torn down.
 func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.Logger) (_ *App, err error) {
 	own := context.WithoutCancel(ctx) // ended by Stop
-	a := &App{settings: settings, log: log, servers: lifecycle.NewGroup(own), timers: lifecycle.NewGroup(own)}
+	a := &App{settings: settings, keeps: cfg.Rollups, log: log, servers: lifecycle.NewGroup(own), timers: lifecycle.NewGroup(own)}
 	defer func() {
 		if err != nil {
 			_ = a.Stop(ctx) // the first error is the one to tell
@@ -194,7 +195,7 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.
 		}
 		a.teardown.Push("metrics page", page.Stop)
 	}
-	a.timers.Go("purge", func(ctx context.Context) error { return a.purge(ctx, cfg.Rollups) })
+	a.timers.Go("purge", a.purge)
 	a.timers.Go("roll-ups", rolls.run)
 	a.timers.Go("damage", func(ctx context.Context) error { return tellDamage(ctx, db.ChecksumErrors, log) })
 	a.timers.Go("release pages", func(ctx context.Context) error { return releasePages(ctx, db.ReleasePages) })

@@ -26,7 +26,19 @@ func (a *App) Reload(ctx context.Context, f *config.File) error {
 	a.doors.SetLimits(cfg.Limits)
 	a.gate.SetRoles(cfg.Roles)
 	a.hosts.SetMost(hostsBound(cfg.Ingest))
+	a.enroll.SetConfig(cfg.Enroll)
+	a.mu.Lock()
+	a.keeps = cfg.Rollups
+	a.mu.Unlock()
 	return a.ingest.SetLimits(cfg.Ingest) // which are valid
+}
+
+// currentRollups returns how long roll-ups are kept now.
+func (a *App) currentRollups() *Rollups {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	keeps := a.keeps
+	return &keeps
 }
 
 // apply puts settings in force with an interval width: for the judge, for readers and for agents. The caller

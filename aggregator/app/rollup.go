@@ -19,11 +19,11 @@ import (
 type Rollups struct {
 	// Minutes are kept for so long: they answer for ranges and steps of whole minutes. Default 2d, as
 	// long as the intervals: beyond it a minute of a busy host costs as much as two of its intervals.
-	Minutes time.Duration `yaml:"minutes"`
+	Minutes time.Duration `yaml:"minutes" reload:"at once"`
 	// Hours are kept for so long: rates and top lists of any hour. Default 90d.
-	Hours time.Duration `yaml:"hours"`
+	Hours time.Duration `yaml:"hours" reload:"at once"`
 	// Days, of UTC, are kept for so long; weeks and months are made of them. Default 730d.
-	Days time.Duration `yaml:"days"`
+	Days time.Duration `yaml:"days" reload:"at once"`
 }
 
 // DefaultRollups returns the defaults.

@@ -165,8 +165,8 @@ func (c *purgeClock) read(hosts []store.Host, now time.Time) int64 {
 	return min(c.newest+int64(now.Sub(c.since)), now.UnixNano())
 }
 
-// purge drops what is older than max_retention_length + max_late, and roll-ups that are older than keeps says.
-func (a *App) purge(ctx context.Context, keeps Rollups) error {
+// purge drops what is older than max_retention_length + max_late, and roll-ups that are older than aggregator.rollups says.
+func (a *App) purge(ctx context.Context) error {
 	var clock purgeClock
 	failing := false
 	for {
@@ -176,7 +176,7 @@ func (a *App) purge(ctx context.Context, keeps Rollups) error {
 		hosts, err := a.store.Hosts(ctx)
 		if err == nil {
 			if now := clock.read(hosts, time.Now()); now > 0 {
-				err = keeps.purge(ctx, a.store, now, keep)
+				err = a.currentRollups().purge(ctx, a.store, now, keep)
 			}
 			err = errors.Join(err, a.hosts.Prune(ctx, hosts))
 		}

@@ -15,11 +15,11 @@ type Config struct {
 	// CertificateLife is how long the certificates of agents and of the aggregator itself are
 	// valid. Both renew them once two thirds are over. Default 24h. A shorter life limits what a stolen
 	// one is good for; each renewal costs the aggregator an fsync.
-	CertificateLife time.Duration `yaml:"certificate_life"`
+	CertificateLife time.Duration `yaml:"certificate_life" reload:"for certificates made from then on"`
 	// RenewGrace is how long after its end a certificate can still be renewed, and used for nothing
 	// else. Default 7d: agents come back by themselves after the aggregator was away over a long weekend. 0
 	// asks for a new token as soon as it has ended.
-	RenewGrace time.Duration `yaml:"renew_grace"`
+	RenewGrace time.Duration `yaml:"renew_grace" reload:"at once"`
 }
 
 // DefaultConfig returns the defaults.

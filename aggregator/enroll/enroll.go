@@ -12,6 +12,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -57,7 +58,7 @@ type Connected struct {
 type Service struct {
 	httpctlv1.UnimplementedEnrollServiceServer
 
-	cfg     Config
+	cfg     atomic.Pointer[Config]
 	deps    Deps
 	log     *slog.Logger
 	now     func() time.Time
@@ -82,8 +83,9 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if deps.Store == nil {
 		return nil, errors.New("enroll needs a store")
 	}
-	s := &Service{cfg: cfg, deps: deps, log: deps.Log, now: deps.Now, logged: map[string]time.Time{},
+	s := &Service{deps: deps, log: deps.Log, now: deps.Now, logged: map[string]time.Time{},
 		revoked: map[string]revocation{}, open: map[*open]struct{}{}}
+	s.SetConfig(cfg)
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -97,6 +99,14 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		return deps.Own.NotAfter()
 	}, s.now)
 	return s, nil
+}
+
+// SetConfig changes the settings, which must be valid, for what is signed from now on.
+func (s *Service) SetConfig(cfg Config) {
+	s.cfg.Store(&cfg)
+	if s.deps.Own != nil {
+		s.deps.Own.setLife(cfg.CertificateLife)
+	}
 }
 
 // Register adds the service to a gRPC server.
@@ -177,7 +187,7 @@ func (s *Service) Enroll(ctx context.Context, q *httpctlv1.EnrollRequest) (*http
 		if t.Host != "" && t.Host != id.String() {
 			return nil, s.refuse(ctx, badToken, codes.PermissionDenied, "the token is for host %s, and this is %s: make one for it with httpctl enroll create --host %s", t.Host, id, id)
 		}
-		if known && t.Host == "" && s.now().Before(moment(h.Until).Add(s.cfg.RenewGrace)) {
+		if known && t.Host == "" && s.now().Before(moment(h.Until).Add(s.cfg.Load().RenewGrace)) {
 			return nil, s.refuse(ctx, taken, codes.AlreadyExists, "host %s is enrolled already, as %q: if this one was cloned from it, remove the file host-id in its state directory; "+
 				"if it has lost its certificate, make a token for it with httpctl enroll create --host %s", id, security.CleanText(h.Name), id)
 		}
@@ -256,7 +266,7 @@ func (s *Service) sign(ca *authority.Authority, pub any, id bucket.ID, begins in
 	if err != nil {
 		return nil, err
 	}
-	der, err := ca.Sign(pub, authority.Subject{Role: authority.Agent, Name: id.String()}, s.cfg.CertificateLife, at)
+	der, err := ca.Sign(pub, authority.Subject{Role: authority.Agent, Name: id.String()}, s.cfg.Load().CertificateLife, at)
 	if err != nil {
 		return nil, err
 	}
@@ -264,7 +274,7 @@ func (s *Service) sign(ca *authority.Authority, pub any, id bucket.ID, begins in
 }
 
 // pause is the least time between two certificates of a host that cost no use of a token.
-func (s *Service) pause() time.Duration { return min(renewPause, s.cfg.CertificateLife/20) }
+func (s *Service) pause() time.Duration { return min(renewPause, s.cfg.Load().CertificateLife/20) }
 
 func serial(c *x509.Certificate) string { return c.SerialNumber.Text(16) }
 
@@ -348,7 +358,7 @@ func (s *Service) renewable(ca *authority.Authority, shown *x509.Certificate) (i
 	if err != nil || id.IsZero() {
 		return id, &unrenewable{badCert, "only an agent's certificate is renewed, and this one is of " + security.CleanText(security.PeerIdentity(shown))}
 	}
-	if end := shown.NotAfter.Add(s.cfg.RenewGrace); now.After(end) {
+	if end := shown.NotAfter.Add(s.cfg.Load().RenewGrace); now.After(end) {
 		return id, &unrenewable{ended, fmt.Sprintf("the certificate of host %s ended at %s, and could be renewed until %s: make a token with httpctl enroll create, and run httpctl-agent enroll on the host",
 			id, shown.NotAfter.UTC().Format(time.RFC3339), end.UTC().Format(time.RFC3339))}
 	}

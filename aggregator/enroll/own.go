@@ -20,12 +20,12 @@ import (
 type Own struct {
 	dir    string // of the authority
 	domain string // its trust domain, which stays
-	life   time.Duration
 	now    func() time.Time
 	log    *slog.Logger
 	verify func(tls.ConnectionState) error
 
 	mu        sync.Mutex
+	life      time.Duration // of the next certificate
 	authority *authority.Authority
 	files     [2]stamp // of its files, when it was read
 	cert      tls.Certificate
@@ -59,6 +59,13 @@ func NewOwn(a *authority.Authority, dir string, life time.Duration, now func() t
 		return nil, err
 	}
 	return o, nil
+}
+
+// setLife changes how long certificates live, for the next one.
+func (o *Own) setLife(life time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.life = life
 }
 
 // Authority returns the authority as its files are now; when they cannot be read, as they were.

@@ -64,7 +64,7 @@ func TestRenew(t *testing.T) {
 	}
 	agent := authority.Subject{Role: authority.Agent, Name: hostA.String()}
 	now := f.at
-	f.cfg.RenewGrace = 2 * time.Hour
+	f.SetConfig(Config{CertificateLife: time.Hour, RenewGrace: 2 * time.Hour})
 	for _, c := range []struct {
 		what   string
 		cert   *tls.Certificate
@@ -181,5 +181,47 @@ func TestRenewalsAreLimited(t *testing.T) {
 		if _, err := f.dial(t, authority.ServerName, c.cert).Renew(t.Context(), &httpctlv1.RenewRequest{Csr: csr(t, newKey(t))}); status.Code(err) != c.want {
 			t.Errorf("%s later: %v, want %s", c.pass, err, c.want)
 		}
+	}
+}
+
+// TestChangedSettings are in force with the next certificate.
+func TestChangedSettings(t *testing.T) {
+	f := newFleet(t)
+	key := newKey(t)
+	first, err := f.ask(t, f.token(t, &httpctlv1.CreateTokenRequest{TtlNs: int64(time.Hour), Uses: 1}), hostA, csr(t, key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := &tls.Certificate{Certificate: [][]byte{first.Raw}, PrivateKey: key}
+	renew := func() (*x509.Certificate, error) {
+		a, err := f.dial(t, authority.ServerName, shown).Renew(t.Context(), &httpctlv1.RenewRequest{Csr: csr(t, newKey(t))})
+		if err != nil {
+			return nil, err
+		}
+		return x509.ParseCertificate(a.GetCertificate())
+	}
+	f.SetConfig(Config{CertificateLife: 30 * time.Minute, RenewGrace: time.Minute})
+	f.pass(50 * time.Minute)
+	next, err := renew()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if life := next.NotAfter.Sub(f.clock()).Round(time.Minute); life != 30*time.Minute {
+		t.Errorf("a certificate lives %s after the setting was changed to 30m", life)
+	}
+	own, _, err := f.deps.Own.current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if life := own.Leaf.NotAfter.Sub(f.clock()).Round(time.Minute); life != 30*time.Minute {
+		t.Errorf("the aggregator's own certificate, made anew, lives %s", life)
+	}
+	f.pass(12 * time.Minute) // the first one has ended two minutes ago
+	if _, err := renew(); status.Code(err) != codes.PermissionDenied {
+		t.Errorf("beyond the changed grace: %v, want a refusal", err)
+	}
+	f.SetConfig(Config{CertificateLife: 30 * time.Minute, RenewGrace: time.Hour})
+	if _, err := renew(); err != nil {
+		t.Errorf("within a longer grace: %v", err)
 	}
 }
