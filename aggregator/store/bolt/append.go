@@ -525,6 +525,9 @@ func (s *DB) forgetHosts(tx *bbolt.Tx, t int64) (bool, error) {
 	for _, r := range doomed {
 		err = errors.Join(err, tx.Bucket(bucketHosts).Delete(r.ID[:]))
 		if r.LastEnd > 0 { // something of it was stored
+			if before, perr := parsePast(r.ID[:], tx.Bucket(bucketPast).Get(r.ID[:])); perr == nil { // it was past before, and came back
+				r.FirstStart, r.LastEnd = min(r.FirstStart, before.FirstStart), max(r.LastEnd, before.LastEnd)
+			}
 			err = errors.Join(err, tx.Bucket(bucketPast).Put(r.ID[:], pastValue(&r.Host)))
 		}
 	}

@@ -900,14 +900,15 @@ func testRollupConcurrent(t *testing.T, open func() store.Store) {
 func testPastHosts(t *testing.T, open func() store.Store) {
 	s := open()
 	ctx := context.Background()
+	last := map[string]int64{"hostb": At(1), "hostc": At(1)}
 	past := func(want ...string) {
 		t.Helper()
 		hosts, err := s.PastHosts(ctx)
 		var names []string
 		for _, h := range hosts {
 			names = append(names, h.Name)
-			if h.FirstStart != At(0) || h.LastEnd != At(1) {
-				t.Errorf("past host from %d to %d, want %d to %d", h.FirstStart, h.LastEnd, At(0), At(1))
+			if h.FirstStart != At(0) || h.LastEnd != last[h.Name] {
+				t.Errorf("past host %s from %d to %d, want %d to %d", h.Name, h.FirstStart, h.LastEnd, At(0), last[h.Name])
 			}
 		}
 		if err != nil || !slices.Equal(names, want) {
@@ -933,6 +934,8 @@ func testPastHosts(t *testing.T, open func() store.Store) {
 	if _, err := s.Purge(ctx, At(day)); err != nil {
 		t.Error(err)
 	}
+	last["hostc"] = At(8)
+	past("hostb", "hostc") // and its first life is not forgotten
 	for _, r := range []store.Resolution{store.Minute, store.Hour, store.Day} {
 		if _, err := s.PurgeRollups(ctx, r, At(day)); err != nil {
 			t.Error(err)
