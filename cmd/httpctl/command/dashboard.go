@@ -41,6 +41,7 @@ picture stays, with since when and why, until it is back.` + readingLong,
 			for _, f := range asked.Filters {
 				shown.Filters = append(shown.Filters, f.Column)
 			}
+			shown.Hour = hourOf(c, asked)
 			return RunDashboard(cmd.Context(), shown, func(ctx context.Context, more live.Request) (*view.Dashboard, error) {
 				q, err := r.question() // again: --since 1h moves on
 				if err != nil {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -37,6 +38,15 @@ func narrow(q client.Question, r live.Request) client.Question {
 	return q
 }
 
+// hourOf asks for the rate by the minute. Of the filters only hosts count, as for the rate of a dashboard.
+func hourOf(c *client.Client, q client.Question) func(context.Context, live.Request) (*view.Series, error) {
+	q.Filters = slices.Clip(slices.DeleteFunc(slices.Clone(q.Filters), func(f client.Filter) bool { return f.Column != "host" }))
+	q.Until = time.Time{}
+	return func(ctx context.Context, r live.Request) (*view.Series, error) {
+		return c.Series(ctx, "minute", narrow(q, r))
+	}
+}
+
 // explore runs the interactive view until ctx is done, which is no error, or somebody ends it. The terminal
 // is restored whatever ends it, a panic in the view or in a fetch too; a panic is an error.
 func explore(ctx context.Context, o Live, fetch func(context.Context, live.Request) (*view.Dashboard, error)) error {
@@ -50,6 +60,10 @@ func explore(ctx context.Context, o Live, fetch func(context.Context, live.Reque
 	style := o.Style()
 	one := latest{ctx: ctx}
 	defer one.stop()
+	var hour func(live.Request) (*view.Series, error)
+	if o.Hour != nil {
+		hour = func(r live.Request) (*view.Series, error) { return o.Hour(ctx, r) }
+	}
 	model := live.New(live.Options{
 		Ask: func(r live.Request) (*view.Dashboard, error) {
 			if r.Beside {
@@ -57,7 +71,8 @@ func explore(ctx context.Context, o Live, fetch func(context.Context, live.Reque
 			}
 			return fetch(one.begin(), r)
 		},
-		Why: why,
+		Hour: hour,
+		Why:  why,
 		When: func(text string, now time.Time) (time.Time, error) {
 			t, err := ask.Moment("since", text, now, style.Location)
 			if err != nil { // there is no flag here

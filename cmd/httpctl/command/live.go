@@ -34,6 +34,9 @@ type Live struct {
 	Now func() time.Time
 	// Filters are the columns that the question is filtered by.
 	Filters []string
+	// Hour answers with the rate by the minute, of the hosts that a request names, for the chart of the view with keys; nil
+	// leaves it with what the dashboards hold.
+	Hour func(context.Context, live.Request) (*view.Series, error)
 	// Keys is the terminal whose keys are read; nil if there is none.
 	Keys *os.File
 }

@@ -169,6 +169,7 @@ func (w *world) up(ctx context.Context, f *config.File, agentConfig agent.Config
 		}
 		return nil
 	})
+	shown.Hour = hourOf(c, client.Question{})
 	err = RunDashboard(ctx, shown, func(ctx context.Context, r live.Request) (*view.Dashboard, error) {
 		return c.Dashboard(ctx, narrow(client.Question{Live: true}, r))
 	})

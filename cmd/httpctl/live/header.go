@@ -58,20 +58,22 @@ func (m *Model) header(w int) (lines []string) {
 	text = view.Cut(text, w, m.ellipsis())
 	if s.Height >= tall {
 		lines = append(lines, text)
-		rows := m.chart(d.RateHistory, b, w-label, 4)
+		values, length := m.lately(w - label)
+		rows := m.chart(values, b, w-label, 4)
 		for i, r := range rows {
 			name := ""
 			switch {
-			case i == 0 && len(d.RateHistory) > 0 && width > 0:
-				name = value(view.Rate, max(float64(slices.Max(d.RateHistory)), b.threshold*1.15)/width)
+			case i == 0 && len(values) > 0 && width > 0:
+				name = value(view.Rate, max(float64(slices.Max(values)), b.threshold*1.15)/width)
 			case i == len(rows)-1:
-				name = view.Compact(time.Duration(len(d.RateHistory)) * st.Interval)
+				name = view.Compact(length)
 			}
 			lines = append(lines, m.ink.paint(ink(view.Faint), view.Pad(view.Cut(name, label-1, ""), label))+r)
 		}
 	} else {
-		if left := min(w-view.Width(text)-len(sep), len(d.RateHistory)); left >= 5 {
-			text += sep + m.chart(d.RateHistory, b, left, 1)[0]
+		left := w - view.Width(text) - len(sep)
+		if values, _ := m.lately(min(left, 60)); left >= 5 && len(values) >= 5 {
+			text += sep + m.chart(values, b, min(left, len(values)), 1)[0]
 		}
 		lines = append(lines, text)
 	}

@@ -28,6 +28,9 @@ type Request struct {
 type Options struct {
 	// Ask answers a request. It is called in a goroutine of its own; a later call may overtake it.
 	Ask func(Request) (*view.Dashboard, error)
+	// Hour answers with the rate by the minute since the request's Since, of the hosts of its filters; nil: nobody does.
+	// It is called as Ask is.
+	Hour func(Request) (*view.Series, error)
 	// Why says in one line why an error kept Ask from answering.
 	Why func(error) string
 	// When reads a time as people write it, such as 90m for how long before now.
@@ -68,6 +71,8 @@ type Model struct {
 	trends     trends
 	turned     int // counts changes of the path
 	nextTrends time.Time
+	hour       *view.Series // the last hour by the minute; nil is not known
+	nextHour   time.Time
 	drawn      tea.View // the last picture
 	stale      bool     // it is not that of the state
 	say        string   // in the last line until the next key
@@ -129,10 +134,14 @@ func New(o Options, d *view.Dashboard, now time.Time) *Model {
 
 // Init implements tea.Model.
 func (m *Model) Init() tea.Cmd {
+	cmds := []tea.Cmd{m.tick()}
 	if m.o.Style.Color {
-		return tea.Batch(m.tick(), tea.RequestBackgroundColor)
+		cmds = append(cmds, tea.RequestBackgroundColor)
 	}
-	return m.tick()
+	if m.wantsHour() {
+		cmds = append(cmds, m.askHour())
+	}
+	return tea.Batch(cmds...)
 }
 
 // Update implements tea.Model.
@@ -147,6 +156,9 @@ func (m *Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 			cmds := []tea.Cmd{m.ask(), m.tick()}
 			if m.wantsTrends() {
 				cmds = append(cmds, m.askTrends())
+			}
+			if m.wantsHour() {
+				cmds = append(cmds, m.askHour())
 			}
 			return m, tea.Batch(cmds...)
 		}
@@ -172,6 +184,10 @@ func (m *Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		m.take(msg.d)
 	case trendAnswer:
 		m.takeTrends(msg)
+	case hourAnswer:
+		if msg.asked == m.turned && msg.x != nil {
+			m.hour = msg.x
+		}
 	case Resumed:
 		return m, m.ask() // the picture is as old as the pause was long
 	case tea.WindowSizeMsg:

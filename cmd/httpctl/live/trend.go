@@ -116,6 +116,7 @@ func (m *Model) sign(trend int) string {
 func (m *Model) forget() {
 	m.turned++
 	m.trends, m.nextTrends = nil, time.Time{}
+	m.hour, m.nextHour = nil, time.Time{}
 }
 
 // ofFleet reports whether what is shown is of all hosts, as the baseline is.
