@@ -121,7 +121,7 @@ func asked(first int) []testkit.Frame {
 }
 
 // TestPrivacy looks for clients and names in all that leaves an agent: its state directory, the stream (provisional
-// buckets too), its log and metrics, the aggregator's database, and what `httpctl read` gives.
+// buckets and live exchanges too), its log and metrics, the aggregator's database, and what `httpctl read` gives.
 func TestPrivacy(t *testing.T) {
 	t.Parallel()
 	const address, name, section = "203.0.113.7", "secret.example.net", "hidden-1"
@@ -145,7 +145,7 @@ func TestPrivacy(t *testing.T) {
 			var stream relay
 			var said output
 			cfg := agentConfig(stream.start(t, listen), stateDir(t), "web-1")
-			cfg.Privacy, cfg.Metrics = c.cfg, freePort(t)
+			cfg.Privacy, cfg.Metrics, cfg.Tail.Allow = c.cfg, freePort(t), true
 			run := func(aggregator string, frames []testkit.Frame, meanwhile func()) {
 				t.Helper()
 				cfg := cfg
@@ -189,8 +189,19 @@ func TestPrivacy(t *testing.T) {
 				t.Fatal("no bucket is in the spool")
 			}
 			// Then they are delivered, and those of the interval under way while somebody watches.
+			// And somebody tails.
 			provisional := false
 			run(cfg.Aggregator, asked(50000), func() {
+				ctx, cancel := context.WithCancel(t.Context())
+				var tailing sync.WaitGroup
+				tailing.Go(func() {
+					for ctx.Err() == nil { // until the agent is there
+						_ = g.client.Tail(ctx, client.TailQuestion{}, func([]view.Sample, *view.TailSummary) error { return nil })
+						time.Sleep(20 * time.Millisecond)
+					}
+				})
+				defer tailing.Wait()
+				defer cancel()
 				eventually(t, "a provisional bucket is sent", func() error {
 					if _, err := g.client.Dashboard(t.Context(), client.Question{Live: true}); err != nil {
 						return err
@@ -214,6 +225,9 @@ func TestPrivacy(t *testing.T) {
 				})
 			})
 			places["stream"] = textOf(stream.sent)
+			if !bytes.Contains(stream.sent, []byte("/hidden-0/x")) {
+				t.Error("no live exchange of kept.example.org is in the stream: nothing is shown by those that are not")
+			}
 			places["log and metrics"] = said.String()
 			g.stop()
 			hold("store", filepath.Join(g.cfg.Data, "httpctl.db"))

@@ -147,7 +147,10 @@ func init() { // the rows call what refers to them
 				c.Privacy.Domains, c.Privacy.OtherDomains = []string{"example.net"}, "hash"
 			},
 			func(r *agent.Report) any { return strings.HasPrefix(fmt.Sprint(lastKey("domain")(r)), "d-") }, false, true),
-		"agent.privacy.key_file": showKeyFile,
+		"agent.privacy.key_file":    showKeyFile,
+		"agent.tail.allow":          roomTest("agent/tail", "TestTailIsRefused", "Allow"),
+		"agent.tail.max_per_second": roomTest("agent/tail", "TestTailBounds", "MaxPerSecond"),
+		"agent.tail.fields":         roomTest("agent/tail", "TestTailShowsFields", "Fields"),
 		"agent.memory": reads(func() []testkit.Frame {
 			var all []*testkit.Conversation
 			for i := range 18_000 {

@@ -21,11 +21,13 @@ import (
 	"github.com/httpctl/httpctl/agent/accumulate"
 	"github.com/httpctl/httpctl/agent/capture"
 	"github.com/httpctl/httpctl/agent/spool"
+	"github.com/httpctl/httpctl/agent/tail"
 	"github.com/httpctl/httpctl/agent/uplink"
 	"github.com/httpctl/httpctl/pkg/bucket"
 	"github.com/httpctl/httpctl/pkg/config"
 	"github.com/httpctl/httpctl/pkg/confine"
 	"github.com/httpctl/httpctl/pkg/daemon"
+	"github.com/httpctl/httpctl/pkg/exchange"
 	"github.com/httpctl/httpctl/pkg/lifecycle"
 	"github.com/httpctl/httpctl/pkg/stat"
 	"github.com/httpctl/httpctl/pkg/telemetry"
@@ -59,7 +61,9 @@ type Agent struct {
 	fleets    chan map[bucket.ID][]netip.Addr // to be kept; one at most
 	acc       *accumulate.Accumulator
 	uplink    *uplink.Uplink
+	tails     *tail.Tailer
 	pipelines []*pipeline
+	running   atomic.Pointer[[]*pipeline]    // the same, for whoever may come before them
 	confined  atomic.Pointer[confine.Result] // nil while it is not
 	stopping  atomic.Bool                    // sources end because they are closed
 	rings     []*capture.Live
@@ -324,9 +328,10 @@ func (a *Agent) openSpool(registry prometheus.Registerer) error {
 // startUplink connects to the aggregator, and gives it a moment to say how
 // wide intervals are.
 func (a *Agent) startUplink(ctx context.Context, registry prometheus.Registerer) error {
+	a.tails = tail.New(a.cfg.Tail, tail.Deps{Drops: a.drops, Log: a.log, Registry: registry})
 	u, err := uplink.New(a.cfg.Config, uplink.Deps{
 		Queue: a.spool, Identity: a.identity, OnSettings: a.onSettings, OnFleet: a.onFleet,
-		Connecting: a.connecting,
+		Connecting: a.connecting, Tails: a.tails,
 		Provisional: func(rows int) *bucket.Bucket {
 			a.mu.Lock()
 			acc := a.acc
@@ -355,6 +360,20 @@ func (a *Agent) startUplink(ctx context.Context, registry prometheus.Registerer)
 	case <-ctx.Done():
 	}
 	return nil
+}
+
+// drops is how many packets the kernel had no room for.
+func (a *Agent) drops() (n uint64) {
+	pipelines := a.running.Load()
+	if pipelines == nil {
+		return 0
+	}
+	for _, p := range *pipelines {
+		if c := p.snapshot.Load(); c != nil {
+			n += c[exchange.KernelDrops]
+		}
+	}
+	return n
 }
 
 // connecting leaves the agent's own connection out of what it captures.
@@ -475,7 +494,7 @@ func (a *Agent) startPipelines(sources []capture.Source) error {
 		sink := &exchangeSink{}
 		p := newPipeline(source, a.cfg, a.settings.MaxStrLength, sink, a.local)
 		part := acc.Pipeline(i, p.counters)
-		sink.Sink = veiled(a.cfg.Privacy, key, part)
+		sink.Sink = veiled(a.cfg.Privacy, key, a.tails.Tap(part))
 		parts = append(parts, part)
 		p.live = &liveClock{
 			idle:    func() int64 { return time.Now().Add(-a.cfg.Capture.PollTimeout).UnixNano() },
@@ -485,6 +504,7 @@ func (a *Agent) startPipelines(sources []capture.Source) error {
 		}
 		a.pipelines = append(a.pipelines, p)
 	}
+	a.running.Store(&a.pipelines)
 	for i, p := range a.pipelines {
 		running.Go(func() {
 			if err := p.run(); err != nil {

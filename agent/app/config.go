@@ -12,6 +12,7 @@ import (
 	"github.com/httpctl/httpctl/agent/privacy"
 	"github.com/httpctl/httpctl/agent/spool"
 	"github.com/httpctl/httpctl/agent/stream"
+	"github.com/httpctl/httpctl/agent/tail"
 	"github.com/httpctl/httpctl/agent/uplink"
 	"github.com/httpctl/httpctl/pkg/config"
 	"github.com/httpctl/httpctl/pkg/telemetry"
@@ -53,6 +54,8 @@ type Config struct {
 	Spool spool.Config `yaml:"spool"`
 	// Privacy says what of clients and domains is not to be known outside this process.
 	Privacy privacy.Config `yaml:"privacy"`
+	// Tail says whether live exchanges are shown to who asks the aggregator for them, and what of them.
+	Tail tail.Config `yaml:"tail"`
 	// Metrics is the loopback address of the page that Prometheus reads, such as 127.0.0.1:7422.
 	// Default: none.
 	Metrics string `yaml:"metrics"`
@@ -87,6 +90,7 @@ func DefaultConfig() Config {
 		HTTP:     pairing.DefaultConfig(),
 		Spool:    spool.DefaultConfig(),
 		Privacy:  privacy.DefaultConfig(),
+		Tail:     tail.DefaultConfig(),
 		Confine:  true,
 	}
 	c.derive(func(string) bool { return false }, capture.Machine{})
@@ -113,6 +117,7 @@ func (c *Config) Validate() error {
 	check.In("http", c.HTTP.Validate())
 	check.In("spool", c.Spool.Validate())
 	check.In("privacy", c.Privacy.Validate())
+	check.In("tail", c.Tail.Validate())
 	check.In("metrics", telemetry.CheckAddress(c.Metrics))
 	return check.Err()
 }

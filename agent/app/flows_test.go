@@ -7,6 +7,7 @@ import (
 
 	"github.com/httpctl/httpctl/agent/accumulate"
 	"github.com/httpctl/httpctl/agent/capture"
+	"github.com/httpctl/httpctl/agent/tail"
 	"github.com/httpctl/httpctl/pkg/config"
 	"github.com/httpctl/httpctl/pkg/exchange"
 	"github.com/httpctl/httpctl/pkg/testkit"
@@ -51,7 +52,8 @@ func newCrowd(t testing.TB, flows int) *crowd {
 		t.Fatal(err)
 	}
 	c := &crowd{flows: flows, time: testkit.Start.UnixNano()}
-	c.pipeline = newPipeline(&script{}, cfg, 1024, &readSink{collector: collector}, local)
+	// As in an agent that nobody tails.
+	c.pipeline = newPipeline(&script{}, cfg, 1024, tail.New(cfg.Tail, tail.Deps{}).Tap(&readSink{collector: collector}), local)
 	for i := range c.handshake {
 		c.handshake[i] = sampleSegmentOf(i == 1, [...]byte{2, 2 | 16, 16}[i], "")
 	}

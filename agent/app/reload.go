@@ -38,6 +38,9 @@ func (a *Agent) Reload(_ context.Context, f *config.File) error {
 	if err := a.local.setNetworks(cfg.LocalNetworks); err != nil {
 		return fmt.Errorf("agent.local_networks: %w", err)
 	}
+	if a.tails.Configure(cfg.Tail) {
+		a.uplink.Renew() // the aggregator is told anew whether it may ask
+	}
 	for _, p := range a.pipelines {
 		p.changed.Store(&cfg)
 	}

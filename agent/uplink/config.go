@@ -99,4 +99,6 @@ type Identity struct {
 	HostName, Version string
 	// Addresses are those at which others reach the host, with their networks.
 	Addresses []netip.Prefix
+
+	tails bool // it shows live exchanges
 }

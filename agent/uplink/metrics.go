@@ -6,6 +6,7 @@ type metrics struct {
 	connected, inFlight          prometheus.Gauge
 	sent, sentBytes, provisional prometheus.Counter
 	disconnects, spoolErrors     prometheus.Counter
+	samples                      prometheus.Counter
 	answers                      *prometheus.CounterVec
 }
 
@@ -23,6 +24,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		sent:        counter("sent_buckets_total", "Final buckets sent, each time they are."),
 		sentBytes:   counter("sent_bytes_total", "Size of the buckets sent, provisional ones included."),
 		provisional: counter("provisional_buckets_total", "Provisional buckets sent."),
+		samples:     counter("tail_exchanges_total", "Exchanges sent to tails."),
 		disconnects: counter("disconnects_total", "Times the aggregator was lost or could not be reached."),
 		spoolErrors: counter("spool_errors_total", "Times the spool could not be read or updated."),
 		answers: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "answers_total",
@@ -32,7 +34,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		m.answers.WithLabelValues(result) // shown from the start, as 0
 	}
 	if r != nil {
-		r.MustRegister(m.connected, m.inFlight, m.sent, m.sentBytes, m.provisional, m.disconnects, m.spoolErrors, m.answers)
+		r.MustRegister(m.connected, m.inFlight, m.sent, m.sentBytes, m.provisional, m.samples, m.disconnects, m.spoolErrors, m.answers)
 	}
 	return m
 }

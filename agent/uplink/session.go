@@ -42,6 +42,10 @@ type session struct {
 
 	provisionalEvery time.Duration // 0: nobody watches
 	provisionalRows  int
+
+	showsTails bool      // as the aggregator was told
+	tailing    bool      // it has asked for live exchanges
+	nextTail   time.Time // when to look for some
 }
 
 // lanes let what was closed lately go before what has waited: with a backlog of a day, a bucket of now would else
@@ -102,11 +106,16 @@ func (u *Uplink) session(parent context.Context) error {
 		_ = group.Stop(context.Background()) // cancels the stream, so both goroutines end
 	}()
 	ctx := group.Context()
-	stream, first, err := hello(ctx, conn, u.deps.Identity(), u.deps.Queue.Len())
+	id := u.deps.Identity()
+	id.tails = u.deps.Tails != nil && u.deps.Tails.Allowed()
+	stream, first, err := hello(ctx, conn, id, u.deps.Queue.Len())
 	if err != nil {
 		return explain(err)
 	}
-	s := &session{u: u, flight: map[uint64]flying{}, seqs: map[uint64]bool{}, ahead: first.GetTakesAhead(), shown: shown}
+	s := &session{u: u, flight: map[uint64]flying{}, seqs: map[uint64]bool{}, ahead: first.GetTakesAhead(), shown: shown, showsTails: id.tails}
+	if s.showsTails {
+		defer u.deps.Tails.Set(nil, "the stream to the aggregator has ended")
+	}
 	if shown != nil {
 		s.turn = turnAt(shown)
 	}
@@ -197,7 +206,7 @@ func hello(ctx context.Context, conn *grpc.ClientConn, id Identity, backlog int)
 		if o.stream, o.err = httpctlv1.NewIngestServiceClient(conn).Deliver(ctx); o.err != nil {
 			return o
 		}
-		m := &httpctlv1.Hello{HostId: id.Host[:], Incarnation: id.Incarnation[:], HostName: id.HostName, Version: id.Version, Backlog: uint64(backlog)}
+		m := &httpctlv1.Hello{HostId: id.Host[:], Incarnation: id.Incarnation[:], HostName: id.HostName, Version: id.Version, Backlog: uint64(backlog), Tails: id.tails}
 		for _, p := range id.Addresses {
 			m.Addresses = append(m.Addresses, append(p.Addr().AsSlice(), byte(p.Bits())))
 		}
@@ -249,6 +258,9 @@ func (s *session) deliver(ctx context.Context, in <-chan *httpctlv1.DeliverRespo
 				spoolFail = now.Add(spoolWait)
 			}
 		}
+		if next == nil && !turned { // after all buckets that may go
+			next = s.samples(now)
+		}
 		// Sleep until something may have to be done.
 		wake := now.Add(answerWait)
 		for _, t := range []time.Time{s.retryAt, spoolFail, s.turn} {
@@ -258,6 +270,9 @@ func (s *session) deliver(ctx context.Context, in <-chan *httpctlv1.DeliverRespo
 		}
 		if s.provisionalEvery > 0 && nextProv.Before(wake) && next == nil {
 			wake = nextProv
+		}
+		if s.tailing && !turned && s.nextTail.Before(wake) && next == nil {
+			wake = s.nextTail
 		}
 		if oldest, ok := s.oldest(); ok {
 			if now.Sub(oldest) >= answerWait {
@@ -370,6 +385,8 @@ func (s *session) message(m *httpctlv1.DeliverResponse) {
 		s.fleet(m.Fleet)
 	case *httpctlv1.DeliverResponse_Settings:
 		s.settings(m.Settings)
+	case *httpctlv1.DeliverResponse_Tails:
+		s.tails(m.Tails)
 	}
 }
 

@@ -45,7 +45,9 @@ type Deps struct {
 	// connection and change. It must not block. May be nil.
 	OnSettings func(Settings)
 	// OnFleet is called like OnSettings with the addresses of monitored hosts, this one too. May be nil.
-	OnFleet  func(map[bucket.ID][]netip.Addr)
+	OnFleet func(map[bucket.ID][]netip.Addr)
+	// Tails shows live exchanges to who asks for them, if it allows it at the time of a connection. May be nil.
+	Tails    Tails
 	Log      *slog.Logger
 	Registry prometheus.Registerer
 	// Connecting is called before the first packet of each TCP connection to the aggregator, or before its first

@@ -160,6 +160,17 @@ func (g *Gate) enter(ctx context.Context, method string) (context.Context, error
 	return context.WithValue(ctx, peerKey{}, p), nil
 }
 
+// Still returns the error of gRPC with which a call that has passed the gate would be refused now: roles change while a long
+// one goes on.
+func (g *Gate) Still(ctx context.Context, method string) error {
+	p, need := g.peerOf(ctx), methods[method]
+	if p.Roles.Allows(need) {
+		return nil
+	}
+	reason, text := g.missing(&p, path.Base(method), need)
+	return g.refuse(&p, method, reason, text)
+}
+
 // missing says what a peer lacks, and what to do.
 func (g *Gate) missing(p *Peer, method string, need Role) (reason, text string) {
 	text = fmt.Sprintf("%s needs the role %s, ", method, need)

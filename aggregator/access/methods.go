@@ -16,6 +16,8 @@ var methods = map[string]Role{
 	"/httpctl.v1.QueryService/GetBaseline":    Viewer,
 	"/httpctl.v1.QueryService/Relearn":        Admin,
 
+	"/httpctl.v1.TailService/Tail": Admin, // what people do, and not only how many
+
 	"/httpctl.v1.AdminService/Backup": Admin,
 
 	"/httpctl.v1.EnrollService/CreateToken":      Admin,

@@ -29,6 +29,7 @@ import (
 	"github.com/httpctl/httpctl/aggregator/query"
 	"github.com/httpctl/httpctl/aggregator/store"
 	"github.com/httpctl/httpctl/aggregator/store/bolt"
+	"github.com/httpctl/httpctl/aggregator/tail"
 	"github.com/httpctl/httpctl/pkg/authority"
 	"github.com/httpctl/httpctl/pkg/config"
 	"github.com/httpctl/httpctl/pkg/daemon"
@@ -52,6 +53,7 @@ type App struct {
 	judge    currentJudge
 	ingest   *ingest.Service
 	admin    *admin.Service
+	tails    *tail.Service
 	gate     *access.Gate
 	enroll   *enroll.Service
 	hosts    *access.Hosts
@@ -162,10 +164,13 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.
 			traffic.add(fresh)
 			a.judge.get().Notify()
 		},
+		OnSamples:    func(from ingest.Tailed, m *httpctlv1.Samples) { a.tails.Take(from.Host, from.Stream, m) },
+		OnTailedGone: func(from ingest.Tailed) { a.tails.Gone(from.Host, from.Stream) },
 	})
 	if err != nil {
 		return nil, err
 	}
+	a.newTails(registry)
 	queries, err := query.New(query.Deps{
 		Store: db, Judge: &a.judge, Live: live{a.ingest}, Now: time.Now,
 		Settings: a.currentSettings,
@@ -229,6 +234,7 @@ func (a *App) listen(ctx context.Context, cfg Config, queries *query.Service, cr
 			[]grpc.ServerOption{grpc.Creds(access.Watch(creds)), grpc.ConnectionTimeout(access.HandshakeWait), grpc.MaxConcurrentStreams(256)})...)
 		a.ingest.Register(server)
 		httpctlv1.RegisterQueryServiceServer(server, queries)
+		httpctlv1.RegisterTailServiceServer(server, a.tails)
 		if strings.HasPrefix(address, "unix:") {
 			httpctlv1.RegisterAdminServiceServer(server, a.admin)
 		}
@@ -239,8 +245,8 @@ func (a *App) listen(ctx context.Context, cfg Config, queries *query.Service, cr
 			return server.Serve(a.doors.Guard(l, creds.Info().SecurityProtocol != "tls"))
 		})
 		a.teardown.Push("server "+address, func(ctx context.Context) error {
-			// Agents' streams never end by themselves; readers' questions do, soon.
-			err := a.ingest.Stop(ctx)
+			// Agents' streams and tails never end by themselves; readers' questions do, soon.
+			err := errors.Join(a.tails.Stop(ctx), a.ingest.Stop(ctx))
 			force := time.AfterFunc(graceWait, server.Stop)
 			defer force.Stop()
 			server.GracefulStop()
@@ -289,6 +295,8 @@ func (a *App) Failed() <-chan error {
 	a.servers.Go("watch", func(ctx context.Context) error {
 		select {
 		case err := <-a.ingest.Failed():
+			failed <- err
+		case err := <-a.tails.Failed():
 			failed <- err
 		case err := <-a.timers.Failed():
 			failed <- err

@@ -45,6 +45,10 @@ type Deps struct {
 	// OnStored is called with buckets that were just stored, each of them once. It is called by one
 	// goroutine at a time, which stores nothing more until it returns.
 	OnStored func([]Stored)
+	// OnSamples is called with the live exchanges that an agent sent, OnTailedGone when a stream has ended; both by any
+	// goroutine. They must not block. May be nil.
+	OnSamples    func(Tailed, *httpctlv1.Samples)
+	OnTailedGone func(Tailed)
 }
 
 // Extract is what [Deps.Extract] took from a bucket.
@@ -82,7 +86,9 @@ type Service struct {
 	rejections, refusals limiter
 
 	mu        sync.Mutex
-	group     *lifecycle.Group // nil before Start
+	tails     func(host bucket.ID, name string) *httpctlv1.Tails // nil: nobody tails
+	streams   uint64                                             // that were admitted
+	group     *lifecycle.Group                                   // nil before Start
 	agents    map[bucket.ID]*agent
 	settings  Settings
 	maxAgents int
@@ -270,6 +276,8 @@ type Agent struct {
 	// Backlog is how many final buckets its spool held when it connected, less those answered
 	// since.
 	Backlog uint64
+	// Tails says that it shows live exchanges.
+	Tails bool
 }
 
 // Agents returns the agents that are connected, and those that were, by name, then id.

@@ -39,7 +39,7 @@ func newMetrics(r prometheus.Registerer, clones func() float64) *metrics {
 	for _, result := range []string{"stored", "duplicate", "expired", "refused", "retry"} {
 		m.buckets.WithLabelValues(result) // shown from the start, as 0
 	}
-	for _, reason := range []string{"hello", "full", "identity", "replaced", "protocol", "too_large"} {
+	for _, reason := range []string{"hello", "full", "identity", "replaced", "protocol", "too_large", "samples"} {
 		m.rejected.WithLabelValues(reason)
 	}
 	if r != nil {

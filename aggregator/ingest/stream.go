@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/httpctl/httpctl/aggregator/store"
 	"github.com/httpctl/httpctl/pkg/bucket"
@@ -45,7 +46,14 @@ type stream struct {
 	welcome  *httpctlv1.Welcome
 	settings *httpctlv1.Settings // the newest not yet sent
 	fleet    *httpctlv1.Fleet    // as well
+	tails    *httpctlv1.Tails    // as well
+	asked    *httpctlv1.Tails    // what it was asked for last
 	results  []*httpctlv1.BucketResult
+
+	// Of messages about tails; they belong to the receiver.
+	id          uint64
+	tailSecond  int64
+	tailMessage int // in that second
 }
 
 func (st *stream) answer(r *httpctlv1.BucketResult) {
@@ -66,6 +74,17 @@ func (st *stream) setFleet(m *httpctlv1.Fleet) {
 	st.mu.Lock()
 	st.fleet = m
 	st.mu.Unlock()
+	st.notify()
+}
+
+// setTails asks the agent for live exchanges, unless it is asked for the same already.
+func (st *stream) setTails(m *httpctlv1.Tails) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if len(m.GetTails()) == 0 && len(st.asked.GetTails()) == 0 || proto.Equal(m, st.asked) {
+		return
+	}
+	st.asked, st.tails = m, m
 	st.notify()
 }
 
@@ -91,6 +110,10 @@ func (st *stream) take() (out []*httpctlv1.DeliverResponse, answered int) {
 	if st.fleet != nil {
 		out = append(out, &httpctlv1.DeliverResponse{Message: &httpctlv1.DeliverResponse_Fleet{Fleet: st.fleet}})
 		st.fleet = nil
+	}
+	if st.tails != nil {
+		out = append(out, &httpctlv1.DeliverResponse{Message: &httpctlv1.DeliverResponse_Tails{Tails: st.tails}})
+		st.tails = nil
 	}
 	if len(st.results) > 0 {
 		out = append(out, &httpctlv1.DeliverResponse{Message: &httpctlv1.DeliverResponse_Ack{Ack: &httpctlv1.Ack{Results: st.results}}})
@@ -193,6 +216,8 @@ func (s *Service) receive(ctx context.Context, st *stream, g serverStream) error
 		switch m := m.GetMessage().(type) {
 		case *httpctlv1.DeliverRequest_Bucket:
 			err = s.take(ctx, a, st, m.Bucket)
+		case *httpctlv1.DeliverRequest_Samples:
+			err = s.takeSamples(g.Context(), a, st, m.Samples)
 		case *httpctlv1.DeliverRequest_Hello:
 			err = s.reject(g.Context(), "protocol", codes.FailedPrecondition, "hello may only come first")
 		default: // of a newer agent: what this one must know comes in hello and bucket
@@ -261,6 +286,7 @@ func (s *Service) admit(ctx context.Context, st *stream, hello *httpctlv1.Hello)
 	}
 	now := time.Now()
 	info.Connected, info.Since, info.LastMessage = true, now, now
+	info.Tails = hello.GetTails()
 	addresses := parseAddresses(hello.GetAddresses())
 
 	s.mu.Lock()
@@ -289,6 +315,13 @@ func (s *Service) admit(ctx context.Context, st *stream, hello *httpctlv1.Hello)
 	a.Agent, a.stream = info, st
 	s.directory.connect(info.Host, addresses)
 	s.wakeFleet()
+	s.streams++
+	st.id = s.streams
+	if s.tails != nil && info.Tails {
+		if m := s.tails(info.Host, info.Name); len(m.GetTails()) > 0 {
+			st.asked, st.tails = m, m
+		}
+	}
 	st.welcome = &httpctlv1.Welcome{Settings: s.current, Version: s.deps.Version, Fleet: s.fleet, TakesAhead: true}
 	st.notify()
 	return a, nil
@@ -316,13 +349,16 @@ func (s *Service) makeRoom() bool {
 // leave notes that a stream has ended, unless another has taken its place.
 func (s *Service) leave(a *agent, st *stream) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if a.stream != st {
-		return
+	if a.stream == st {
+		a.stream, a.Connected, a.Since = nil, false, time.Now()
+		s.directory.disconnect(a.Host)
+		s.metrics.agents.Dec()
 	}
-	a.stream, a.Connected, a.Since = nil, false, time.Now()
-	s.directory.disconnect(a.Host)
-	s.metrics.agents.Dec()
+	from := Tailed{Host: a.Host, Name: a.Name, Stream: st.id}
+	s.mu.Unlock()
+	if s.deps.OnTailedGone != nil {
+		s.deps.OnTailedGone(from)
+	}
 }
 
 // decoders bounds how many buckets are decoded at a time, since one that is made to

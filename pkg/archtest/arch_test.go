@@ -71,7 +71,7 @@ func standard(path string) bool {
 
 // deciding rooms are functions of what they are given, so that they can be
 // fuzzed, replayed and tested without a machine around them.
-var deciding = []string{"agent/http1", "agent/pairing", "agent/inspect", "agent/privacy", "aggregator/baseline", "aggregator/alert", "pkg/view", "cmd/httpctl/live", "cmd/httpctl/report"}
+var deciding = []string{"agent/http1", "agent/pairing", "agent/inspect", "agent/privacy", "aggregator/baseline", "aggregator/alert", "pkg/match", "pkg/view", "cmd/httpctl/live", "cmd/httpctl/report"}
 
 // rules say which imports are wrong, and why.
 var rules = []struct {
@@ -125,12 +125,12 @@ var rules = []struct {
 		},
 	},
 	{
-		"generated types stop at uplink, ingest, query, enroll, the client, and the questions and answers of both readers",
+		"generated types stop at uplink, ingest, query, tail, enroll, the client, and the questions and answers of both readers",
 		"the wire may change without the rooms, and a room's values keep the types that fit it (app registers the services)",
 		func(from, to string) bool {
 			to, ok := own(to)
 			return ok && inside(to, "proto") && !inside(from, "proto", "agent/uplink", "agent/enroll", "aggregator/ingest", "aggregator/enroll",
-				"aggregator/query", "aggregator/admin", "aggregator/app", "cmd/httpctl/client", "pkg/answer", "pkg/ask", "pkg/testkit")
+				"aggregator/query", "aggregator/tail", "aggregator/admin", "aggregator/app", "cmd/httpctl/client", "pkg/answer", "pkg/ask", "pkg/testkit")
 		},
 	},
 	{

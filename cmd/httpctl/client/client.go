@@ -151,24 +151,29 @@ func call[Q, A any](ctx context.Context, c *Client, f func(context.Context, *Q, 
 	if err == nil {
 		return answer, nil
 	}
+	return nil, c.turned(ctx, err)
+}
+
+// turned turns an error of gRPC around.
+func (c *Client) turned(ctx context.Context, err error) error {
 	s := status.Convert(err)
 	switch s.Code() {
 	case codes.Unavailable:
-		return nil, &UnreachableError{c.address, security.ConnectionReason(s.Message()), c.hidden}
+		return &UnreachableError{c.address, security.ConnectionReason(s.Message()), c.hidden}
 	case codes.DeadlineExceeded:
-		return nil, &UnreachableError{c.address, fmt.Sprintf("no answer within %s", c.timeout), c.hidden}
+		return &UnreachableError{c.address, fmt.Sprintf("no answer within %s", c.timeout), c.hidden}
 	case codes.Canceled:
 		if ctx.Err() != nil {
-			return nil, ctx.Err()
+			return ctx.Err()
 		}
 	case codes.PermissionDenied, codes.FailedPrecondition, codes.ResourceExhausted:
-		return nil, fmt.Errorf("the aggregator at %s refuses: %s", c.address, s.Message())
+		return fmt.Errorf("the aggregator at %s refuses: %s", c.address, s.Message())
 	case codes.InvalidArgument, codes.NotFound:
-		return nil, refused{s.Message()}
+		return refused{s.Message()}
 	case codes.Unimplemented:
-		return nil, fmt.Errorf("the aggregator at %s is older than this httpctl: %s", c.address, s.Message())
+		return fmt.Errorf("the aggregator at %s is older than this httpctl: %s", c.address, s.Message())
 	}
-	return nil, fmt.Errorf("the aggregator at %s failed: %s", c.address, s.Message())
+	return fmt.Errorf("the aggregator at %s failed: %s", c.address, s.Message())
 }
 
 // changing adds the token, if there is one, to a call that changes something.

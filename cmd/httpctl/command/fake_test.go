@@ -49,7 +49,10 @@ func ns(d time.Duration) int64 { return noon.Add(d).UnixNano() }
 // fake is an aggregator with fixed answers. It remembers the last questions.
 type fake struct {
 	pb.UnimplementedQueryServiceServer
+	pb.UnimplementedTailServiceServer
 	mu        sync.Mutex
+	tail      *pb.TailRequest
+	endless   bool // a tail goes on after its answers
 	top       *pb.GetTopRequest
 	series    *pb.GetSeriesRequest
 	dashboard *pb.GetDashboardRequest
@@ -208,6 +211,42 @@ func (f *fake) Relearn(context.Context, *pb.RelearnRequest) (*pb.RelearnResponse
 	return &pb.RelearnResponse{LearningEndUnixNs: ns(2 * time.Minute)}, nil
 }
 
+// Tail shows four exchanges.
+func (f *fake) Tail(q *pb.TailRequest, stream pb.TailService_TailServer) error {
+	f.mu.Lock()
+	f.tail = q
+	f.mu.Unlock()
+	ttfb, duration := int64(12*time.Millisecond), int64(34*time.Millisecond)
+	summary := func(shown uint64, end string) *pb.TailSummary {
+		return &pb.TailSummary{Counts: &pb.TailCounts{Matched: 1234, SampledOut: 1000, OverRate: 200, Overflowed: 10, KernelDrops: 7}, OverTotalRate: 15, SlowReader: 5,
+			Shown: shown, HostsAsked: 2, HostsAnswering: 1, MissingCount: 2, End: end}
+	}
+	first := summary(0, "")
+	first.Missing = []*pb.TailMissing{{Host: "web-2\x1b[2J", Reason: "its agent does not allow it"}}
+	for _, m := range []*pb.TailResponse{
+		{Summary: first},
+		{Summary: summary(2, ""), Samples: []*pb.Sample{
+			{Host: "web-1", HostId: "0a", TimeUnixNs: ns(0), Client: "192.0.2.1:40000", Server: "192.0.2.2:80", Role: "server", Protocol: "http/1.1", HasRequest: true, HasResponse: true,
+				Method: "GET", Domain: "shop.example.org", Section: "shop.example.org/cart", Path: "/cart/1", UserAgent: "curl/8", Status: 200, RequestWireBytes: 100, ResponseWireBytes: 2048,
+				TtfbNs: &ttfb, DurationNs: &duration, End: "complete"},
+			{Host: "web-1", HostId: "0a", TimeUnixNs: ns(time.Second), Client: "c-0123456789abcdef", Server: "[2001:db8::1]:80", Role: "client", Protocol: "http/1.1", HasRequest: true,
+				Method: "BREW\x1b[31m", Domain: "d-0123456789abcdef", Section: "d-0123456789abcdef/s-1", End: "timeout"}}},
+		{Summary: summary(4, "it has lasted 10m0s"), Samples: []*pb.Sample{
+			{Host: "web-3", HostId: "0c", TimeUnixNs: ns(2 * time.Second), Client: "192.0.2.1:40001", Server: "192.0.2.2:80", Role: "server", HasResponse: true, Status: 503, ResponseWireBytes: 10, End: "closed"},
+			{Host: "web-3", HostId: "0c", TimeUnixNs: ns(2 * time.Second), Client: "192.0.2.1:40001", Server: "192.0.2.2:80", Role: "server", HasRequest: true, HasResponse: true,
+				Method: "GET", Domain: "example.org", Section: "example.org/", Path: "/\u202etxt.exe", Status: 404, End: "complete"}}},
+	} {
+		if f.endless && m.GetSummary().GetEnd() != "" {
+			<-stream.Context().Done()
+			return nil
+		}
+		if err := stream.Send(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // bench runs command lines against a fake aggregator.
 type bench struct {
 	fake  *fake
@@ -221,6 +260,7 @@ func newBench(t *testing.T) *bench {
 	listener := bufconn.Listen(1 << 20)
 	server := grpc.NewServer()
 	pb.RegisterQueryServiceServer(server, b.fake)
+	pb.RegisterTailServiceServer(server, b.fake)
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(listener) }()
 	t.Cleanup(func() {

@@ -53,6 +53,7 @@ namespaces, CAP_SYS_ADMIN too.`,
 			}
 			agentConfig, aggregatorConfig := agent.DefaultConfig(), aggregator.DefaultConfig()
 			aggregatorConfig.Listen = nil
+			agentConfig.Tail.Allow = true // who may ask for it is who may sniff here: root, and the user of this process
 			f, err := config.Load(configFile, w.environ,
 				config.Section{Name: "agent", Into: &agentConfig}, config.Section{Name: "aggregator", Into: &aggregatorConfig})
 			if err != nil {

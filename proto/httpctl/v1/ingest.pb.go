@@ -93,6 +93,7 @@ type DeliverRequest struct {
 	//
 	//	*DeliverRequest_Hello
 	//	*DeliverRequest_Bucket
+	//	*DeliverRequest_Samples
 	Message       isDeliverRequest_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -153,6 +154,15 @@ func (x *DeliverRequest) GetBucket() *Bucket {
 	return nil
 }
 
+func (x *DeliverRequest) GetSamples() *Samples {
+	if x != nil {
+		if x, ok := x.Message.(*DeliverRequest_Samples); ok {
+			return x.Samples
+		}
+	}
+	return nil
+}
+
 type isDeliverRequest_Message interface {
 	isDeliverRequest_Message()
 }
@@ -165,9 +175,15 @@ type DeliverRequest_Bucket struct {
 	Bucket *Bucket `protobuf:"bytes,2,opt,name=bucket,proto3,oneof"`
 }
 
+type DeliverRequest_Samples struct {
+	Samples *Samples `protobuf:"bytes,3,opt,name=samples,proto3,oneof"`
+}
+
 func (*DeliverRequest_Hello) isDeliverRequest_Message() {}
 
 func (*DeliverRequest_Bucket) isDeliverRequest_Message() {}
+
+func (*DeliverRequest_Samples) isDeliverRequest_Message() {}
 
 // DeliverResponse is what the aggregator sends.
 type DeliverResponse struct {
@@ -178,6 +194,7 @@ type DeliverResponse struct {
 	//	*DeliverResponse_Ack
 	//	*DeliverResponse_Settings
 	//	*DeliverResponse_Fleet
+	//	*DeliverResponse_Tails
 	Message       isDeliverResponse_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -256,6 +273,15 @@ func (x *DeliverResponse) GetFleet() *Fleet {
 	return nil
 }
 
+func (x *DeliverResponse) GetTails() *Tails {
+	if x != nil {
+		if x, ok := x.Message.(*DeliverResponse_Tails); ok {
+			return x.Tails
+		}
+	}
+	return nil
+}
+
 type isDeliverResponse_Message interface {
 	isDeliverResponse_Message()
 }
@@ -276,6 +302,10 @@ type DeliverResponse_Fleet struct {
 	Fleet *Fleet `protobuf:"bytes,4,opt,name=fleet,proto3,oneof"`
 }
 
+type DeliverResponse_Tails struct {
+	Tails *Tails `protobuf:"bytes,5,opt,name=tails,proto3,oneof"`
+}
+
 func (*DeliverResponse_Welcome) isDeliverResponse_Message() {}
 
 func (*DeliverResponse_Ack) isDeliverResponse_Message() {}
@@ -283,6 +313,8 @@ func (*DeliverResponse_Ack) isDeliverResponse_Message() {}
 func (*DeliverResponse_Settings) isDeliverResponse_Message() {}
 
 func (*DeliverResponse_Fleet) isDeliverResponse_Message() {}
+
+func (*DeliverResponse_Tails) isDeliverResponse_Message() {}
 
 // Hello introduces an agent.
 type Hello struct {
@@ -297,7 +329,9 @@ type Hello struct {
 	Backlog uint64 `protobuf:"varint,5,opt,name=backlog,proto3" json:"backlog,omitempty"`
 	// Addresses at which others reach the host, each with the length of its
 	// network's prefix: 4 or 16 bytes, and one.
-	Addresses     [][]byte `protobuf:"bytes,6,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	Addresses [][]byte `protobuf:"bytes,6,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// The agent shows exchanges to who tails them.
+	Tails         bool `protobuf:"varint,7,opt,name=tails,proto3" json:"tails,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -372,6 +406,13 @@ func (x *Hello) GetAddresses() [][]byte {
 		return x.Addresses
 	}
 	return nil
+}
+
+func (x *Hello) GetTails() bool {
+	if x != nil {
+		return x.Tails
+	}
+	return false
 }
 
 // Welcome answers hello.
@@ -811,24 +852,27 @@ var File_httpctl_v1_ingest_proto protoreflect.FileDescriptor
 const file_httpctl_v1_ingest_proto_rawDesc = "" +
 	"\n" +
 	"\x17httpctl/v1/ingest.proto\x12\n" +
-	"httpctl.v1\"t\n" +
+	"httpctl.v1\x1a\x15httpctl/v1/tail.proto\"\xa5\x01\n" +
 	"\x0eDeliverRequest\x12)\n" +
 	"\x05hello\x18\x01 \x01(\v2\x11.httpctl.v1.HelloH\x00R\x05hello\x12,\n" +
-	"\x06bucket\x18\x02 \x01(\v2\x12.httpctl.v1.BucketH\x00R\x06bucketB\t\n" +
-	"\amessage\"\xd1\x01\n" +
+	"\x06bucket\x18\x02 \x01(\v2\x12.httpctl.v1.BucketH\x00R\x06bucket\x12/\n" +
+	"\asamples\x18\x03 \x01(\v2\x13.httpctl.v1.SamplesH\x00R\asamplesB\t\n" +
+	"\amessage\"\xfc\x01\n" +
 	"\x0fDeliverResponse\x12/\n" +
 	"\awelcome\x18\x01 \x01(\v2\x13.httpctl.v1.WelcomeH\x00R\awelcome\x12#\n" +
 	"\x03ack\x18\x02 \x01(\v2\x0f.httpctl.v1.AckH\x00R\x03ack\x122\n" +
 	"\bsettings\x18\x03 \x01(\v2\x14.httpctl.v1.SettingsH\x00R\bsettings\x12)\n" +
-	"\x05fleet\x18\x04 \x01(\v2\x11.httpctl.v1.FleetH\x00R\x05fleetB\t\n" +
-	"\amessage\"\xb1\x01\n" +
+	"\x05fleet\x18\x04 \x01(\v2\x11.httpctl.v1.FleetH\x00R\x05fleet\x12)\n" +
+	"\x05tails\x18\x05 \x01(\v2\x11.httpctl.v1.TailsH\x00R\x05tailsB\t\n" +
+	"\amessage\"\xc7\x01\n" +
 	"\x05Hello\x12\x17\n" +
 	"\ahost_id\x18\x01 \x01(\fR\x06hostId\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\fR\vincarnation\x12\x1b\n" +
 	"\thost_name\x18\x03 \x01(\tR\bhostName\x12\x18\n" +
 	"\aversion\x18\x04 \x01(\tR\aversion\x12\x18\n" +
 	"\abacklog\x18\x05 \x01(\x04R\abacklog\x12\x1c\n" +
-	"\taddresses\x18\x06 \x03(\fR\taddresses\"\x9f\x01\n" +
+	"\taddresses\x18\x06 \x03(\fR\taddresses\x12\x14\n" +
+	"\x05tails\x18\a \x01(\bR\x05tails\"\x9f\x01\n" +
 	"\aWelcome\x120\n" +
 	"\bsettings\x18\x01 \x01(\v2\x14.httpctl.v1.SettingsR\bsettings\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12'\n" +
@@ -893,26 +937,30 @@ var file_httpctl_v1_ingest_proto_goTypes = []any{
 	(*Bucket)(nil),          // 8: httpctl.v1.Bucket
 	(*Ack)(nil),             // 9: httpctl.v1.Ack
 	(*BucketResult)(nil),    // 10: httpctl.v1.BucketResult
+	(*Samples)(nil),         // 11: httpctl.v1.Samples
+	(*Tails)(nil),           // 12: httpctl.v1.Tails
 }
 var file_httpctl_v1_ingest_proto_depIdxs = []int32{
 	3,  // 0: httpctl.v1.DeliverRequest.hello:type_name -> httpctl.v1.Hello
 	8,  // 1: httpctl.v1.DeliverRequest.bucket:type_name -> httpctl.v1.Bucket
-	4,  // 2: httpctl.v1.DeliverResponse.welcome:type_name -> httpctl.v1.Welcome
-	9,  // 3: httpctl.v1.DeliverResponse.ack:type_name -> httpctl.v1.Ack
-	7,  // 4: httpctl.v1.DeliverResponse.settings:type_name -> httpctl.v1.Settings
-	5,  // 5: httpctl.v1.DeliverResponse.fleet:type_name -> httpctl.v1.Fleet
-	7,  // 6: httpctl.v1.Welcome.settings:type_name -> httpctl.v1.Settings
-	5,  // 7: httpctl.v1.Welcome.fleet:type_name -> httpctl.v1.Fleet
-	6,  // 8: httpctl.v1.Fleet.hosts:type_name -> httpctl.v1.FleetHost
-	10, // 9: httpctl.v1.Ack.results:type_name -> httpctl.v1.BucketResult
-	0,  // 10: httpctl.v1.BucketResult.status:type_name -> httpctl.v1.BucketStatus
-	1,  // 11: httpctl.v1.IngestService.Deliver:input_type -> httpctl.v1.DeliverRequest
-	2,  // 12: httpctl.v1.IngestService.Deliver:output_type -> httpctl.v1.DeliverResponse
-	12, // [12:13] is the sub-list for method output_type
-	11, // [11:12] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	11, // 2: httpctl.v1.DeliverRequest.samples:type_name -> httpctl.v1.Samples
+	4,  // 3: httpctl.v1.DeliverResponse.welcome:type_name -> httpctl.v1.Welcome
+	9,  // 4: httpctl.v1.DeliverResponse.ack:type_name -> httpctl.v1.Ack
+	7,  // 5: httpctl.v1.DeliverResponse.settings:type_name -> httpctl.v1.Settings
+	5,  // 6: httpctl.v1.DeliverResponse.fleet:type_name -> httpctl.v1.Fleet
+	12, // 7: httpctl.v1.DeliverResponse.tails:type_name -> httpctl.v1.Tails
+	7,  // 8: httpctl.v1.Welcome.settings:type_name -> httpctl.v1.Settings
+	5,  // 9: httpctl.v1.Welcome.fleet:type_name -> httpctl.v1.Fleet
+	6,  // 10: httpctl.v1.Fleet.hosts:type_name -> httpctl.v1.FleetHost
+	10, // 11: httpctl.v1.Ack.results:type_name -> httpctl.v1.BucketResult
+	0,  // 12: httpctl.v1.BucketResult.status:type_name -> httpctl.v1.BucketStatus
+	1,  // 13: httpctl.v1.IngestService.Deliver:input_type -> httpctl.v1.DeliverRequest
+	2,  // 14: httpctl.v1.IngestService.Deliver:output_type -> httpctl.v1.DeliverResponse
+	14, // [14:15] is the sub-list for method output_type
+	13, // [13:14] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_httpctl_v1_ingest_proto_init() }
@@ -920,15 +968,18 @@ func file_httpctl_v1_ingest_proto_init() {
 	if File_httpctl_v1_ingest_proto != nil {
 		return
 	}
+	file_httpctl_v1_tail_proto_init()
 	file_httpctl_v1_ingest_proto_msgTypes[0].OneofWrappers = []any{
 		(*DeliverRequest_Hello)(nil),
 		(*DeliverRequest_Bucket)(nil),
+		(*DeliverRequest_Samples)(nil),
 	}
 	file_httpctl_v1_ingest_proto_msgTypes[1].OneofWrappers = []any{
 		(*DeliverResponse_Welcome)(nil),
 		(*DeliverResponse_Ack)(nil),
 		(*DeliverResponse_Settings)(nil),
 		(*DeliverResponse_Fleet)(nil),
+		(*DeliverResponse_Tails)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
