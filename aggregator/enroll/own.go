@@ -168,9 +168,17 @@ func (o *Own) SetVerify(f func(tls.ConnectionState) error) { o.verify = f }
 // force when a client connects. Who asks for [authority.ServerName] comes for a certificate: it may show
 // none, or one that has ended, which is then not verified and gives no right to anything but that.
 func (o *Own) Credentials() credentials.TransportCredentials {
-	return credentials.NewTLS(&tls.Config{
+	return credentials.NewTLS(o.config(true, "h2"))
+}
+
+// ServerConfig returns mutual TLS with the certificate in force when a client connects, for a server of the protocols
+// (ALPN), at which nobody comes for a certificate.
+func (o *Own) ServerConfig(protocols ...string) *tls.Config { return o.config(false, protocols...) }
+
+func (o *Own) config(door bool, protocols ...string) *tls.Config {
+	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
-		NextProtos: []string{"h2"},
+		NextProtos: protocols,
 		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 			cert, ca, err := o.current()
 			if err != nil {
@@ -182,16 +190,16 @@ func (o *Own) Credentials() credentials.TransportCredentials {
 				Certificates: []tls.Certificate{cert},
 				ClientCAs:    ca.Roots(),
 				ClientAuth:   tls.RequireAndVerifyClientCert,
-				NextProtos:   []string{"h2"},
+				NextProtos:   protocols,
 
 				VerifyConnection: o.verify,
 				// A session of before would not be asked for its certificate again.
 				SessionTicketsDisabled: true,
 			}
-			if hello.ServerName == authority.ServerName {
+			if door && hello.ServerName == authority.ServerName {
 				c.ClientAuth, c.VerifyConnection = tls.RequestClientCert, nil
 			}
 			return c, nil
 		},
-	})
+	}
 }

@@ -82,7 +82,7 @@ type open struct {
 func (s *Service) ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.ChainUnaryInterceptor(func(ctx context.Context, q any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-			ctx, leave, err := s.enter(ctx)
+			ctx, leave, err := s.Enter(ctx)
 			if err != nil {
 				return nil, err
 			}
@@ -90,7 +90,7 @@ func (s *Service) ServerOptions() []grpc.ServerOption {
 			return next(ctx, q)
 		}),
 		grpc.ChainStreamInterceptor(func(srv any, g grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-			ctx, leave, err := s.enter(g.Context())
+			ctx, leave, err := s.Enter(g.Context())
 			if err != nil {
 				return err
 			}
@@ -108,9 +108,9 @@ type watched struct {
 
 func (w watched) Context() context.Context { return w.ctx }
 
-// enter notes a call with a verified certificate, and returns the context that ends with it. Calls without
-// one are not its concern.
-func (s *Service) enter(ctx context.Context) (_ context.Context, leave func(), err error) {
+// Enter notes a call with a verified certificate, and returns the context that ends with it. Calls without
+// one are not its concern. gRPC's pass it by [Service.ServerOptions].
+func (s *Service) Enter(ctx context.Context) (_ context.Context, leave func(), err error) {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
 		return ctx, func() {}, nil

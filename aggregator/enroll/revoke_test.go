@@ -66,7 +66,7 @@ func TestRevokeHost(t *testing.T) {
 		if err := verify(other); err != nil {
 			t.Errorf("%s, another host: %v", when, err)
 		}
-		if _, _, err := f.enter(holder(t.Context(), old)); status.Code(err) != codes.PermissionDenied {
+		if _, _, err := f.Enter(holder(t.Context(), old)); status.Code(err) != codes.PermissionDenied {
 			t.Errorf("%s, a call: %v, want a refusal", when, err)
 		}
 		shown := &tls.Certificate{Certificate: [][]byte{old.Raw}, PrivateKey: key}
@@ -297,7 +297,7 @@ func TestOpenCallsEnd(t *testing.T) {
 		var mu sync.Mutex
 		call := func(name string, c *x509.Certificate) {
 			all.Go(func() {
-				ctx, leave, err := f.enter(holder(t.Context(), c))
+				ctx, leave, err := f.Enter(holder(t.Context(), c))
 				if err == nil {
 					<-ctx.Done()
 					err = context.Cause(ctx)
@@ -332,7 +332,7 @@ func TestOpenCallsEnd(t *testing.T) {
 		if got := gone("bob"); got != codes.Unavailable {
 			t.Errorf("at the end of bob's certificate: %s, want that its call ends", got)
 		}
-		if _, _, err := f.enter(holder(t.Context(), bob)); status.Code(err) != codes.Unavailable {
+		if _, _, err := f.Enter(holder(t.Context(), bob)); status.Code(err) != codes.Unavailable {
 			t.Errorf("a call on a connection whose certificate has ended: %v", err)
 		}
 		all.Wait()
@@ -351,7 +351,7 @@ func TestOpenCallsEnd(t *testing.T) {
 func TestCallsWithoutCertificate(t *testing.T) {
 	f := newFleet(t)
 	for _, ctx := range []context.Context{t.Context(), from(t, "127.0.0.1")} {
-		got, leave, err := f.enter(ctx)
+		got, leave, err := f.Enter(ctx)
 		if err != nil || got != ctx {
 			t.Errorf("enter() = %v, want the call as it is", err)
 		}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -81,7 +82,8 @@ type Service struct {
 	keptVersion uint64
 	// unsure names the buckets that were new to a transaction that failed, and may be on disk all the same: one
 	// that turns out to be a duplicate was stored then. It belongs to commit.
-	unsure map[bucket.Name]struct{}
+	unsure  map[bucket.Name]struct{}
+	changes atomic.Uint64
 	// What refusals were logged: of streams and of buckets.
 	rejections, refusals limiter
 
@@ -432,8 +434,13 @@ func (s *Service) StoreFailure() (since time.Time, err error) {
 // Progress returns an error when the store has not answered a transaction for too long.
 func (s *Service) Progress() error { return s.writing.Check(telemetry.Stuck) }
 
+// Changes counts what has come that changes answers: buckets that were stored, and provisional ones. It is for whoever
+// looks whether to ask again.
+func (s *Service) Changes() uint64 { return s.changes.Load() }
+
 // stored tells whoever wants to know which buckets are new.
 func (s *Service) stored(batch []*delivery, results []store.Result) {
+	s.changes.Add(1)
 	if s.deps.OnStored == nil {
 		return
 	}

@@ -489,4 +489,5 @@ func (s *Service) keepProvisional(a *agent, st *stream, b *bucket.Bucket, size i
 		return
 	}
 	a.provisional, a.provisionalAt = b, time.Now()
+	s.changes.Add(1)
 }

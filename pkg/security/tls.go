@@ -73,14 +73,23 @@ func ServerCredentials(t TLS, verify func(tls.ConnectionState) error) (credentia
 	if t.IsZero() {
 		return insecure.NewCredentials(), nil
 	}
-	r := &reloader{files: t, verify: verify}
+	cfg, err := ServerConfig(t, verify, "h2")
+	if err != nil {
+		return nil, err
+	}
+	return credentials.NewTLS(cfg), nil
+}
+
+// ServerConfig returns the mutual TLS of [ServerCredentials] for a server of the protocols (ALPN). t must not be zero.
+func ServerConfig(t TLS, verify func(tls.ConnectionState) error, protocols ...string) (*tls.Config, error) {
+	r := &reloader{files: t, verify: verify, protocols: protocols}
 	cfg, err := r.config()
 	if err != nil {
 		return nil, err
 	}
 	cfg = cfg.Clone()
 	cfg.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return r.config() }
-	return credentials.NewTLS(cfg), nil
+	return cfg, nil
 }
 
 // ClientCredentials returns the transport security of one client connection:
@@ -133,8 +142,9 @@ func (t TLS) load() (tls.Certificate, *x509.CertPool, error) {
 
 // reloader keeps a server's configuration and reads the files again when one of them has changed.
 type reloader struct {
-	files  TLS
-	verify func(tls.ConnectionState) error
+	files     TLS
+	verify    func(tls.ConnectionState) error
+	protocols []string
 
 	mu      sync.Mutex
 	current *tls.Config
@@ -172,7 +182,7 @@ func (r *reloader) config() (*tls.Config, error) {
 		Certificates: []tls.Certificate{cert},
 		ClientCAs:    pool,
 		ClientAuth:   tls.RequireAndVerifyClientCert,
-		NextProtos:   []string{"h2"},
+		NextProtos:   r.protocols,
 
 		VerifyConnection: r.verify,
 	}
