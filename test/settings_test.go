@@ -270,6 +270,8 @@ func init() { // the rows call what refers to them
 		"aggregator.data":                              showAggregator,
 		"aggregator.listen":                            showAggregator,
 		"aggregator.metrics":                           showAggregator,
+		"aggregator.web.listen":                        showWeb,
+		"aggregator.web.hosts":                         showWeb,
 		"aggregator.tls.cert_file":                     showTLS,
 		"aggregator.tls.key_file":                      showTLS,
 		"aggregator.tls.ca_file":                       showTLS,

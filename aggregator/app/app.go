@@ -30,6 +30,7 @@ import (
 	"github.com/httpctl/httpctl/aggregator/store"
 	"github.com/httpctl/httpctl/aggregator/store/bolt"
 	"github.com/httpctl/httpctl/aggregator/tail"
+	"github.com/httpctl/httpctl/aggregator/web"
 	"github.com/httpctl/httpctl/pkg/authority"
 	"github.com/httpctl/httpctl/pkg/config"
 	"github.com/httpctl/httpctl/pkg/daemon"
@@ -58,6 +59,7 @@ type App struct {
 	enroll   *enroll.Service
 	hosts    *access.Hosts
 	doors    *access.Doors
+	web      *web.Server // nil without
 	servers  *lifecycle.Group
 	timers   *lifecycle.Group // use the judge and the store, and stop before them
 	teardown lifecycle.Stack
@@ -186,6 +188,9 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.
 	if err := a.listen(ctx, cfg, queries, creds); err != nil {
 		return nil, err
 	}
+	if err := a.serveWeb(ctx, cfg, queries, identity, registry); err != nil {
+		return nil, err
+	}
 	rolls := &rollups{store: db, log: log}
 	if cfg.Metrics != "" {
 		registerStats(registry, db, &a.judge)
@@ -292,6 +297,10 @@ func (a *App) credentialsOf(cfg Config, identity *enroll.Own) (_ credentials.Tra
 // Failed gives the error by which a part of the aggregator ended unasked.
 func (a *App) Failed() <-chan error {
 	failed := make(chan error, 1)
+	var page <-chan error // nil without one
+	if a.web != nil {
+		page = a.web.Failed()
+	}
 	a.servers.Go("watch", func(ctx context.Context) error {
 		select {
 		case err := <-a.ingest.Failed():
@@ -301,6 +310,8 @@ func (a *App) Failed() <-chan error {
 		case err := <-a.timers.Failed():
 			failed <- err
 		case err := <-a.servers.Failed():
+			failed <- err
+		case err := <-page:
 			failed <- err
 		case <-ctx.Done():
 			select {

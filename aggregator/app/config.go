@@ -1,13 +1,16 @@
 package app
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/httpctl/httpctl/aggregator/access"
 	"github.com/httpctl/httpctl/aggregator/enroll"
 	"github.com/httpctl/httpctl/aggregator/export"
 	"github.com/httpctl/httpctl/aggregator/ingest"
+	"github.com/httpctl/httpctl/aggregator/web"
 	"github.com/httpctl/httpctl/pkg/authority"
 	"github.com/httpctl/httpctl/pkg/config"
 	"github.com/httpctl/httpctl/pkg/security"
@@ -37,6 +40,8 @@ type Config struct {
 	Ingest ingest.Config `yaml:"ingest"`
 	// Rollups says how long roll-ups are kept, beyond the intervals that they sum up.
 	Rollups Rollups `yaml:"rollups"`
+	// Web is the web page and the API behind it.
+	Web web.Config `yaml:"web"`
 	// Metrics is the loopback address of the page that Prometheus reads, such as 127.0.0.1:7421.
 	// Default: none.
 	Metrics string `yaml:"metrics"`
@@ -62,8 +67,16 @@ func (c *Config) Validate() error {
 	var check config.Check
 	check.That(c.Data != "", "data", c.Data, "a directory (there is no home directory to choose one in)")
 	for _, address := range c.Listen {
-		check.In("listen", c.checkListen(address))
+		check.In("listen", c.checkListen("aggregator.listen", address))
 	}
+	for _, address := range c.Web.Listen {
+		err := c.checkListen("aggregator.web.listen", address)
+		if err == nil && strings.HasPrefix(address, "unix:") {
+			err = errors.New("want HOST:PORT, such as 127.0.0.1:7480: browsers know no Unix sockets")
+		}
+		check.In("web.listen", err)
+	}
+	check.In("web", c.Web.Validate())
 	check.In("tls", c.TLS.Validate())
 	check.That(c.TLS.ServerName == "", "tls.server_name", c.TLS.ServerName, "nothing: it is for agents and readers, which check the aggregator's name")
 	check.In("enroll", c.Enroll.Validate())
@@ -83,8 +96,8 @@ func (c *Config) hasAuthority() bool {
 	return c.TLS.IsZero() && c.Data != "" && authority.Exists(authority.Dir(c.Data))
 }
 
-func (c *Config) checkListen(address string) error {
-	err := security.CheckAddress("aggregator.listen", address, "aggregator.tls", c.TLS)
+func (c *Config) checkListen(setting, address string) error {
+	err := security.CheckAddress(setting, address, "aggregator.tls", c.TLS)
 	if _, _, malformed := security.SplitAddress(address); err == nil || malformed != nil {
 		return err
 	}

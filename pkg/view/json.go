@@ -278,3 +278,6 @@ func baselineObject(b *Baseline, window time.Duration) object {
 		{"restarts", b.Restarts},
 	}
 }
+
+// WriteStatus writes the JSON of the dashboard's header alone.
+func WriteStatus(w io.Writer, s *Status) error { return writeJSON(w, statusObject(s)) }

@@ -28,7 +28,7 @@ const upStopWait = 10 * time.Second
 func newUpCommand(w *world) *cobra.Command {
 	r := &reading{w: w}
 	var interfaces, namespaces, ports, listen []string
-	var configFile, data, replay string
+	var configFile, data, replay, page string
 	var once bool
 	cmd := &cobra.Command{
 		Use:   "up -i IFACE",
@@ -87,6 +87,9 @@ namespaces, CAP_SYS_ADMIN too.`,
 			if aggregatorConfig.Data, err = filepath.Abs(aggregatorConfig.Data); err != nil {
 				return err
 			}
+			if err := choosePage(f, &aggregatorConfig, page, cmd.Flags().Changed("web")); err != nil {
+				return usageError{err.Error()}
+			}
 			// Both halves share the data directory, and talk over its socket.
 			agentConfig.State = filepath.Join(aggregatorConfig.Data, "agent")
 			agentConfig.Aggregator = "unix:" + config.SocketPath(aggregatorConfig.Data)
@@ -106,8 +109,26 @@ namespaces, CAP_SYS_ADMIN too.`,
 	cmd.Flags().StringVar(&configFile, "config", "", "configuration `FILE`")
 	cmd.Flags().StringVar(&data, "data", "", "`DIR` for the database, the socket and the agent's state (default: the user's state directory)")
 	cmd.Flags().StringArrayVar(&listen, "listen", nil, "serve other programs on `ADDR` too, such as 127.0.0.1:7420")
+	cmd.Flags().StringVar(&page, "web", defaultPage, "serve the web page on `ADDR`; none serves none. The default is left out when something else has it")
 	cmd.Flags().StringVar(&replay, "replay", "", "show the capture `FILE` as if it happened now, instead of capturing")
 	return cmd
+}
+
+// defaultPage is where the web page is served when nobody says where: any program of this host can read it there.
+const defaultPage = "127.0.0.1:7480"
+
+// choosePage sets where the web page is served: on the flag's address, else where the file says, else by default.
+func choosePage(f *config.File, cfg *aggregator.Config, page string, given bool) error {
+	const key = "aggregator.web.listen"
+	switch {
+	case given && page == "none":
+		cfg.Web.Listen = nil
+	case given:
+		return f.Set(key, page, "flag --web")
+	case f.Where(key) == "":
+		cfg.Web.Listen, cfg.Web.Optional = []string{defaultPage}, true // there may be another httpctl up
+	}
+	return nil
 }
 
 // up runs the aggregator, then the agent, then the dashboard, until ctx is
@@ -143,6 +164,9 @@ func (w *world) up(ctx context.Context, f *config.File, agentConfig agent.Config
 		return err
 	}
 	stack.Push("aggregator", center.Stop)
+	for _, url := range center.WebURLs() {
+		fmt.Fprintf(w.err, "httpctl: the web page is at %s\n", url)
+	}
 	watcher, err := agent.Start(ctx, f.Settings, agentConfig, replay, log)
 	if err != nil {
 		return err
