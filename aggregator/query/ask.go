@@ -20,8 +20,8 @@ func (r span) message() *httpctlv1.Range {
 	return &httpctlv1.Range{SinceUnixNs: r.from, UntilUnixNs: r.until}
 }
 
-// rangeOf fills in the open ends of a range: the last back until now. One of more than two hours begins
-// with the minute, of more than two days with the hour, of more than 60 days with the day (UTC).
+// rangeOf fills in the open ends of a range: the last back until now. One of an hour or more begins
+// with the minute, of more than two days with the hour, of more than 60 days with the day (UTC): at most a 48th is added.
 func (s *Service) rangeOf(r *httpctlv1.Range, back time.Duration) (span, error) {
 	now := s.Now().UnixNano()
 	out := span{from: r.GetSinceUnixNs(), to: r.GetUntilUnixNs()}
@@ -43,7 +43,7 @@ func (s *Service) rangeOf(r *httpctlv1.Range, back time.Duration) (span, error) 
 			out.from = store.Day.Floor(out.from)
 		case length > 2*day:
 			out.from = store.Hour.Floor(out.from)
-		case length > 2*time.Hour:
+		case length >= time.Hour:
 			out.from = store.Minute.Floor(out.from)
 		}
 	}

@@ -164,12 +164,25 @@ func (d *dimension) sum(t *bucket.Table, some bool) (hits, hidden int64) {
 		}
 		return t.Total(m), 0
 	}
-	var one httpctlv1.GetTopResponse
-	fill(&one, t, d, 1)
-	if len(one.Rows) == 0 {
-		return 0, one.Floor
+	m := t.Schema.Measure(d.view.Hits)
+	if m < 0 || len(t.Schema.Measures) != len(d.schema.Measures) {
+		return 0, 0
 	}
-	return one.Rows[0].Cells[0].Number, one.Rows[0].Error
+	hidden = t.Floor // of the first measure; of another, whatever was folded may be missing
+	if m != 0 && t.Floor > 0 {
+		hidden = t.Other.Values[m]
+	}
+	rows := t.Top(1, m)
+	switch {
+	case len(rows) == 0:
+		return 0, hidden
+	case m == 0:
+		hidden = rows[0].Err
+	}
+	if l := t.Schema.LatencyIndex(m); l >= 0 {
+		return 0, hidden // counts in no number
+	}
+	return rows[0].Values[m], hidden
 }
 
 // ranges writes the first spans.

@@ -64,32 +64,21 @@ func (o *others) values(start int64, t *bucket.Table) []string {
 }
 
 // add adds to sum what plan finds of what counts in fleet totals besides the rows that no other host counts.
-func (o *others) add(ctx context.Context, st store.Querier, plan store.Plan, sum **bucket.Table) error {
+func (o *others) add(ctx context.Context, st store.Querier, plan store.Plan, sum *store.Sum) error {
 	if o == nil {
 		return nil
 	}
+	plan.Sum = true
 	for i := range o.absences {
 		answer, err := st.Query(ctx, o.absences[i].Plan(plan))
 		if err != nil {
 			return err
 		}
 		for k := range answer.Slices {
-			*sum = plus(*sum, answer.Slices[k].Table)
+			sum.Merge(answer.Slices[k].Sum)
 		}
 	}
 	return nil
-}
-
-// plus adds part to sum; either may be nil. Of two versions the newer is the sum, as it will be the only one in time.
-func plus(sum, part *bucket.Table) *bucket.Table {
-	switch {
-	case part == nil || sum != nil && part.Schema.Version < sum.Schema.Version:
-		return sum
-	case sum == nil:
-		return part
-	}
-	_ = sum.Merge(part)
-	return sum
 }
 
 // requests counts those of a provisional bucket: of a host, or as fleet totals take them.

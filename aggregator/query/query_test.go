@@ -326,9 +326,14 @@ func TestGetTopRange(t *testing.T) {
 	if err != nil || r.Total != 72 {
 		t.Errorf("three intervals: total = %d, %v, want 72", r.GetTotal(), err)
 	}
+	// An hour begins with the minute, less than that as it is asked for.
 	w.now = time.Unix(0, storetest.At(5)).Add(DefaultRange)
-	if r, err = w.top("method"); err != nil || r.Total != 120 || r.Range.SinceUnixNs != storetest.At(5) || r.Range.UntilUnixNs != w.now.UnixNano() {
-		t.Errorf("an hour later: total = %d of %v, %v, want 120", r.GetTotal(), r.GetRange(), err)
+	if r, err = w.top("method"); err != nil || r.Total != 240 || r.Range.SinceUnixNs != storetest.At(0) || r.Range.UntilUnixNs != w.now.UnixNano() {
+		t.Errorf("an hour later: total = %d of %v, %v, want 240", r.GetTotal(), r.GetRange(), err)
+	}
+	r, err = w.GetTop(ctx, &httpctlv1.GetTopRequest{Dimension: "method", Range: &httpctlv1.Range{SinceUnixNs: storetest.At(5), UntilUnixNs: storetest.At(5 + 359)}})
+	if err != nil || r.Total != 120 || r.Range.SinceUnixNs != storetest.At(5) {
+		t.Errorf("less than an hour: total = %d of %v, %v, want 120", r.GetTotal(), r.GetRange(), err)
 	}
 }
 

@@ -262,7 +262,7 @@ func (s *Service) rates(ctx context.Context, f *fleet, sel *selection, live bool
 			}
 		}
 		if sel.fleetWide() {
-			if err := s.addAbsent(ctx, history, from, end, width); err != nil {
+			if err := s.addAbsent(ctx, answer, history, from, end, width); err != nil {
 				return nil, failed("read rates", err)
 			}
 		}
@@ -283,9 +283,13 @@ func (s *Service) rates(ctx context.Context, f *fleet, sel *selection, live bool
 	return history, nil
 }
 
-// addAbsent adds what hosts counted of others that were away to the requests of the intervals of [from, end).
-func (s *Service) addAbsent(ctx context.Context, history []uint64, from, end, width int64) error {
-	absences, err := store.FindAbsences(ctx, s.Store, []string{totals}, from, end, width, nil)
+// addAbsent adds what hosts counted of others that were away to the requests of the intervals of [from, end), of which answer has the totals.
+func (s *Service) addAbsent(ctx context.Context, answer *store.Answer, history []uint64, from, end, width int64) error {
+	var named []bucket.ID
+	for i := range answer.Slices {
+		named = append(named, store.Mirrored(answer.Slices[i].Table)...)
+	}
+	absences, err := store.AbsencesOf(ctx, s.Store, named, from, end, width, nil)
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,6 @@ import (
 	"github.com/httpctl/httpctl/aggregator/store"
 	"github.com/httpctl/httpctl/pkg/bucket"
 	"github.com/httpctl/httpctl/pkg/exchange"
-	"github.com/httpctl/httpctl/pkg/sketch"
 	"github.com/httpctl/httpctl/pkg/stat"
 	httpctlv1 "github.com/httpctl/httpctl/proto/httpctl/v1"
 )
@@ -104,19 +103,18 @@ func rowsWhere(schema *bucket.Schema, sel *selection) []bucket.Condition {
 // top answers one top list.
 func (s *Service) top(ctx context.Context, d *dimension, rng span, sel *selection, o *others, limit int, live bool) (*httpctlv1.GetTopResponse, error) {
 	where := rowsWhere(&d.schema, sel)
-	answer, err := s.Store.Query(ctx, store.Plan{
-		Table: d.schema.Name, From: rng.from, To: rng.to, Hosts: sel.hosts, Where: where, By: d.view.By,
-	})
+	plan := store.Plan{Table: d.schema.Name, From: rng.from, To: rng.to, Hosts: sel.hosts, Where: where, By: d.view.By, Sum: true}
+	answer, err := s.Store.Query(ctx, plan)
 	if err != nil {
 		return nil, failed("top list "+d.name, err)
 	}
-	var sum *bucket.Table
+	sum := store.NewSum(&plan)
 	if len(answer.Slices) > 0 {
-		sum = answer.Slices[0].Table
+		sum = answer.Slices[0].Sum
 	}
 	fleetWide := len(where) > len(sel.where) // without what other hosts count
 	if fleetWide {
-		if err := o.add(ctx, s.Store, store.Plan{Table: d.schema.Name, Where: sel.where, By: d.view.By}, &sum); err != nil {
+		if err := o.add(ctx, s.Store, store.Plan{Table: d.schema.Name, Where: sel.where, By: d.view.By}, sum); err != nil {
 			return nil, failed("top list "+d.name, err)
 		}
 	}
@@ -132,11 +130,9 @@ func (s *Service) top(ctx context.Context, d *dimension, rng span, sel *selectio
 		if fleetWide {
 			where = append(slices.Clip(sel.where), bucket.Condition{Column: "mirror", Values: o.values(p.Start, t)})
 		}
-		a := store.NewAccumulator(where, d.view.By)
-		if err := a.Add(t); err != nil {
+		if err := sum.Add(t, where); err != nil {
 			return nil, failed("top list "+d.name, err)
 		}
-		sum = plus(sum, a.Table(0))
 	}
 	out := &httpctlv1.GetTopResponse{Dimension: d.message(), Range: rng.message(), DamagedIntervals: uint32(len(answer.Damaged)), Coverage: coverage(nil)}
 	if len(answer.Slices) > 0 {
@@ -148,67 +144,55 @@ func (s *Service) top(ctx context.Context, d *dimension, rng span, sel *selectio
 	return out, nil
 }
 
-// fill puts the table's rows into a response.
-func fill(out *httpctlv1.GetTopResponse, sum *bucket.Table, d *dimension, limit int) {
-	if sum == nil {
+// fill puts the first rows into a response. The sum must not be used afterwards.
+func fill(out *httpctlv1.GetTopResponse, sum *store.Sum, d *dimension, limit int) {
+	most := limit
+	byStatus := len(d.view.By) == 1 && d.view.By[0] == "status"
+	if byStatus { // of which there are few, and all are in the classes
+		most = 0
+	}
+	first := sum.Top(most, d.view.Hits)
+	if first == nil || len(first.Schema.Measures) != len(d.schema.Measures) {
+		// Nothing, or only a version that the schemas found a moment ago do not have.
 		out.Other = &httpctlv1.TopRow{Cells: d.cells(&bucket.Row{})}
 		return
 	}
-	hits := sum.Schema.Measure(d.view.Hits)
-	if hits < 0 || len(sum.Schema.Measures) != len(d.schema.Measures) {
-		// Only a version that the schemas found a moment ago do not have.
-		out.Other = &httpctlv1.TopRow{Cells: d.cells(&bucket.Row{})}
-		return
+	hits := first.Schema.Measure(d.view.Hits)
+	if byStatus {
+		out.Classes = classes(first.Rows, hits)
+		first.Limit(limit)
 	}
-	ranked := sum.Top(limit, hits)
-	shown := make(map[*bucket.Row]bool, len(ranked))
 	// Err and Floor speak of the first measure. Of another, a row may miss
 	// whatever of it was folded.
 	hidden := int64(0)
-	if sum.Floor > 0 {
-		hidden = sum.Other.Values[hits]
+	if first.Floor > 0 {
+		hidden = first.Folded.Values[hits]
 	}
-	for _, r := range ranked {
-		shown[r] = true
+	for _, r := range first.Rows {
 		row := &httpctlv1.TopRow{Keys: sendables(r.Keys), Cells: d.cells(r), Error: r.Err}
 		if hits != 0 {
 			row.Error = hidden
 		}
 		out.Rows = append(out.Rows, row)
 	}
-	other := bucket.NewTable(sum.Schema, 1)
-	rest := &bucket.Table{Schema: sum.Schema, Max: 1, Other: sum.Other}
-	for _, r := range sum.Rows {
-		if !shown[r] {
-			rest.Rows = append(rest.Rows, r)
-		}
-	}
-	rest.Max = max(1, len(rest.Rows))
-	addAll(&other.Other, rest)
-	out.Other = &httpctlv1.TopRow{Cells: d.cells(&other.Other)}
-	rest.Rows, rest.Max, rest.Other = ranked, max(1, len(ranked)), other.Other
-	all := bucket.NewTable(sum.Schema, 1)
-	addAll(&all.Other, rest)
-	for _, c := range d.cells(&all.Other) {
+	out.Other = &httpctlv1.TopRow{Cells: d.cells(&first.Rest)}
+	all := first.Total()
+	for _, c := range d.cells(all) {
 		if c.Latency != nil && out.Latency == nil {
 			out.Latency = c.Latency
 		}
 	}
-	out.Classes = classes(sum, d, hits)
-	out.Total = sum.Total(hits)
-	out.Floor = sum.Floor
+	out.Total = all.Values[hits]
+	out.Floor = first.Floor
 	if hits != 0 {
 		out.Floor = hidden
 	}
 }
 
-// classes adds up the hits of a list by status, with nothing else, by class.
-func classes(sum *bucket.Table, d *dimension, hits int) (out []*httpctlv1.Count) {
-	if k := sum.Schema.Key("status"); k != 0 || len(sum.Schema.Keys) != 1 || len(d.view.By) != 1 {
-		return nil
-	}
+// classes adds up the hits of rows whose key is a status by class.
+func classes(rows []*bucket.Row, hits int) (out []*httpctlv1.Count) {
 	var by [6]uint64 // 0 is without a response
-	for _, r := range sum.Rows {
+	for _, r := range rows {
 		class := 0
 		if first := r.Keys[0][:min(1, len(r.Keys[0]))]; first >= "1" && first <= "5" {
 			class = int(first[0] - '0')
@@ -227,23 +211,6 @@ func classes(sum *bucket.Table, d *dimension, hits int) (out []*httpctlv1.Count)
 		}
 	}
 	return out
-}
-
-// addAll adds every row of t, and its Other, to r, which is empty.
-func addAll(r *bucket.Row, t *bucket.Table) {
-	for i := range t.Schema.Measures {
-		if l := t.Schema.LatencyIndex(i); l >= 0 {
-			all := new(sketch.Latency)
-			for _, row := range append([]*bucket.Row{&t.Other}, t.Rows...) {
-				if l < len(row.Latency) && row.Latency[l] != nil {
-					all.Merge(row.Latency[l])
-				}
-			}
-			r.Latency[l] = all
-		} else {
-			r.Values[i] = t.Total(i)
-		}
-	}
 }
 
 // cells are the values that the dimension shows of a row; an empty row has zeros.

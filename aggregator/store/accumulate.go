@@ -59,7 +59,9 @@ type Accumulator struct {
 // err + the sum of all floors.
 type sumRow struct {
 	bucket.Row
-	err int64
+	err  int64
+	dict *Dictionary // in which id is its number; nil is none yet
+	id   uint32
 }
 
 // filter is a condition bound to a column.
@@ -136,22 +138,15 @@ func (a *Accumulator) namesHosts(t *bucket.Table) bool {
 	})
 }
 
-// merge adds what b has added up, of the same plan. b is only read, and must
-// not have pruned: a row that it lacks has then nothing but its floor in it.
+// merge adds what b has added up, of the same plan, or one with other conditions. b is only read.
 func (a *Accumulator) merge(b *Accumulator) {
 	a.skipped += b.skipped
-	if b.added == 0 {
-		return
-	}
-	switch {
-	case a.added == 0 || b.schema.Version > a.schema.Version:
-		_ = a.begin(&b.schema) // cannot fail: b has bound the same columns
-	case b.schema.Version < a.schema.Version || !sameColumns(&a.schema, &b.schema):
-		a.skipped += b.added
+	if b.added == 0 || !a.admit(&b.schema, b.added) {
 		return
 	}
 	a.added += b.added
-	a.floor = add(a.floor, b.floor)
+	// A row that b lacks may have been pruned there.
+	a.floor = add(a.floor, add(b.floor, b.pruned))
 	a.folded += b.folded
 	a.addValues(&a.other, &b.other)
 	for key, r := range b.rows {
@@ -166,6 +161,19 @@ func (a *Accumulator) merge(b *Accumulator) {
 	if len(a.rows) > a.limit {
 		a.prune()
 	}
+}
+
+// admit makes ready for a sum of n buckets with tables of a schema, of the same plan. It returns false, and counts them as skipped, where
+// that cannot be added up with what is there.
+func (a *Accumulator) admit(s *bucket.Schema, n int) bool {
+	switch {
+	case a.added == 0 || s.Version > a.schema.Version:
+		_ = a.begin(s) // cannot fail: who added it up has bound the same columns
+	case s.Version < a.schema.Version || !sameColumns(&a.schema, s):
+		a.skipped += n
+		return false
+	}
+	return true
 }
 
 // Skipped counts the buckets whose table was left out for its version or columns.
@@ -353,36 +361,19 @@ func (a *Accumulator) row(keys []string) *sumRow {
 	return r
 }
 
+// bytes is about what a takes in memory: in a heap profile a row has 250 bytes with its keys, and a sketch as many bins as one of some
+// hundred observations.
+func (a *Accumulator) bytes() int64 {
+	const row, sketch = 250, 1024
+	return 256 + int64(len(a.rows))*int64(row+sketch*a.latencies)
+}
+
 // addValues adds the values of src to dst as their measures say.
 func (a *Accumulator) addValues(dst, src *bucket.Row) {
-	m := a.schema.Measures
-	if dst.Values == nil {
-		dst.Values = make([]int64, len(m))
-		if a.latencies > 0 {
-			dst.Latency = make([]*sketch.Latency, a.latencies)
-		}
+	if dst.Values == nil && a.latencies > 0 {
+		dst.Latency = make([]*sketch.Latency, a.latencies)
 	}
-	sketches := 0
-	for i := range m {
-		if m[i].Kind == bucket.Latency {
-			if sketches < len(src.Latency) && src.Latency[sketches] != nil {
-				if dst.Latency[sketches] == nil {
-					dst.Latency[sketches] = new(sketch.Latency)
-				}
-				dst.Latency[sketches].Merge(src.Latency[sketches])
-			}
-			sketches++
-			continue
-		}
-		if i >= len(src.Values) {
-			continue
-		}
-		if m[i].Kind == bucket.Max {
-			dst.Values[i] = max(dst.Values[i], src.Values[i])
-		} else {
-			dst.Values[i] = add(dst.Values[i], src.Values[i])
-		}
-	}
+	addRow(a.schema.Measures, dst, src)
 }
 
 // prune drops the smaller half of the rows into other.

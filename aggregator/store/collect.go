@@ -25,6 +25,8 @@ type collected struct {
 	Slice
 	hosts map[bucket.ID]struct{}
 	sum   *Accumulator
+	parts []*sealed // to be added to sum
+	dict  *Dictionary
 }
 
 // NewCollector returns a Collector for the plan.
@@ -54,6 +56,9 @@ func (c *Collector) Add(b *bucket.Bucket) error {
 	s.hosts[b.Host] = struct{}{}
 	s.Counters.Add(&b.Counters)
 	s.Covered = extend(s.Covered, bucket.Span{From: b.Start, To: b.End()})
+	if len(s.Covered) > 4*maxRollupSpans { // of many hosts, nearly all the same
+		s.Covered = bucket.MergeSpans(s.Covered)
+	}
 	s.declare(b.Unobserved)
 	if c.plan.Table == "" {
 		return nil
@@ -120,6 +125,9 @@ func (c *Collector) Merge(o *Collector) {
 			s.Covered = extend(s.Covered, span)
 		}
 		s.declare(from.Unobserved)
+		if len(from.parts) > 0 {
+			s.parts, s.dict = append(s.parts, from.parts...), from.dict
+		}
 	}
 }
 
@@ -127,6 +135,17 @@ func (c *Collector) Merge(o *Collector) {
 func (c *Collector) Rows() (n int) {
 	for _, s := range c.slices {
 		n += 1 + len(s.sum.rows)
+		for _, p := range s.parts {
+			n += len(p.ids)
+		}
+	}
+	return n
+}
+
+// Bytes is about what the Collector takes in memory.
+func (c *Collector) Bytes() (n int64) {
+	for _, s := range c.slices {
+		n += 1024 + int64(64*len(s.hosts)+16*cap(s.Covered)+16*cap(s.Unobserved)) + s.sum.bytes()
 	}
 	return n
 }
@@ -148,8 +167,13 @@ func (c *Collector) Damage(start int64) { c.damaged = append(c.damaged, start) }
 func (c *Collector) Answer() *Answer {
 	a := &Answer{}
 	for _, s := range c.slices {
-		s.Table = s.sum.Table(c.plan.MaxRows)
-		s.Skipped = s.sum.Skipped()
+		sum := &Sum{acc: s.sum, parts: s.parts, dict: s.dict}
+		if c.plan.Sum {
+			s.Skipped, s.Sum = sum.Skipped(), sum
+		} else {
+			s.Table = sum.Table(c.plan.MaxRows)
+			s.Skipped = s.sum.Skipped()
+		}
 		s.Hosts = make([]bucket.ID, 0, len(s.hosts))
 		for h := range s.hosts {
 			s.Hosts = append(s.Hosts, h)

@@ -109,8 +109,7 @@ type Querier interface {
 	Query(ctx context.Context, plan Plan) (*Answer, error)
 }
 
-// FindAbsences is Absences for the hosts that the first of the tables that is kept names within a time, as far as
-// the store knows; more is what is covered besides. It asks for headers only where hosts are named. A table without the
+// FindAbsences is AbsencesOf for the hosts that the first of the tables that is kept names. A table without the
 // column mirror names none.
 func FindAbsences(ctx context.Context, st Querier, tables []string, from, to, step int64, more map[bucket.ID][]bucket.Span) ([]Absence, error) {
 	var hosts []bucket.ID
@@ -127,6 +126,15 @@ func FindAbsences(ctx context.Context, st Querier, tables []string, from, to, st
 			break
 		}
 	}
+	return AbsencesOf(ctx, st, hosts, from, to, step, more)
+}
+
+// AbsencesOf is Absences for the hosts that tables name within a time, as far as the store knows; more is what is covered besides. It
+// asks for headers only where hosts are named.
+func AbsencesOf(ctx context.Context, st Querier, hosts []bucket.ID, from, to, step int64, more map[bucket.ID][]bucket.Span) ([]Absence, error) {
+	hosts = slices.Clone(hosts)
+	slices.SortFunc(hosts, bucket.ID.Compare)
+	hosts = slices.Compact(hosts)
 	if len(hosts) == 0 {
 		return nil, nil
 	}

@@ -130,6 +130,9 @@ type Plan struct {
 	// MaxRows bounds the rows of each slice, the largest first measures being
 	// kept; 0 is no bound but the engine's own.
 	MaxRows int
+	// Sum leaves tables under way, in Slice.Sum instead of Slice.Table, for those who want their first rows only, or add to them.
+	// MaxRows is of no effect then.
+	Sum bool
 }
 
 // Fits reports whether the intervals of [start, end) all belong to one slice of
@@ -161,6 +164,8 @@ type Slice struct {
 	// Table is nil if no bucket of the slice had it. When buckets have it in
 	// several versions, it is the newest.
 	Table *bucket.Table
+	// Sum stands for Table where the plan asks for it, and is nil where it does not.
+	Sum *Sum
 	// Skipped counts the buckets whose table had another version, or other
 	// columns, or a sum that no roll-up could keep, and was left out.
 	Skipped  int

@@ -37,8 +37,10 @@ func (s *DB) Append(ctx context.Context, batch []store.Item) ([]store.Result, er
 	var made []int64
 	var marked *steps
 	complete := false
-	err := s.update(ctx, func(tx *bbolt.Tx) (bool, error) {
-		a := appender{s: s, tx: tx, made: &made, steps: s.newSteps(tx), intervals: map[int64]*openInterval{}, hosts: map[bucket.ID]*store.HostRecord{},
+	var added appended
+	err := s.updateThen(ctx, func(tx *bbolt.Tx) (bool, error) {
+		added = appended{}
+		a := appender{s: s, tx: tx, made: &made, added: &added, steps: s.newSteps(tx), intervals: map[int64]*openInterval{}, hosts: map[bucket.ID]*store.HostRecord{},
 			sealed: getInt(tx, keySealed)}
 		marked = a.steps
 		a.floor = max(a.sealed, getInt(tx, keyCreated))
@@ -50,10 +52,14 @@ func (s *DB) Append(ctx context.Context, batch []store.Item) ([]store.Result, er
 			}
 			results[i] = r
 		}
+		added.minutes(s, tx)
 		err := a.finish()
 		complete = err == nil
 		return a.changed, err
-	}, starts)
+	}, starts, func() {
+		s.sums.replaced(added.replaced)
+		s.sums.feed(s.opts.Now().UnixNano(), added.buckets, added.fresh)
+	})
 	if err != nil {
 		s.unmake(made)
 		if marked != nil {
@@ -67,10 +73,41 @@ func (s *DB) Append(ctx context.Context, batch []store.Item) ([]store.Result, er
 	return results, nil
 }
 
+// appended is what the sums that are kept must know of a transaction.
+type appended struct {
+	buckets  []fedBucket
+	fresh    []piece // intervals, and minutes, without a bucket before
+	replaced []int64 // intervals in which a damaged bucket was replaced
+}
+
+// minutes adds the minutes in which there are only fresh intervals.
+func (a *appended) minutes(s *DB, tx *bbolt.Tx) {
+	intervals := make(map[int64]bool, len(a.fresh))
+	for _, p := range a.fresh {
+		intervals[p.start] = true
+	}
+	seen := map[int64]bool{}
+	for start := range intervals {
+		minute := store.Minute.Floor(start)
+		if seen[minute] {
+			continue
+		}
+		seen[minute] = true
+		next, fresh := s.starts(tx, minute, minute+minuteLength), true
+		for k := next(); k != nil && fresh; k = next() {
+			fresh = intervals[int64(binary.BigEndian.Uint64(k))]
+		}
+		if fresh {
+			a.fresh = append(a.fresh, piece{minute, minuteLength})
+		}
+	}
+}
+
 // appender is one transaction of Append.
 type appender struct {
 	s             *DB
 	tx            *bbolt.Tx
+	added         *appended
 	made          *[]int64 // intervals
 	intervals     map[int64]*openInterval
 	steps         *steps
@@ -86,6 +123,7 @@ type openInterval struct {
 	m       manifest
 	damaged bool // the manifest cannot be told any more; it stays as it is
 	changed bool
+	fresh   bool // there was nothing of it before
 }
 
 func (a *appender) add(it *store.Item) (store.Result, error) {
@@ -118,6 +156,13 @@ func (a *appender) add(it *store.Item) (store.Result, error) {
 	if old == nil {
 		iv.m.count++
 		iv.m.xor ^= nameHash(key)
+		a.added.buckets = append(a.added.buckets, fedBucket{h.Start, it.Data, it.Skewed, a.tx.ID()})
+	} else {
+		a.added.replaced = append(a.added.replaced, h.Start)
+	}
+	if iv.fresh {
+		a.added.fresh = append(a.added.fresh, piece{h.Start, int64(h.Width)})
+		iv.fresh = false
 	}
 	iv.m.end = max(iv.m.end, h.End())
 	iv.changed, a.changed = true, true
@@ -161,6 +206,7 @@ func (a *appender) interval(start int64) (*openInterval, error) {
 		if iv.blobs, err = intervals.CreateBucket(iv.key); err != nil {
 			return nil, err
 		}
+		iv.fresh = value == nil && len(sound) == 0
 		a.s.looked.Store(start, a.tx.ID())
 		a.s.proven.Store(start, true)
 		*a.made = append(*a.made, start)

@@ -36,7 +36,7 @@ type Options struct {
 	// LockTimeout is how long to wait for another process to let go of the
 	// file; 0 is one second, enough for a predecessor that is being stopped.
 	LockTimeout time.Duration
-	// Now tells when a new store is made; nil is time.Now. Nothing else in this
+	// Now tells when a new store is made, and which buckets are ahead of their time; nil is time.Now. Nothing else in this
 	// package reads a clock.
 	Now func() time.Time
 
@@ -358,6 +358,11 @@ func (s *DB) whyClosed() error {
 // the file anew and has the given intervals verified, and returns the error; the
 // caller finds out what became of its change by asking.
 func (s *DB) update(ctx context.Context, f func(*bbolt.Tx) (changed bool, err error), touched []int64) error {
+	return s.updateThen(ctx, f, touched, func() {})
+}
+
+// updateThen is update, which calls done after the commit, before anything else is changed.
+func (s *DB) updateThen(ctx context.Context, f func(*bbolt.Tx) (changed bool, err error), touched []int64, done func()) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	if err := ctx.Err(); err != nil {
@@ -398,6 +403,9 @@ func (s *DB) update(ctx context.Context, f func(*bbolt.Tx) (changed bool, err er
 		committing = true
 		return s.commit(tx)
 	})
+	if err == nil && committing {
+		done()
+	}
 	s.sums.change(touched)
 	s.mu.RUnlock()
 	switch {

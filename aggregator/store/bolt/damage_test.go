@@ -780,8 +780,17 @@ func TestSumsAreForgotten(t *testing.T) {
 			t.Errorf("total = %d, want 90", got)
 		}
 	}
-	if len(s.sums.kept) != 3 || s.sums.rows == 0 {
-		t.Fatalf("%d sums are kept, want those of 3 chunks", len(s.sums.kept))
+	lengths := func() map[int64]int {
+		n := map[int64]int{}
+		for _, sh := range s.sums.shapes {
+			for key := range sh.pieces {
+				n[key.length/1e9]++
+			}
+		}
+		return n
+	}
+	if got := lengths(); got[300] != 2 || got[60] != 15 || s.sums.bytes == 0 {
+		t.Fatalf("sums are kept of %v, want 2 chunks that are over and 15 minutes", got)
 	}
 	appendAll(t, s, item(t, 2, 3, 10))
 	if got := total(); got != 100 {
@@ -796,26 +805,31 @@ func TestSumsAreForgotten(t *testing.T) {
 	if _, err := s.Purge(ctx, storetest.At(29)); err != nil {
 		t.Fatal(err)
 	}
-	if len(s.sums.kept) != 2 || len(s.sums.changed) != 4 {
-		t.Errorf("%d sums and %d changes are kept after a purge, want those of the 2 chunks that stay, the hour and the day", len(s.sums.kept), len(s.sums.changed))
+	if got := lengths(); got[300] != 1 || len(s.sums.changed) != 3 {
+		t.Errorf("sums of %v and %d changes are kept after a purge, want those of 1 chunk that is over and stays, of 2 and the hour", got, len(s.sums.changed))
 	}
 	if _, err := s.Purge(ctx, storetest.At(36)); err != nil {
 		t.Fatal(err)
 	}
-	if got := total(); got != 100 || len(s.sums.kept) != 1 {
-		t.Errorf("total after a purge within a chunk = %d with %d sums kept, want 100, 1", got, len(s.sums.kept))
+	if got := total(); got != 100 || lengths()[300] != 0 || lengths()[60] != 5 {
+		t.Errorf("total after a purge within a chunk = %d with sums of %v kept, want 100, 5 minutes", got, lengths())
 	}
 	s.sums.changeAll()
-	s.sums.most = 100
+	if got := lengths(); len(got) != 0 || s.sums.bytes != 0 {
+		t.Errorf("sums of %v and %d bytes are kept after all have changed", got, s.sums.bytes)
+	}
+	s.sums.most = 50_000
 	for i := range 300 { // many questions
 		plan.Where = []store.Condition{{Column: "status", Values: []string{fmt.Sprint(i)}}}
 		total()
 	}
-	rows := 0
-	for _, k := range s.sums.kept {
-		rows += k.rows
+	sum := int64(0)
+	for _, sh := range s.sums.shapes {
+		for _, k := range sh.pieces {
+			sum += k.bytes
+		}
 	}
-	if rows != s.sums.rows || rows > 100 || rows < 50 {
-		t.Errorf("%d rows are kept, counted as %d, want at most 100 and no fewer than fit", rows, s.sums.rows)
+	if sum != s.sums.bytes || sum > 50_000 || sum < 40_000 || len(s.sums.shapes) > maxShapes {
+		t.Errorf("%d bytes are kept, counted as %d, of %d shapes, want at most 50000 and no less than fit", sum, s.sums.bytes, len(s.sums.shapes))
 	}
 }

@@ -20,64 +20,177 @@ import (
 // Query implements store.Store. It goes through the plan's time in pieces, each
 // in a read transaction of its own, as one keeps the pages of its snapshot from
 // being used again: the coarsest step of roll-ups that lies within the plan and is up to date,
-// else the intervals of a minute. Where the plan has no steps, sums of pieces
-// are kept for the next time it is asked.
+// else the intervals of a minute. Sums of pieces are kept for the next time it is asked.
 func (s *DB) Query(ctx context.Context, plan store.Plan) (*store.Answer, error) {
-	q := question{s: s, plan: &plan, c: store.NewCollector(plan)}
-	if plan.Step == 0 && plan.Table != "" {
-		q.shape = shapeOf(&plan)
+	plan.From = max(plan.From, 0)
+	q := question{ctx: ctx, s: s, plan: &plan, c: store.NewCollector(plan)}
+	q.slot = slotOf(&plan)
+	if plan.Table != "" && (plan.Step == 0 || q.slot > 0) {
+		q.shape = s.sums.shape(&plan)
 	}
-	for at := max(plan.From, 0); at < plan.To; {
-		var err error
-		if err = ctx.Err(); err == nil {
-			at, err = q.next(at)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("query store: %w", err)
-		}
+	if err := q.span(plan.From, plan.To, q.next); err != nil {
+		return nil, fmt.Errorf("query store: %w", err)
 	}
 	return q.c.Answer(), nil
 }
 
+// slotOf returns the length of the plan's steps if these tile minutes and their sums are kept, else 0.
+func slotOf(p *store.Plan) int64 {
+	if step := int64(p.Step); step > 0 && step < minuteLength && minuteLength%step == 0 && p.From%step == 0 && !p.PerHost {
+		return step
+	}
+	return 0
+}
+
 // question is a query under way.
 type question struct {
+	ctx   context.Context
 	s     *DB
 	plan  *store.Plan
 	c     *store.Collector
-	shape string // of the sums that are kept; "" keeps none
+	slot  int64  // see slotOf
+	shape *shape // of the sums that are kept; nil keeps none
+	under int64  // pieces are shorter, as it makes the sum of one of this length; 0 is any
+	txid  int    // of the snapshot from which minute has read last
+}
+
+// span adds all from from to to, in pieces that next adds.
+func (q *question) span(from, to int64, next func(at, to int64) (int64, error)) error {
+	for at := from; at < to; {
+		if err := q.ctx.Err(); err != nil {
+			return err
+		}
+		var err error
+		if at, err = next(at, to); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // next adds the next piece from at on, and returns where it ends.
-func (q *question) next(at int64) (int64, error) {
+func (q *question) next(at, to int64) (int64, error) {
+	if end, err := q.again(at, to); end > 0 || err != nil {
+		return end, err
+	}
 	err := q.s.view(func(tx *bbolt.Tx) error {
-		at = q.s.nextStart(tx, at, q.plan.To)
+		at = q.s.nextStart(tx, at, to)
 		return nil
 	})
-	if err != nil || at >= q.plan.To {
-		return q.plan.To, err
+	if err != nil || at >= to {
+		return to, err
 	}
-	for r := store.Day; r > store.Minute; r-- {
-		end := at + int64(r.Length())
-		if r.Floor(at) != at || !q.plan.Fits(at, end) {
-			continue
-		}
-		used, err := q.kept(at, end, func(o *question) (bool, error) { return o.step(newStepKey(r, at)) })
+	day, hour := int64(store.Day.Length()), int64(store.Hour.Length())
+	if at%day == 0 && q.plan.Fits(at, at+day) {
+		used, err := q.kept(at, at+day, func(o *question) (bool, error) { return o.step(newStepKey(store.Day, at)) })
 		if used || err != nil {
+			return at + day, err
+		}
+	}
+	if q.shape != nil && q.slot == 0 {
+		if end := q.hours(at, to); end > at {
+			_, err := q.kept(at, end, func(o *question) (bool, error) { return true, o.span(at, end, o.hour) })
 			return end, err
 		}
 	}
-	if end := at + chunkLength; q.shape != "" && at%chunkLength == 0 && q.plan.Fits(at, end) {
-		_, err := q.kept(at, end, func(o *question) (bool, error) {
-			for from := at; from < end; {
-				if from, err = o.minute(from); err != nil {
-					return false, err
-				}
+	if at%hour == 0 && q.plan.Fits(at, at+hour) {
+		if used, err := q.step(newStepKey(store.Hour, at)); used || err != nil {
+			return at + hour, err
+		}
+	}
+	return q.fine(at, to)
+}
+
+// hours returns where the hours from at on end of which one sum is kept: those that are over, to the end of the day; at or less if there are none.
+func (q *question) hours(at, to int64) int64 {
+	day := int64(store.Day.Length())
+	if at%int64(store.Hour.Length()) != 0 || q.plan.Judged {
+		return at
+	}
+	return min(q.s.sums.hourEnd(to), at-at%day+day)
+}
+
+// again adds the next piece if there is a sum of it, and returns its end, else 0.
+func (q *question) again(at, to int64) (int64, error) {
+	fits := func(p piece) bool { return at%p.length == 0 && p.end() <= to && (q.under == 0 || p.length < q.under) }
+	var pieces []piece
+	day, chunk, minute := piece{at, int64(store.Day.Length())}, piece{at, chunkLength}, piece{at, minuteLength}
+	hours := piece{at, q.hours(at, to) - at}
+	switch { // what is to be made next is not put together of less
+	case q.shape == nil:
+		return 0, nil
+	case q.slot > 0:
+		pieces = append(pieces, piece{at, q.slot})
+	case fits(day):
+		pieces = append(pieces, day, hours)
+	case hours.length > 0 && (q.under == 0 || hours.length < q.under):
+		pieces = append(pieces, hours)
+	case fits(chunk) && q.s.sums.settled(chunk.end()):
+		pieces = append(pieces, chunk)
+	case fits(minute):
+		pieces = append(pieces, minute)
+	}
+	for _, p := range pieces {
+		if p.length <= 0 || p.end() > to {
+			continue
+		}
+		if k := q.s.sums.find(q.shape, p); k != nil {
+			if added, err := q.take(k); added || err != nil {
+				return p.end(), err
 			}
-			return true, nil
+		}
+	}
+	return 0, nil
+}
+
+// hour adds the hour that begins at at.
+func (q *question) hour(at, _ int64) (int64, error) {
+	end := at + int64(store.Hour.Length())
+	if used, err := q.step(newStepKey(store.Hour, at)); used || err != nil {
+		return end, err
+	}
+	return end, q.span(at, end, func(at, to int64) (int64, error) {
+		if end, err := q.again(at, to); end > 0 || err != nil {
+			return end, err
+		}
+		err := q.s.view(func(tx *bbolt.Tx) error {
+			at = q.s.nextStart(tx, at, to)
+			return nil
+		})
+		if err != nil || at >= to {
+			return to, err
+		}
+		return q.fine(at, to)
+	})
+}
+
+// fine adds the next piece from at on, where something begins, of less than an hour.
+func (q *question) fine(at, to int64) (int64, error) {
+	if q.slot > 0 {
+		from := at - at%q.slot
+		end := min(from+q.slot, to)
+		_, err := q.kept(from, end, func(o *question) (bool, error) { return true, o.minute(from, end) })
+		return end, err
+	}
+	if end := at + chunkLength; q.shape != nil && at%chunkLength == 0 && end <= to && q.plan.Fits(at, end) && q.s.sums.settled(end) {
+		_, err := q.kept(at, end, func(o *question) (bool, error) {
+			return true, o.span(at, end, func(at, to int64) (int64, error) {
+				if end, err := o.again(at, to); end > 0 || err != nil {
+					return end, err
+				}
+				return o.keptMinute(at, to)
+			})
 		})
 		return end, err
 	}
-	return q.minute(at)
+	return q.keptMinute(at, to)
+}
+
+// keptMinute adds what there is from at to the end of its minute, or to to.
+func (q *question) keptMinute(at, to int64) (int64, error) {
+	end := min(store.Minute.Floor(at)+minuteLength, to)
+	_, err := q.kept(at, end, func(o *question) (bool, error) { return true, o.minute(at, end) })
+	return end, err
 }
 
 // nextStart returns the first start, from at on, of an interval or of a step of any
@@ -96,38 +209,86 @@ func (s *DB) nextStart(tx *bbolt.Tx, at, to int64) int64 {
 
 // kept adds the sum of [at, end), which is kept, or which add makes and may refuse to.
 func (q *question) kept(at, end int64, add func(*question) (bool, error)) (bool, error) {
-	if q.shape == "" {
+	if q.shape == nil {
 		return add(q)
 	}
-	key := sumKey{at, end - at, q.shape}
-	sum, tag := q.s.sums.get(key)
-	if sum == nil {
-		part := *q.plan
-		part.From, part.To = at, end
-		sum = store.NewCollector(part)
-		used, err := add(&question{s: q.s, plan: &part, c: sum})
-		if !used || err != nil {
-			return false, err
-		}
-		if !sum.Whole() { // so that damage is reported each time
-			return add(q)
-		}
-		q.s.sums.put(key, sum, tag)
+	alone := *q // to add it without a sum of all of it
+	alone.under = end - at
+	k, mine := q.s.sums.claim(q.shape, piece{at, end - at})
+	if k == nil {
+		return add(&alone)
 	}
-	q.c.Merge(sum)
+	if !mine {
+		if added, err := q.take(k); added || err != nil {
+			return added, err
+		}
+		return add(&alone)
+	}
+	part := *q.plan
+	part.From, part.To, part.Step = at, end, 0
+	c := store.NewCollector(part)
+	o := &question{ctx: q.ctx, s: q.s, plan: &part, c: c, shape: q.shape, under: end - at}
+	settled := false
+	settle := func(f func()) {
+		if !settled {
+			settled = true
+			f()
+		}
+	}
+	abandon := func() { settle(func() { q.s.sums.abandon(k) }) }
+	defer abandon()
+	used, err := add(o)
+	if !used || err != nil {
+		return false, err
+	}
+	if !c.Whole() { // so that damage is reported each time
+		abandon()
+		return add(&alone)
+	}
+	var sum *store.Part
+	if q.plan.PerHost {
+		q.c.Merge(c)
+	} else {
+		sum = c.Part(q.shape.dict)
+		q.c.AddPart(at, sum, q.shape.dict)
+	}
+	settle(func() { q.s.sums.finish(k, c, sum, o.txid) })
 	return true, nil
 }
 
-// minute adds what there is from at to the end of its minute, or of the plan.
-func (q *question) minute(at int64) (int64, error) {
-	start := store.Minute.Floor(at)
-	end := min(start+int64(store.Minute.Length()), q.plan.To)
-	if start == at && q.plan.Fits(start, start+int64(store.Minute.Length())) {
-		if used, err := q.step(newStepKey(store.Minute, at)); used || err != nil {
-			return end, err
-		}
+// take adds a sum that is kept, once it is made. It returns false if it was given up.
+func (q *question) take(k *kept) (bool, error) {
+	select {
+	case <-k.done:
+	case <-q.ctx.Done():
+		return false, q.ctx.Err()
 	}
-	return end, q.s.view(func(tx *bbolt.Tx) error { return q.raw(tx, at, end, nil) })
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case k.gone || !k.made:
+		return false, nil
+	case k.shape.plan.PerHost:
+		q.c.Merge(k.collector)
+		return true, nil
+	case k.part == nil:
+		k.part = k.collector.Part(k.shape.dict)
+	}
+	q.c.AddPart(k.key.start, k.part, k.shape.dict)
+	return true, nil
+}
+
+// minute adds what there is from at to end, within a minute, as one snapshot has it.
+func (q *question) minute(at, end int64) error {
+	return q.s.view(func(tx *bbolt.Tx) error {
+		q.txid = tx.ID()
+		if start := store.Minute.Floor(at); start == at && q.plan.Fits(start, start+minuteLength) {
+			if used, err := q.readStep(tx, newStepKey(store.Minute, at), nil, false); used || err != nil {
+				return err
+			}
+		}
+		return q.raw(tx, at, end, nil)
+	})
 }
 
 // raw adds the buckets of the intervals that start in [from, to), of the hosts in only (nil: all).

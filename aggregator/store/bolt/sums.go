@@ -6,48 +6,92 @@ import (
 	"sync"
 
 	"github.com/httpctl/httpctl/aggregator/store"
+	"github.com/httpctl/httpctl/pkg/bucket"
 )
+
+// Sums of pieces of time are kept for the next query. A piece of a minute, or of less, is fed: what is appended is added to it, so that
+// a query decodes no bucket that came while somebody asked. A longer one is made of minutes or roll-ups once its time is
+// over, and forgotten when something is appended there.
 
 const (
-	// chunkLength is the time whose sums are kept, 5 minutes: an hour's query then
-	// reads a tenth of its intervals and adds up 11 sums.
+	minuteLength = int64(60e9)
+	// chunkLength is the time whose sums are kept when it is over, 5 minutes: an hour's query then adds up
+	// 11 of them and at most 10 minutes.
 	chunkLength = int64(300e9)
-	// maxSumRows bounds the rows of all sums kept: about 50 MB of them with
-	// latencies. The nine built-in top lists of an hour and 10 hosts with 200 keys
-	// each take 20,000.
-	maxSumRows = 100_000
+	// maxSumBytes bounds the memory of all sums kept. The top lists of an hour and a day of 100 busy hosts, with 3,200 names
+	// in each list, take two thirds of it.
+	maxSumBytes = 96 << 20
+	// settleTime after its end, by the newest bucket, a piece is taken to be complete.
+	settleTime = int64(60e9)
+	// fedTime and shapeTime after the last question, by the newest bucket, a shape is not fed any more, and forgotten.
+	fedTime, shapeTime = int64(120e9), int64(900e9)
+	// maxShapes bounds the kinds of questions of which sums are kept.
+	maxShapes = 256
+	// maxAhead is how far a clock may be ahead and what it dates be judged: aggregator/ingest says so.
+	maxAhead = int64(300e9)
+	// maxBacklog bounds the bytes of buckets that are appended to a piece while it is made.
+	maxBacklog = 4 << 20
 )
 
-// sums keeps sums of chunks of time. The zero value is empty and ready to use.
-// A sum belongs to the state of its chunk when its reader began, which tag names.
+// sums keeps sums. The zero value is empty and ready to use.
 type sums struct {
-	most    int // rows; 0 is maxSumRows
+	most    int64 // bytes; 0 is maxSumBytes
 	mu      sync.Mutex
-	kept    map[sumKey]*keptSum
-	rows    int
+	shapes  map[string]*shape
+	bytes   int64
 	clock   uint64           // counts uses and changes
-	base    uint64           // the tag of chunks not in changed
-	changed map[piece]uint64 // its tag
+	base    uint64           // the tag of pieces not in changed
+	changed map[piece]uint64 // chunks and hours: its tag
 	floor   int64            // of chunks before it nothing is kept
+	newest  int64            // start of the newest bucket appended since the file was opened
+	used    uint64           // pieces that were there when they were asked for
+	made    uint64           // and that were not
+}
+
+// shape is what plans have in common that can share sums.
+type shape struct {
+	name   string
+	plan   store.Plan
+	dict   *store.Dictionary
+	pieces map[piece]*kept
+	asked  int64 // sums.newest when it was last asked for
 }
 
 // piece is a span of time of which sums are kept.
 type piece struct{ start, length int64 }
 
-type sumKey struct {
-	start, length int64
-	shape         string
+func (p piece) end() int64 { return p.start + p.length }
+
+// fed reports whether what is appended is added to the sum of the piece.
+func (p piece) fed() bool { return p.length <= minuteLength }
+
+// kept is the sum of a piece, or one that is being made. key, shape and tag never change; used and bytes are guarded by sums.mu.
+type kept struct {
+	key   piece
+	shape *shape
+	// tag names the state of a piece that is not fed when it began to be made.
+	tag   uint64
+	used  uint64
+	bytes int64
+	done  chan struct{} // closed once it is made, or given up
+
+	mu      sync.Mutex
+	made    bool
+	gone    bool // given up
+	txid    int  // of the snapshot it was made from
+	backlog []fedBucket
+	waiting int // bytes of backlog
+	// collector is what is added to: nil once a fleet's piece is over.
+	collector *store.Collector
+	part      *store.Part // nil while what was added is not in it yet
 }
 
-func (k *sumKey) piece() piece { return piece{k.start, k.length} }
-
-// pieceLengths are those of the pieces, chunks, hours and days.
-var pieceLengths = [...]int64{chunkLength, int64(store.Hour.Length()), int64(store.Day.Length())}
-
-type keptSum struct {
-	sum       *store.Collector
-	tag, used uint64
-	rows      int
+// fedBucket is a bucket that was appended in a transaction.
+type fedBucket struct {
+	start  int64
+	data   []byte
+	skewed bool
+	txid   int
 }
 
 // shapeOf names what plans that can share sums have in common.
@@ -55,66 +99,394 @@ func shapeOf(p *store.Plan) string {
 	return fmt.Sprintf("%q %#v %t %q %v %t %t", p.Table, p.Where, p.By == nil, p.By, p.Hosts, p.PerHost, p.Judged)
 }
 
-func (c *sums) tag(p piece) uint64 {
-	if t, ok := c.changed[p]; ok {
-		return t
+func (c *sums) limit() int64 {
+	if c.most == 0 {
+		return maxSumBytes
 	}
-	return c.base
+	return c.most
 }
 
-// get returns the sum of a piece, or nil and the tag to put one under. It must
-// be called before the piece is read.
-func (c *sums) get(key sumKey) (*store.Collector, uint64) {
+// shape returns that of a plan.
+func (c *sums) shape(p *store.Plan) *shape {
+	name := shapeOf(p)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	tag := c.tag(key.piece())
-	k := c.kept[key]
-	if k == nil || k.tag != tag || c.passed(key.piece()) {
-		return nil, tag
+	sh := c.shapes[name]
+	if sh != nil && sh.dict.Bytes() > c.limit()/8 { // of names that nobody has any more
+		c.forgetShape(sh)
+		sh = nil
 	}
+	if sh == nil {
+		if len(c.shapes) >= maxShapes {
+			c.forgetShape(c.oldestShape())
+		}
+		sh = &shape{name: name, dict: &store.Dictionary{}, pieces: map[piece]*kept{},
+			plan: store.Plan{Table: p.Table, Where: p.Where, By: p.By, Hosts: p.Hosts, PerHost: p.PerHost, Judged: p.Judged}}
+		if c.shapes == nil {
+			c.shapes = map[string]*shape{}
+		}
+		c.shapes[name] = sh
+	}
+	sh.asked = c.newest
+	return sh
+}
+
+func (c *sums) oldestShape() (oldest *shape) {
+	last := uint64(0)
+	for _, sh := range c.shapes {
+		used := uint64(0)
+		for _, k := range sh.pieces {
+			used = max(used, k.used)
+		}
+		if oldest == nil || used < last {
+			oldest, last = sh, used
+		}
+	}
+	return oldest
+}
+
+func (c *sums) forgetShape(sh *shape) {
+	for key := range sh.pieces {
+		c.drop(sh, key)
+	}
+	delete(c.shapes, sh.name)
+}
+
+func (c *sums) drop(sh *shape, key piece) {
+	if k := sh.pieces[key]; k != nil {
+		c.bytes -= k.bytes
+		k.bytes = 0
+		delete(sh.pieces, key)
+	}
+}
+
+// tag names the state of a piece of whole chunks or hours.
+func (c *sums) tag(p piece) uint64 {
+	tag := c.base
+	if p.fed() {
+		return tag
+	}
+	unit := chunkLength
+	if p.length > chunkLength {
+		unit = int64(store.Hour.Length())
+	}
+	for at := p.start; at < p.end(); at += unit {
+		tag = max(tag, c.changed[piece{at, unit}])
+	}
+	return tag
+}
+
+// find returns the first of the pieces that there is a sum of, nil if there is none.
+func (c *sums) find(sh *shape, pieces ...piece) *kept {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range pieces {
+		if k := sh.pieces[p]; k != nil && k.tag == c.tag(p) && !c.passed(p) {
+			c.use(k)
+			return k
+		}
+	}
+	return nil
+}
+
+func (c *sums) use(k *kept) {
 	c.clock++
 	k.used = c.clock
-	return k.sum, tag
+	c.used++
 }
 
-// put keeps a sum, unless its piece has changed; the least used go for it.
-func (c *sums) put(key sumKey, sum *store.Collector, tag uint64) {
-	rows, most := sum.Rows(), c.most
-	if most == 0 {
-		most = maxSumRows
+// claim returns the sum of a piece, and whether the caller is to make it. It must be called before the piece is read. It returns
+// nil where none is to be kept.
+func (c *sums) claim(sh *shape, p piece) (k *kept, mine bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	tag := c.tag(p)
+	if c.passed(p) || c.shapes[sh.name] != sh {
+		return nil, false
+	}
+	if k := sh.pieces[p]; k != nil {
+		if k.tag == tag {
+			c.use(k)
+			return k, false
+		}
+		c.drop(sh, p)
+	}
+	c.clock++
+	c.made++
+	k = &kept{key: p, shape: sh, tag: tag, used: c.clock, done: make(chan struct{})}
+	sh.pieces[p] = k
+	return k, true
+}
+
+// abandon gives up a sum that could not be made.
+func (c *sums) abandon(k *kept) {
+	k.mu.Lock()
+	k.gone = true
+	k.mu.Unlock()
+	c.mu.Lock()
+	if k.shape.pieces[k.key] == k {
+		c.drop(k.shape, k.key)
+	}
+	c.mu.Unlock()
+	close(k.done)
+}
+
+// finish keeps what was collected from a snapshot, with what was appended since, unless a piece that is not fed has changed; the least
+// used go for it. part is what was collected, nil for a plan with PerHost.
+func (c *sums) finish(k *kept, collector *store.Collector, part *store.Part, txid int) {
+	c.mu.Lock()
+	open := k.shape.plan.PerHost || k.key.fed() && !c.settledBy(k.key.end())
+	c.mu.Unlock()
+	k.mu.Lock()
+	k.made, k.txid, k.collector, k.part = true, txid, collector, part
+	for i := range k.backlog {
+		if b := &k.backlog[i]; !k.gone && b.txid > txid {
+			k.addEncoded(b)
+		}
+	}
+	k.backlog = nil
+	if !open && !k.gone {
+		k.close()
+	}
+	gone, bytes := k.gone, k.size()
+	k.mu.Unlock()
+	c.mu.Lock()
+	if sh := k.shape; sh.pieces[k.key] == k {
+		if gone || k.tag != c.tag(k.key) || c.passed(k.key) || bytes > c.limit()/4 || c.shapes[sh.name] != sh {
+			c.drop(sh, k.key)
+		} else {
+			k.bytes = bytes
+			c.bytes += bytes
+			c.evict()
+		}
+	}
+	c.mu.Unlock()
+	close(k.done)
+}
+
+// close lets go of what a fleet's piece was collected in. The caller holds k.mu.
+func (k *kept) close() {
+	if k.collector == nil || k.shape.plan.PerHost {
+		return
+	}
+	if k.part == nil {
+		k.part = k.collector.Part(k.shape.dict)
+	}
+	k.collector = nil
+}
+
+// size is about what the sum takes. The caller holds k.mu.
+func (k *kept) size() (n int64) {
+	if k.collector != nil {
+		n += k.collector.Bytes()
+	}
+	if k.part != nil {
+		n += k.part.Bytes()
+	}
+	return n
+}
+
+// addEncoded adds a bucket, or gives up the sum. The caller holds k.mu.
+func (k *kept) addEncoded(b *fedBucket) {
+	d := decoders.Get().(*bucket.Decoder)
+	defer decoders.Put(d)
+	x, err := d.Decode(b.data, k.shape.plan.Table)
+	if err != nil {
+		k.gone = true
+		return
+	}
+	k.add(x, b)
+}
+
+// add adds a bucket that was decoded. The caller holds k.mu.
+func (k *kept) add(x *bucket.Bucket, b *fedBucket) {
+	if b.skewed && k.shape.plan.Judged {
+		return
+	}
+	if k.collector == nil { // it was over, and this came late
+		plan := k.shape.plan
+		plan.From, plan.To = k.key.start, k.key.end()
+		k.collector = store.NewCollector(plan)
+		k.collector.AddPart(k.key.start, k.part, k.shape.dict)
+	}
+	k.part = nil
+	if k.collector.Add(x) != nil || !k.collector.Whole() {
+		k.gone = true
+	}
+}
+
+// feed adds what a transaction has appended to the sums that are fed. fresh are the intervals, and the minutes, that
+// had no bucket before: sums of these begin where those before them are asked for. It must be called after the commit and before change and
+// before anything else is appended.
+func (c *sums) feed(now int64, appended []fedBucket, fresh []piece) {
+	type target struct {
+		k *kept
+		b *fedBucket
+	}
+	var targets []target
+	var over []*kept
+	c.mu.Lock()
+	before := c.newest
+	for i := range appended {
+		// One whose clock is ahead does not end pieces before the others have come.
+		if ahead := appended[i].start - now; !appended[i].skewed && (ahead <= 0 || ahead > maxAhead) {
+			c.newest = max(c.newest, appended[i].start)
+		}
+	}
+	tables := map[string]bool{}
+	for _, sh := range c.shapes {
+		if sh.asked == 0 {
+			sh.asked = c.newest
+		}
+		if c.newest-sh.asked > shapeTime {
+			c.forgetShape(sh)
+			continue
+		}
+		if c.newest-sh.asked > fedTime {
+			for key := range sh.pieces {
+				if key.fed() {
+					c.drop(sh, key)
+				}
+			}
+			continue
+		}
+		for _, p := range fresh {
+			if sh.pieces[piece{p.start - p.length, p.length}] != nil && sh.pieces[p] == nil {
+				c.begin(sh, p, appended[0].txid-1)
+			}
+		}
+		for key, k := range sh.pieces {
+			if !key.fed() {
+				continue
+			}
+			for i := range appended {
+				if b := &appended[i]; b.start >= key.start && b.start < key.end() {
+					targets = append(targets, target{k, b})
+					tables[sh.plan.Table] = true
+				}
+			}
+			if before != c.newest && c.settledBy(key.end()) {
+				over = append(over, k)
+			}
+		}
+	}
+	c.mu.Unlock()
+	names := make([]string, 0, len(tables))
+	for name := range tables {
+		names = append(names, name)
+	}
+	// By bucket, as each is decoded once.
+	byBucket := map[*fedBucket][]*kept{}
+	for _, t := range targets {
+		byBucket[t.b] = append(byBucket[t.b], t.k)
+	}
+	touched := map[*kept]bool{}
+	d := decoders.Get().(*bucket.Decoder)
+	defer decoders.Put(d)
+	for i := range appended {
+		b := &appended[i]
+		if byBucket[b] == nil {
+			continue
+		}
+		x, err := d.Decode(b.data, names...)
+		for _, k := range byBucket[b] {
+			k.mu.Lock()
+			switch {
+			case k.gone:
+			case err != nil:
+				k.gone = true
+			case k.made:
+				k.add(x, b)
+			case k.waiting+len(b.data) > maxBacklog:
+				k.gone = true
+			default:
+				k.backlog = append(k.backlog, *b)
+				k.waiting += len(b.data)
+			}
+			k.mu.Unlock()
+			touched[k] = true
+		}
+	}
+	for _, k := range over {
+		k.mu.Lock()
+		if k.made && !k.gone {
+			k.close()
+		}
+		k.mu.Unlock()
+		touched[k] = true
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if rows > most/4 || c.tag(key.piece()) != tag || c.passed(key.piece()) {
-		return
+	for k := range touched {
+		c.account(k)
 	}
-	if c.kept == nil {
-		c.kept = map[sumKey]*keptSum{}
+	c.evict()
+}
+
+// account notes what a sum takes now, or drops it. The caller holds c.mu.
+func (c *sums) account(k *kept) {
+	k.mu.Lock()
+	gone, bytes, made := k.gone, k.size(), k.made
+	k.mu.Unlock()
+	switch {
+	case k.shape.pieces[k.key] != k:
+	case gone:
+		c.drop(k.shape, k.key)
+	case made:
+		c.bytes += bytes - k.bytes
+		k.bytes = bytes
 	}
-	c.drop(key)
-	for c.rows+rows > most {
-		var oldest sumKey
-		var found *keptSum
-		for k, v := range c.kept {
-			if found == nil || v.used < found.used {
-				oldest, found = k, v
+}
+
+// begin makes the sum of a piece in which there is nothing before a transaction. The caller holds c.mu.
+func (c *sums) begin(sh *shape, p piece, txid int) {
+	plan := sh.plan
+	plan.From, plan.To = p.start, p.end()
+	c.clock++
+	k := &kept{key: p, shape: sh, tag: c.base, used: c.clock, done: make(chan struct{}), made: true, txid: txid, collector: store.NewCollector(plan)}
+	close(k.done)
+	sh.pieces[p] = k
+}
+
+// evict drops the least used until the others fit. The caller holds c.mu.
+func (c *sums) evict() {
+	for c.bytes > c.limit() {
+		var oldest *kept
+		for _, sh := range c.shapes {
+			for _, k := range sh.pieces {
+				if k.bytes > 0 && (oldest == nil || k.used < oldest.used) {
+					oldest = k
+				}
 			}
 		}
-		c.drop(oldest)
-	}
-	c.clock++
-	c.kept[key] = &keptSum{sum, tag, c.clock, rows}
-	c.rows += rows
-}
-
-func (c *sums) drop(key sumKey) {
-	if k := c.kept[key]; k != nil {
-		c.rows -= k.rows
-		delete(c.kept, key)
+		if oldest == nil {
+			return
+		}
+		c.drop(oldest.shape, oldest.key)
 	}
 }
 
-// change forgets the pieces of intervals that a commit has changed. It must be
+// settledBy reports whether nothing is expected any more of the time before t. The caller holds c.mu.
+func (c *sums) settledBy(t int64) bool { return c.newest == 0 || t+settleTime <= c.newest }
+
+// settled is settledBy for those who do not hold c.mu.
+func (c *sums) settled(t int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.settledBy(t)
+}
+
+// hourEnd returns the end of the last hour that is over and ends at or before t.
+func (c *sums) hourEnd(t int64) int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.newest > 0 {
+		t = min(t, c.newest-settleTime)
+	}
+	return store.Hour.Floor(max(t, 0))
+}
+
+// change forgets the longer pieces of intervals that a commit has changed. It must be
 // called before the change is reported.
 func (c *sums) change(starts []int64) {
 	c.mu.Lock()
@@ -124,7 +496,7 @@ func (c *sums) change(starts []int64) {
 	}
 	for _, s := range starts {
 		c.clock++
-		for _, length := range pieceLengths {
+		for _, length := range []int64{chunkLength, int64(store.Hour.Length())} {
 			if p := (piece{s - s%length, length}); !c.passed(p) {
 				c.changed[p] = c.clock
 			}
@@ -132,19 +504,36 @@ func (c *sums) change(starts []int64) {
 	}
 }
 
-// passed reports whether a piece is a chunk of which intervals may be gone: hours and
+// replaced forgets all pieces of intervals in which a bucket has taken the place of a damaged one.
+func (c *sums) replaced(starts []int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range starts {
+		for _, sh := range c.shapes {
+			for key := range sh.pieces {
+				if key.start <= s && s < key.end() {
+					c.drop(sh, key)
+				}
+			}
+		}
+	}
+}
+
+// passed reports whether a piece is a chunk, or less, of which intervals may be gone: hours and
 // days are in roll-ups then.
-func (c *sums) passed(p piece) bool { return p.length == chunkLength && p.start < c.floor }
+func (c *sums) passed(p piece) bool { return p.length <= chunkLength && p.start < c.floor }
 
 // purge forgets the chunks with intervals that end at or before t. It must be called
-// before they go. What is known of hours and days, two dozen a day, stays: what is sealed changes no more.
+// before they go. What is known of hours, two dozen a day, stays: what is sealed changes no more.
 func (c *sums) purge(t int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.floor = max(c.floor, t+(chunkLength-t%chunkLength)%chunkLength)
-	for key := range c.kept {
-		if c.passed(key.piece()) {
-			c.drop(key)
+	for _, sh := range c.shapes {
+		for key := range sh.pieces {
+			if c.passed(key) {
+				c.drop(sh, key)
+			}
 		}
 	}
 	maps.DeleteFunc(c.changed, func(p piece, _ uint64) bool { return c.passed(p) })
@@ -154,9 +543,11 @@ func (c *sums) purge(t int64) {
 func (c *sums) forget(t int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for key := range c.kept {
-		if key.start < t {
-			c.drop(key)
+	for _, sh := range c.shapes {
+		for key := range sh.pieces {
+			if key.start < t {
+				c.drop(sh, key)
+			}
 		}
 	}
 }
@@ -167,5 +558,19 @@ func (c *sums) changeAll() {
 	defer c.mu.Unlock()
 	c.clock++
 	c.base = c.clock
-	c.kept, c.changed, c.rows = nil, nil, 0
+	for _, sh := range c.shapes {
+		c.forgetShape(sh)
+	}
+	c.changed = nil
+}
+
+// total counts the pieces and their bytes, dictionaries included.
+func (c *sums) total() (pieces int, bytes int64, used, made uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, sh := range c.shapes {
+		pieces += len(sh.pieces)
+		bytes += sh.dict.Bytes()
+	}
+	return pieces, bytes + c.bytes, c.used, c.made
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	"github.com/httpctl/httpctl/aggregator/store"
 	"github.com/httpctl/httpctl/pkg/bucket"
 	"github.com/httpctl/httpctl/pkg/exchange"
+	"github.com/httpctl/httpctl/pkg/sketch"
 )
 
 // Run runs the conformance suite. open opens the store in dir, making it if it
@@ -548,6 +550,7 @@ func testConcurrent(t *testing.T, open func() store.Store) {
 // late parts, duplicates, roll-ups, purges of every resolution, and restarts between them.
 func testRandom(t *testing.T, open func() store.Store) {
 	rng := rand.New(rand.NewPCG(7, 7))
+	more := rand.New(rand.NewPCG(8, 8))
 	s, m := open(), newModel()
 	const hosts, days = 4, 3
 	ctx := context.Background()
@@ -609,7 +612,15 @@ func testRandom(t *testing.T, open func() store.Store) {
 			if rng.IntN(8) == 0 {
 				p.Table, p.Where, p.By = "", nil, nil
 			}
-			compare(t, op, p, mustQuery(t, s, p), m.query(p))
+			if more.IntN(4) == 0 { // as the rates of a dashboard
+				p.From -= p.From % 60e9
+				p.To, p.Step, p.PerHost = p.From+int64(1+more.IntN(40))*int64(Width), []time.Duration{Width, 3 * Width}[more.IntN(2)], false
+			}
+			answer := mustQuery(t, s, p)
+			compare(t, op, p, answer, m.query(p))
+			answer = mustQuery(t, s, p) // of what was kept
+			p.Sum = true
+			compareSums(t, op, p, mustQuery(t, s, p), mustQuery(t, s, p), answer)
 		case r < 88:
 			if _, err := s.Rollup(ctx, At(rng.IntN(days*8640))); err != nil {
 				t.Fatalf("op %d: Rollup: %v", op, err)
@@ -971,6 +982,49 @@ func compare(t *testing.T, op int, p store.Plan, got *store.Answer, want []model
 		}
 		if !maps.EqualFunc(rows, w.rows, slices.Equal[[]int64]) {
 			t.Fatalf("op %d: Query(%+v): slice %d has rows %v, want %v", op, p, i, rows, w.rows)
+		}
+	}
+}
+
+// compareSums holds tables under way, of which tables are made and first rows are taken, against whole tables.
+func compareSums(t *testing.T, op int, p store.Plan, tables, tops, want *store.Answer) {
+	t.Helper()
+	if len(tables.Slices) != len(want.Slices) || len(tops.Slices) != len(want.Slices) {
+		t.Fatalf("op %d: Query(%+v) = %d slices, want %d", op, p, len(tables.Slices), len(want.Slices))
+	}
+	if p.Table == "" {
+		return
+	}
+	for i := range want.Slices {
+		w, got := want.Slices[i].Table, tables.Slices[i]
+		if got.Table != nil || got.Skipped != want.Slices[i].Skipped {
+			t.Fatalf("op %d: slice %d = %+v, want a sum only, %d skipped", op, i, got, want.Slices[i].Skipped)
+		}
+		if table := got.Sum.Table(0); !reflect.DeepEqual(table, w) {
+			t.Fatalf("op %d: Query(%+v): slice %d has the table\n%+v, want\n%+v", op, p, i, table, w)
+		}
+		top := tops.Slices[i].Sum.Top(2, "responses")
+		if w == nil {
+			if top != nil {
+				t.Fatalf("op %d: slice %d: Top = %+v, want none", op, i, top)
+			}
+			continue
+		}
+		if rows := w.Top(2, w.Schema.Measure("responses")); len(rows) != len(top.Rows) || len(rows) > 0 && !reflect.DeepEqual(rows, top.Rows) {
+			t.Fatalf("op %d: Query(%+v): slice %d: Top = %+v, want %+v", op, p, i, top.Rows, rows)
+		}
+		all := top.Total()
+		for m := range w.Schema.Measures {
+			if w.Schema.LatencyIndex(m) < 0 && all.Values[m] != w.Total(m) {
+				t.Fatalf("op %d: Query(%+v): slice %d: %d in all, want %d", op, p, i, all.Values, w.Total(m))
+			}
+		}
+		l := new(sketch.Latency)
+		for _, r := range append([]*bucket.Row{&w.Other}, w.Rows...) {
+			l.Merge(r.Latency[0])
+		}
+		if l.Count+all.Latency[0].Count > 0 && !reflect.DeepEqual(l, all.Latency[0]) {
+			t.Fatalf("op %d: Query(%+v): slice %d: response times %+v in all, want %+v", op, p, i, all.Latency[0], l)
 		}
 	}
 }

@@ -1,0 +1,133 @@
+package bolt
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/httpctl/httpctl/aggregator/store"
+	"github.com/httpctl/httpctl/aggregator/store/storetest"
+)
+
+// TestSumsAreFed: while somebody asks, what is appended is in the sums that are kept, and no query reads it again: new intervals,
+// new minutes, and what is late.
+func TestSumsAreFed(t *testing.T) {
+	s := open(t, t.TempDir())
+	defer s.Close()
+	plans := []store.Plan{
+		{Table: "totals", By: []string{"method"}, From: storetest.At(0), To: storetest.At(600)},
+		{Table: "totals", By: []string{"mirror"}, From: storetest.At(0), To: storetest.At(600), PerHost: true},
+		{Table: "totals", By: []string{"mirror"}, From: storetest.At(0), To: storetest.At(600), Step: storetest.Width},
+	}
+	ask := func() (out [3]int64) {
+		t.Helper()
+		for i, p := range plans {
+			a, err := s.Query(ctx, p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for k := range a.Slices {
+				out[i] += a.Slices[k].Table.Total(0)
+			}
+		}
+		return out
+	}
+	sum := int64(0)
+	for i := range 40 {
+		appendAll(t, s, item(t, 1, i, 1))
+		sum++
+		if got := ask(); got != [3]int64{sum, sum, sum} {
+			t.Fatalf("after interval %d: %d, want %d each", i, got, sum)
+		}
+	}
+	_, _, _, before := s.sums.total()
+	for i := 40; i < 68; i++ {
+		appendAll(t, s, item(t, 1, i, 1), item(t, 2, i, 10))
+		appendAll(t, s, item(t, 3, i-3, 100))
+		sum += 111
+		if got := ask(); got != [3]int64{sum, sum, sum} {
+			t.Fatalf("after interval %d: %d, want %d each", i, got, sum)
+		}
+	}
+	// One chunk of two plans is over meanwhile, and made of its minutes.
+	if _, _, _, made := s.sums.total(); made != before+2 {
+		t.Errorf("%d sums were made, want 2, of a chunk", made-before)
+	}
+	// Nobody asks: nothing is fed, and nothing is missing later.
+	for i := 68; i < 96; i++ {
+		appendAll(t, s, item(t, 1, i, 1))
+		sum++
+	}
+	s.sums.mu.Lock()
+	for _, sh := range s.sums.shapes {
+		for key := range sh.pieces {
+			if key.fed() {
+				t.Errorf("a sum of %v from %d is fed, and nobody has asked for three minutes", time.Duration(key.length), key.start)
+			}
+		}
+	}
+	s.sums.mu.Unlock()
+	if got := ask(); got != [3]int64{sum, sum, sum} {
+		t.Errorf("later: %d, want %d each", got, sum)
+	}
+}
+
+// TestSumIsMadeOnce: of several who ask for the same at once one makes its sum and the others wait for it; what is appended meanwhile is in it, and
+// who waits no longer does not hold up the others.
+func TestSumIsMadeOnce(t *testing.T) {
+	s := open(t, t.TempDir())
+	defer s.Close()
+	appendAll(t, s, item(t, 1, 0, 1))
+	plan := store.Plan{Table: "totals", By: []string{"method"}, From: storetest.At(0), To: storetest.At(6)}
+	total := func(ctx context.Context) (int64, error) {
+		a, err := s.Query(ctx, plan)
+		if err != nil {
+			return 0, err
+		}
+		return a.Slices[0].Table.Total(0), nil
+	}
+	sh := s.sums.shape(&plan)
+	k, mine := s.sums.claim(sh, piece{storetest.At(0), minuteLength})
+	if !mine {
+		t.Fatal("there is a sum before anybody has asked")
+	}
+	// As the one who makes it: a snapshot, and then another appends.
+	c := store.NewCollector(plan)
+	o := &question{ctx: ctx, s: s, plan: &plan, c: c}
+	if err := o.minute(storetest.At(0), storetest.At(6)); err != nil {
+		t.Fatal(err)
+	}
+	appendAll(t, s, item(t, 2, 1, 10))
+	short, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, err := total(short); !errors.Is(err, context.Canceled) {
+		t.Errorf("who waits no longer gets %v", err)
+	}
+	var waiting sync.WaitGroup
+	for range 3 {
+		waiting.Go(func() {
+			if n, err := total(ctx); err != nil || n != 11 {
+				t.Errorf("who waits gets %d, %v, want 11", n, err)
+			}
+		})
+	}
+	s.sums.finish(k, c, c.Part(sh.dict), o.txid)
+	waiting.Wait()
+	if _, _, _, made := s.sums.total(); made != 1 {
+		t.Errorf("%d sums were made, want 1", made)
+	}
+	// One that is given up is made by who waits.
+	plan.From = storetest.At(6)
+	plan.To = storetest.At(12)
+	appendAll(t, s, item(t, 1, 7, 5))
+	k, _ = s.sums.claim(sh, piece{storetest.At(7), storetest.At(12) - storetest.At(7)})
+	waiting.Go(func() {
+		if n, err := total(ctx); err != nil || n != 5 {
+			t.Errorf("after one was given up: %d, %v, want 5", n, err)
+		}
+	})
+	s.sums.abandon(k)
+	waiting.Wait()
+}

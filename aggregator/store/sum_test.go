@@ -1,0 +1,100 @@
+package store
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"testing"
+
+	"github.com/httpctl/httpctl/pkg/bucket"
+	"github.com/httpctl/httpctl/pkg/sketch"
+)
+
+// TestSumOfParts adds up tables in one Accumulator, and in parts that are sealed: rows, errors, response times and first rows are the same.
+func TestSumOfParts(t *testing.T) {
+	schema := bucket.Schema{Name: "t", Version: 1, Keys: []string{"mirror", "section", "status"},
+		Measures: []bucket.Measure{{Name: "hits", Kind: bucket.Sum}, {Name: "bytes", Kind: bucket.Sum}, {Name: "ttfb", Kind: bucket.Latency}, {Name: "last", Kind: bucket.Max}}}
+	for _, limit := range []int{maxSumRows, 40} {
+		for seed := range uint64(20) {
+			rng := rand.New(rand.NewPCG(seed, 7))
+			plan := Plan{Table: "t", From: 0, To: 1000, By: [][]string{nil, {"section"}, {"status", "section"}, {}}[seed%4],
+				Where: []Condition{{Column: "mirror", Values: []string{"0"}}}, Sum: true}
+			one, parts := NewCollector(plan), NewCollector(plan)
+			dict := &Dictionary{}
+			for p := range 6 {
+				part := plan
+				part.From, part.To = int64(100*p), int64(100*p+100)
+				c := NewCollector(part)
+				for i := range 3 {
+					tb := bucket.NewTable(schema, 5+rng.IntN(40))
+					for range rng.IntN(60) {
+						ttfb := int64(rng.ExpFloat64() * 1e6)
+						if rng.IntN(9) == 0 {
+							ttfb = -1
+						}
+						tb.Add([]string{fmt.Sprint(rng.IntN(8) / 7), fmt.Sprint("s", rng.IntN(50)), fmt.Sprint(200 + rng.IntN(2))},
+							[]int64{int64(rng.IntN(3)), int64(rng.IntN(1000)), ttfb, int64(100*p + i)})
+					}
+					b := &bucket.Bucket{Header: bucket.Header{Name: bucket.Name{Host: bucket.ID{byte(i)}, Start: part.From + int64(10*i)}, Width: 10}, Tables: []*bucket.Table{tb}}
+					for _, to := range []*Collector{one, c} {
+						if err := to.Add(b); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				if p == 5 { // as one of which no sum is kept
+					parts.Merge(c)
+					continue
+				}
+				sealed := c.Part(dict)
+				if again := c.Part(dict); again.Buckets != sealed.Buckets || len(again.sealed.ids) != len(sealed.sealed.ids) {
+					t.Errorf("the second part of a collector has %d rows, the first %d", len(again.sealed.ids), len(sealed.sealed.ids))
+				}
+				parts.AddPart(part.From, sealed, dict)
+			}
+			answer := func(c *Collector) *Slice { return &c.Answer().Slices[0] }
+			x, y := answer(one), answer(parts)
+			x.Sum.acc.limit, y.Sum.acc.limit = limit, limit
+			if x.Buckets != 18 || y.Buckets != 18 || !reflect.DeepEqual(x.Covered, y.Covered) || !reflect.DeepEqual(x.Hosts, y.Hosts) {
+				t.Errorf("slices %+v and %+v, want the same 18 buckets", x, y)
+			}
+			more := bucket.NewTable(schema, 10)
+			more.Add([]string{"1", "s1", "200"}, []int64{7, 7, 7, 7})
+			more.Add([]string{"0", "new", "200"}, []int64{70, 7, 7, 7})
+			for _, s := range []*Sum{x.Sum, y.Sum} {
+				if err := s.Add(more, nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want := rank(x.Sum.Table(0), 5, schema.Measure("hits"))
+			got := y.Sum.Top(5, "hits")
+			for _, r := range []*Ranked{want, got} {
+				r.Schema = bucket.Schema{}
+				for _, row := range append(r.Rows, &r.Rest, &r.Folded) {
+					for i, l := range row.Latency {
+						if l == nil || l.Count == 0 {
+							row.Latency[i] = new(sketch.Latency)
+						}
+					}
+				}
+			}
+			if limit == maxSumRows && !reflect.DeepEqual(got, want) {
+				t.Fatalf("seed %d, by %q: Top of parts =\n%+v\nof one sum\n%+v", seed, plan.By, tell(got), tell(want))
+			}
+			if limit < maxSumRows && !reflect.DeepEqual(got.Total(), want.Total()) {
+				t.Errorf("seed %d: %+v in all of a sum that is cut, want %+v", seed, got.Total(), want.Total())
+			}
+		}
+	}
+}
+
+func tell(r *Ranked) (s string) {
+	for _, row := range append(r.Rows, &r.Rest, &r.Folded) {
+		s += fmt.Sprintf("%q %d err %d", row.Keys, row.Values, row.Err)
+		for _, l := range row.Latency {
+			s += fmt.Sprintf(" %+v", *l)
+		}
+		s += "\n"
+	}
+	return s + fmt.Sprint("floor ", r.Floor)
+}
