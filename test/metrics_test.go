@@ -36,7 +36,7 @@ func startPair(t *testing.T) pair {
 	t.Helper()
 	ctx, dir, log := context.Background(), t.TempDir(), slog.New(slog.DiscardHandler)
 	settings, g, a := config.DefaultSettings(), aggregator.DefaultConfig(), agent.DefaultConfig()
-	g.Data, g.Listen, g.Metrics, g.Export.Scrape = filepath.Join(dir, "data"), nil, freePort(t), true
+	g.Data, g.Listen, g.Metrics, g.Export.Scrape, g.Web.Listen = filepath.Join(dir, "data"), nil, freePort(t), true, []string{freePort(t)}
 	center, err := aggregator.Start(ctx, settings, g, log)
 	if err != nil {
 		t.Fatal(err)
