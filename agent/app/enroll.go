@@ -109,7 +109,7 @@ func enrollCommand(ctx context.Context, args, env []string, stdout, stderr io.Wr
 		enrollHelp().Write(stdout)
 		return 0
 	case err != nil:
-		return failed(2, fmt.Errorf("%w\nSee httpctl-agent enroll --help.", daemon.FlagError(flags, err)))
+		return failed(2, fmt.Errorf("%w\nSee httpctl-agent enroll --help", daemon.FlagError(flags, err)))
 	case flags.NArg() > 0: // not repeated: it may be a token
 		return failed(2, errors.New("it takes no arguments: the token is read from the file of --token-file, so that it is in no list of processes"))
 	case *tokenFile == "":

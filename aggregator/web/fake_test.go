@@ -103,12 +103,12 @@ func (f *fake) GetTop(ctx context.Context, q *pb.GetTopRequest) (*pb.GetTopRespo
 	return f.top(q.Dimension), nil
 }
 
-func (f *fake) GetDashboard(_ context.Context, q *pb.GetDashboardRequest) (*pb.GetDashboardResponse, error) {
+func (f *fake) GetDashboard(ctx context.Context, q *pb.GetDashboardRequest) (*pb.GetDashboardResponse, error) {
 	f.last.Store(q)
 	if f.asked.Add(1); q.Limit == 404 {
 		return nil, status.Error(codes.Internal, "the store is damaged")
 	}
-	s, _ := f.GetStatus(nil, nil)
+	s, _ := f.GetStatus(ctx, nil)
 	return &pb.GetDashboardResponse{Status: s, Tops: []*pb.GetTopResponse{f.top("section"), f.top("routes")}, Alerts: alertHistory(), Hosts: hostList(), RateHistory: []uint64{1, 2, 3}, Notes: []string{"a note"}}, nil
 }
 

@@ -123,7 +123,6 @@ var (
 	link = regexp.MustCompile(`\[([^]]*)\]\([^)]*\)`)
 	// flagInText is a flag, whose dashes are to be those of a keyboard, so that it can be copied.
 	flagInText = regexp.MustCompile(`(^|[\s(/|=,])(--?)([A-Za-z])`)
-	wordDash   = regexp.MustCompile(`([a-z0-9])-([a-z0-9])`)
 	emphasis   = regexp.MustCompile(`\*([A-Za-z *]+)\*`)
 )
 
