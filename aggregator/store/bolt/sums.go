@@ -395,6 +395,7 @@ func (c *sums) feed(now int64, appended []fedBucket, fresh []piece) {
 			case k.gone:
 			case err != nil:
 				k.gone = true
+			case k.made && b.txid <= k.txid: // the snapshot it was made from had it: readers see a commit before it is fed
 			case k.made:
 				k.add(x, b)
 			case k.waiting+len(b.data) > maxBacklog:

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/bbolt"
+
 	"github.com/httpctl/httpctl/aggregator/store"
 	"github.com/httpctl/httpctl/aggregator/store/storetest"
 )
@@ -71,6 +73,33 @@ func TestSumsAreFed(t *testing.T) {
 	s.sums.mu.Unlock()
 	if got := ask(); got != [3]int64{sum, sum, sum} {
 		t.Errorf("later: %d, want %d each", got, sum)
+	}
+}
+
+// TestFedOnce: a sum that was made from a snapshot after a commit, and before the commit was fed, counts its buckets once.
+func TestFedOnce(t *testing.T) {
+	s := open(t, t.TempDir())
+	defer s.Close()
+	plan := store.Plan{Table: "totals", By: []string{"method"}, From: storetest.At(0), To: storetest.At(6)}
+	total := func() int64 {
+		a, err := s.Query(ctx, plan)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a.Slices[0].Table.Total(0)
+	}
+	it := item(t, 1, 0, 7)
+	appendAll(t, s, it)
+	if got := total(); got != 7 {
+		t.Fatalf("%d requests, want 7", got)
+	}
+	var last int
+	if err := s.view(func(tx *bbolt.Tx) error { last = tx.ID(); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	s.sums.feed(storetest.At(1), []fedBucket{{start: storetest.At(0), data: it.Data, txid: last}}, nil)
+	if got := total(); got != 7 {
+		t.Errorf("%d requests once the commit is fed, want 7", got)
 	}
 }
 
