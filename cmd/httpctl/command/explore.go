@@ -21,8 +21,8 @@ import (
 	"github.com/httpctl/httpctl/pkg/view"
 )
 
-// frames bounds how often a second the terminal is drawn. A key waits 14 ms for its picture at most, and looking
-// whether there is one to draw costs, when nothing changes, a hundredth of a percent of a core for each frame.
+// frames bounds how often a second the terminal is drawn, where paced cannot choose: a key then waits 14 ms for
+// its picture at most.
 const frames = 70
 
 // narrow adds to a question of the command line what was gone into on the screen.
@@ -84,7 +84,8 @@ func explore(ctx context.Context, o Live, fetch func(context.Context, live.Reque
 		Filters: o.Filters,
 		Suspend: tea.Exec(stopped{}, func(error) tea.Msg { return live.Resumed{} }),
 	}, d, o.Now())
-	p := tea.NewProgram(model, tea.WithInput(o.Keys), tea.WithOutput(o.Out), tea.WithFPS(frames), tea.WithWindowSize(style.Width, style.Height),
+	var p *tea.Program
+	p = tea.NewProgram(&paced{Model: model, now: time.Now, ticker: func() resetter { return tickerOf(p) }}, tea.WithInput(o.Keys), tea.WithOutput(o.Out), tea.WithFPS(frames), tea.WithWindowSize(style.Width, style.Height),
 		tea.WithoutSignalHandler(), // Main's cancels ctx
 		tea.WithFilter(narrowLetters))
 	defer context.AfterFunc(ctx, p.Quit)()

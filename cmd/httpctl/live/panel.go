@@ -162,14 +162,23 @@ func (p *panel) arrange(l *listState) {
 	if l.sort == "" || i < 0 {
 		return
 	}
-	p.rows = slices.Clone(p.rows)
-	slices.SortStableFunc(p.rows, func(a, b row) int {
-		x, y := a.cells[i], b.cells[i]
+	// Places are sorted, and not the rows: those are large, and each move of one is a task for the garbage collector.
+	places := make([]int32, len(p.rows))
+	for k := range places {
+		places[k] = int32(k)
+	}
+	slices.SortStableFunc(places, func(a, b int32) int {
+		x, y := p.rows[a].cells[i], p.rows[b].cells[i]
 		if l.ascends || x == nil || y == nil { // what is absent comes last, either way
 			return view.CompareCells(x, y)
 		}
 		return view.CompareCells(y, x)
 	})
+	rows := make([]row, len(places))
+	for k, from := range places {
+		rows[k] = p.rows[from]
+	}
+	p.rows = rows
 }
 
 // texts are what a pattern is matched against: the keys, and words such as a host's health.
