@@ -70,10 +70,18 @@ func TestTail(t *testing.T) {
 		t.Fatal(err)
 	}
 	launchCommand(t, lab.Command(t.Context(), "web1", "nginx", "-c", conf))
-	agents := map[string]*background{}
-	for host, allow := range map[string]string{"web1": "true", "web2": "false"} {
-		agents[host] = launchCommand(t, lab.Command(t.Context(), host, program(t, "httpctl-agent"), "--config", write(t, "agent.yaml",
-			"agent:\n  host_name: "+host+"\n  state: "+t.TempDir()+"\n  aggregator: unix:"+socket+"\n  capture: {interfaces: [eth0], poll_timeout: 50ms}\n  tail: {allow: "+allow+"}\n")))
+	agents, files, states := map[string]*background{}, map[string]string{}, map[string]string{}
+	allow := func(host, allow string) {
+		t.Helper()
+		if err := os.WriteFile(files[host], []byte("agent:\n  host_name: "+host+"\n  state: "+states[host]+"\n  aggregator: unix:"+socket+
+			"\n  capture: {interfaces: [eth0], poll_timeout: 50ms}\n  tail: {allow: "+allow+"}\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for host, allowed := range map[string]string{"web1": "true", "web2": "false"} {
+		files[host], states[host] = filepath.Join(t.TempDir(), "agent.yaml"), t.TempDir()
+		allow(host, allowed)
+		agents[host] = launchCommand(t, lab.Command(t.Context(), host, program(t, "httpctl-agent"), "--config", files[host]))
 		agents[host].says(t, "connected")
 	}
 	base := "http://" + lab.Address("web1").String()
@@ -205,4 +213,59 @@ func TestTail(t *testing.T) {
 		}
 		return nil
 	})
+
+	// Both, once the other allows it too; and one again, when it does not any more.
+	other := worldReadable(t)
+	if conf, err = testkit.WriteNginx(other, 80); err != nil {
+		t.Fatal(err)
+	}
+	launchCommand(t, lab.Command(t.Context(), "web2", "nginx", "-c", conf))
+	second := "http://" + lab.Address("web2").String() + "/small/2.txt"
+	curl("--retry", "20", "--retry-connrefused", "--retry-delay", "1", second)
+	allow("web2", "true")
+	hangup(t, agents["web2"])
+	eventually(t, "the other host may be asked", func() error {
+		if said := try(t, nil, "httpctl", "tail", "--host", "web2", "--for", "1s", "--aggregator", "unix:"+socket); said.code != 0 {
+			return fmt.Errorf("exit %d, %s", said.code, said.stderr)
+		}
+		return nil
+	})
+	cmd, out, errs = start("--domain", "both.example.org")
+	eventually(t, "the other agent is asked, too", func() error {
+		if !strings.Contains(agents["web2"].out.String(), `filter="domain=both.example.org"`) {
+			return fmt.Errorf("%s", agents["web2"].out.String())
+		}
+		return nil
+	})
+	curl("-H", "Host: both.example.org", base+"/small/1.txt", second)
+	eventually(t, "both are shown", func() error {
+		shown, _ := tailLines(t, out.String())
+		got := map[string]string{}
+		for _, x := range shown {
+			got[x.Host] = x.Path
+		}
+		if len(shown) != 2 || got["web1"] != "/small/1.txt" || got["web2"] != "/small/2.txt" { // in the order in which they arrive
+			return fmt.Errorf("%s", out.String())
+		}
+		return nil
+	})
+	allow("web2", "false")
+	hangup(t, agents["web2"])
+	agents["web2"].says(t, "the settings have changed")
+	curl("-H", "Host: both.example.org", second, base+"/small/3.txt")
+	eventually(t, "the first one goes on", func() error {
+		if shown, _ := tailLines(t, out.String()); len(shown) != 3 || shown[2].Path != "/small/3.txt" {
+			return fmt.Errorf("%s", out.String())
+		}
+		return nil
+	})
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("Ctrl-C ends the tail with %v, %s", err, errs.String())
+	}
+	if _, last = tailLines(t, out.String()); last.Summary == nil || len(last.Summary.Missing) != 1 || last.Summary.Missing[0].Host != "web2" {
+		t.Errorf("the last summary is %+v, want web2 missing", last.Summary)
+	}
 }

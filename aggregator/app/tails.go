@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"net/netip"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -24,6 +25,9 @@ func (a *App) newTails(registry prometheus.Registerer) {
 		},
 		Who: func(ctx context.Context) string {
 			p, _ := access.From(ctx)
+			if _, err := netip.ParseAddrPort(p.Address); err != nil {
+				return p.Who // at a socket, which has no address
+			}
 			return p.Who + " at " + p.Address
 		},
 		Still: func(ctx context.Context) error { return a.gate.Still(ctx, httpctlv1.TailService_Tail_FullMethodName) },
