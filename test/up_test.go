@@ -53,7 +53,7 @@ func TestUp(t *testing.T) {
 	if err := os.WriteFile(config, []byte("dashboard_bucket_size: 1s\naverage_bucket_size: 3s\ntimeout: 300ms\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	args := []string{"up", "-i", "lo", "--ports", port, "--data", data, "--config", config}
+	args := []string{"up", "-i", "lo", "--ports", port, "--data", data, "--config", config, "--web", "127.0.0.1:0"}
 	up := exec.Command(bin, args...)
 	var out, errs collected
 	up.Stdout, up.Stderr = &out, &errs
@@ -114,6 +114,12 @@ func TestUp(t *testing.T) {
 		}
 		return nil
 	})
+	// So does a browser, at the address that it is told.
+	_, address, _ := strings.Cut(errs.String(), "httpctl: the web page is at ")
+	address, _, _ = strings.Cut(address, "\n")
+	if code, body, err := fetchWeb(t, http.DefaultClient, address+"api/v1/top?list=section"); err != nil || code != http.StatusOK || !strings.Contains(body, fmt.Sprintf(`"total": %d,`, requests)) {
+		t.Errorf("the web page at %q: %d, %v\n%s", address, code, err, body)
+	}
 	if stdout, stderr, err := run("hosts"); err != nil || !strings.Contains(stdout, "reporting") {
 		t.Errorf("httpctl hosts: %v\n%s%s", err, stdout, stderr)
 	}

@@ -123,6 +123,8 @@ func sample(state State) *Dashboard {
 	top("server", "Response time", []Measure{{Name: "ttfb", Unit: "ns", Kind: LatencyColumn}, seen},
 		TopRow{Keys: []string{"192.0.2.10:80"}, Values: []Value{n(4000), {Latency: &Latency{Count: 3990, Average: 12345678, P50: 8 * time.Millisecond, P95: 45 * time.Millisecond, P99: 1200 * time.Millisecond, Peak: 3 * time.Second}}, ago(0)}},
 		TopRow{Keys: []string{"[2001:db8::10]:8080"}, Values: []Value{n(1), {}, ago(time.Second)}})
+	d.Tops[3].Classes = []Count{{"2xx", 8_000_000}, {"5xx", 1200}}
+	d.Tops[3].Latency = &Latency{Count: 8_001_000, Average: 12345678, P50: 8 * time.Millisecond, P95: 45 * time.Millisecond, P99: 1200 * time.Millisecond, Peak: 3 * time.Second}
 	d.Tops[1].Floor = 17
 	d.Tops[1].Other = &TopRow{Values: []Value{n(77), ago(time.Hour)}}
 	return d

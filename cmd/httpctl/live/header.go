@@ -93,7 +93,10 @@ func (m *Model) header(w int) (lines []string) {
 	}
 	text += sep + fmt.Sprintf("%s since %s", value(view.Number, int64(st.Requests)), value(view.Moment, st.Since))
 	add(view.Plain, "window", text)
-	tone, text = outcomes(&d, s, sep)
+	tone, text, known := view.OutcomesText(&d, s, sep)
+	if !known {
+		text = "no outcomes yet"
+	}
 	add(tone, "outcomes", text)
 	tone, text = view.FleetText(&d, sep)
 	add(tone, "hosts", text)
@@ -162,28 +165,6 @@ func (m *Model) learning(d *view.Dashboard, w int) (lines []string) {
 	add(ink(view.Faint), "  What is normal here is being learned from the traffic. Until then nothing alerts.")
 	add(ink(view.Plain), "")
 	return lines
-}
-
-// outcomes says how the exchanges ended and how long responses took, from the list of status codes.
-func outcomes(d *view.Dashboard, s view.Style, sep string) (view.Tone, string) {
-	i := slices.IndexFunc(d.Tops, func(t view.Top) bool { return len(t.Keys) == 1 && t.Keys[0] == "status" })
-	if i < 0 || d.Tops[i].Total <= 0 {
-		return view.Plain, "no outcomes yet"
-	}
-	t := &d.Tops[i]
-	of := map[string]uint64{}
-	for _, c := range t.Classes {
-		of[c.Name] = c.Value
-	}
-	share := func(class string) string { return s.Human(view.Share, float64(of[class])/float64(t.Total)) }
-	text := fmt.Sprintf("5xx %s%s4xx %s%sno answer %s%sof %s", share("5xx"), sep, share("4xx"), sep, share("-"), sep, s.Human(view.Number, t.Total))
-	if l := t.Latency; l != nil && l.Count > 0 {
-		text += fmt.Sprintf("%sp50 %s  p95 %s  p99 %s", sep, s.Human(view.Duration, l.P50), s.Human(view.Duration, l.P95), s.Human(view.Duration, l.P99))
-	}
-	if of["5xx"]*100 > uint64(t.Total) {
-		return view.Warn, text
-	}
-	return view.Plain, text
 }
 
 // notSeen says which share of the packets the kernel had no room for, and counts all that was not seen.
