@@ -158,7 +158,8 @@ func csvText(cell any) string {
 		return strings.Join(parts, " ")
 	case []AlertEntry:
 		for _, e := range v {
-			text := fmt.Sprintf("%s=%d", machine(e.Time), e.Hits)
+			at, _ := machine(e.Time).(string)
+			text := fmt.Sprintf("%s=%d", at, e.Hits)
 			if e.LateHits > 0 {
 				text += fmt.Sprintf(";late=%d", e.LateHits)
 			}

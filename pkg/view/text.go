@@ -2,6 +2,7 @@ package view
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -77,7 +78,7 @@ func byteSize(n int64) string {
 func (s Style) latency(d time.Duration) string {
 	switch {
 	case d < 0:
-		return "-" + s.latency(-d)
+		return "-" + s.latency(opposite(d))
 	case d < time.Microsecond:
 		return strconv.FormatInt(int64(d), 10) + "ns"
 	case d < time.Millisecond:
@@ -88,6 +89,14 @@ func (s Style) latency(d time.Duration) string {
 		return significant(float64(d)/1e9) + "s"
 	}
 	return span(d)
+}
+
+// opposite is -d, and the longest there is of the one that has none: an answer may hold any number.
+func opposite(d time.Duration) time.Duration {
+	if d == math.MinInt64 {
+		return math.MaxInt64
+	}
+	return -d
 }
 
 func significant(f float64) string {
@@ -105,7 +114,7 @@ func span(d time.Duration) string {
 	d = d.Round(time.Second)
 	switch {
 	case d < 0:
-		return "-" + span(-d)
+		return "-" + span(opposite(d))
 	case d < time.Minute:
 		return fmt.Sprintf("%ds", d/time.Second)
 	case d < time.Hour:

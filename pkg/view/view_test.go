@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -559,6 +560,7 @@ func TestText(t *testing.T) {
 		{byteSize(0), "0 B"}, {byteSize(1023), "1023 B"}, {byteSize(1024), "1.00 KiB"}, {byteSize(1048575), "1.00 MiB"}, {byteSize(15 << 20), "15.0 MiB"}, {byteSize(999 << 20), "999 MiB"},
 		{Style{}.latency(0), "0ns"}, {Style{}.latency(1500), "1.50µs"}, {Style{ASCII: true}.latency(1500), "1.50us"}, {Style{}.latency(12345678), "12.3ms"}, {Style{}.latency(1200 * time.Millisecond), "1.20s"}, {Style{}.latency(90 * time.Second), "1m30s"}, {Style{}.latency(-5), "-5ns"},
 		{span(59 * time.Second), "59s"}, {span(65 * time.Second), "1m05s"}, {span(3 * time.Hour), "3h00m"}, {span(76 * time.Hour), "3d4h"},
+		{span(math.MinInt64), "-106751d23h"}, {Style{}.latency(math.MinInt64), "-106751d23h"},
 		{Compact(2 * time.Minute), "2m"}, {Compact(time.Hour), "1h"}, {Compact(2 * time.Second), "2s"},
 		{rate(0), "0/s"}, {rate(1.234), "1.23/s"}, {rate(1234.5), "1,235/s"}, {percent(0.1234), "12.3%"},
 		{Cut("日本語", 5, "…"), "日本…"}, {Cut("日本語", 6, "…"), "日本語"}, {Cut("abc", 0, "…"), ""}, {Cut("abc", 1, "…"), "…"},
