@@ -83,6 +83,10 @@ man: ## the manual pages of programs, commands and configuration, in man/
 screens: ## the README's pictures and film, from the demo in a terminal (tmux; two minutes)
 	scripts/screens
 
+.PHONY: web
+web: ## bundle the web page into aggregator/web/assets (npm)
+	cd web && npm ci --no-audit --no-fund && npm run build
+
 .PHONY: proto
 proto: ## regenerate the gRPC code
 	$(TOOL) buf generate
