@@ -33,9 +33,6 @@ const (
 	maxFilters     = 16
 	maxValues      = 64   // of one filter
 	maxValueLength = 4096 // bytes; the largest max_str_length is less
-	// maxConcurrent bounds the questions answered at once; more wait. Each may
-	// hold a top list of every key of the fleet in memory.
-	maxConcurrent = 4
 	// maxSkew is how far ahead of this clock a range without end reaches, so
 	// that a host whose clock runs ahead is seen (DESIGN section 6).
 	maxSkew = 5 * time.Minute
@@ -96,7 +93,7 @@ type Agent struct {
 type Service struct {
 	httpctlv1.UnimplementedQueryServiceServer
 	Deps
-	slots chan struct{}
+	slots *slots
 
 	// Schemas change when a statistic is added, so what was found is kept for a moment.
 	mu       sync.Mutex
@@ -114,7 +111,7 @@ func New(d Deps) (*Service, error) {
 	if d.Live == nil {
 		d.Live = nobody{}
 	}
-	return &Service{Deps: d, slots: make(chan struct{}, maxConcurrent)}, nil
+	return &Service{Deps: d, slots: newSlots()}, nil
 }
 
 // nobody is Live without agents.
@@ -126,14 +123,7 @@ func (nobody) Clones() map[bucket.ID][]string { return nil }
 func (nobody) Watch(time.Duration, int)       {}
 
 // enter waits for a slot; leave must be called when it returns nil.
-func (s *Service) enter(ctx context.Context) (leave func(), err error) {
-	select {
-	case s.slots <- struct{}{}:
-		return func() { <-s.slots }, nil
-	case <-ctx.Done():
-		return nil, status.FromContextError(ctx.Err()).Err()
-	}
-}
+func (s *Service) enter(ctx context.Context) (leave func(), err error) { return s.slots.enter(ctx) }
 
 // invalid is the error of a question that cannot be answered as it is put.
 func invalid(format string, args ...any) error {

@@ -634,7 +634,7 @@ func TestEmpty(t *testing.T) {
 	}
 	done, cancel := context.WithCancel(ctx)
 	cancel()
-	for range maxConcurrent {
+	for range maxPerViewer {
 		leave, err := w.enter(ctx)
 		if err != nil {
 			t.Fatal(err)
@@ -642,6 +642,6 @@ func TestEmpty(t *testing.T) {
 		defer leave()
 	}
 	if _, err := w.GetStatus(done, &httpctlv1.GetStatusRequest{}); status.Code(err) != codes.Canceled {
-		t.Errorf("GetStatus with all slots taken = %v, want Canceled", err)
+		t.Errorf("GetStatus with all slots of its viewer taken = %v, want Canceled", err)
 	}
 }

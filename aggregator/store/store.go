@@ -227,6 +227,10 @@ type Stats struct {
 	// ChecksumErrors counts the failed checks that reads and appends met since
 	// the store was opened; the same damage counts each time.
 	ChecksumErrors uint64
+	// SumBytes is what the sums that are kept for the next query take in memory; SumsUsed and SumsMade count those that were
+	// there when a query needed them, and that it had to make.
+	SumBytes           int64
+	SumsUsed, SumsMade uint64
 	// Reopened counts how often a failed commit made the engine open its files
 	// again to see what is there, since the store was opened.
 	Reopened uint64

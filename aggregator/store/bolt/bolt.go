@@ -508,6 +508,7 @@ func (s *DB) Stats() store.Stats {
 	if info, err := os.Stat(s.path); err == nil {
 		st.Bytes = info.Size()
 	}
+	_, st.SumBytes, st.SumsUsed, st.SumsMade = s.sums.total()
 	st.ChecksumErrors = s.checksumErrors.Load()
 	st.Reopened = s.reopened.Load()
 	return st

@@ -449,9 +449,13 @@ func (c *sums) begin(sh *shape, p piece, txid int) {
 	sh.pieces[p] = k
 }
 
-// evict drops the least used until the others fit. The caller holds c.mu.
+// evict drops the least used until the others fit, names included. The caller holds c.mu.
 func (c *sums) evict() {
-	for c.bytes > c.limit() {
+	names := int64(0)
+	for _, sh := range c.shapes {
+		names += sh.dict.Bytes()
+	}
+	for c.bytes+names > c.limit() {
 		var oldest *kept
 		for _, sh := range c.shapes {
 			for _, k := range sh.pieces {
@@ -463,7 +467,12 @@ func (c *sums) evict() {
 		if oldest == nil {
 			return
 		}
-		c.drop(oldest.shape, oldest.key)
+		sh := oldest.shape
+		c.drop(sh, oldest.key)
+		if len(sh.pieces) == 0 {
+			names -= sh.dict.Bytes()
+			delete(c.shapes, sh.name)
+		}
 	}
 }
 
