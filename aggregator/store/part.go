@@ -248,6 +248,40 @@ func (c *Collector) Part(d *Dictionary) *Part {
 	return p
 }
 
+// CutPart is Part, of which a table that is not exact keeps as many rows as one of a roll-up of the fleet does: those with the largest
+// upper bounds, the others folded. It may return whole, which is nil or the Part.
+func (c *Collector) CutPart(d *Dictionary, whole *Part) *Part {
+	if whole != nil && (whole.sealed == nil || len(whole.sealed.ids) <= fleetRows) {
+		return whole
+	}
+	for _, s := range c.slices {
+		s.flatten()
+		s.sum.cut(fleetRows)
+	}
+	return c.Part(d)
+}
+
+// cut folds rows until at most that many are left, unless the tables are exact.
+func (a *Accumulator) cut(rows int) {
+	if len(a.rows) <= rows || a.schema.Exact || a.pruned > 0 {
+		return
+	}
+	t := a.Table(0)
+	t.Cut(rows)
+	kept := make(map[*bucket.Row]bool, len(t.Rows))
+	for _, r := range t.Rows {
+		kept[r] = true
+	}
+	for key, r := range a.rows {
+		if kept[&r.Row] {
+			r.err = r.Err - t.Floor
+		} else {
+			delete(a.rows, key)
+		}
+	}
+	a.other, a.floor, a.folded = t.Other, t.Floor, t.Folded
+}
+
 // AddPart adds a part that begins at start, and must fit the plan: see Plan.Fits. It keeps the part. All parts
 // that are added have one dictionary.
 func (c *Collector) AddPart(start int64, p *Part, d *Dictionary) {

@@ -98,3 +98,43 @@ func tell(r *Ranked) (s string) {
 	}
 	return s + fmt.Sprint("floor ", r.Floor)
 }
+
+// TestCutKeepsBounds: what a cut folds is bounded by the floor, kept rows keep their errors, and no value is lost.
+func TestCutKeepsBounds(t *testing.T) {
+	schema := bucket.Schema{Name: "t", Version: 1, Keys: []string{"section"}, Measures: []bucket.Measure{{Name: "hits", Kind: bucket.Sum}, {Name: "ttfb", Kind: bucket.Latency}}}
+	a, truth, total := NewAccumulator(nil, nil), map[string]int64{}, int64(0)
+	rng := rand.New(rand.NewPCG(2, 2))
+	d := &Dictionary{}
+	for range 5 {
+		tb := bucket.NewTable(schema, 30)
+		for range 300 {
+			key := fmt.Sprint("s", int(rng.ExpFloat64()*15))
+			tb.Add([]string{key}, []int64{1, 1000})
+			truth[key]++
+			total++
+		}
+		if err := a.Add(tb); err != nil {
+			t.Fatal(err)
+		}
+		a.seal(d) // as while it is fed
+		a.cut(20)
+	}
+	out := NewAccumulator(nil, nil)
+	out.mergeSealed(a.seal(d), d)
+	table := out.Table(0)
+	seen := map[string]bool{}
+	for _, r := range table.Rows {
+		seen[r.Keys[0]] = true
+		if n := truth[r.Keys[0]]; n < r.Values[0] || n > r.Upper() {
+			t.Errorf("%s = %d to %d, in truth %d", r.Keys[0], r.Values[0], r.Upper(), n)
+		}
+	}
+	for key, n := range truth {
+		if !seen[key] && n > table.Floor {
+			t.Errorf("%s has no row, floor %d, in truth %d", key, table.Floor, n)
+		}
+	}
+	if len(table.Rows) != 20 || table.Total(0) != total {
+		t.Errorf("%d rows with %d hits, want 20, %d", len(table.Rows), table.Total(0), total)
+	}
+}
