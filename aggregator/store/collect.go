@@ -125,8 +125,11 @@ func (c *Collector) Merge(o *Collector) {
 			s.Covered = extend(s.Covered, span)
 		}
 		s.declare(from.Unobserved)
-		if len(from.parts) > 0 {
-			s.parts, s.dict = append(s.parts, from.parts...), from.dict
+		for _, p := range from.parts {
+			if s.dict == nil {
+				s.dict = from.dict
+			}
+			s.parts = append(s.parts, (&Part{sealed: p, dict: from.dict}).Renumbered(s.dict).sealed)
 		}
 	}
 }

@@ -40,21 +40,10 @@ func (d *Dictionary) all() []string {
 func (d *Dictionary) number(rows map[string]*sumRow) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.ids == nil {
-		d.ids = map[string]uint32{}
-	}
 	for key, r := range rows {
-		if r.dict == d {
-			continue
+		if r.dict != d {
+			r.dict, r.id = d, d.enter(key)
 		}
-		id, ok := d.ids[key]
-		if !ok {
-			id = uint32(len(d.keys))
-			d.ids[key] = id
-			d.keys = append(d.keys, key)
-			d.bytes += keyCost + int64(len(key))
-		}
-		r.dict, r.id = d, id
 	}
 }
 
@@ -63,6 +52,44 @@ func (d *Dictionary) number(rows map[string]*sumRow) {
 type Part struct {
 	Slice  // without Table
 	sealed *sealed
+	dict   *Dictionary
+}
+
+// Renumbered returns the part with its keys numbered in another dictionary. It shares all other memory.
+func (p *Part) Renumbered(d *Dictionary) *Part {
+	if p.dict == d || p.sealed == nil {
+		return p
+	}
+	out, s := *p, *p.sealed
+	out.dict, out.sealed = d, &s
+	s.ids = d.translate(p.sealed.ids, p.dict.all())
+	return &out
+}
+
+// translate numbers keys that another dictionary has.
+func (d *Dictionary) translate(ids []uint32, keys []string) []uint32 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	out := make([]uint32, len(ids))
+	for i, id := range ids {
+		out[i] = d.enter(keys[id])
+	}
+	return out
+}
+
+// enter returns the number of a key. The caller holds the lock.
+func (d *Dictionary) enter(key string) uint32 {
+	id, ok := d.ids[key]
+	if !ok {
+		if d.ids == nil {
+			d.ids = map[string]uint32{}
+		}
+		id = uint32(len(d.keys))
+		d.ids[key] = id
+		d.keys = append(d.keys, key)
+		d.bytes += keyCost + int64(len(key))
+	}
+	return id
 }
 
 // sealed is an Accumulator that did not prune, by columns.
@@ -233,7 +260,7 @@ func (p *Part) Bytes() int64 {
 // Part returns what the Collector has collected, which must be Whole and of a plan without Step and PerHost. The
 // Collector may be added to afterwards. Its rows are numbered in d, which is that of all parts that it is to be added up with.
 func (c *Collector) Part(d *Dictionary) *Part {
-	p := &Part{}
+	p := &Part{dict: d}
 	for _, s := range c.slices { // one at most
 		s.flatten()
 		s.Covered, s.Unobserved = bucket.MergeSpans(s.Covered), bucket.MergeSpans(s.Unobserved)
@@ -282,9 +309,8 @@ func (a *Accumulator) cut(rows int) {
 	a.other, a.floor, a.folded = t.Other, t.Floor, t.Folded
 }
 
-// AddPart adds a part that begins at start, and must fit the plan: see Plan.Fits. It keeps the part. All parts
-// that are added have one dictionary.
-func (c *Collector) AddPart(start int64, p *Part, d *Dictionary) {
+// AddPart adds a part that begins at start, and must fit the plan: see Plan.Fits. It keeps the part.
+func (c *Collector) AddPart(start int64, p *Part) {
 	if p.Buckets == 0 {
 		return
 	}
@@ -298,7 +324,10 @@ func (c *Collector) AddPart(start int64, p *Part, d *Dictionary) {
 		s.Covered = extend(s.Covered, span)
 	}
 	s.declare(p.Unobserved)
-	s.parts, s.dict = append(s.parts, p.sealed), d
+	if s.dict == nil {
+		s.dict = p.dict
+	}
+	s.parts = append(s.parts, p.Renumbered(s.dict).sealed)
 }
 
 // flatten adds the parts to the sum.

@@ -249,8 +249,8 @@ func (q *question) kept(at, end int64, add func(*question) (bool, error)) (bool,
 	if q.plan.PerHost {
 		q.c.Merge(c)
 	} else {
-		sum = c.Part(q.shape.dict)
-		q.c.AddPart(at, sum, q.shape.dict)
+		sum = c.Part(q.shape.dict.Load())
+		q.c.AddPart(at, sum)
 	}
 	settle(func() { q.s.sums.finish(k, c, sum, o.txid) })
 	return true, nil
@@ -272,9 +272,9 @@ func (q *question) take(k *kept) (bool, error) {
 		q.c.Merge(k.collector)
 		return true, nil
 	case k.part == nil:
-		k.part = k.collector.Part(k.shape.dict)
+		k.part = k.collector.Part(k.shape.dict.Load())
 	}
-	q.c.AddPart(k.key.start, k.part, k.shape.dict)
+	q.c.AddPart(k.key.start, k.part)
 	return true, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"sync"
+	"sync/atomic"
 
 	"github.com/httpctl/httpctl/aggregator/store"
 	"github.com/httpctl/httpctl/pkg/bucket"
@@ -54,7 +55,8 @@ type sums struct {
 type shape struct {
 	name   string
 	plan   store.Plan
-	dict   *store.Dictionary
+	dict   atomic.Pointer[store.Dictionary]
+	names  int64 // bytes of dict when it was made anew
 	pieces map[piece]*kept
 	asked  int64 // sums.newest when it was last asked for
 }
@@ -114,16 +116,16 @@ func (c *sums) shape(p *store.Plan) *shape {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	sh := c.shapes[name]
-	if sh != nil && sh.dict.Bytes() > c.limit()/8 { // of names that nobody has any more
-		c.forgetShape(sh)
-		sh = nil
+	if sh != nil && sh.dict.Load().Bytes() > max(c.limit()/16, 2*sh.names) {
+		sh.renumber() // without names that nobody has any more
 	}
 	if sh == nil {
 		if len(c.shapes) >= maxShapes {
 			c.forgetShape(c.oldestShape())
 		}
-		sh = &shape{name: name, dict: &store.Dictionary{}, pieces: map[piece]*kept{},
+		sh = &shape{name: name, pieces: map[piece]*kept{},
 			plan: store.Plan{Table: p.Table, Where: p.Where, By: p.By, Hosts: p.Hosts, PerHost: p.PerHost, Judged: p.Judged}}
+		sh.dict.Store(&store.Dictionary{})
 		if c.shapes == nil {
 			c.shapes = map[string]*shape{}
 		}
@@ -131,6 +133,22 @@ func (c *sums) shape(p *store.Plan) *shape {
 	}
 	sh.asked = c.newest
 	return sh
+}
+
+// renumber makes the dictionary anew from the parts that are kept. Whoever has one goes on with the dictionary that it has.
+func (sh *shape) renumber() {
+	d := &store.Dictionary{}
+	sh.dict.Store(d)
+	for _, k := range sh.pieces {
+		k.mu.Lock()
+		if k.part != nil && k.collector == nil {
+			k.part = k.part.Renumbered(d)
+		} else {
+			k.part = nil // it is made of the collector again
+		}
+		k.mu.Unlock()
+	}
+	sh.names = d.Bytes()
 }
 
 func (c *sums) oldestShape() (oldest *shape) {
@@ -271,7 +289,7 @@ func (k *kept) close() {
 	if k.collector == nil || k.shape.plan.PerHost {
 		return
 	}
-	k.part = k.collector.CutPart(k.shape.dict, k.part)
+	k.part = k.collector.CutPart(k.shape.dict.Load(), k.part)
 	k.collector = nil
 }
 
@@ -307,7 +325,7 @@ func (k *kept) add(x *bucket.Bucket, b *fedBucket) {
 		plan := k.shape.plan
 		plan.From, plan.To = k.key.start, k.key.end()
 		k.collector = store.NewCollector(plan)
-		k.collector.AddPart(k.key.start, k.part, k.shape.dict)
+		k.collector.AddPart(k.key.start, k.part)
 	}
 	k.part = nil
 	if k.collector.Add(x) != nil || !k.collector.Whole() {
@@ -453,7 +471,7 @@ func (c *sums) begin(sh *shape, p piece, txid int) {
 func (c *sums) evict() {
 	names := int64(0)
 	for _, sh := range c.shapes {
-		names += sh.dict.Bytes()
+		names += sh.dict.Load().Bytes()
 	}
 	for c.bytes+names > c.limit() {
 		var oldest *kept
@@ -470,7 +488,7 @@ func (c *sums) evict() {
 		sh := oldest.shape
 		c.drop(sh, oldest.key)
 		if len(sh.pieces) == 0 {
-			names -= sh.dict.Bytes()
+			names -= sh.dict.Load().Bytes()
 			delete(c.shapes, sh.name)
 		}
 	}
@@ -580,7 +598,7 @@ func (c *sums) total() (pieces int, bytes int64, used, made uint64) {
 	defer c.mu.Unlock()
 	for _, sh := range c.shapes {
 		pieces += len(sh.pieces)
-		bytes += sh.dict.Bytes()
+		bytes += sh.dict.Load().Bytes()
 	}
 	return pieces, bytes + c.bytes, c.used, c.made
 }

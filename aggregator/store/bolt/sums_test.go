@@ -57,6 +57,19 @@ func TestSumsAreFed(t *testing.T) {
 	if _, _, _, made := s.sums.total(); made != before+2 {
 		t.Errorf("%d sums were made, want 2, of a chunk", made-before)
 	}
+	// Names are numbered anew, and sums stay.
+	_, _, _, before = s.sums.total()
+	for _, sh := range s.sums.shapes {
+		sh.renumber()
+	}
+	appendAll(t, s, item(t, 4, 67, 1000))
+	sum += 1000
+	if got := ask(); got != [3]int64{sum, sum, sum} {
+		t.Errorf("with names numbered anew: %d, want %d each", got, sum)
+	}
+	if _, _, _, made := s.sums.total(); made != before {
+		t.Errorf("%d sums were made after names were numbered anew, want none", made-before)
+	}
 	// Nobody asks: nothing is fed, and nothing is missing later.
 	for i := 68; i < 96; i++ {
 		appendAll(t, s, item(t, 1, i, 1))
@@ -142,7 +155,7 @@ func TestSumIsMadeOnce(t *testing.T) {
 			}
 		})
 	}
-	s.sums.finish(k, c, c.Part(sh.dict), o.txid)
+	s.sums.finish(k, c, c.Part(sh.dict.Load()), o.txid)
 	waiting.Wait()
 	if _, _, _, made := s.sums.total(); made != 1 {
 		t.Errorf("%d sums were made, want 1", made)
