@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -155,6 +156,9 @@ func TestWrongQuestions(t *testing.T) {
 		{"top?list=section&limit=-1", 400, "limit", "whole number"},
 		{"top?list=section&limit=1e3", 400, "limit", "whole number"},
 		{"top?list=section&limit=4294967296", 400, "limit", "whole number"},
+		{"top?list=section&columns=hits,key,hits", 400, "columns", "each once"},
+		{"hosts?columns=" + strings.Repeat("id,", maxParameters) + "id", 400, "columns", "more than"},
+		{"top?list=section&host=" + strings.Repeat("a,", maxParameters) + "a", 400, "host", "more than"},
 		{"top?list=section&columns=hts", 400, "columns", "there are: "},
 		{"top?list=section&status=5yy", 400, "status", "a class such as 5xx"},
 		{"top?list=section&host=", 400, "host", "empty"},
@@ -201,6 +205,9 @@ func TestRefusals(t *testing.T) {
 	x.refuse.Store(&err)
 	for _, path := range []string{"api/v1/dashboard", "api/v1/stream", "", "assets/nothing"} {
 		a, body := x.get(path)
+		if !a.Close {
+			t.Errorf("/%s: the connection of who is refused stays, and with it the certificate", path)
+		}
 		if what, _, _ := faultOf(t, body); a.StatusCode != 403 || !strings.Contains(what, "needs the role viewer") || strings.Contains(body, "<b>") {
 			t.Errorf("/%s: %s %s, want 403 and what is missing", path, a.Status, body)
 		}
@@ -247,13 +254,13 @@ func TestWorstHostsFirst(t *testing.T) {
 	}
 }
 
-// TestQuestionsAreBounded: who asks when too many wait is told so at once.
+// TestQuestionsAreBounded: who asks when too many of theirs wait is told so at once, and others are answered.
 func TestQuestionsAreBounded(t *testing.T) {
 	x := newSite(t)
 	x.fake.hold = make(chan struct{})
-	x.client.Transport.(*http.Transport).MaxIdleConnsPerHost = 2 * maxAnswers
-	codes := make(chan int, maxAnswers)
-	for range maxAnswers {
+	x.client.Transport.(*http.Transport).MaxIdleConnsPerHost = 2 * maxAnswersOfOne
+	codes := make(chan int, maxAnswersOfOne)
+	for range maxAnswersOfOne {
 		go func() {
 			a, err := x.client.Get(x.url + "api/v1/top?list=section")
 			if err != nil {
@@ -264,17 +271,41 @@ func TestQuestionsAreBounded(t *testing.T) {
 			codes <- a.StatusCode
 		}()
 	}
-	for len(x.answers) < maxAnswers {
-		time.Sleep(time.Millisecond)
+	for waiting := 0; waiting < maxAnswersOfOne; time.Sleep(time.Millisecond) {
+		x.mu.Lock()
+		waiting = x.asking
+		x.mu.Unlock()
 	}
 	if a, body := x.get("api/v1/top?list=section"); a.StatusCode != 503 || a.Header.Get("Retry-After") == "" {
 		t.Errorf("one more question: %s %s, want 503", a.Status, body)
 	}
+	if len(x.making) != maxMaking {
+		t.Errorf("%d answers are made at once, want %d", len(x.making), maxMaking)
+	}
+	var leaves []func()
+	for i := maxAnswersOfOne; i < maxAnswers; i++ { // of others
+		leave, err := x.begin("192.0.2." + strconv.Itoa(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaves = append(leaves, leave)
+	}
+	if _, err := x.begin("198.51.100.1"); err == nil {
+		t.Errorf("more than %d questions of all", maxAnswers)
+	}
+	for _, leave := range leaves {
+		leave()
+	}
 	close(x.fake.hold)
-	for range maxAnswers {
+	for range maxAnswersOfOne {
 		if code := <-codes; code != 200 {
 			t.Errorf("a question within the limit: %d", code)
 		}
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.asking != 0 || len(x.askingFrom) != 0 {
+		t.Errorf("%d questions of %d addresses are left", x.asking, len(x.askingFrom))
 	}
 }
 
@@ -284,7 +315,13 @@ func TestPanicIsAnswered(t *testing.T) {
 	if a, body := x.get("api/v1/top?list=section"); a.StatusCode != 500 || !strings.Contains(body, "report it") {
 		t.Errorf("%s %s", a.Status, body)
 	}
+	v := x.watch("")
+	_, _ = v.next()
+	if what, _, _ := faultOf(t, v.want("failure")["data"]); !strings.Contains(what, "failed to answer") {
+		t.Errorf("a stream says %q", what)
+	}
 	x.fake.panic.Store(false)
+	v.want("dashboard")
 	if a, _ := x.get("api/v1/top?list=section"); a.StatusCode != 200 {
 		t.Errorf("after a panic: %s", a.Status)
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -186,20 +187,22 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, e *endpoint) err
 	if e.write == nil {
 		return s.stream(w, r, e, q)
 	}
-	select {
-	case s.answers <- struct{}{}:
-		defer func() { <-s.answers }()
-	default:
-		s.metrics.refused.WithLabelValues(tooManyAnswers).Inc()
-		return fail(http.StatusServiceUnavailable, "", "try again in a moment", "%d questions are under way, the most that there may be", maxAnswers)
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), answerWait)
-	defer cancel()
-	var b bytes.Buffer
-	if err := e.write(ctx, s, q, &b); err != nil {
+	leave, err := s.begin(addressOf(r))
+	if err != nil {
 		return err
 	}
-	body := harmless(b.Bytes())
+	defer leave()
+	ctx, cancel := context.WithTimeout(r.Context(), answerWait)
+	defer cancel()
+	var body []byte
+	if err := s.make(ctx, func() error {
+		var b bytes.Buffer
+		err := e.write(ctx, s, q, &b)
+		body = harmless(b.Bytes())
+		return err
+	}); err != nil {
+		return err
+	}
 	h := w.Header()
 	h.Set("Content-Type", "application/json; charset=utf-8")
 	h.Set("Cache-Control", "no-store")
@@ -214,6 +217,52 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, e *endpoint) err
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	_, _ = w.Write(body)
 	return nil
+}
+
+// begin notes a question that is under way until leave is called, if there are not too many.
+func (s *Server) begin(from string) (leave func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	most := 0
+	switch {
+	case s.asking >= maxAnswers:
+		most = maxAnswers
+	case s.askingFrom[from] >= maxAnswersOfOne:
+		most = maxAnswersOfOne
+	}
+	if most > 0 {
+		s.metrics.refused.WithLabelValues(tooManyAnswers).Inc()
+		return nil, fail(http.StatusServiceUnavailable, "", "try again in a moment", "%d questions are under way, the most that there may be", most)
+	}
+	s.asking++
+	s.askingFrom[from]++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.asking--
+		if s.askingFrom[from]--; s.askingFrom[from] == 0 {
+			delete(s.askingFrom, from)
+		}
+	}, nil
+}
+
+// make runs f, which makes an answer, when few others are made.
+func (s *Server) make(ctx context.Context, f func() error) error {
+	select {
+	case s.making <- struct{}{}:
+		defer func() { <-s.making }()
+		return f()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// addressOf is where a request comes from, without the port.
+func addressOf(r *http.Request) string {
+	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		return host
+	}
+	return r.RemoteAddr
 }
 
 // leastPacked is from how many bytes on an answer is compressed: what fits one packet gains nothing.

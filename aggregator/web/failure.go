@@ -49,7 +49,10 @@ func failureOf(err error) *failure {
 	case errors.As(err, &column):
 		return &failure{http.StatusBadRequest, fmt.Sprintf("there is no column %q", column.Column), "columns", "there are: " + strings.Join(column.There, ", ")}
 	}
-	s := status.Convert(err)
+	s := status.FromContextError(err)
+	if s.Code() == codes.Unknown {
+		s = status.Convert(err)
+	}
 	f = &failure{code: http.StatusInternalServerError, what: s.Message()}
 	switch s.Code() {
 	case codes.InvalidArgument:

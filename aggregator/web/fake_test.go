@@ -105,6 +105,9 @@ func (f *fake) GetTop(ctx context.Context, q *pb.GetTopRequest) (*pb.GetTopRespo
 
 func (f *fake) GetDashboard(ctx context.Context, q *pb.GetDashboardRequest) (*pb.GetDashboardResponse, error) {
 	f.last.Store(q)
+	if f.panic.Load() {
+		panic("boom")
+	}
 	if f.asked.Add(1); q.Limit == 404 {
 		return nil, status.Error(codes.Internal, "the store is damaged")
 	}

@@ -57,8 +57,11 @@ var (
 	listParameter  = parameter{name: "list", help: "The top list, one of those that /api/v1/lists names.", need: true}
 )
 
-// maxParameters bounds the values of a question; the query service bounds filters further.
+// maxParameters bounds the values of a question, those between commas apart; the query service bounds filters further.
 const maxParameters = 256
+
+// maxColumns bounds the columns that are chosen. No list has as many.
+const maxColumns = 64
 
 // question is what a request asks for.
 type question struct {
@@ -80,13 +83,13 @@ func (e *endpoint) parse(r *http.Request, now time.Time) (*question, error) {
 		if p == nil {
 			return nil, e.unknown(name)
 		}
-		if count += len(list); count > maxParameters {
-			return nil, fail(http.StatusBadRequest, name, "", "there are more than %d values", maxParameters)
-		}
 		if len(list) > 1 && p.kind != values && p.kind != texts {
 			return nil, fail(http.StatusBadRequest, name, "give it once", "%s is there %d times", name, len(list))
 		}
 		for _, v := range list {
+			if count++; count > maxParameters {
+				return nil, fail(http.StatusBadRequest, name, "", "there are more than %d values", maxParameters)
+			}
 			if !utf8.ValidString(v) || strings.ContainsRune(v, 0) {
 				return nil, fail(http.StatusBadRequest, name, "", "%s is not UTF-8 text", name)
 			}
@@ -95,6 +98,9 @@ func (e *endpoint) parse(r *http.Request, now time.Time) (*question, error) {
 				parts, err := ask.Values(name, v)
 				if err != nil {
 					return nil, err
+				}
+				if count += len(parts) - 1; count > maxParameters {
+					return nil, fail(http.StatusBadRequest, name, "", "there are more than %d values", maxParameters)
 				}
 				q.given[name] = append(q.given[name], parts...)
 				continue
@@ -107,6 +113,9 @@ func (e *endpoint) parse(r *http.Request, now time.Time) (*question, error) {
 			}
 			q.given[name] = append(q.given[name], v)
 		}
+	}
+	if columns := q.given["columns"]; len(columns) > maxColumns || repeats(columns) {
+		return nil, fail(http.StatusBadRequest, "columns", "name each once", "a column is there several times, or there are more than %d", maxColumns)
 	}
 	for i := range e.parameters {
 		if p := &e.parameters[i]; p.need && q.one(p.name) == "" {
@@ -121,6 +130,18 @@ func (e *endpoint) parse(r *http.Request, now time.Time) (*question, error) {
 	}
 	q.Limit = uint32(q.number("limit", 0))
 	return q, nil
+}
+
+// repeats reports whether a name is there twice: rows would grow with each.
+func repeats(names []string) bool {
+	seen := map[string]bool{}
+	for _, n := range names {
+		if seen[n] {
+			return true
+		}
+		seen[n] = true
+	}
+	return false
 }
 
 func (e *endpoint) parameter(name string) *parameter {

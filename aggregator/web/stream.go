@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"sync"
@@ -24,6 +23,8 @@ const (
 	maxStreamsOfOne = 64
 	// maxFeeds bounds the different questions of streams, each of which is asked once a second.
 	maxFeeds = 32
+	// maxFeedsOfOne bounds those that one address has begun.
+	maxFeedsOfOne = 8
 	// retryAfter is how long a browser waits before it comes again.
 	retryAfter = 2 * time.Second
 )
@@ -50,17 +51,19 @@ type streams struct {
 	open  int
 	from  map[string]int // by address
 	feeds map[string]*feed
+	begun map[string]int // feeds, by the address that began them
 }
 
 // feed asks one question again and again, as long as a stream of it is open.
 type feed struct {
 	end  context.CancelFunc
+	from string // the address that began it
 	last *event
 	subs map[chan *event]struct{}
 }
 
 func newStreams(s *Server) *streams {
-	x := &streams{s: s, every: streamEvery, beat: heartbeat, from: map[string]int{}, feeds: map[string]*feed{}}
+	x := &streams{s: s, every: streamEvery, beat: heartbeat, from: map[string]int{}, feeds: map[string]*feed{}, begun: map[string]int{}}
 	x.ctx, x.end = context.WithCancel(context.Background())
 	var packer packer
 	x.begin.plain = fmt.Appendf(nil, "retry: %d\n\n", retryAfter.Milliseconds())
@@ -106,13 +109,16 @@ func (x *streams) join(e *endpoint, r *http.Request, given url.Values, from stri
 		full = fmt.Sprintf("%d streams are open from your address, the most that there may be", maxStreamsOfOne)
 	case f == nil && len(x.feeds) >= maxFeeds:
 		full = fmt.Sprintf("streams of %d different questions are open, the most that there may be", maxFeeds)
+	case f == nil && x.begun[from] >= maxFeedsOfOne:
+		full = fmt.Sprintf("streams of %d different questions are open from your address, the most that there may be", maxFeedsOfOne)
 	}
 	if full != "" {
 		x.s.metrics.refused.WithLabelValues(tooManyStreams).Inc()
 		return nil, nil, fail(http.StatusServiceUnavailable, "", "ask /api/v1/dashboard, or try again later", "%s", full)
 	}
 	if f == nil {
-		f = &feed{subs: map[chan *event]struct{}{}}
+		f = &feed{from: from, subs: map[chan *event]struct{}{}}
+		x.begun[from]++
 		var ctx context.Context
 		ctx, f.end = context.WithCancel(x.ctx)
 		x.feeds[key] = f
@@ -133,6 +139,9 @@ func (x *streams) join(e *endpoint, r *http.Request, given url.Values, from stri
 		if len(f.subs) == 0 {
 			f.end()
 			delete(x.feeds, key)
+			if x.begun[f.from]--; x.begun[f.from] == 0 {
+				delete(x.begun, f.from)
+			}
 		}
 		x.open--
 		if x.from[from]--; x.from[from] == 0 {
@@ -167,7 +176,7 @@ func (x *streams) run(ctx context.Context, f *feed, e *endpoint, r *http.Request
 			}
 			next.packed = packer.pack(next.plain)
 			x.publish(f, next)
-			pause = max(x.every-time.Since(asked), time.Since(asked)) // a question that takes long is not asked all the time
+			pause = max(x.every-time.Since(asked), 3*time.Since(asked)) // a question that takes long is not asked all the time
 		}
 		rest.Reset(pause)
 		select {
@@ -179,7 +188,12 @@ func (x *streams) run(ctx context.Context, f *feed, e *endpoint, r *http.Request
 }
 
 // ask makes one picture: JSON in one line.
-func (x *streams) ask(ctx context.Context, e *endpoint, r *http.Request) ([]byte, error) {
+func (x *streams) ask(ctx context.Context, e *endpoint, r *http.Request) (_ []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = x.s.panicked("/api/v1/stream", p)
+		}
+	}()
 	q, err := e.parse(r, x.s.deps.Now())
 	if err != nil {
 		return nil, err
@@ -187,7 +201,7 @@ func (x *streams) ask(ctx context.Context, e *endpoint, r *http.Request) ([]byte
 	ctx, cancel := context.WithTimeout(ctx, answerWait)
 	defer cancel()
 	var b, line bytes.Buffer
-	if err := x.s.dashboard(ctx, q, &b); err != nil {
+	if err := x.s.make(ctx, func() error { return x.s.dashboard(ctx, q, &b) }); err != nil {
 		return nil, err
 	}
 	if err := json.Compact(&line, b.Bytes()); err != nil {
@@ -231,14 +245,10 @@ func (p *packer) pack(plain []byte) []byte {
 
 // stream sends pictures until the browser goes, the right to them ends, or the aggregator stops.
 func (s *Server) stream(w http.ResponseWriter, r *http.Request, e *endpoint, q *question) error {
-	from := r.RemoteAddr
-	if host, _, err := net.SplitHostPort(from); err == nil {
-		from = host
-	}
 	// What is kept for the feed is the question alone.
 	asked := &http.Request{URL: &url.URL{RawQuery: r.URL.RawQuery}}
 	x := s.streams
-	events, leave, err := x.join(e, asked, q.given, from)
+	events, leave, err := x.join(e, asked, q.given, addressOf(r))
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -224,14 +225,25 @@ func TestHeartbeat(t *testing.T) {
 func TestStreamsAreBounded(t *testing.T) {
 	x := newSite(t)
 	x.client.Transport.(*http.Transport).MaxIdleConnsPerHost = 2
-	for i := range maxFeeds {
+	for i := range maxFeedsOfOne {
 		v := x.watch(fmt.Sprintf("?limit=%d", i+1))
 		_, _ = v.next()
 	}
-	if a, body := x.get("api/v1/stream?limit=1000"); a.StatusCode != 503 || !strings.Contains(body, "different questions") {
+	if a, body := x.get("api/v1/stream?limit=1000"); a.StatusCode != 503 || !strings.Contains(body, "different questions are open from your address") {
 		t.Errorf("one more question: %s %s", a.Status, body)
 	}
-	for range maxStreamsOfOne - maxFeeds {
+	e := endpoints[apiPrefix+"stream"]
+	for i := maxFeedsOfOne; i < maxFeeds; i++ { // of others
+		_, leave, err := x.streams.join(e, &http.Request{URL: &url.URL{}}, url.Values{"limit": {fmt.Sprint(1000 + i)}}, fmt.Sprintf("192.0.2.%d", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer leave()
+	}
+	if _, _, err := x.streams.join(e, &http.Request{URL: &url.URL{}}, url.Values{"limit": {"1"}, "since": {"1h"}}, "198.51.100.1"); err == nil {
+		t.Errorf("more than %d different questions of all", maxFeeds)
+	}
+	for range maxStreamsOfOne - maxFeedsOfOne {
 		v := x.watch("?limit=1")
 		_, _ = v.next()
 	}

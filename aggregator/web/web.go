@@ -41,6 +41,10 @@ const (
 	maxConnections = 512
 	// maxAnswers bounds the questions under way besides streams. The query service answers a few at a time; the others wait.
 	maxAnswers = 64
+	// maxAnswersOfOne bounds those from one address.
+	maxAnswersOfOne = 16
+	// maxMaking bounds how many answers are made at once, streams' pictures included: that of a large fleet takes 100 MB.
+	maxMaking = 4
 	// graceWait is how long answers that are under way may take when the aggregator stops.
 	graceWait = 3 * time.Second
 )
@@ -78,7 +82,7 @@ type Server struct {
 	openapi []byte
 	hosts   map[string]struct{}
 	leaf    atomic.Pointer[x509.Certificate] // shown to whoever came last
-	answers chan struct{}                    // a token for each question under way
+	making  chan struct{}                    // a token for each answer that is made
 	streams *streams
 	run     string // names this run in the ids of events
 
@@ -87,6 +91,8 @@ type Server struct {
 	servers     []*http.Server
 	addresses   []string
 	connections int
+	asking      int            // questions under way
+	askingFrom  map[string]int // by address
 }
 
 // New returns a Server that is not running. cfg must be valid.
@@ -95,7 +101,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		return nil, errors.New("web server: everything but log, registry and TLS must be given")
 	}
 	s := &Server{cfg: cfg, deps: deps, log: deps.Log, reader: ask.Reader{Service: deps.Service}, metrics: newMetrics(deps.Registry),
-		hosts: map[string]struct{}{}, answers: make(chan struct{}, maxAnswers)}
+		hosts: map[string]struct{}{}, making: make(chan struct{}, maxMaking), askingFrom: map[string]int{}}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -293,9 +299,9 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 	watched := &watched{ResponseWriter: w}
 	defer func() {
 		if x := recover(); x != nil {
-			s.log.Error("answering a request of the web page failed", "path", security.CleanText(r.URL.Path), "panic", fmt.Sprint(x), "stack", string(debug.Stack()))
+			f := s.panicked(r.URL.Path, x)
 			if watched.code == 0 {
-				fail(http.StatusInternalServerError, "", "please report it, with what the aggregator has logged", "the aggregator failed to answer").write(watched)
+				f.write(watched)
 			}
 		}
 		s.metrics.requests.WithLabelValues(class(watched.code)).Inc()
@@ -314,6 +320,12 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 		}
 		f.write(watched)
 	}
+}
+
+// panicked logs a fault of this program, and returns what who asked is told.
+func (s *Server) panicked(path string, x any) *failure {
+	s.log.Error("answering a request of the web page failed", "path", security.CleanText(path), "panic", fmt.Sprint(x), "stack", string(debug.Stack()))
+	return fail(http.StatusInternalServerError, "", "please report it, with what the aggregator has logged", "the aggregator failed to answer")
 }
 
 // serve answers a request, or returns why not.
@@ -340,6 +352,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, leave, err := s.deps.Admit(r.Context(), conn, r.TLS, methodPrefix+method)
 	if err != nil {
+		// With another connection the browser shows the certificate that it has now.
+		w.Header().Set("Connection", "close")
 		return err
 	}
 	defer leave()
