@@ -58,6 +58,7 @@ func NewOwn(a *authority.Authority, dir string, life time.Duration, now func() t
 	if _, _, err := o.current(); err != nil {
 		return nil, err
 	}
+	o.keepLife()
 	return o, nil
 }
 
@@ -66,6 +67,14 @@ func (o *Own) setLife(life time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.life = life
+	o.keepLife()
+}
+
+// keepLife tells httpctl ca rotate how long certificates live. The caller holds mu, or nobody else has o.
+func (o *Own) keepLife() {
+	if err := authority.WriteLife(o.dir, o.life, authority.OwnerOf(o.dir), o.now()); err != nil {
+		o.log.Error("how long certificates live cannot be kept beside the authority: httpctl ca rotate has to be told with --wait", "err", err)
+	}
 }
 
 // Authority returns the authority as its files are now; when they cannot be read, as they were.

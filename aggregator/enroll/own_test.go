@@ -35,6 +35,16 @@ func TestOwnIsRenewed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	kept := func(want authority.Life) {
+		t.Helper()
+		if l, err := authority.ReadLife(dir); err != nil || l.Length != want.Length || !l.Longer.Equal(want.Longer) {
+			t.Errorf("beside the authority is kept that certificates live %v, %v, want %v", l, err, want)
+		}
+	}
+	kept(authority.Life{Length: 24 * time.Hour})
+	o.setLife(time.Hour)
+	kept(authority.Life{Length: time.Hour, Longer: now.Add(24*time.Hour + time.Second)})
+	o.setLife(24 * time.Hour)
 	serial := func() string {
 		t.Helper()
 		c, _, err := o.current()
@@ -106,7 +116,7 @@ func TestRotatedAuthority(t *testing.T) {
 		accepted int
 		signs    bool // the first one still does
 	}{{authority.Begun, 2, true}, {authority.Switched, 2, false}, {authority.Ended, 1, false}} {
-		if got, err := authority.Rotate(authority.Dir(f.dir), authority.Owner{}, time.Now(), 0); err != nil || got != step.want {
+		if got, err := authority.Rotate(authority.Dir(f.dir), authority.Owner{}, time.Now(), &authority.Life{}); err != nil || got != step.want {
 			t.Fatalf("Rotate() = %d, %v, want %d", got, err, step.want)
 		}
 		c, cas, err := renew(member)

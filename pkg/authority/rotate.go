@@ -38,9 +38,10 @@ func (e *TooSoon) Error() string {
 }
 
 // Rotate does the next step of replacing the authority in dir by one with a new key, in the same trust domain. Each
-// step changes one file in one go, so an authority whose rotation is killed works on, and the step is done again. wait is how long members
-// take to renew: the next step before that is a *TooSoon. An aggregator that runs takes each step over with the next connection.
-func Rotate(dir string, owner Owner, now time.Time, wait time.Duration) (Step, error) {
+// step changes one file in one go, so an authority whose rotation is killed works on, and the step is done again. life is how long
+// certificates live, in which members renew: the next step before all have lived out is a *TooSoon. With nil it is what the aggregator keeps in dir, see
+// [ReadLife]. An aggregator that runs takes each step over with the next connection.
+func Rotate(dir string, owner Owner, now time.Time, life *Life) (Step, error) {
 	a, err := Open(dir)
 	if err != nil {
 		return 0, err
@@ -81,7 +82,15 @@ func Rotate(dir string, owner Owner, now time.Time, wait time.Duration) (Step, e
 		if err != nil {
 			return err
 		}
-		if until := fi.ModTime().Add(wait); now.Before(until) {
+		l := life
+		if l == nil {
+			kept, err := ReadLife(dir)
+			if err != nil {
+				return err
+			}
+			l = &kept
+		}
+		if until := l.Out(fi.ModTime()); now.Before(until) {
 			return &TooSoon{fi.ModTime(), until}
 		}
 		return nil

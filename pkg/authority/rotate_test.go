@@ -26,7 +26,7 @@ func TestRotate(t *testing.T) {
 	}
 	step := func(wait time.Duration, want Step, accepted int) *Authority {
 		t.Helper()
-		if got, err := Rotate(dir, Owner{}, time.Now(), wait); err != nil || got != want {
+		if got, err := Rotate(dir, Owner{}, time.Now(), &Life{Length: wait}); err != nil || got != want {
 			t.Fatalf("Rotate() = %d, %v, want %d", got, err, want)
 		}
 		a := read()
@@ -39,7 +39,7 @@ func TestRotate(t *testing.T) {
 		t.Helper()
 		before := read()
 		var soon *TooSoon
-		if _, err := Rotate(dir, Owner{}, time.Now(), time.Hour); !errors.As(err, &soon) || soon.Until.Sub(soon.Since) != time.Hour || soon.Until.Before(time.Now().Add(time.Minute)) {
+		if _, err := Rotate(dir, Owner{}, time.Now(), &Life{Length: time.Hour}); !errors.As(err, &soon) || soon.Until.Sub(soon.Since) != time.Hour || soon.Until.Before(time.Now().Add(time.Minute)) {
 			t.Errorf("Rotate() at once = %v, want a TooSoon", err)
 		}
 		if after := read(); after.Fingerprint() != before.Fingerprint() || len(after.Accepted()) != len(before.Accepted()) {
