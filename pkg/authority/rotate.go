@@ -10,11 +10,15 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
 // nextKeyFile is the key of the authority that is to sign next. Its certificate is in certFile already.
 const nextKeyFile = "ca.key.next"
+
+// oldFile is the certificate of the authority that signed before, from when another one signs until it is accepted no more.
+const oldFile = "ca.pem.old"
 
 // Step is one of the three in which an authority is replaced by a new one, so that nobody is left out: between
 // two of them every member renews its certificate, with which it is told the authorities.
@@ -37,8 +41,8 @@ func (e *TooSoon) Error() string {
 		e.Since.UTC().Format(time.RFC3339), e.Until.UTC().Format(time.RFC3339))
 }
 
-// Rotate does the next step of replacing the authority in dir by one with a new key, in the same trust domain. Each
-// step changes one file in one go, so an authority whose rotation is killed works on, and the step is done again. life is how long
+// Rotate does the next step of replacing the authority in dir by one with a new key, in the same trust domain. What
+// counts of a step changes in one go, so an authority whose rotation is killed works on, and the step is done again. life is how long
 // certificates live, in which members renew: the next step before all have lived out is a *TooSoon. With nil it is what the aggregator keeps in dir, see
 // [ReadLife]. An aggregator that runs takes each step over with the next connection.
 func Rotate(dir string, owner Owner, now time.Time, life *Life) (Step, error) {
@@ -68,10 +72,20 @@ func Rotate(dir string, owner Owner, now time.Time, life *Life) (Step, error) {
 		}
 		next = nil
 	}
+	oldPEM, err := os.ReadFile(filepath.Join(dir, oldFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
+	var replaced []*x509.Certificate
+	if oldPEM != nil {
+		if replaced, err = ParseCertificates(oldPEM); err != nil {
+			return 0, fmt.Errorf("%s: %w", oldFile, err)
+		}
+	}
 	var kept []byte
 	old := 0
 	for _, c := range certs {
-		if c.Equal(a.cert) || TrustDomain(c) != a.TrustDomain() { // one of another domain is there for another reason
+		if c.Equal(a.cert) || !slices.ContainsFunc(replaced, c.Equal) { // another one is there for another reason
 			kept = append(kept, EncodeCertificate(c.Raw)...)
 		} else {
 			old++
@@ -100,6 +114,9 @@ func Rotate(dir string, owner Owner, now time.Time, life *Life) (Step, error) {
 		if err := soon(certFile); err != nil {
 			return 0, err
 		}
+		if err := WriteFile(filepath.Join(dir, oldFile), EncodeCertificate(a.cert.Raw), 0o644, owner); err != nil {
+			return 0, err
+		}
 		if err := WriteFile(filepath.Join(dir, keyFile), nextPEM, 0o600, owner); err != nil {
 			return 0, err
 		}
@@ -108,7 +125,10 @@ func Rotate(dir string, owner Owner, now time.Time, life *Life) (Step, error) {
 		if err := soon(keyFile); err != nil {
 			return 0, err
 		}
-		return Ended, WriteFile(filepath.Join(dir, certFile), kept, 0o644, owner)
+		if err := WriteFile(filepath.Join(dir, certFile), kept, 0o644, owner); err != nil {
+			return 0, err
+		}
+		return Ended, os.Remove(filepath.Join(dir, oldFile))
 	}
 	cert, key, err := newPair(a.TrustDomain(), now)
 	if err != nil {

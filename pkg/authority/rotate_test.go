@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 )
@@ -100,5 +101,40 @@ func TestRotate(t *testing.T) {
 	}
 	for i, want := range []Step{Begun, Switched, Ended} {
 		step(0, want, []int{3, 3, 2}[i])
+	}
+}
+
+// TestRotateKeepsWhatWasPutBeside: an authority of the same domain that somebody put into the file is no old one: a rotation begins with the
+// first step, and ends only the one that it replaced.
+func TestRotateKeepsWhatWasPutBeside(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "ca")
+	first, err := Create(dir, DefaultTrustDomain, Owner{}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	beside, _, err := newPair(DefaultTrustDomain, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteFile(filepath.Join(dir, certFile), append(first.PEM(), beside...), 0o644, Owner{}); err != nil {
+		t.Fatal(err)
+	}
+	kept, err := ParseCertificates(beside)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []Step{Begun, Switched, Ended} {
+		got, err := Rotate(dir, Owner{}, time.Now(), &Life{})
+		if err != nil || got != want {
+			t.Fatalf("Rotate() = %d, %v, want %d", got, err, want)
+		}
+		a, err := Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := a.Accepted()
+		if n := []int{3, 3, 2}[i]; len(all) != n || !slices.ContainsFunc(all, kept[0].Equal) || slices.ContainsFunc(all, first.Certificate().Equal) != (want != Ended) {
+			t.Errorf("after step %d %d authorities are accepted, want %d, the one put beside among them, and the first until the last step", want, len(all), n)
+		}
 	}
 }
