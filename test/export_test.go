@@ -5,12 +5,19 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net"
 	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	metricsservice "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
+	commonv1 "go.opentelemetry.io/proto/otlp/common/v1"
+	"google.golang.org/grpc"
 
 	"github.com/httpctl/httpctl/pkg/testkit"
 )
@@ -26,7 +33,7 @@ func TestExport(t *testing.T) {
 	t.Cleanup(func() { lab.Close() })
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	t.Cleanup(cancel)
-	data, site, metrics := t.TempDir(), worldReadable(t), freePort(t)
+	data, site, metrics, address, collector := t.TempDir(), worldReadable(t), freePort(t), freePort(t), startCollector(t)
 	socket := "unix:" + data + "/httpctl.sock"
 	aggregator := launchCommand(t, exec.CommandContext(ctx, program(t, "httpctl-aggregator"), "--config", write(t, "aggregator.yaml", fmt.Sprintf(`
 dashboard_bucket_size: 1s
@@ -37,7 +44,10 @@ aggregator:
   metrics: %s
   export:
     scrape: true
-`, data, metrics))))
+    instance: center
+    remote_write: {url: "http://%s/api/v1/write", every: 1s}
+    otlp: {url: "grpc://%s", every: 1s}
+`, data, metrics, address, collector.address))))
 	aggregator.says(t, "serving")
 	conf, err := testkit.WriteNginx(site, 80)
 	if err != nil {
@@ -48,11 +58,11 @@ aggregator:
 		launchCommand(t, lab.Command(ctx, host, program(t, "httpctl-agent"), "-i", "eth0", "--config", write(t, "agent.yaml",
 			"agent:\n  host_name: "+host+"\n  state: "+t.TempDir()+"\n  aggregator: "+socket+"\n  capture: {ring_size: 4MiB, poll_timeout: 50ms}\n"))).says(t, "connected to the aggregator")
 	}
-	scraping := startPrometheus(t, mustFind(t, "prometheus"), fmt.Sprintf(`
+	server := startPrometheus(t, mustFind(t, "prometheus"), address, fmt.Sprintf(`
 global: {scrape_interval: 2s, scrape_timeout: 2s}
 scrape_configs:
 - {job_name: traffic, metrics_path: /metrics/traffic, static_configs: [{targets: [%q]}]}
-`, metrics))
+`, metrics), "--web.enable-remote-write-receiver")
 
 	asked := 0
 	visit := func(n int) {
@@ -89,14 +99,12 @@ scrape_configs:
 	t.Cleanup(func() {
 		if t.Failed() {
 			_, text := ask(t, "http://"+metrics+"/metrics/traffic")
-			up, err := scraping.query("up")
+			up, err := server.query("up")
 			t.Logf("up is %v, %v; the page has\n%s", up, err, regexp.MustCompile(`(?m)^.*(_bucket|_losses_total)\{.*\n`).ReplaceAllString(text, ""))
 		}
 	})
 
-	// What counts once: on the host of the server, not on that of the client, which it names as mirrored.
-	const fleet = `{httpctl_mirror="0"}`
-	same := func(path string, values func(expression, label string) map[string]int64) {
+	same := func(path string, values func(name, label string, where map[string]string) map[string]int64) {
 		t.Helper()
 		eventually(t, path, func() error {
 			log, err := testkit.ReadAccessLog(site)
@@ -106,35 +114,39 @@ scrape_configs:
 			if log.Requests != int64(asked) {
 				return fmt.Errorf("nginx has logged %d of %d requests", log.Requests, asked)
 			}
-			other := log.Tops["method"]
-			other["_OTHER"] += other["BREW"]
-			delete(other, "BREW")
+			methods := log.Tops["method"]
+			methods["_OTHER"] += methods["BREW"]
+			delete(methods, "BREW")
+			// What counts once: on the host of the server, not on that of the client, which names the other.
+			fleet := map[string]string{"httpctl_mirror": "0"}
+			both := map[string]int64{"web": int64(asked), "shop": int64(asked)}
 			for _, c := range []struct {
-				expression, label string
-				want              map[string]int64
+				name, label string
+				where       map[string]string
+				want        map[string]int64
 			}{
-				{"httpctl_traffic_requests_total" + fleet, "server_address", log.Tops["domain"]},
-				{"httpctl_traffic_method_requests_total" + fleet, "http_request_method", other},
-				{"httpctl_traffic_outcomes_total" + fleet, "http_response_status_code", log.Tops["status"]},
-				{"http_server_request_duration_seconds_count" + fleet, "http_response_status_code", log.Tops["status"]},
-				{`http_server_request_duration_seconds_bucket{httpctl_mirror="0",le="+Inf"}`, "server_address", log.Tops["domain"]},
-				{"httpctl_traffic_request_wire_bytes_total" + fleet, "server_address", log.Upload},
-				{"httpctl_traffic_response_wire_bytes_total" + fleet, "server_address", log.Download},
-				{`httpctl_traffic_requests_total`, "host_name", map[string]int64{"web": int64(asked), "shop": int64(asked)}},
-				{`http_client_request_duration_seconds_count{httpctl_mirror="1"}`, "host_name", map[string]int64{"shop": int64(asked)}},
-				{`httpctl_traffic_losses_total{reason="kernel_drops"}`, "host_name", map[string]int64{"web": 0, "shop": 0}},
-				{`httpctl_traffic_hosts`, "state", map[string]int64{"reporting": 2, "late": 0, "gone": 0}},
+				{"httpctl_traffic_requests_total", "server_address", fleet, log.Tops["domain"]},
+				{"httpctl_traffic_method_requests_total", "http_request_method", fleet, methods},
+				{"httpctl_traffic_outcomes_total", "http_response_status_code", fleet, log.Tops["status"]},
+				{"http_server_request_duration_seconds_count", "http_response_status_code", fleet, log.Tops["status"]},
+				{"http_server_request_duration_seconds_bucket", "server_address", map[string]string{"httpctl_mirror": "0", "le": "+Inf"}, log.Tops["domain"]},
+				{"httpctl_traffic_request_wire_bytes_total", "server_address", fleet, log.Upload},
+				{"httpctl_traffic_response_wire_bytes_total", "server_address", fleet, log.Download},
+				{"httpctl_traffic_requests_total", "host_name", nil, both},
+				{"http_client_request_duration_seconds_count", "host_name", map[string]string{"httpctl_mirror": "1"}, map[string]int64{"shop": int64(asked)}},
+				{"httpctl_traffic_losses_total", "host_name", map[string]string{"reason": "kernel_drops"}, map[string]int64{"web": 0, "shop": 0}},
+				{"httpctl_traffic_hosts", "state", nil, map[string]int64{"reporting": 2, "late": 0, "gone": 0}},
 			} {
-				if got := values(c.expression, c.label); !maps.Equal(got, c.want) {
-					return fmt.Errorf("%s by %s = %v, want %v", c.expression, c.label, got, c.want)
+				if got := values(c.name, c.label, c.where); !maps.Equal(got, c.want) {
+					return fmt.Errorf("%s %v by %s = %v, want %v", c.name, c.where, c.label, got, c.want)
 				}
 			}
-			for dimension, by := range map[string]string{"domain": "server_address", "method": "http_request_method"} {
-				name := map[string]string{"domain": "httpctl_traffic_requests_total", "method": "httpctl_traffic_method_requests_total"}[dimension]
-				got := values(name+fleet, by)
+			for dimension, of := range map[string][2]string{"domain": {"httpctl_traffic_requests_total", "server_address"},
+				"method": {"httpctl_traffic_method_requests_total", "http_request_method"}, "status": {"httpctl_traffic_outcomes_total", "http_response_status_code"}} {
+				got := values(of[0], of[1], fleet)
 				for _, row := range top(dimension).Rows {
 					if got[row.Key] != row.Hits {
-						return fmt.Errorf("%s by %s = %v, httpctl top says %d of %s", name, by, got, row.Hits, row.Key)
+						return fmt.Errorf("%s by %s = %v, httpctl top says %d of %s", of[0], of[1], got, row.Hits, row.Key)
 					}
 				}
 			}
@@ -142,7 +154,20 @@ scrape_configs:
 		})
 		t.Logf("%s: %d requests, as nginx and httpctl top have them", path, asked)
 	}
-	same("scrape", scraping.sums(t))
+	same("scrape", server.sums(t, "traffic"))
+	same("remote write", server.sums(t, "httpctl"))
+	same("OTLP", collector.sums)
+	visit(18)
+	same("scrape, later", server.sums(t, "traffic"))
+	same("remote write, later", server.sums(t, "httpctl"))
+	same("OTLP, later", collector.sums)
+	// The counters come a last time when the aggregator stops.
+	if code := aggregator.stop(t, syscall.SIGTERM); code != 0 {
+		t.Errorf("the aggregator ended with %d", code)
+	}
+	if results, err := server.query(`min(count_over_time(httpctl_traffic_requests_total{job="httpctl",instance="center"}[5m]) > 1)`); err != nil || len(results) != 1 {
+		t.Errorf("series of remote write begin with %v, %v, want 0 and then what was counted", results, err)
+	}
 }
 
 // mustFind returns where a program is.
@@ -155,11 +180,16 @@ func mustFind(t *testing.T, name string) string {
 	return path
 }
 
-// sums evaluates sums of an expression by a label, whole numbers all of them.
-func (p *prometheus) sums(t *testing.T) func(expression, label string) map[string]int64 {
-	return func(expression, label string) map[string]int64 {
+// sums returns what evaluates sums over the series of a job, by a label: whole numbers all of them.
+func (p *prometheus) sums(t *testing.T, job string) func(name, label string, where map[string]string) map[string]int64 {
+	return func(name, label string, where map[string]string) map[string]int64 {
 		t.Helper()
-		results, err := p.query("sum by (" + label + ") (" + expression + ")")
+		matchers := []string{fmt.Sprintf("job=%q", job)}
+		for k, v := range where {
+			matchers = append(matchers, fmt.Sprintf("%s=%q", k, v))
+		}
+		expression := fmt.Sprintf("sum by (%s) (%s{%s})", label, name, strings.Join(matchers, ","))
+		results, err := p.query(expression)
 		if err != nil {
 			t.Log(err)
 			return nil
@@ -174,4 +204,95 @@ func (p *prometheus) sums(t *testing.T) func(expression, label string) map[strin
 		}
 		return out
 	}
+}
+
+// collector is an OpenTelemetry collector's service that keeps the newest value of each series, as Prometheus names them.
+type collector struct {
+	metricsservice.UnimplementedMetricsServiceServer
+	address string
+
+	mu     sync.Mutex
+	series map[string]point
+}
+
+type point struct {
+	name   string
+	labels map[string]string
+	value  float64
+}
+
+func startCollector(t *testing.T) *collector {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &collector{address: l.Addr().String(), series: map[string]point{}}
+	server := grpc.NewServer()
+	metricsservice.RegisterMetricsServiceServer(server, c)
+	var running sync.WaitGroup
+	running.Go(func() { _ = server.Serve(l) })
+	t.Cleanup(func() { server.Stop(); running.Wait() })
+	return c
+}
+
+// Export implements the service.
+func (c *collector) Export(_ context.Context, r *metricsservice.ExportMetricsServiceRequest) (*metricsservice.ExportMetricsServiceResponse, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	put := func(name string, attributes []*commonv1.KeyValue, value float64, more ...string) {
+		p := point{name, map[string]string{}, value}
+		for i := 0; i < len(more); i += 2 {
+			p.labels[more[i]] = more[i+1]
+		}
+		for _, a := range attributes {
+			v := a.GetValue().GetStringValue()
+			if n, ok := a.GetValue().GetValue().(*commonv1.AnyValue_IntValue); ok {
+				v = fmt.Sprint(n.IntValue)
+			}
+			p.labels[strings.ReplaceAll(a.GetKey(), ".", "_")] = v
+		}
+		c.series[fmt.Sprint(name, p.labels)] = p
+	}
+	for _, resource := range r.GetResourceMetrics() {
+		for _, scope := range resource.GetScopeMetrics() {
+			for _, m := range scope.GetMetrics() {
+				name := strings.ReplaceAll(m.GetName(), ".", "_") + map[string]string{"s": "_seconds", "By": "_bytes"}[m.GetUnit()]
+				for _, p := range m.GetGauge().GetDataPoints() {
+					put(name, p.GetAttributes(), p.GetAsDouble())
+				}
+				for _, p := range m.GetSum().GetDataPoints() {
+					put(name+"_total", p.GetAttributes(), p.GetAsDouble()+float64(p.GetAsInt()))
+				}
+				for _, p := range m.GetHistogram().GetDataPoints() {
+					put(name+"_count", p.GetAttributes(), float64(p.GetCount()))
+					all := uint64(0)
+					for _, n := range p.GetBucketCounts() {
+						all += n
+					}
+					put(name+"_bucket", p.GetAttributes(), float64(all), "le", "+Inf")
+				}
+			}
+		}
+	}
+	return &metricsservice.ExportMetricsServiceResponse{}, nil
+}
+
+// sums adds up the newest values by a label.
+func (c *collector) sums(name, label string, where map[string]string) map[string]int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := map[string]int64{}
+next:
+	for _, p := range c.series {
+		for k, v := range where {
+			if p.labels[k] != v {
+				continue next
+			}
+		}
+		if p.name == name {
+			out[p.labels[label]] += int64(p.value)
+		}
+	}
+	return out
 }

@@ -37,6 +37,7 @@ func startPair(t *testing.T) pair {
 	ctx, dir, log := context.Background(), t.TempDir(), slog.New(slog.DiscardHandler)
 	settings, g, a := config.DefaultSettings(), aggregator.DefaultConfig(), agent.DefaultConfig()
 	g.Data, g.Listen, g.Metrics, g.Export.Scrape, g.Web.Listen = filepath.Join(dir, "data"), nil, freePort(t), true, []string{freePort(t)}
+	g.Export.OTLP.URL, g.Export.RemoteWrite.URL = "grpc://"+startCollector(t).address, "http://127.0.0.1:1/none"
 	center, err := aggregator.Start(ctx, settings, g, log)
 	if err != nil {
 		t.Fatal(err)
@@ -133,13 +134,21 @@ func tableOfMetrics(served string, meanings map[string]string) string {
 			help = meaning
 		}
 		var labels []string
-		for _, l := range regexp.MustCompile(`(?m)^`+name+`\{(\w+)="([^"]*)"\}`).FindAllStringSubmatch(served, -1) {
-			if len(labels) == 0 {
-				labels = append(labels, "`"+l[1]+"`: ")
+		values := map[string][]string{}
+		for _, series := range regexp.MustCompile(`(?m)^`+name+`\{(.*)\}`).FindAllStringSubmatch(served, -1) {
+			for _, l := range regexp.MustCompile(`(\w+)="([^"]*)"`).FindAllStringSubmatch(series[1], -1) {
+				if values[l[1]] == nil {
+					labels = append(labels, l[1])
+				}
+				if v := "`" + l[2] + "`"; !slices.Contains(values[l[1]], v) {
+					values[l[1]] = append(values[l[1]], v)
+				}
 			}
-			labels = append(labels, "`"+l[2]+"`, ")
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", name, kind, strings.TrimSuffix(strings.Join(labels, ""), ", "), help)
+		for i, l := range labels {
+			labels[i] = "`" + l + "`: " + strings.Join(values[l], ", ")
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", name, kind, strings.Join(labels, "; "), help)
 	}
 	return b.String()
 }
@@ -192,10 +201,10 @@ func TestPromtool(t *testing.T) {
 // prometheus is one that runs until the test ends.
 type prometheus struct{ address string }
 
-// startPrometheus starts it with a configuration.
-func startPrometheus(t *testing.T, program, configuration string, flags ...string) *prometheus {
+// startPrometheus starts it with a configuration, at an address.
+func startPrometheus(t *testing.T, program, address, configuration string, flags ...string) *prometheus {
 	t.Helper()
-	dir, address := t.TempDir(), freePort(t)
+	dir := t.TempDir()
 	file := filepath.Join(dir, "prometheus.yml")
 	if err := os.WriteFile(file, []byte(configuration), 0o600); err != nil {
 		t.Fatal(err)
@@ -259,7 +268,7 @@ func TestPrometheus(t *testing.T) {
 		t.Skip("needs prometheus, which is not installed")
 	}
 	p := startPair(t)
-	server := startPrometheus(t, program, fmt.Sprintf(`
+	server := startPrometheus(t, program, freePort(t), fmt.Sprintf(`
 global: {scrape_interval: 1s, scrape_timeout: 1s}
 scrape_configs:
 - job_name: httpctl

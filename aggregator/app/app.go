@@ -57,6 +57,7 @@ type App struct {
 	tails    *tail.Service
 	gate     *access.Gate
 	enroll   *enroll.Service
+	traffic  *traffic // nil when nothing is exported
 	hosts    *access.Hosts
 	doors    *access.Doors
 	web      *web.Server // nil without
@@ -158,7 +159,10 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.
 	if err := a.newGate(ctx, cfg, domain, registry); err != nil {
 		return nil, err
 	}
-	traffic := newTraffic(cfg.Export, registry)
+	traffic, err := newTraffic(cfg.Export, registry, log, func() ([]export.HostState, error) { return a.hostStates(own) })
+	if err != nil {
+		return nil, err
+	}
 	a.ingest, err = ingest.New(cfg.Ingest, width.settings(settings.Timeout), ingest.Deps{
 		Store: db, State: db, Log: log, Registry: registry, Version: telemetry.Version(), Admit: a.hosts.Claim,
 		Extract: traffic.extract(),
@@ -181,6 +185,9 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.
 	if err != nil {
 		return nil, err
 	}
+	traffic.start(own)
+	a.teardown.Push("export", traffic.Stop)
+	a.traffic = traffic
 	if err := a.ingest.Start(own); err != nil {
 		return nil, err
 	}
@@ -197,7 +204,7 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.
 		rolls.register(registry)
 		var pages []telemetry.Metrics
 		if cfg.Export.Scrape {
-			pages = append(pages, telemetry.Metrics{Path: "/metrics/traffic", Gatherer: export.Gatherer(func() []export.Family { return traffic.snapshot(own, a) })})
+			pages = append(pages, telemetry.Metrics{Path: "/metrics/traffic", Gatherer: export.Gatherer(traffic.snapshot)})
 		}
 		page, err := telemetry.Serve(ctx, cfg.Metrics, registry, telemetry.Health{Live: a.live, Ready: func() []telemetry.Condition { return a.ready(own, cfg.Data) }}, pages...)
 		if err != nil {
@@ -308,6 +315,8 @@ func (a *App) Failed() <-chan error {
 		case err := <-a.tails.Failed():
 			failed <- err
 		case err := <-a.timers.Failed():
+			failed <- err
+		case err := <-a.traffic.failed():
 			failed <- err
 		case err := <-a.servers.Failed():
 			failed <- err

@@ -1,27 +1,112 @@
 package app
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/httpctl/httpctl/aggregator/export"
+	"github.com/httpctl/httpctl/aggregator/export/push"
 	"github.com/httpctl/httpctl/aggregator/ingest"
 	"github.com/httpctl/httpctl/pkg/bucket"
+	"github.com/httpctl/httpctl/pkg/lifecycle"
+	"github.com/httpctl/httpctl/pkg/telemetry"
 )
 
-// traffic adds up what is exported. A nil one exports nothing.
-type traffic struct{ *export.Accumulator }
+// traffic adds up what is exported, and pushes it. A nil one exports nothing.
+type traffic struct {
+	*export.Accumulator
+	states  func() ([]export.HostState, error)
+	pushers []*push.Pusher
+	group   *lifecycle.Group
+}
 
-// newTraffic returns nil when nothing is to be exported.
-func newTraffic(cfg export.Config, registry prometheus.Registerer) *traffic {
+// newTraffic returns nil when nothing is to be exported. states says how the hosts are.
+func newTraffic(cfg export.Config, registry prometheus.Registerer, log *slog.Logger, states func() ([]export.HostState, error)) (*traffic, error) {
 	if !cfg.Enabled() {
+		return nil, nil
+	}
+	t := &traffic{Accumulator: export.New(cfg, time.Now()), states: states}
+	t.register(registry)
+	if !cfg.RemoteWrite.Enabled() && !cfg.OTLP.Enabled() {
+		return t, nil
+	}
+	instance := cfg.Instance
+	if instance == "" {
+		name, err := os.Hostname()
+		if err != nil {
+			return nil, fmt.Errorf("find out the name of this host (or set aggregator.export.instance): %w", err)
+		}
+		instance = cmp.Or(name, "httpctl")
+	}
+	metrics := push.NewMetrics(registry)
+	for _, r := range []struct {
+		to     string
+		cfg    export.Receiver
+		encode push.Encode
+	}{
+		{export.ToRemoteWrite, cfg.RemoteWrite, func(now, since time.Time) []export.Request {
+			return export.RemoteWrite(t.snapshot(), now, since, instance)
+		}},
+		{export.ToOTLP, cfg.OTLP, func(now, _ time.Time) []export.Request {
+			return export.OTLP(t.snapshot(), now, instance, telemetry.Version())
+		}},
+	} {
+		if !r.cfg.Enabled() {
+			continue
+		}
+		p, err := push.New(r.cfg, push.Deps{To: r.to, Encode: r.encode, Log: log, Metrics: metrics, Version: telemetry.Version()})
+		if err != nil {
+			return nil, err
+		}
+		t.pushers = append(t.pushers, p)
+	}
+	return t, nil
+}
+
+// start begins to push.
+func (t *traffic) start(ctx context.Context) {
+	if t == nil {
+		return
+	}
+	t.group = lifecycle.NewGroup(ctx)
+	for _, p := range t.pushers {
+		p.Start(ctx)
+		t.group.Go("export", func(ctx context.Context) error {
+			select {
+			case err := <-p.Failed():
+				return err
+			case <-ctx.Done():
+				return nil
+			}
+		})
+	}
+}
+
+// failed gives the error by which a pusher died.
+func (t *traffic) failed() <-chan error {
+	if t == nil {
 		return nil
 	}
-	t := &traffic{export.New(cfg, time.Now())}
-	t.register(registry)
-	return t
+	return t.group.Failed()
+}
+
+// Stop pushes what there is for a last time. Nothing is counted any more.
+func (t *traffic) Stop(ctx context.Context) error {
+	if t == nil {
+		return nil
+	}
+	err := t.group.Stop(ctx)
+	for _, p := range t.pushers {
+		err = errors.Join(err, p.Stop(ctx))
+	}
+	return err
 }
 
 // extract is what the ingest service takes from buckets; nil is nothing.
@@ -46,17 +131,27 @@ func (t *traffic) add(fresh []ingest.Stored) {
 	t.Add(time.Now(), digests...)
 }
 
-// snapshot is what there is to export now.
-func (t *traffic) snapshot(ctx context.Context, a *App) []export.Family {
+// snapshot is what there is to export now. When the store cannot be asked, counters go on, and whoever reads
+// misses the gauges of hosts.
+func (t *traffic) snapshot() []export.Family {
+	states, err := t.states()
+	if err != nil {
+		states = nil
+	}
+	return t.Snapshot(states)
+}
+
+// hostStates says how the hosts are.
+func (a *App) hostStates(ctx context.Context) ([]export.HostState, error) {
 	hosts, err := a.store.Hosts(ctx)
 	if err != nil {
-		return t.Snapshot(nil) // counters go on; whoever reads misses the gauges of hosts
+		return nil, err
 	}
 	now, states := time.Now().UnixNano(), make([]export.HostState, len(hosts))
 	for i, health := range a.judge.get().Health(hosts) {
 		states[i] = export.HostState{ID: hosts[i].ID, Name: hosts[i].Name, CoveredThrough: hosts[i].Covered(now), State: health.String()}
 	}
-	return t.Snapshot(states)
+	return states, nil
 }
 
 // register lets Prometheus see what the export holds and leaves together.
