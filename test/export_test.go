@@ -157,10 +157,38 @@ scrape_configs:
 	same("scrape", server.sums(t, "traffic"))
 	same("remote write", server.sums(t, "httpctl"))
 	same("OTLP", collector.sums)
+	first := time.Now()
+	time.Sleep(1500 * time.Millisecond) // a range is of whole seconds
 	visit(18)
 	same("scrape, later", server.sums(t, "traffic"))
 	same("remote write, later", server.sums(t, "httpctl"))
 	same("OTLP, later", collector.sums)
+
+	// The dashboard: each panel over all of it, and one over the later part.
+	list := func(args ...string) (answer map[string]any) {
+		t.Helper()
+		args = append(args, "-o", "json", "--since", "1h", "--aggregator", socket)
+		out, err := exec.CommandContext(ctx, program(t, "httpctl"), args...).Output()
+		if err == nil {
+			err = json.Unmarshal(out, &answer)
+		}
+		if err != nil {
+			t.Fatalf("httpctl %s: %v", strings.Join(args, " "), err)
+		}
+		return answer
+	}
+	for _, job := range []string{"traffic", "httpctl"} {
+		server.grafana(t, job, list)
+		for _, panel := range grafanaPanels(t) {
+			if panel.Title != "Domains" {
+				continue
+			}
+			got, err := server.answers(panel, job, time.Since(first).Truncate(time.Second))
+			if want := (map[string]float64{"site0.example.org": 9, "site1.example.org": 9, lab.Address("web").String(): 2}); err != nil || !maps.Equal(got[0], want) {
+				t.Errorf("%s: domains since the first requests were %v, %v, want %v", job, got, err, want)
+			}
+		}
+	}
 	// The counters come a last time when the aggregator stops.
 	if code := aggregator.stop(t, syscall.SIGTERM); code != 0 {
 		t.Errorf("the aggregator ended with %d", code)
