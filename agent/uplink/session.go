@@ -268,7 +268,7 @@ func (s *session) deliver(ctx context.Context, in <-chan *httpctlv1.DeliverRespo
 				wake = t
 			}
 		}
-		if s.provisionalEvery > 0 && nextProv.Before(wake) && next == nil {
+		if s.provisionalEvery > 0 && !turned && nextProv.Before(wake) && next == nil {
 			wake = nextProv
 		}
 		if s.tailing && !turned && s.nextTail.Before(wake) && next == nil {
