@@ -43,6 +43,7 @@ type host struct {
 	counts   *httpctlv1.TailCounts // on that stream
 	before   httpctlv1.TailCounts  // on those before
 	away     bool
+	missed   bool // it is counted as missing
 }
 
 // most bounds a count of a host, so that no sum of them wraps.
@@ -73,7 +74,7 @@ func (t *tail) take(id bucket.ID, stream uint64, m *httpctlv1.Samples) bool {
 		h.answered = true
 		t.summary.HostsAnswering++
 		if m.GetRefused() != "" {
-			t.miss(h.name, m.GetRefused())
+			t.missAsked(h, m.GetRefused())
 			t.summary.HostsAnswering--
 		}
 	}
@@ -115,7 +116,15 @@ func (t *tail) gone(id bucket.ID, stream uint64) {
 	defer t.mu.Unlock()
 	if h := t.from[id]; h != nil && h.answered && h.stream == stream && !h.away {
 		h.away = true
-		t.miss(h.name, "its connection was interrupted: what passed meanwhile is not shown and not counted")
+		t.missAsked(h, "its connection was interrupted: what passed meanwhile is not shown and not counted")
+	}
+}
+
+// missAsked notes that a host which was asked is missing, once, however often it comes and goes. The caller holds mu.
+func (t *tail) missAsked(h *host, reason string) {
+	if !h.missed {
+		h.missed = true
+		t.miss(h.name, reason)
 	}
 }
 

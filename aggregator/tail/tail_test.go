@@ -324,3 +324,20 @@ func TestHostileCounts(t *testing.T) {
 		t.Errorf("%d hosts are named as missing", len(m.GetMissing()))
 	}
 }
+
+// TestMissingCountsHosts: a host that comes and goes is one that is missing, among those too that are not named.
+func TestMissingCountsHosts(t *testing.T) {
+	one := &tail{from: map[bucket.ID]*host{}, results: New(Deps{}).results, wake: make(chan struct{}, 1)}
+	const hosts = maxMissing + 5
+	for stream := uint64(1); stream < 4; stream++ {
+		for i := range hosts {
+			id := bucket.ID{byte(i + 1)}
+			one.ask(id, fmt.Sprintf("web-%d", i))
+			one.take(id, stream, &httpctlv1.Samples{Counts: &httpctlv1.TailCounts{}})
+			one.gone(id, stream)
+		}
+	}
+	if m := one.now(); m.GetMissingCount() != hosts || len(m.GetMissing()) != maxMissing {
+		t.Errorf("%d hosts are missing, %d of them named, want %d and %d", m.GetMissingCount(), len(m.GetMissing()), hosts, maxMissing)
+	}
+}
