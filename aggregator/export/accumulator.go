@@ -50,7 +50,7 @@ type host struct {
 	newest     int64 // start of the newest bucket
 	open       uint64
 	losses     exchange.Counters
-	unobserved time.Duration
+	unobserved uint64 // nanoseconds
 	buckets    uint64
 	traffic
 }
@@ -88,7 +88,7 @@ func (a *Accumulator) add(now time.Time, d *Digest) {
 	h.last = now
 	h.buckets++
 	h.losses.Add(&d.counters)
-	h.unobserved += d.unobserved
+	h.unobserved = plus(h.unobserved, d.unobserved)
 	if d.start >= h.newest {
 		h.newest, h.open = d.start, d.open
 		if d.name != "" {

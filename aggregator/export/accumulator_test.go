@@ -3,6 +3,7 @@ package export
 import (
 	"fmt"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -400,4 +401,24 @@ func TestHostStates(t *testing.T) {
 	list := a.Snapshot([]HostState{{ID: bucket.ID{1}, Name: "host-1", CoveredThrough: 5e9, State: "reporting"}, {ID: bucket.ID{2}, Name: "old", State: "gone"}})
 	equal(t, "hosts", values(list, "httpctl_traffic_hosts", "state"), map[string]float64{"reporting": 1, "late": 0, "gone": 1})
 	equal(t, "covered", values(list, "httpctl_traffic_covered_timestamp_seconds", "host_name"), map[string]float64{"host-1": 5})
+}
+
+// TestUnobservedNeverFalls: spans of a hostile host, however long and many, end at the most that can be counted.
+func TestUnobservedNeverFalls(t *testing.T) {
+	a := New(DefaultConfig(), began)
+	b := bucketOf(t, web, 1000, nil)
+	last := 0.0
+	for i := range 4 {
+		b.Unobserved = []bucket.Span{{From: math.MinInt64, To: 1 << 62}, {From: 0, To: 1 << 62}, {From: 0, To: 1 << 62}}
+		a.Add(began, a.Digest(b))
+		for _, v := range values(a.Snapshot(nil), "httpctl_traffic_unobserved_seconds_total") {
+			if v < last || v < 1e9 {
+				t.Errorf("after %d buckets %v seconds are unobserved, %v before", i+1, v, last)
+			}
+			last = v
+		}
+	}
+	if last == 0 {
+		t.Error("nothing is unobserved")
+	}
 }

@@ -128,7 +128,7 @@ type Digest struct {
 	start      int64
 	open       uint64
 	counters   exchange.Counters
-	unobserved time.Duration
+	unobserved uint64 // nanoseconds
 	traffic
 }
 
@@ -168,7 +168,9 @@ func (a *Accumulator) Digest(b *bucket.Bucket) *Digest {
 		traffic: traffic{groups: map[groupKey]*group{}, methods: map[methodKey]*tally{}, bodies: map[side]*body{}},
 	}
 	for _, s := range b.Unobserved {
-		d.unobserved += time.Duration(max(s.To-s.From, 0))
+		if s.To > s.From {
+			d.unobserved = plus(d.unobserved, uint64(s.To)-uint64(s.From)) // however far apart they are
+		}
 	}
 	totals := columnsOf(b.Table("totals"), stat.KeyMirror, stat.KeyRole, "method", "status")
 	domains := columnsOf(b.Table("domain"), stat.KeyMirror, stat.KeyRole, "domain")

@@ -241,7 +241,7 @@ func (s *snapshot) host(h *host, of []Attribute) {
 			s.add(losses, h.created, float64(h.losses[c]), of, Attribute{attrReason, c.String()})
 		}
 	}
-	s.add(unobserved, h.created, h.unobserved.Seconds(), of)
+	s.add(unobserved, h.created, float64(h.unobserved)/1e9, of)
 	s.add(buckets, h.created, float64(h.buckets), of)
 	if len(of) > 0 && h.id != (bucket.ID{}) { // of one host
 		s.add(openExchanges, time.Time{}, float64(h.open), of)
