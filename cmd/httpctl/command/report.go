@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -183,15 +184,23 @@ func shellWord(text string) string {
 	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
-// replaceFile writes a file so that it is there whole or as it was before.
+// replaceFile writes a file so that it is there whole or as it was before, with the mode that it has. What is no file, such as a
+// device, a pipe or a link, is not replaced, but written to.
 func replaceFile(path string, text []byte) error {
+	mode := fs.FileMode(0o644)
+	switch info, err := os.Lstat(path); {
+	case err == nil && !info.Mode().IsRegular():
+		return os.WriteFile(path, text, mode)
+	case err == nil:
+		mode = info.Mode().Perm()
+	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(f.Name()) // once it is renamed, there is none
 	_, err = f.Write(text)
-	err = errors.Join(err, f.Chmod(0o644), f.Close())
+	err = errors.Join(err, f.Chmod(mode), f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}

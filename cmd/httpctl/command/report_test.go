@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -78,6 +79,61 @@ func TestReport(t *testing.T) {
 	b.world.size = func() (int, int, bool) { return 80, 24, true }
 	if _, stderr, code := b.run(t, "report"); code != exitUsage || !strings.Contains(stderr, "--file") {
 		t.Errorf("a page on a terminal: exit %d, %q", code, stderr)
+	}
+}
+
+// TestReportFile: what is no file is written to and stays what it is, and a file keeps its mode.
+func TestReportFile(t *testing.T) {
+	dir := t.TempDir()
+	file, link, away, pipe := filepath.Join(dir, "file"), filepath.Join(dir, "link"), filepath.Join(dir, "away"), filepath.Join(dir, "pipe")
+	if err := os.WriteFile(file, []byte("before, and longer than what comes"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, to := range map[string]string{link: "file", away: "none"} {
+		if err := os.Symlink(to, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	write := func(path, text string) {
+		t.Helper()
+		before, _ := os.Lstat(path)
+		if err := replaceFile(path, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if after, err := os.Lstat(path); err != nil || before.Mode() != after.Mode() {
+			t.Errorf("%s was %v and is %v, %v", path, before.Mode(), after.Mode(), err)
+		}
+	}
+	holds := func(path, want string) {
+		t.Helper()
+		if got, err := os.ReadFile(path); err != nil || string(got) != want {
+			t.Errorf("%s holds %q, %v, want %q", path, got, err, want)
+		}
+	}
+	write(file, "whole")
+	holds(file, "whole")
+	write(link, "linked")
+	holds(file, "linked")
+	write(away, "made")
+	holds(filepath.Join(dir, "none"), "made")
+	end, err := os.OpenFile(pipe, os.O_RDWR, 0) // does not wait for the other end
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer end.Close()
+	write(pipe, "piped")
+	got := make([]byte, 5)
+	if err := end.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := end.Read(got); err != nil || string(got[:n]) != "piped" {
+		t.Errorf("from the pipe came %q, %v", got[:n], err)
+	}
+	if err := replaceFile(dir, nil); err == nil {
+		t.Error("a directory is written to")
 	}
 }
 
