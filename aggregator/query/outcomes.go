@@ -102,6 +102,9 @@ func (s *Service) addOutcomes(ctx context.Context, to *httpctlv1.GetSeriesRespon
 	return nil
 }
 
+// stepsAtOnce bounds the memory of a question: each step of an answer has rows by status, with their latency sketches.
+const stepsAtOnce = 256
+
 // endedBySteps adds up a table with a status by the steps of a calendar.
 func (s *Service) endedBySteps(ctx context.Context, d *dimension, rng span, sel *selection, cal calendar) (map[int64]*ended, error) {
 	measure := d.view.Hits
@@ -130,13 +133,15 @@ func (s *Service) endedBySteps(ctx context.Context, d *dimension, rng span, sel 
 			out[at].add(t, hits, ttfb)
 		}
 	}
-	plan := store.Plan{Table: d.schema.Name, From: rng.from, To: rng.to, Hosts: sel.hosts, Step: cal.base.Length(),
-		Where: rowsWhere(&d.schema, sel), By: []string{"status"}}
-	answer, err := s.Store.Query(ctx, plan)
-	if err != nil {
-		return nil, failed("series", err)
+	plan := store.Plan{Table: d.schema.Name, Hosts: sel.hosts, Step: cal.base.Length(), Where: rowsWhere(&d.schema, sel), By: []string{"status"}}
+	for plan.From = rng.from; plan.From < rng.to; plan.From = plan.To {
+		plan.To = min(plan.From+stepsAtOnce*int64(plan.Step), rng.to)
+		answer, err := s.Store.Query(ctx, plan)
+		if err != nil {
+			return nil, failed("series", err)
+		}
+		add(answer)
 	}
-	add(answer)
 	if len(plan.Where) == len(sel.where) {
 		return out, nil
 	}

@@ -1,7 +1,9 @@
 package query
 
 import (
+	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -257,5 +259,46 @@ func TestSeriesOutcomes(t *testing.T) {
 	a, err := w.GetSeries(ctx, &httpctlv1.GetSeriesRequest{Step: minute, Range: &httpctlv1.Range{SinceUnixNs: storetest.T0}})
 	if err != nil || a.Points[0].Outcomes != nil {
 		t.Errorf("not asked for: %v, %v", a.Points[0].Outcomes, err)
+	}
+}
+
+// widest is a store that notes how many steps a question by status asks for at once.
+type widest struct {
+	store.Store
+	steps int64
+}
+
+func (w *widest) Query(ctx context.Context, p store.Plan) (*store.Answer, error) {
+	if slices.Contains(p.By, "status") {
+		w.steps = max(w.steps, (p.To-p.From)/int64(p.Step))
+	}
+	return w.Store.Query(ctx, p)
+}
+
+// TestSeriesOutcomesInPieces: a day of minutes is not in memory at once, and each is where it belongs.
+func TestSeriesOutcomesInPieces(t *testing.T) {
+	w := newWorld(t)
+	at := []int{0, 255 * 6, 256*6 + 5, 1000 * 6}
+	for _, i := range at {
+		w.put(made(t, storetest.Header(1, i), 1000, hit{n: 1 + i, domain: "a.example.org", path: "/", method: "GET", status: 200, wait: time.Millisecond}))
+	}
+	w.now = time.Unix(0, storetest.At(1440*6))
+	seen := &widest{Store: w.Service.Store}
+	w.Service.Store = seen
+	a, err := w.GetSeries(ctx, &httpctlv1.GetSeriesRequest{Step: httpctlv1.SeriesStep_SERIES_STEP_MINUTE, Outcomes: true, Range: &httpctlv1.Range{SinceUnixNs: storetest.T0}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, want := map[int64]uint64{}, map[int64]uint64{}
+	for _, p := range a.Points {
+		if n := p.Outcomes.GetTotal(); n > 0 {
+			got[p.StartUnixNs] = n
+		}
+	}
+	for _, i := range at {
+		want[storetest.At(i-i%6)] = uint64(1 + i)
+	}
+	if !maps.Equal(got, want) || seen.steps > 256 || seen.steps == 0 {
+		t.Errorf("%v, at most %d minutes asked for at once; want %v and at most 256", got, seen.steps, want)
 	}
 }
