@@ -92,6 +92,7 @@ type hit struct {
 	status                      int
 	wait                        time.Duration // ttfb
 	up, down                    uint64
+	unanswered                  bool
 }
 
 // made returns a bucket as the built-in statistics make it of the hits.
@@ -118,6 +119,9 @@ func made(t *testing.T, h bucket.Header, maxKeys int, hits ...hit) *bucket.Bucke
 			}
 			done := *e
 			done.HasResponse, done.Status, done.ResponseStart, done.ResponseEnd = true, x.status, e.RequestEnd+int64(x.wait), e.RequestEnd+int64(x.wait)+1
+			if x.unanswered {
+				done = *e
+			}
 			for range x.n {
 				m.Observe(&exchange.Observation{Event: exchange.Outcome, Time: h.Start + 5e6, Exchange: &done,
 					NewRequestWireBytes: x.up, NewResponseWireBytes: x.down}, tables)
@@ -252,6 +256,21 @@ func TestGetTopColumns(t *testing.T) {
 	}
 	if r, err = w.top("method"); err != nil || r.Latency != nil || r.Classes != nil {
 		t.Errorf("methods have latency %v and classes %v (%v), want neither", r.Latency, r.Classes, err)
+	}
+}
+
+// TestClassesSayWhatHadNoAnswer: the list of status codes counts responses, its classes how exchanges ended.
+func TestClassesSayWhatHadNoAnswer(t *testing.T) {
+	w := newWorld(t)
+	w.put(made(t, storetest.Header(1, 0), 1000,
+		hit{n: 6, domain: "a.example.org", path: "/", method: "GET", status: 200},
+		hit{n: 4, domain: "a.example.org", path: "/", method: "GET", unanswered: true}))
+	r, err := w.top("status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(r.Classes); r.Total != 6 || len(r.Classes) != 2 || r.Classes[0].Name != "-" || r.Classes[0].Value != 4 || r.Classes[1].Value != 6 {
+		t.Errorf("%d responses, classes %s, want 6 and 4 without one", r.Total, got)
 	}
 }
 

@@ -159,7 +159,12 @@ func fill(out *httpctlv1.GetTopResponse, sum *store.Sum, d *dimension, limit int
 	}
 	hits := first.Schema.Measure(d.view.Hits)
 	if byStatus {
-		out.Classes = classes(first.Rows, hits)
+		ended := hits
+		if d.schema.Name == totals {
+			ended = first.Schema.Measure(stat.TotalOutcomes) // those that ended without a response are no responses
+		}
+		// Rows without a hit are in Rest: what had no response.
+		out.Classes = classes(first.Rows, ended, first.Rest.Values[ended]-first.Folded.Values[ended])
 		first.Limit(limit)
 	}
 	// Err and Floor speak of the first measure. Of another, a row may miss
@@ -189,9 +194,9 @@ func fill(out *httpctlv1.GetTopResponse, sum *store.Sum, d *dimension, limit int
 	}
 }
 
-// classes adds up the hits of rows whose key is a status by class.
-func classes(rows []*bucket.Row, hits int) (out []*httpctlv1.Count) {
-	var by [6]uint64 // 0 is without a response
+// classes adds up a measure of rows whose key is a status by class; unanswered are exchanges without a response that are in no row.
+func classes(rows []*bucket.Row, ended int, unanswered int64) (out []*httpctlv1.Count) {
+	by := [6]uint64{uint64(max(unanswered, 0))} // 0 is without a response
 	for _, r := range rows {
 		class := 0
 		if first := r.Keys[0][:min(1, len(r.Keys[0]))]; first >= "1" && first <= "5" {
@@ -199,7 +204,7 @@ func classes(rows []*bucket.Row, hits int) (out []*httpctlv1.Count) {
 		} else if r.Keys[0] != stat.Absent {
 			continue
 		}
-		by[class] += uint64(max(r.Values[hits], 0))
+		by[class] += uint64(max(r.Values[ended], 0))
 	}
 	for class, n := range by {
 		name := fmt.Sprintf("%dxx", class)

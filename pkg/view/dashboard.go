@@ -285,20 +285,21 @@ func StateText(d *Dashboard, s Style) string {
 // OutcomesText says how the exchanges ended and how long responses took, from the list of status codes; known is false without.
 func OutcomesText(d *Dashboard, s Style, sep string) (_ Tone, text string, known bool) {
 	i := slices.IndexFunc(d.Tops, func(t Top) bool { return len(t.Keys) == 1 && t.Keys[0] == "status" })
-	if i < 0 || d.Tops[i].Total <= 0 || len(d.Tops[i].Classes) == 0 {
+	if i < 0 || classTotal(d.Tops[i].Classes) == 0 {
 		return Plain, "", false
 	}
 	t := &d.Tops[i]
+	all := classTotal(t.Classes)
 	of := map[string]uint64{}
 	for _, c := range t.Classes {
 		of[c.Name] = c.Value
 	}
-	share := func(class string) string { return s.Human(Share, float64(of[class])/float64(t.Total)) }
-	text = fmt.Sprintf("5xx %s%s4xx %s%sno answer %s%sof %s", share("5xx"), sep, share("4xx"), sep, share("-"), sep, s.Human(Number, t.Total))
+	share := func(class string) string { return s.Human(Share, float64(of[class])/float64(all)) }
+	text = fmt.Sprintf("5xx %s%s4xx %s%sno answer %s%sof %s", share("5xx"), sep, share("4xx"), sep, share("-"), sep, s.Human(Number, int64(all)))
 	if l := t.Latency; l != nil && l.Count > 0 {
 		text += fmt.Sprintf("%sp50 %s  p95 %s  p99 %s", sep, s.Human(Duration, l.P50), s.Human(Duration, l.P95), s.Human(Duration, l.P99))
 	}
-	if of["5xx"]*100 > uint64(t.Total) {
+	if of["5xx"]*100 > all {
 		return Warn, text, true
 	}
 	return Plain, text, true

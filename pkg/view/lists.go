@@ -68,12 +68,20 @@ func WriteTop(w io.Writer, f Format, s Style, t *Top) error {
 	return write(w, f, s, g, func() any { return topObject(t, g) })
 }
 
+// classTotal is how many exchanges ended.
+func classTotal(classes []Count) (n uint64) {
+	for _, c := range classes {
+		n += c.Value
+	}
+	return n
+}
+
 // allNotes says of a list what its rows have together: how responses ended, and how long they took.
 func allNotes(s Style, t *Top) (notes []string) {
-	if len(t.Classes) > 0 && t.Total > 0 {
+	if all := classTotal(t.Classes); all > 0 {
 		var parts []string
 		for _, c := range t.Classes {
-			parts = append(parts, fmt.Sprintf("%s %s", strings.Replace(c.Name, "-", "no answer", 1), percent(float64(c.Value)/float64(t.Total))))
+			parts = append(parts, fmt.Sprintf("%s %s", strings.Replace(c.Name, "-", "no answer", 1), percent(float64(c.Value)/float64(all))))
 		}
 		notes = append(notes, fmt.Sprintf("In all: %s.", strings.Join(parts, ", ")))
 	}

@@ -152,7 +152,7 @@ type Top struct {
 	DamagedIntervals uint32
 	// Latency is that of rows and Other together; nil for a list without.
 	Latency *Latency
-	// Classes are the hits of a list by status, by class: "5xx", and "-" without a response.
+	// Classes say of a list by status how exchanges ended, by class: "5xx", and "-" without a response, which are no hits of such a list.
 	Classes  []Count
 	Coverage *Coverage // nil: not told
 	Loss     []Count

@@ -40,7 +40,7 @@ export function stateText(d, now) {
 /** outcomes adds up how exchanges ended, and how long responses took, from the list of status codes. */
 export function outcomes(d) {
   const top = d.tops.find((t) => t.dimension === 'status');
-  if (!top || !(top.total > 0)) return null;
+  if (!top || !(top.total > 0 || top.classes)) return null;
   const of = { '5xx': 0, '4xx': 0, '-': 0, ...(top.classes || {}) };
   if (!top.classes) {
     for (const r of top.rows) {
@@ -48,7 +48,8 @@ export function outcomes(d) {
       of[c] = (of[c] || 0) + r.hits;
     }
   }
-  return { total: top.total, of, latency: top.latency || null };
+  const total = top.classes ? Object.values(top.classes).reduce((a, b) => a + b, 0) : top.total;
+  return { total, of, latency: top.latency || null };
 }
 
 /** notSeen counts what was not seen: each as [amount, of what]. */

@@ -944,7 +944,7 @@ type GetTopResponse struct {
 	DamagedIntervals uint32 `protobuf:"varint,7,opt,name=damaged_intervals,json=damagedIntervals,proto3" json:"damaged_intervals,omitempty"`
 	// Of a list with latency: that of rows and other together.
 	Latency *LatencySummary `protobuf:"bytes,8,opt,name=latency,proto3" json:"latency,omitempty"`
-	// Of a list by status: its hits by class, such as "5xx", and "-" without a response; other has none.
+	// Of a list by status: how exchanges ended by class, such as "5xx", and "-" without a response; other has none.
 	Classes []*Count `protobuf:"bytes,9,rep,name=classes,proto3" json:"classes,omitempty"`
 	// For which part of the range there are final buckets, or roll-ups of them.
 	Coverage *Coverage `protobuf:"bytes,10,opt,name=coverage,proto3" json:"coverage,omitempty"`
