@@ -31,8 +31,13 @@ func TestCheckCapture(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithCancel(context.Background()) // the parts below wait for other tests, however long
 	t.Cleanup(cancel)
+	soon := func(t *testing.T) context.Context {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		t.Cleanup(cancel)
+		return ctx
+	}
 	run := func(host, name string, args ...string) {
 		t.Helper()
 		if out, err := lab.Command(ctx, host, name, args...).CombinedOutput(); err != nil {
@@ -81,7 +86,7 @@ func TestCheckCapture(t *testing.T) {
 	} {
 		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
 			t.Parallel()
-			cmd := lab.Command(ctx, "web", filepath.Join(bin, "httpctl-agent"), append([]string{"--check-capture"}, c.args...)...)
+			cmd := lab.Command(soon(t), "web", filepath.Join(bin, "httpctl-agent"), append([]string{"--check-capture"}, c.args...)...)
 			cmd.Env = append(os.Environ(), "HTTPCTL_AGENT_STATE="+state)
 			begin := time.Now()
 			out, err := cmd.Output()
@@ -115,7 +120,7 @@ func TestCheckCapture(t *testing.T) {
 	t.Run("without privilege", func(t *testing.T) {
 		t.Parallel()
 		need(t, "setpriv")
-		cmd := exec.CommandContext(ctx, "setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", filepath.Join(bin, "httpctl-agent"), "--check-capture", "-i", "lo")
+		cmd := exec.CommandContext(soon(t), "setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", filepath.Join(bin, "httpctl-agent"), "--check-capture", "-i", "lo")
 		out, _ := cmd.Output()
 		if code := cmd.ProcessState.ExitCode(); code == 126 || code == 127 {
 			t.Skip("needs a directory for programs that nobody may enter")
@@ -126,7 +131,7 @@ func TestCheckCapture(t *testing.T) {
 
 	t.Run("interrupted", func(t *testing.T) {
 		t.Parallel()
-		cmd := lab.Command(ctx, "web", filepath.Join(bin, "httpctl-agent"), "--check-capture", "-i", "eth0")
+		cmd := lab.Command(soon(t), "web", filepath.Join(bin, "httpctl-agent"), "--check-capture", "-i", "eth0")
 		var out strings.Builder
 		cmd.Stdout = &out
 		if err := cmd.Start(); err != nil {

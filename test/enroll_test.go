@@ -134,8 +134,8 @@ func TestAuthorityServesReaders(t *testing.T) {
 	}
 	// Nothing but the authority's own is ever written.
 	entries, err := os.ReadDir(authority.Dir(data))
-	if err != nil || len(entries) != 3 {
-		t.Errorf("the authority's directory has %v, %v, want ca.key, ca.pem and names", entries, err)
+	if err != nil || len(entries) != 4 {
+		t.Errorf("the authority's directory has %v, %v, want ca.key, ca.pem, life and names", entries, err)
 	}
 }
 

@@ -230,7 +230,8 @@ func sameForms(t *testing.T, args []string, inJSON string, run func(...string) s
 	tables := map[string][][]string{}
 	for _, form := range []string{"wide", "table"} {
 		for i, line := range strings.Split(strings.TrimSpace(in(form)), "\n") {
-			note := line == "Nothing was seen." || strings.HasPrefix(line, "There is ") || strings.HasPrefix(line, "Not seen: ")
+			note := line == "Nothing was seen." || strings.HasPrefix(line, "There is ") || strings.HasPrefix(line, "Not seen: ") ||
+				strings.HasPrefix(line, "In all: ") || strings.HasPrefix(line, "Response time of all: ")
 			if i != 0 && !strings.HasPrefix(line, "─") && !note { // the title, the rule
 				tables[form] = append(tables[form], columnsApart.Split(strings.TrimSpace(line), -1))
 			}

@@ -234,10 +234,12 @@ func TestReload(t *testing.T) {
 	}
 	setWatcher("renewed", "capture: {poll_timeout: 50ms}")
 	says(watcher, "key=agent.capture.ports was=[1] is=[]")
-	request()
+	asked := int64(0)
 	eventually(t, "what is asked of the port again is counted", func() error {
-		if got := counted(); got != n+1 {
-			return fmt.Errorf("%d requests counted, want %d and 1", got, n)
+		request() // one may pass before the kernel has the new filter
+		asked++
+		if got := counted(); got <= n || got > n+asked {
+			return fmt.Errorf("%d requests counted, want %d and some of %d", got, n, asked)
 		}
 		return nil
 	})
