@@ -83,17 +83,9 @@ scrape_configs:
 			asked++
 		}
 	}
-	top := func(dimension string, more ...string) (answer top) {
+	top := func(dimension string, more ...string) top {
 		t.Helper()
-		args := append([]string{"top", dimension, "-o", "json", "--since", "1h", "--limit", "1000", "--aggregator", socket}, more...)
-		out, err := exec.CommandContext(ctx, program(t, "httpctl"), args...).Output()
-		if err != nil {
-			t.Fatalf("httpctl %s: %v", strings.Join(args, " "), err)
-		}
-		if err := json.Unmarshal(out, &answer); err != nil {
-			t.Fatal(err)
-		}
-		return answer
+		return topInJSON(ctx, t, socket, dimension, more...)
 	}
 	visit(60)
 	t.Cleanup(func() {

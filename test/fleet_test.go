@@ -237,6 +237,20 @@ type top struct {
 	} `json:"rows"`
 }
 
+// topInJSON asks the aggregator at an address for a top list of the last hour, as a command line does.
+func topInJSON(ctx context.Context, t *testing.T, address, dimension string, more ...string) (answer top) {
+	t.Helper()
+	args := append([]string{"top", dimension, "-o", "json", "--since", "1h", "--limit", "1000", "--aggregator", address}, more...)
+	out, err := exec.CommandContext(ctx, program(t, "httpctl"), args...).Output()
+	if err != nil {
+		t.Fatalf("httpctl %s: %v", strings.Join(args, " "), err)
+	}
+	if err := json.Unmarshal(out, &answer); err != nil {
+		t.Fatal(err)
+	}
+	return answer
+}
+
 // eventually waits until f returns nil.
 func eventually(t *testing.T, what string, f func() error) {
 	t.Helper()

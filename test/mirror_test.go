@@ -2,10 +2,8 @@ package test
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -76,17 +74,9 @@ func TestMirror(t *testing.T) {
 			asked += n/3 + n/6
 		}
 	}
-	query := func(dimension string, more ...string) (answer top) {
+	query := func(dimension string, more ...string) top {
 		t.Helper()
-		args := append([]string{"top", dimension, "-o", "json", "--since", "1h", "--limit", "1000", "--aggregator", socket}, more...)
-		out, err := exec.CommandContext(ctx, program(t, "httpctl"), args...).Output()
-		if err != nil {
-			t.Fatalf("httpctl %s: %v", strings.Join(args, " "), err)
-		}
-		if err := json.Unmarshal(out, &answer); err != nil {
-			t.Fatal(err)
-		}
-		return answer
+		return topInJSON(ctx, t, socket, dimension, more...)
 	}
 	// equal waits until the fleet's lists are nginx's log, and each host has counted so many.
 	equal := func(when string, onWeb, onShop int) {
