@@ -83,7 +83,7 @@ func path(method, target string, query bool) string {
 		return ""
 	}
 	if !strings.HasPrefix(target, "/") && target != "*" {
-		if _, rest, ok := strings.Cut(target, "://"); ok {
+		if scheme, rest, ok := strings.Cut(target, "://"); ok && !strings.ContainsAny(scheme, "/?#") { // else it is in the query
 			if i := strings.IndexAny(rest, "/?#"); i >= 0 {
 				target = rest[i:]
 			} else {

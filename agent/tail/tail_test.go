@@ -215,6 +215,7 @@ func TestTailShowsFields(t *testing.T) {
 		{[]string{"path"}, "GET", "http://u:p@example.org", "/", "", "-"},
 		{[]string{"path"}, "GET", "http://example.org?token=1", "", "", "-"},
 		{[]string{"path"}, "OPTIONS", "*", "*", "", "-"},
+		{[]string{"path"}, "GET", "x?u=http://h/secret", "x", "", "-"},
 		{[]string{"path"}, "CONNECT", "example.org:443", "", "", "-"},
 		{[]string{"path"}, "GET", long, exchange.Bound(long, maxText), "", "-"},
 	} {
