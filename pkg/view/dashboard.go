@@ -285,11 +285,11 @@ func StateText(d *Dashboard, s Style) string {
 // OutcomesText says how the exchanges ended and how long responses took, from the list of status codes; known is false without.
 func OutcomesText(d *Dashboard, s Style, sep string) (_ Tone, text string, known bool) {
 	i := slices.IndexFunc(d.Tops, func(t Top) bool { return len(t.Keys) == 1 && t.Keys[0] == "status" })
-	if i < 0 || classTotal(d.Tops[i].Classes) == 0 {
+	if i < 0 || ClassTotal(d.Tops[i].Classes) == 0 {
 		return Plain, "", false
 	}
 	t := &d.Tops[i]
-	all := classTotal(t.Classes)
+	all := ClassTotal(t.Classes)
 	of := map[string]uint64{}
 	for _, c := range t.Classes {
 		of[c.Name] = c.Value

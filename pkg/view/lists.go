@@ -68,8 +68,8 @@ func WriteTop(w io.Writer, f Format, s Style, t *Top) error {
 	return write(w, f, s, g, func() any { return topObject(t, g) })
 }
 
-// classTotal is how many exchanges ended.
-func classTotal(classes []Count) (n uint64) {
+// ClassTotal is how many exchanges ended.
+func ClassTotal(classes []Count) (n uint64) {
 	for _, c := range classes {
 		n += c.Value
 	}
@@ -78,7 +78,7 @@ func classTotal(classes []Count) (n uint64) {
 
 // allNotes says of a list what its rows have together: how responses ended, and how long they took.
 func allNotes(s Style, t *Top) (notes []string) {
-	if all := classTotal(t.Classes); all > 0 {
+	if all := ClassTotal(t.Classes); all > 0 {
 		var parts []string
 		for _, c := range t.Classes {
 			parts = append(parts, fmt.Sprintf("%s %s", strings.Replace(c.Name, "-", "no answer", 1), percent(float64(c.Value)/float64(all))))

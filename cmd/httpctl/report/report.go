@@ -121,13 +121,13 @@ func (in *Input) summary() section {
 		}
 		add(view.Bad, "alerts", "%d, the longest %s", n, in.human(view.Span, longest))
 	}
-	if t := in.statuses(); t != nil && t.Total > 0 {
+	if t := in.statuses(); t != nil && view.ClassTotal(t.Classes) > 0 {
 		share := class(t, "5xx")
 		tone := view.Plain
 		if share > 0.01 {
 			tone = view.Warn
 		}
-		add(tone, "outcomes", "5xx %s, 4xx %s, no answer %s, of %s", in.human(view.Share, share), in.human(view.Share, class(t, "4xx")), in.human(view.Share, class(t, "-")), in.human(view.Number, t.Total))
+		add(tone, "outcomes", "5xx %s, 4xx %s, no answer %s, of %s", in.human(view.Share, share), in.human(view.Share, class(t, "4xx")), in.human(view.Share, class(t, "-")), in.human(view.Number, int64(view.ClassTotal(t.Classes))))
 		if l := t.Latency; l != nil && l.Count > 0 {
 			add(view.Plain, "response time", "p50 %s, p95 %s, p99 %s", in.human(view.Duration, l.P50), in.human(view.Duration, l.P95), in.human(view.Duration, l.P99))
 		}
@@ -156,12 +156,9 @@ func (in *Input) statuses() *view.Top {
 
 // class is the share of a class of status.
 func class(t *view.Top, name string) float64 {
-	if t.Total <= 0 {
-		return 0
-	}
 	for _, c := range t.Classes {
 		if c.Name == name {
-			return float64(c.Value) / float64(t.Total)
+			return float64(c.Value) / float64(max(view.ClassTotal(t.Classes), 1))
 		}
 	}
 	return 0
@@ -270,7 +267,7 @@ func (in *Input) alerts() section {
 func (in *Input) errors() section {
 	s := section{ID: "errors", Title: "Errors", Bars: -1}
 	t := in.statuses()
-	if t == nil || t.Total <= 0 {
+	if t == nil || view.ClassTotal(t.Classes) == 0 {
 		s.Facts = []fact{{"", "No exchange has ended in this range.", view.Plain}}
 		return s
 	}
@@ -279,7 +276,7 @@ func (in *Input) errors() section {
 		if c.name == "5xx" && class(t, c.name) > 0.01 {
 			tone = view.Warn
 		}
-		s.Facts = append(s.Facts, fact{c.text, in.human(view.Share, class(t, c.name)) + " of " + in.human(view.Number, t.Total), tone})
+		s.Facts = append(s.Facts, fact{c.text, in.human(view.Share, class(t, c.name)) + " of " + in.human(view.Number, int64(view.ClassTotal(t.Classes))), tone})
 	}
 	if in.Errors != nil && in.Series != nil && peak(in.Series) != nil {
 		s.Plot, s.Legend = in.errorPlot(), errorLegend
