@@ -35,7 +35,7 @@ func (a *App) serveWeb(ctx context.Context, cfg Config, queries *query.Service, 
 			}
 			return a.enroll.Enter(ctx) // ends with its certificate
 		},
-		Guard: a.doors.Guard, Greeted: access.Greeted,
+		Still: a.gate.Still, Guard: a.doors.Guard, Greeted: access.Greeted,
 	})
 	if err != nil {
 		return err

@@ -68,7 +68,7 @@ func newStreams(s *Server) *streams {
 	var packer packer
 	x.begin.plain = fmt.Appendf(nil, "retry: %d\n\n", retryAfter.Milliseconds())
 	x.begin.packed = append(bytes.Clone(packedHead), packer.pack(x.begin.plain)...)
-	x.still.plain = []byte(": still here\n\n")
+	x.still.plain = []byte(": still here\nevent: still\ndata: \n\n") // a page is told of events, and of no comment
 	x.still.packed = packer.pack(x.still.plain)
 	return x
 }
@@ -275,18 +275,21 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, e *endpoint, q *
 		return nil
 	}
 	have := r.Header.Get("Last-Event-ID") // who comes again with the newest picture needs no other
+	entitled := func() bool {             // roles change while a stream is open
+		return s.deps.Still == nil || s.deps.Still(r.Context(), methodPrefix+e.method) == nil
+	}
 	idle := time.NewTimer(x.beat)
 	defer idle.Stop()
 	for {
 		ok := true
 		select {
-		case e := <-events:
-			if again := have != "" && e.id == have; !again {
-				ok = send(e.plain, e.packed)
+		case next := <-events:
+			if again := have != "" && next.id == have; !again {
+				ok = entitled() && send(next.plain, next.packed)
 			}
 			have = ""
 		case <-idle.C:
-			ok = send(x.still.plain, x.still.packed)
+			ok = entitled() && send(x.still.plain, x.still.packed)
 		case <-r.Context().Done():
 			return nil
 		case <-x.ctx.Done():

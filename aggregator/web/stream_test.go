@@ -5,11 +5,13 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -219,6 +221,31 @@ func TestHeartbeat(t *testing.T) {
 			t.Errorf("%d of 5 events are comments", beats)
 		}
 	}
+}
+
+// TestStreamEndsWithTheRole: who may not ask any more is told nothing more.
+func TestStreamEndsWithTheRole(t *testing.T) {
+	x := newSite(t)
+	x.streams.beat = 5 * time.Millisecond
+	var lost atomic.Bool
+	x.deps.Still = func(context.Context, string) error {
+		if lost.Load() {
+			return errors.New("lost")
+		}
+		return nil
+	}
+	v := x.watch("")
+	_, _ = v.next()
+	if _, err := v.next(); err != nil {
+		t.Fatal(err)
+	}
+	lost.Store(true)
+	for range 100 {
+		if _, err := v.next(); err != nil {
+			return
+		}
+	}
+	t.Error("the stream goes on without the role")
 }
 
 // TestStreamsAreBounded: by address, and by different questions.

@@ -64,6 +64,8 @@ type Deps struct {
 	// Admit lets a question through or refuses it, as a call of the gRPC method of that full name. state is nil in
 	// plain text. leave must be called when the answer was given; the context ends when the right to it does.
 	Admit func(ctx context.Context, conn net.Conn, state *tls.ConnectionState, method string) (_ context.Context, leave func(), err error)
+	// Still returns an error once a question that was let through would be refused; it may be nil.
+	Still func(ctx context.Context, method string) error
 	// Guard bounds what strangers cost on a listener; Greeted tells it of a connection that has sent a request.
 	Guard   func(l net.Listener, plain bool) net.Listener
 	Greeted func(conn net.Conn, trusted bool)

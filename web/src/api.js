@@ -68,6 +68,7 @@ export function follow(query, { dashboard, away, refused }) {
   const open = () => {
     source = new EventSource(`api/v1/stream?${query}`);
     source.addEventListener('open', alive);
+    source.addEventListener('still', alive);
     source.addEventListener('dashboard', (e) => {
       alive();
       wait = 1000;
