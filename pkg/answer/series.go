@@ -7,9 +7,6 @@ import (
 	pb "github.com/httpctl/httpctl/proto/httpctl/v1"
 )
 
-// Steps are the names of the steps of a series.
-var Steps = []string{"minute", "ten_minutes", "hour", "day", "week", "month"}
-
 // SeriesSteps are the steps by name; "" lets the aggregator choose.
 var SeriesSteps = map[string]pb.SeriesStep{
 	"minute":      pb.SeriesStep_SERIES_STEP_MINUTE,

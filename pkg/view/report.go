@@ -354,7 +354,7 @@ func WriteExchange(w io.Writer, x *exchange.Exchange) error {
 	}
 	ttfb, _, hasTTFB := x.TTFB()
 	duration, hasDuration := x.Duration()
-	b, err := object{
+	return writeLine(w, object{
 		{"time", machine(time.Unix(0, at))},
 		{"first_packet", x.FirstPacket},
 		{"client", cmp.Or(x.ClientName, x.Client.String())},
@@ -378,10 +378,5 @@ func WriteExchange(w io.Writer, x *exchange.Exchange) error {
 		{"suspect", half(x.HasRequest, x.Suspect.Names())},
 		{"unmatched", x.Unmatched()},
 		{"end", x.End.String()},
-	}.MarshalJSON()
-	if err != nil {
-		return err
-	}
-	_, err = w.Write(append(escape(b), '\n'))
-	return err
+	})
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/httpctl/httpctl/cmd/httpctl/client"
 	"github.com/httpctl/httpctl/cmd/httpctl/report"
+	"github.com/httpctl/httpctl/pkg/ask"
 	"github.com/httpctl/httpctl/pkg/telemetry"
 	"github.com/httpctl/httpctl/pkg/view"
 )
@@ -160,7 +161,7 @@ func fineStep(length time.Duration) string {
 // commandLine is the command as it can be typed again, without what says where the aggregator is.
 func commandLine(cmd *cobra.Command) string {
 	words := []string{cmd.CommandPath()}
-	for _, name := range []string{"since", "until", "host", "domain", "section", "method", "status", "role", "filter", "limit"} {
+	for _, name := range slices.Concat([]string{"since", "until"}, ask.FilterNames, []string{"filter", "limit"}) {
 		f := cmd.Flags().Lookup(name)
 		if f == nil || !f.Changed {
 			continue

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,15 +13,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/httpctl/httpctl/cmd/httpctl/client"
+	"github.com/httpctl/httpctl/pkg/ask"
 	"github.com/httpctl/httpctl/pkg/config"
 	"github.com/httpctl/httpctl/pkg/view"
 )
 
 // tailSummaryEvery is how often it is said how complete a tail is.
 const tailSummaryEvery = 10 * time.Second
-
-// tailFilters are the filters of a tail; user_agent has a flag of its own.
-var tailFilters = []string{"host", "domain", "section", "method", "status", "role"}
 
 func newTailCommand(w *world) *cobra.Command {
 	r := &reading{w: w}
@@ -68,7 +65,7 @@ of each host that is asked. The query of a path is shown by hosts that say so.` 
 	f := cmd.Flags()
 	f.StringVarP(&r.output, "output", "o", "text", "`FORM`: text, or json, an object a line")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
-	r.addFilters(cmd, tailFilters...)
+	r.addFilters(cmd, ask.FilterNames...)
 	f.StringArrayVar(&agents, "user-agent", nil, "only user agents with `PATTERN` in them, in any case; * stands for any characters")
 	f.StringVar(&slower, "slower-than", "", "only response times (to the first byte) of at least `TIME`, such as 500ms")
 	f.StringVar(&sample, "sample", "", "`1/N` of the exchanges of each host that match, such as 1/10 (default: all)")
@@ -128,7 +125,7 @@ func (r *reading) tailQuestion(agents []string, slower, sample, rate, length str
 // positive reads a whole number; 0 is none.
 func positive(text string) uint32 {
 	n, err := strconv.ParseUint(text, 10, 32)
-	if err != nil || n > math.MaxUint32 {
+	if err != nil {
 		return 0
 	}
 	return uint32(n)
