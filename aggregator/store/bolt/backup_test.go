@@ -413,6 +413,10 @@ func TestRestoreCarries(t *testing.T) {
 	if out, carried := got(); out != "a=backup x/both=later x/new=later x/only=backup y=backup " || !carried {
 		t.Errorf("restored = %s, carried %t", out, carried)
 	}
+	raw(t, s.path, func(tx *bbolt.Tx) error { return flipValue(tx.Bucket(bucketState), []byte("y"), 14) })
+	if out, carried := got(); out != "a=backup x/both=later x/new=changed x/only=backup y=backup " || !carried {
+		t.Errorf("restored over one that is damaged elsewhere = %s, carried %t", out, carried)
+	}
 	raw(t, s.path, func(tx *bbolt.Tx) error { return flipValue(tx.Bucket(bucketState), []byte("x/both"), 14) })
 	if out, carried := got(); out != "a=backup x/both=backup x/gone=backup x/only=backup y=backup " || carried {
 		t.Errorf("restored over a damaged one = %s, carried %t", out, carried)

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -189,22 +188,18 @@ func stage(ctx context.Context, path string, from io.Reader) (b backup, err erro
 // stateUnder returns all of the state under a prefix, nil if something of it cannot be read.
 func (o *offline) stateUnder(ctx context.Context, prefix string) map[string][]byte {
 	all := map[string][]byte{}
+	end := []byte(prefix)
+	end[len(end)-1]++ // prefixes end in a slash
 	if err := guard(func() error {
-		return o.List(ctx, prefix, "", func(key string, value []byte, _ uint64) error {
-			if !strings.HasPrefix(key, prefix) {
-				return errPassed
-			}
+		return o.List(ctx, prefix, string(end), func(key string, value []byte, _ uint64) error {
 			all[key] = value
 			return nil
 		})
-	}); err != nil && !errors.Is(err, errPassed) {
+	}); err != nil {
 		return nil
 	}
 	return all
 }
-
-// errPassed ends a list.
-var errPassed = errors.New("that is all")
 
 // adopt makes a copy of a store's file one whose agents have gone on. replaced is what the store before had as state.
 func adopt(path string, opts RestoreOptions, replaced map[string][]byte) error {
