@@ -134,17 +134,6 @@ func (c *Collector) Merge(o *Collector) {
 	}
 }
 
-// Rows counts the rows held, as a measure of memory.
-func (c *Collector) Rows() (n int) {
-	for _, s := range c.slices {
-		n += 1 + len(s.sum.rows)
-		for _, p := range s.parts {
-			n += len(p.ids)
-		}
-	}
-	return n
-}
-
 // Bytes is about what the Collector takes in memory.
 func (c *Collector) Bytes() (n int64) {
 	for _, s := range c.slices {
@@ -156,6 +145,7 @@ func (c *Collector) Bytes() (n int64) {
 // Whole reports whether nothing was damaged and no row had to be dropped.
 func (c *Collector) Whole() bool {
 	for _, s := range c.slices {
+		s.flatten() // which may have to drop rows
 		if s.sum.pruned > 0 {
 			return false
 		}

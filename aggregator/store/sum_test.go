@@ -141,3 +141,28 @@ func TestCutKeepsBounds(t *testing.T) {
 		t.Errorf("%d rows with %d hits, want 20, %d", len(table.Rows), table.Total(0), total)
 	}
 }
+
+// TestWholeAddsPartsUp: rows that had to be dropped when parts were added up are missed before the sum is sealed.
+func TestWholeAddsPartsUp(t *testing.T) {
+	schema := bucket.Schema{Name: "t", Version: 1, Keys: []string{"section"}, Measures: []bucket.Measure{{Name: "hits", Kind: bucket.Sum}}}
+	for _, limit := range []int{maxSumRows, 50} {
+		sum, dict := NewCollector(Plan{Table: "t", From: 0, To: 200}), &Dictionary{}
+		for p := range 2 {
+			part := NewCollector(Plan{Table: "t", From: int64(100 * p), To: int64(100*p + 100)})
+			tb := bucket.NewTable(schema, 100)
+			for i := range 100 {
+				tb.Add([]string{fmt.Sprint(p, i)}, []int64{1})
+			}
+			if err := part.Add(&bucket.Bucket{Header: bucket.Header{Name: bucket.Name{Start: int64(100 * p)}, Width: 10}, Tables: []*bucket.Table{tb}}); err != nil {
+				t.Fatal(err)
+			}
+			sum.AddPart(int64(100*p), part.Part(dict))
+		}
+		for _, s := range sum.slices {
+			s.sum.limit = limit
+		}
+		if got, want := sum.Whole(), limit == maxSumRows; got != want {
+			t.Errorf("Whole() = %t with room for %d of 200 rows, want %t", got, limit, want)
+		}
+	}
+}
