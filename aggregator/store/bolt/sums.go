@@ -275,8 +275,8 @@ func (c *sums) finish(k *kept, collector *store.Collector, part *store.Part, txi
 		if gone || k.tag != c.tag(k.key) || c.passed(k.key) || bytes > c.limit()/4 || c.shapes[sh.name] != sh {
 			c.drop(sh, k.key)
 		} else {
+			c.bytes += bytes - k.bytes // which may be more than none: what was fed meanwhile is accounted for
 			k.bytes = bytes
-			c.bytes += bytes
 			c.evict()
 		}
 	}
