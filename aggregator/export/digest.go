@@ -272,15 +272,6 @@ func (d *Digest) addOutcomes(totals, routes *columns, names map[string]string) {
 		answer
 	}
 	left := map[ended]*outcome{}
-	add := func(k ended, domain string, n uint64, l *sketch.Latency) *outcome {
-		if n == 0 && (l == nil || l.Count == 0) {
-			return nil
-		}
-		o := d.group(groupKey{k.side, domain}).outcome(k.answer)
-		o.ended = plus(o.ended, n)
-		o.times.addLatency(l)
-		return o
-	}
 	if totals.ok() {
 		totals.each(func(r *bucket.Row) {
 			n, l := totals.value(r, stat.TotalOutcomes), totals.latency(r, stat.MeasureTTFB)
@@ -305,12 +296,15 @@ func (d *Digest) addOutcomes(totals, routes *columns, names map[string]string) {
 			return
 		}
 		n, l := routes.value(r, stat.MeasureHits), routes.latency(r, stat.MeasureTTFB)
-		if add(k, domain, n, l) == nil {
+		if n == 0 && (l == nil || l.Count == 0) {
 			return
 		}
+		var times Histogram
+		times.addLatency(l)
+		to := d.group(groupKey{k.side, domain}).outcome(k.answer)
+		to.ended = plus(to.ended, n)
+		to.times.add(&times)
 		if o := left[k]; o != nil {
-			var times Histogram
-			times.addLatency(l)
 			o.ended = minus(o.ended, n)
 			o.times.subtract(&times)
 		}
