@@ -3,6 +3,7 @@ package bolt
 import (
 	"fmt"
 	"maps"
+	"math"
 	"sync"
 	"sync/atomic"
 
@@ -337,15 +338,13 @@ func (k *kept) add(x *bucket.Bucket, b *fedBucket) {
 // had no bucket before: sums of these begin where those before them are asked for. It must be called after the commit and before change and
 // before anything else is appended.
 func (c *sums) feed(now int64, appended []fedBucket, fresh []piece) {
-	type target struct {
-		k *kept
-		b *fedBucket
-	}
-	var targets []target
+	byBucket := map[*fedBucket][]*kept{} // as each is decoded once
+	first, last := int64(math.MaxInt64), int64(-1)
 	var over []*kept
 	c.mu.Lock()
 	before := c.newest
 	for i := range appended {
+		first, last = min(first, appended[i].start), max(last, appended[i].start)
 		// One whose clock is ahead does not end pieces before the others have come.
 		if ahead := appended[i].start - now; !appended[i].skewed && (ahead <= 0 || ahead > maxAhead) {
 			c.newest = max(c.newest, appended[i].start)
@@ -377,10 +376,12 @@ func (c *sums) feed(now int64, appended []fedBucket, fresh []piece) {
 			if !key.fed() {
 				continue
 			}
-			for i := range appended {
-				if b := &appended[i]; b.start >= key.start && b.start < key.end() {
-					targets = append(targets, target{k, b})
-					tables[sh.plan.Table] = true
+			if key.start <= last && first < key.end() { // few of them
+				for i := range appended {
+					if b := &appended[i]; b.start >= key.start && b.start < key.end() {
+						byBucket[b] = append(byBucket[b], k)
+						tables[sh.plan.Table] = true
+					}
 				}
 			}
 			if before != c.newest && key.end()+closeTime <= c.newest {
@@ -392,11 +393,6 @@ func (c *sums) feed(now int64, appended []fedBucket, fresh []piece) {
 	names := make([]string, 0, len(tables))
 	for name := range tables {
 		names = append(names, name)
-	}
-	// By bucket, as each is decoded once.
-	byBucket := map[*fedBucket][]*kept{}
-	for _, t := range targets {
-		byBucket[t.b] = append(byBucket[t.b], t.k)
 	}
 	touched := map[*kept]bool{}
 	d := decoders.Get().(*bucket.Decoder)
