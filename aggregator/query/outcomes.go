@@ -2,7 +2,6 @@ package query
 
 import (
 	"context"
-	"fmt"
 	"math"
 
 	"github.com/httpctl/httpctl/aggregator/store"
@@ -41,29 +40,13 @@ func (e *ended) add(t *bucket.Table, hits, ttfb int) {
 		}
 	}
 	for _, r := range t.Rows {
-		class := -1
-		switch first := r.Keys[0][:min(1, len(r.Keys[0]))]; {
-		case first >= "1" && first <= "5":
-			class = int(first[0] - '0')
-		case r.Keys[0] == stat.Absent:
-			class = 0
-		}
-		row(r, class)
+		row(r, classOf(r.Keys[0]))
 	}
 	row(&t.Other, -1)
 }
 
 func (e *ended) message() *httpctlv1.Outcomes {
-	out := &httpctlv1.Outcomes{Total: e.total, Latency: summary(&e.latency)}
-	for class, n := range e.classes {
-		name := fmt.Sprintf("%dxx", class)
-		if class == 0 {
-			name = stat.Absent
-		}
-		if n > 0 {
-			out.Classes = append(out.Classes, &httpctlv1.Count{Name: name, Value: n})
-		}
-	}
+	out := &httpctlv1.Outcomes{Total: e.total, Latency: summary(&e.latency), Classes: classCounts(&e.classes)}
 	counts := make([]uint64, len(latencyBounds))
 	e.latency.Spread(latencyBounds[:len(latencyBounds)-1], counts) // what took longer is in the last
 	for i, n := range counts {

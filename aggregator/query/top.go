@@ -195,17 +195,29 @@ func fill(out *httpctlv1.GetTopResponse, sum *store.Sum, d *dimension, limit int
 }
 
 // classes adds up a measure of rows whose key is a status by class; unanswered are exchanges without a response that are in no row.
-func classes(rows []*bucket.Row, ended int, unanswered int64) (out []*httpctlv1.Count) {
-	by := [6]uint64{uint64(max(unanswered, 0))} // 0 is without a response
+func classes(rows []*bucket.Row, ended int, unanswered int64) []*httpctlv1.Count {
+	by := [6]uint64{uint64(max(unanswered, 0))}
 	for _, r := range rows {
-		class := 0
-		if first := r.Keys[0][:min(1, len(r.Keys[0]))]; first >= "1" && first <= "5" {
-			class = int(first[0] - '0')
-		} else if r.Keys[0] != stat.Absent {
-			continue
+		if class := classOf(r.Keys[0]); class >= 0 {
+			by[class] += uint64(max(r.Values[ended], 0))
 		}
-		by[class] += uint64(max(r.Values[ended], 0))
 	}
+	return classCounts(&by)
+}
+
+// classOf is the first digit of a status, 0 of what has no response, -1 of what is no status.
+func classOf(status string) int {
+	switch first := status[:min(1, len(status))]; {
+	case first >= "1" && first <= "5":
+		return int(first[0] - '0')
+	case status == stat.Absent:
+		return 0
+	}
+	return -1
+}
+
+// classCounts lists the classes that have a count.
+func classCounts(by *[6]uint64) (out []*httpctlv1.Count) {
 	for class, n := range by {
 		name := fmt.Sprintf("%dxx", class)
 		if class == 0 {
