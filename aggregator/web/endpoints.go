@@ -51,7 +51,11 @@ var list = []*endpoint{
 	{path: "dashboard", method: "GetDashboard", command: "dashboard --once", schema: "Dashboard", parameters: dashboardParameters,
 		summary: "Everything the dashboard shows, of one moment: state, rate, top lists, alerts, hosts.",
 		write: func(ctx context.Context, s *Server, q *question, w io.Writer) error {
-			return s.dashboard(ctx, q, w)
+			d, err := s.dashboard(ctx, q)
+			if err != nil {
+				return err
+			}
+			return view.WriteDashboard(w, view.FormatJSON, q.style(), d)
 		}},
 	{path: "stream", method: "GetDashboard", schema: "Dashboard", parameters: dashboardParameters,
 		summary: "The dashboard as server-sent events: an event `dashboard` each time there is a new picture, once a second at most, and `failure` with an Error when there is none."},
@@ -277,17 +281,17 @@ func harmless(body []byte) []byte {
 	return b.Bytes()
 }
 
-// dashboard asks for the dashboard, and writes it.
-func (s *Server) dashboard(ctx context.Context, q *question, w io.Writer) error {
+// dashboard asks for the dashboard.
+func (s *Server) dashboard(ctx context.Context, q *question) (*view.Dashboard, error) {
 	q.Live = true
 	d, err := s.reader.Dashboard(ctx, q.Question)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if n := q.number("hosts", -1); n >= 0 {
 		d.Hosts = worst(d.Hosts, n)
 	}
-	return view.WriteDashboard(w, view.FormatJSON, q.style(), d)
+	return d, nil
 }
 
 // worst returns the first n hosts, those in trouble before the others: gone, late, or not seeing all.

@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"compress/flate"
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
 	"sync"
 	"time"
+
+	"github.com/httpctl/httpctl/pkg/view"
 )
 
 const (
@@ -200,14 +201,17 @@ func (x *streams) ask(ctx context.Context, e *endpoint, r *http.Request) (_ []by
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerWait)
 	defer cancel()
-	var b, line bytes.Buffer
-	if err := x.s.make(ctx, func() error { return x.s.dashboard(ctx, q, &b) }); err != nil {
+	var b bytes.Buffer
+	if err := x.s.make(ctx, func() error {
+		d, err := x.s.dashboard(ctx, q)
+		if err != nil {
+			return err
+		}
+		return view.WriteDashboardLine(&b, d)
+	}); err != nil {
 		return nil, err
 	}
-	if err := json.Compact(&line, b.Bytes()); err != nil {
-		return nil, err
-	}
-	return harmless(line.Bytes()), nil
+	return harmless(bytes.TrimSuffix(b.Bytes(), []byte("\n"))), nil
 }
 
 // publish gives an event to every stream; one that has not taken the event before gets this one instead.
