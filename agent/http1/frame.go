@@ -17,6 +17,7 @@ const (
 // frameRequest decides where the body of a request ends (RFC 9112 section 6.3).
 func (p *Parser) frameRequest(h *Message) {
 	p.suspect(h.Suspect)
+	p.expects = h.expects
 	switch {
 	case h.coded && h.chunked:
 		p.state = atSize

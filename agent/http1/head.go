@@ -40,6 +40,7 @@ type Message struct {
 	Hosts     int
 	UserAgent []byte
 
+	expects   bool   // has Expect
 	coded     bool   // has Transfer-Encoding
 	chunked   bool   // whose last coding is chunked
 	lengths   int    // number of Content-Length values
@@ -176,6 +177,11 @@ func (h *Message) field(line []byte, folded, strict bool) bool {
 				h.Host = trim(value)
 			}
 			h.Hosts++
+			return true
+		}
+	case 6:
+		if equalFold(name, "expect") {
+			h.expects = true
 			return true
 		}
 	case 10:

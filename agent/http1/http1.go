@@ -88,6 +88,8 @@ type Parser struct {
 	// edge: at the start of a stretch. may: a message may start there though lost.
 	edge, may bool
 	due       bool // see Due
+	framed    bool // see Due
+	expects   bool // the request was to be sent on only after an interim response
 	lined     bool // buf's first line is a start line
 	simple    bool // a response without head is due (HTTP/0.9)
 	unsure    bool // the body may be absent: the request is not known
@@ -132,9 +134,11 @@ func (p *Parser) Stretch(may bool) { p.edge, p.may, p.due = true, may, false }
 // one has not ended: the other end has gone on to the next exchange. A start
 // line at the beginning of the stretch then ends the current message. So go on
 // a response without length on a connection that is not closed, a body that is shorter than
-// announced, and a request whose body was refused before it was sent
-// (RFC 9110 section 10.1.1).
-func (p *Parser) Due() { p.due = true }
+// announced, and a request whose body was refused before it was sent, as it was to wait for
+// 100 Continue (RFC 9110 section 10.1.1). Any other request goes on with its body, whatever that looks
+// like; so does a response whose end is known if framed says that the other end has its reasons
+// to go on, as it pipelines.
+func (p *Parser) Due(framed bool) { p.due, p.framed = true, framed }
 
 // Alone says whether messages may follow each other in this direction without
 // a word of the other one: it is not captured, or they are pipelined.
@@ -274,9 +278,13 @@ func (p *Parser) overtaken(data []byte) Event {
 	case atStart, atAnswer, atCut, atEnd, inPrefix:
 		return Nothing
 	}
-	if !p.starts(data) || p.state == inBody && p.rem < uint64(len(data)) && p.starts(data[p.rem:]) {
+	if p.state != inRest && (p.framed || p.kind == Request && !p.expects) {
+		return Nothing
+	}
+	n := uint64(len(data))
+	if !p.starts(data) || p.state == inBody && (p.rem == n || p.rem < n && p.starts(data[p.rem:])) {
 		// In the second case the body is as long as announced, and what begins it
-		// was taken for the method.
+		// looks like a message or was taken for the method.
 		return Nothing
 	}
 	ended := p.state == inRest

@@ -16,9 +16,10 @@ const longOpen = 60e9
 func (p *Pairer) request(c *conn, d stream.Direction, at http1.At) {
 	h := &p.env.Message
 	q := &c.parsers[d]
-	if c.answering != nil || c.waiting() {
-		c.pipelined = true
+	if c.waiting() {
+		c.pipelined, c.deep = true, true
 	}
+	c.pipelined = c.pipelined || c.answering != nil
 	if h.Resynced && !c.pipelined {
 		// The client has sent this one after the answers to those that were lost.
 		c.dropLost()

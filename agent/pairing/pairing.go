@@ -87,6 +87,8 @@ type conn struct {
 	off, tunnel bool
 	// pipelined: a request was sent while another waited for its response.
 	pipelined bool
+	// deep: while it waited for the beginning of its response, so that no short body explains it.
+	deep bool
 	// replied: a response was read, and nothing of the other direction since.
 	replied bool
 	// answered and interim: a final and an interim response was read in this chunk.
@@ -216,7 +218,7 @@ func (p *Pairer) Data(sc *stream.Conn, ch *stream.Chunk) bool {
 	} else {
 		c.parsers[d].Stretch(p.mayStart(c, d))
 		if c.due(d) {
-			c.parsers[d].Due()
+			c.parsers[d].Due(d != c.req && c.deep)
 		}
 		if c.sided && d == c.req {
 			c.turned = c.turned || own.otherData || own.otherGap

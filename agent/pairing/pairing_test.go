@@ -407,6 +407,30 @@ func TestPairing(t *testing.T) {
 			r.up("POST /p HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 99\r\n\r\n").down(okay(417, "")).
 				get("/2").ok("").close(stream.ByFIN)
 		}, "POST /p = 417 lost\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.Malformed: 1, exchange.EarlyResponses: 1}},
+		{"a refused body that begins like a request", func(r *rig) {
+			r.up("POST /p HTTP/1.1\r\nContent-Length: 198\r\n\r\n").down(okay(401, "")).get("/inside").up(strings.Repeat("x", 198-len(getting("/inside")))).
+				get("/2").ok("").close(stream.ByFIN)
+		}, "POST /p = 401 complete\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.EarlyResponses: 1}},
+		{"refused chunks that look like requests", func(r *rig) {
+			r.up("POST /p HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n").down(okay(401, "")).up(fmt.Sprintf("%x\r\n", len(getting("/inside")))).
+				get("/inside").up("\r\n0\r\n\r\n").get("/2").ok("").close(stream.ByFIN)
+		}, "POST /p = 401 complete\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.EarlyResponses: 1}},
+		{"a refused body that is a request, of which the client was to wait for 100 Continue", func(r *rig) {
+			r.up(fmt.Sprintf("POST /p HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", len(getting("/inside")))).down(okay(401, "")).get("/inside").
+				get("/2").ok("").close(stream.ByFIN)
+		}, "POST /p = 401 complete\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.EarlyResponses: 1}},
+		{"a body that goes on like a response, as the client pipelines", func(r *rig) {
+			r.get("/1").get("/2").down("HTTP/1.1 200 OK\r\nContent-Length: 199\r\n\r\nbody").get("/3").down(okay(299, "")).down(strings.Repeat("x", 195-len(okay(299, "")))).
+				down(okay(202, "")).down(okay(203, "")).close(stream.ByFIN)
+		}, "GET /1 = 200 complete\nGET /2 = 202 complete\nGET /3 = 203 complete", nil},
+		{"a body whose end is a response, and the next request before it", func(r *rig) {
+			r.get("/1").down(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\nbody", 4+len(okay(299, "")))).get("/2").down(okay(299, "")).
+				down(okay(202, "")).close(stream.ByFIN)
+		}, "GET /1 = 200 complete\nGET /2 = 202 complete", nil},
+		{"two bodies that are shorter than announced", func(r *rig) {
+			r.get("/1").down("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nbody").get("/2").down("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nbody").
+				get("/3").ok("").close(stream.ByFIN)
+		}, "GET /1 = 200 lost\nGET /2 = 200 lost\nGET /3 = 200 complete", map[exchange.Counter]uint64{exchange.Malformed: 2}},
 		{"joined in a long body", func(r *rig) {
 			r.close(stream.ByFIN).open(false)
 			for range 100 {
