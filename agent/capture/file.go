@@ -2,6 +2,7 @@ package capture
 
 import (
 	"bytes"
+	"cmp"
 	"compress/flate"
 	"compress/gzip"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"unicode/utf8"
@@ -45,17 +47,18 @@ func (e *Error) Error() string {
 // Unwrap returns Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Files reads capture files one after another as one source, in the order
-// given: classic pcap and pcapng, packed with gzip or not, recognised by their first
-// bytes. Packet numbers continue from file to file.
+// Files reads capture files as one source: classic pcap and pcapng, packed with gzip or not,
+// recognised by their first bytes. The packets of several files come in order of their times, see merger; if
+// standard input or a pipe is among them, one file after another as they were given. Numbers count
+// through all of them.
 //
 // A file that is damaged or cut behind its header gives the packets before
-// the damage and a warning; then the next file follows. Only one file is open
-// at a time, and all are read through one buffer of 1 MiB.
+// the damage and a warning. A file is read through a buffer of 1 MiB.
 type Files struct {
 	paths []string
 	total int64 // of all files, 0 if not known
 	read  atomic.Int64
+	merge *merger // nil for one file, or one after another
 
 	window  window
 	current int // index of the open file in paths, plus one
@@ -95,8 +98,8 @@ func OpenFiles(paths []string) (*Files, error) {
 		return nil, errors.New("no capture file given")
 	}
 	f := &Files{paths: paths, warned: map[string]bool{}}
-	known := true
-	for i, path := range paths {
+	var regular []string
+	for _, path := range paths {
 		fi, err := stat(path)
 		if err != nil {
 			return nil, openError(path, err)
@@ -104,22 +107,33 @@ func OpenFiles(paths []string) (*Files, error) {
 		if fi.IsDir() {
 			return nil, &Error{Op: "open", Path: path, Err: errors.New("is a directory"), Hint: "name the capture files in it"}
 		}
-		if !fi.Mode().IsRegular() {
-			known = false
-			continue
-		}
-		f.total += fi.Size()
-		if i > 0 && path != Stdin { // the first is opened below
-			if err := f.open(path); err != nil {
-				return nil, err
-			}
-			f.file.Close()
+		if fi.Mode().IsRegular() {
+			regular = append(regular, path)
+			f.total += fi.Size()
 		}
 	}
-	if !known {
+	if len(regular) < len(paths) {
 		f.total = 0
 	}
-	f.read.Store(0)
+	if len(paths) > 1 {
+		m := &merger{}
+		for _, path := range regular {
+			if path == Stdin {
+				continue
+			}
+			p, err := f.look(path)
+			if err != nil {
+				return nil, err
+			}
+			m.waiting = append(m.waiting, p)
+		}
+		f.read.Store(0)
+		if len(m.waiting) == len(paths) {
+			slices.SortStableFunc(m.waiting, func(a, b part) int { return cmp.Compare(a.first, b.first) })
+			f.merge = m
+			return f, nil
+		}
+	}
 	if err := f.open(paths[0]); err != nil {
 		return nil, err
 	}
@@ -281,6 +295,9 @@ func (w *window) ReadByte() (byte, error) {
 // the end of the last file it returns io.EOF; an *Error is a failure to open or to read a file,
 // not damage in it.
 func (f *Files) Next(ps []Packet) (int, error) {
+	if f.merge != nil {
+		return f.nextMerged(ps)
+	}
 	for f.format != nil && !f.closed.Load() {
 		offset := f.window.offset
 		err := f.format.next(&f.window, &ps[0])
@@ -381,6 +398,11 @@ func (f *Files) Close() error {
 	}
 	if f.file != nil && f.file != os.Stdin {
 		f.file.Close()
+	}
+	if f.merge != nil {
+		for _, in := range f.merge.open {
+			in.file.Close()
+		}
 	}
 	return nil
 }
