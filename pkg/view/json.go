@@ -245,10 +245,10 @@ func statusObject(s *Status) object {
 	}
 }
 
-// dashboardObject is the JSON of the dashboard.
 // WriteDashboardLine writes what WriteDashboard does as JSON, in one line.
 func WriteDashboardLine(w io.Writer, d *Dashboard) error { return writeLine(w, dashboardObject(d)) }
 
+// dashboardObject is the JSON of the dashboard.
 func dashboardObject(d *Dashboard) object {
 	tops := []object{}
 	for i := range d.Tops {
