@@ -49,17 +49,17 @@ deb: ## Debian packages of the three programs, in dist/
 
 .PHONY: deb-test
 deb-test: ## install, upgrade and purge the packages in a clean Debian (root, debootstrap; minutes)
-	@scripts/test-tools debootstrap lintian systemd-nspawn
+	@scripts/test-tools --only debootstrap lintian systemd-nspawn
 	HTTPCTL_DEB=full $(GO) test ./test -run TestDebs -v -count 1 -timeout 30m
 
 .PHONY: images
 images: ## OCI images of the three programs, in dist/ (buildah)
-	@scripts/test-tools buildah
+	@scripts/test-tools --only buildah
 	scripts/images
 
 .PHONY: images-test
 images-test: ## what is in the images, and that building them again gives the same bytes (a minute)
-	@scripts/test-tools buildah
+	@scripts/test-tools --only buildah
 	HTTPCTL_IMAGES=full $(GO) test ./test -run TestImages -v -count 1 -timeout 30m
 
 .PHONY: chart
