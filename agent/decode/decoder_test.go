@@ -56,6 +56,9 @@ func decodeOne(link uint16, frame []byte) (s Segment, ok bool, n exchange.Counte
 	return s, ok, n
 }
 
+// snap says that IPv4 follows.
+var snap = []byte{0xaa, 0xaa, 3, 0, 0, 0, 8, 0}
+
 // encapsulations are ways to carry the same segment. inner is segment4 or segment6.
 var encapsulations = []struct {
 	name   string
@@ -146,6 +149,38 @@ var encapsulations = []struct {
 	{"tzsp", 1, udp4(37008, join([]byte{1, 0, 0, 1, 0, 10, 1, 7, 1}, segment4().Ethernet())), false},
 	{"lisp", 1, udp4(4341, join([]byte{0x80, 0, 0, 0, 0, 0, 0, 0}, segment4().IP())), false},
 	{"cisco metadata", 1, testkit.Ethernet(0x8909, join([]byte{1, 1, 0, 1, 0, 5, 8, 0}, segment4().IP())), false},
+	{"fabricpath", 1, testkit.Ethernet(0x8903, join([]byte{0, 0x20}, testkit.Ethernet(0x8100, testkit.VLAN(3, 0x0800, segment4().IP())))), false},
+	{"trill", 1, testkit.Ethernet(0x22f3, join([]byte{0, 0x7f, 0, 1, 0, 2, 9, 9, 9, 9}, segment4().Ethernet())), false},
+	{"jumbo llc", 1, testkit.Ethernet(0x8870, join(snap, segment4().IP())), false},
+	{"hsr", 1, testkit.Ethernet(0x892f, join([]byte{0, 99, 0, 1, 8, 0}, segment4().IP())), false},
+	{"switch port, 8 octets", 1, testkit.Ethernet(0xdada, join([]byte{0, 0, 0xc0, 1, 0, 0, 8, 0}, segment4().IP())), false},
+	{"token ring", 6, join([]byte{0x10, 0x40}, make([]byte, 12), snap, segment4().IP()), false},
+	{"token ring with a route", 6, join([]byte{0x10, 0x40}, make([]byte, 6), []byte{0x80, 0, 0, 0, 0, 0, 4, 0, 1, 2}, snap, segment4().IP()), false},
+	{"slip", 8, join(make([]byte, 16), segment4().IP()), false},
+	{"fddi", 10, join([]byte{0x57}, make([]byte, 12), snap, segment4().IP()), false},
+	{"atm llc", 100, join(snap, segment4().IP()), false},
+	{"atm ip", 100, segment4().IP(), false},
+	{"frame relay", 107, join([]byte{0x18, 0x41, 3, 0xcc}, segment4().IP()), false},
+	{"frame relay ipv6", 107, join([]byte{0x18, 0x40, 0x41, 3, 0, 0x8e}, segment6().IP()), false},
+	{"frame relay snap", 107, join([]byte{0x18, 0x41, 3, 0, 0x80, 0, 0, 0, 8, 0}, segment4().IP()), false},
+	{"frame relay ethernet", 107, join([]byte{0x18, 0x41, 3, 0, 0x80, 0, 0x80, 0xc2, 0, 7}, segment4().Ethernet()), false},
+	{"frame relay of cisco", 107, join([]byte{0x18, 0x41, 8, 0}, segment4().IP()), false},
+	{"enc", 109, join([]byte{2, 0, 0, 0}, make([]byte, 8), segment4().IP()), false},
+	{"pflog", 117, join([]byte{61, 2}, make([]byte, 62), segment4().IP()), false},
+	{"fibre channel", 122, join(make([]byte, 16), snap, segment4().IP()), false},
+	{"ieee 1394", 138, join(make([]byte, 16), []byte{8, 0}, segment4().IP()), false},
+	{"cisco hdlc with direction", 205, join([]byte{1, 0x0f, 0, 8, 0}, segment4().IP()), false},
+	{"frame relay with direction", 206, join([]byte{1, 0x18, 0x41, 3, 0xcc}, segment4().IP()), false},
+	{"netanalyzer", 240, join(make([]byte, 4), segment4().Ethernet()), false},
+	{"netanalyzer with preamble", 241, join(make([]byte, 12), segment4().Ethernet()), false},
+	{"pktap", 258, join([]byte{16, 0, 0, 0, 1, 0, 0, 0, 12, 0, 0, 0, 9, 9, 9, 9}, segment6().IP()), false},
+	{"mpacket", 274, join(make([]byte, 8), segment4().Ethernet()), false},
+	{"switch port of broadcom", 281, join(make([]byte, 16), []byte{8, 0}, segment4().IP()), false},
+	{"switch port of broadcom, before the frame", 282, join(make([]byte, 4), segment4().Ethernet()), false},
+	{"switch port of marvell", 284, join(make([]byte, 16), []byte{8, 0}, segment4().IP()), false},
+	{"switch port of marvell, 8 octets", 285, join(make([]byte, 20), []byte{8, 0}, segment4().IP()), false},
+	{"cooked radiotap", 113, join([]byte{0, 3, 3, 0x23}, make([]byte, 12), []byte{0, 0, 9, 0, 2, 0, 0, 0, 0, 8, 1}, make([]byte, 22), snap, segment4().IP()), false},
+	{"cooked 2 radiotap", 276, join([]byte{0, 0, 0, 0, 0, 0, 0, 3, 3, 0x23}, make([]byte, 10), []byte{0, 0, 9, 0, 2, 0, 0, 0, 0, 8, 1}, make([]byte, 22), snap, segment4().IP()), false},
 	{"ayiya", 1, udp4(5072, join([]byte{0x44, 0x52, 1, 41}, be32(1), make([]byte, 16+20), segment6().IP())), false},
 	{"vxlan in vlan in mpls", 1, testkit.Ethernet(0x8847, join(be32(17<<12|1<<8|255), testkit.Ethernet(0x8100, testkit.VLAN(3, 0x0800,
 		testkit.UDPIP(left, port(right, 4789), join([]byte{8, 0, 0, 0}, be32(42<<8), segment4().Ethernet())))))), true},

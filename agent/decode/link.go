@@ -33,12 +33,12 @@ func (d *Decoder) link(kind uint16, b []byte, n int) bool {
 		if len(b) < 16 {
 			return d.short(n, 16)
 		}
-		return d.cooked(binary.BigEndian.Uint16(b[14:]), b[16:], n-16)
+		return d.cooked(binary.BigEndian.Uint16(b[2:]), binary.BigEndian.Uint16(b[14:]), b[16:], n-16)
 	case 276: // Linux cooked v2
 		if len(b) < 20 {
 			return d.short(n, 20)
 		}
-		return d.cooked(binary.BigEndian.Uint16(b), b[20:], n-20)
+		return d.cooked(binary.BigEndian.Uint16(b[8:]), binary.BigEndian.Uint16(b), b[20:], n-20)
 	case 9, 50: // PPP, with or without HDLC framing
 		if len(b) >= 4 && b[0] == 0x0f || len(b) >= 4 && b[0] == 0x8f { // Cisco HDLC
 			return d.ether(binary.BigEndian.Uint16(b[2:]), b[4:], n-4)
@@ -82,7 +82,7 @@ func (d *Decoder) link(kind uint16, b []byte, n int) bool {
 	case 239:
 		return d.nflog(b, n)
 	}
-	return d.fail(undecoded)
+	return d.linkRare(kind, b, n)
 }
 
 // rawIP reads an IP packet of either version.
@@ -99,8 +99,17 @@ func (d *Decoder) rawIP(b []byte, n int) bool {
 	return d.fail(malformed)
 }
 
-// cooked reads what follows a Linux cooked header. Values below 1536 are not EtherTypes.
-func (d *Decoder) cooked(proto uint16, b []byte, n int) bool {
+// cooked reads what follows a Linux cooked header, which names the device's type (linux/if_arp.h) and a
+// protocol. Values below 1536 are not EtherTypes.
+func (d *Decoder) cooked(device, proto uint16, b []byte, n int) bool {
+	switch device {
+	case 801:
+		return d.wifi(b, n, false)
+	case 802:
+		return d.prism(b, n)
+	case 803:
+		return d.radiotap(b, n)
+	}
 	switch {
 	case proto >= 1536:
 		return d.ether(proto, b, n)
@@ -152,9 +161,18 @@ func (d *Decoder) etherRare(kind uint16, b []byte, n int) bool {
 			return d.short(n, 4)
 		}
 		return d.ethernet(b[4:], n-4)
-	case 0x8926: // VN-Tag
+	case 0x8903: // Cisco FabricPath: a tag, then an Ethernet frame
+		if len(b) < 2 {
+			return d.short(n, 2)
+		}
+		return d.ethernet(b[2:], n-2)
+	case 0x22f3:
+		return d.trill(b, n)
+	case 0x8870: // LLC in jumbo frames
+		return d.llc(b, n)
+	case 0x8926, 0x892f: // VN-Tag; HSR
 		size = 6
-	case 0x893f, 0x8909: // E-Tag; Cisco metadata
+	case 0x893f, 0x8909, 0xdada: // E-Tag; Cisco metadata; a switch's port (Marvell)
 		size = 8
 	case 0x88e5: // MACsec
 		return d.fail(undecoded)
