@@ -116,11 +116,11 @@ func TestTail(t *testing.T) {
 		t.Errorf("an agent was asked by who may not:\n%s%s", agents["web1"].out.String(), agents["web2"].out.String())
 	}
 
-	start := func(args ...string) (cmd *exec.Cmd, out, errs *collected) {
+	start := func(args ...string) (cmd *exec.Cmd, out, errs *output) {
 		t.Helper()
 		before := strings.Count(agents["web1"].out.String(), "live exchanges are shown")
 		cmd = exec.Command(program(t, "httpctl"), append([]string{"tail", "-o", "json", "--for", "1m", "--aggregator", "unix:" + socket}, args...)...)
-		out, errs = new(collected), new(collected)
+		out, errs = new(output), new(output)
 		cmd.Stdout, cmd.Stderr, cmd.Env = out, errs, []string{"HOME=/nonexistent"}
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)

@@ -11,29 +11,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 )
-
-// collected is what a program has written so far.
-type collected struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *collected) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(b)
-}
-
-func (o *collected) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
-}
 
 // TestUp runs `httpctl up` on the loopback interface as one would on a pipe,
 // with other commands beside it.
@@ -55,7 +36,7 @@ func TestUp(t *testing.T) {
 	}
 	args := []string{"up", "-i", "lo", "--ports", port, "--data", data, "--config", config, "--web", "127.0.0.1:0"}
 	up := exec.Command(bin, args...)
-	var out, errs collected
+	var out, errs output
 	up.Stdout, up.Stderr = &out, &errs
 	if err := up.Start(); err != nil {
 		t.Fatal(err)

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"testing"
 	"time"
+
+	"github.com/httpctl/httpctl/pkg/testkit/golden"
 )
 
 func list(total int64, floor int64, other int64, rows ...TopRow) *Top {
@@ -62,7 +64,7 @@ func TestWriteComparisons(t *testing.T) {
 		if err := WriteComparisons(&b, Format(f), Style{Now: noon, Width: 100}, []*Comparison{c, same}, []string{"Not all was seen now by: web-1"}); err != nil {
 			t.Fatal(err)
 		}
-		golden(t, "compare-"+f, b.String())
+		golden.Check(t, "compare-"+f, b.String())
 		if f == string(FormatYAML) {
 			var j bytes.Buffer
 			if err := WriteComparisons(&j, FormatJSON, Style{Now: noon}, []*Comparison{c, same}, []string{"Not all was seen now by: web-1"}); err != nil {

@@ -5,13 +5,10 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"math"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -22,27 +19,9 @@ import (
 	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
+
+	"github.com/httpctl/httpctl/pkg/testkit/golden"
 )
-
-var update = flag.Bool("update", false, "write testdata/*.golden anew")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name+".golden")
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s:\n%s\nwant\n%s", name, got, want)
-	}
-}
 
 var noon = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
 
@@ -168,7 +147,7 @@ func TestFrame(t *testing.T) {
 					continue
 				}
 			}
-			golden(t, name, strings.ReplaceAll(strings.Join(lines, "\n"), "\x1b", "␛")+"\n")
+			golden.Check(t, name, strings.ReplaceAll(strings.Join(lines, "\n"), "\x1b", "␛")+"\n")
 		}
 	}
 }
@@ -231,7 +210,7 @@ func TestDashboardForms(t *testing.T) {
 		if err := WriteDashboard(&b, f, Style{Width: 100}, sample(Alerting)); err != nil {
 			t.Fatal(err)
 		}
-		golden(t, "dashboard-"+string(f), b.String())
+		golden.Check(t, "dashboard-"+string(f), b.String())
 	}
 }
 
@@ -256,7 +235,7 @@ func TestLists(t *testing.T) {
 			if err := write(&b, f, s); err != nil {
 				t.Fatal(err)
 			}
-			golden(t, name+"-"+string(f), b.String())
+			golden.Check(t, name+"-"+string(f), b.String())
 		}
 	}
 }

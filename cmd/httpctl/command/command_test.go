@@ -16,6 +16,7 @@ import (
 
 	"github.com/httpctl/httpctl/cmd/httpctl/client"
 	"github.com/httpctl/httpctl/pkg/telemetry"
+	"github.com/httpctl/httpctl/pkg/testkit/golden"
 	"github.com/httpctl/httpctl/pkg/view"
 	pb "github.com/httpctl/httpctl/proto/httpctl/v1"
 )
@@ -60,7 +61,7 @@ func TestGoldens(t *testing.T) {
 		if strings.Contains(stdout, "\x1b") {
 			t.Errorf("httpctl %s writes escapes: %q", args, stdout)
 		}
-		golden(t, name, stdout)
+		golden.Check(t, name, stdout)
 	}
 	if b.fake.relearned != 1 {
 		t.Errorf("relearned %d times, want 1", b.fake.relearned)
@@ -403,7 +404,7 @@ func TestComparePeers(t *testing.T) {
 	if code != 0 || stderr != "" {
 		t.Errorf("exit %d, stderr %q", code, stderr)
 	}
-	golden(t, "compare-peers", stdout)
+	golden.Check(t, "compare-peers", stdout)
 	if q := b.fake.top; len(q.Filters) != 1 || !slices.Equal(q.Filters[0].Values, []string{"0b"}) || q.Limit != 2000 || q.Range.UntilUnixNs != ns(-10*time.Second) {
 		t.Errorf("the last question was %v", q)
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/httpctl/httpctl/pkg/testkit"
+	"github.com/httpctl/httpctl/pkg/testkit/golden"
 )
 
 // shopCapture is a small capture with one of each: a page, a mistake, an
@@ -58,7 +59,7 @@ func TestReadGoldens(t *testing.T) {
 		if strings.ContainsRune(out, '\x1b') {
 			t.Errorf("httpctl %v prints an escape code", args)
 		}
-		golden(t, name, out)
+		golden.Check(t, name, out)
 	}
 }
 

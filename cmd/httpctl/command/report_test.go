@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/net/html"
 
+	"github.com/httpctl/httpctl/pkg/testkit/golden"
 	pb "github.com/httpctl/httpctl/proto/httpctl/v1"
 )
 
@@ -19,7 +20,7 @@ func TestReport(t *testing.T) {
 	if code != 0 || stderr != "" {
 		t.Fatalf("report -o md: exit %d, %q", code, stderr)
 	}
-	golden(t, "report-md", stdout)
+	golden.Check(t, "report-md", stdout)
 	b.fake.mu.Lock()
 	dashboard, series, top := b.fake.dashboard, b.fake.series, b.fake.top
 	b.fake.mu.Unlock()

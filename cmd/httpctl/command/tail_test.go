@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/httpctl/httpctl/pkg/testkit/golden"
 )
 
 // TestTail compares what is written with goldens: exchanges on standard output, how complete they are beside it; in JSON, in the same lines.
@@ -18,7 +20,7 @@ func TestTail(t *testing.T) {
 		if code != 0 || strings.Contains(stdout+stderr, "\x1b") {
 			t.Errorf("httpctl %s: exit %d, %q", args, code, stderr)
 		}
-		golden(t, name, stdout+"--- standard error\n"+stderr)
+		golden.Check(t, name, stdout+"--- standard error\n"+stderr)
 		if name == "tail" {
 			continue
 		}

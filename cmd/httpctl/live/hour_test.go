@@ -62,7 +62,7 @@ func TestLastHour(t *testing.T) {
 			t.Errorf("of %d columns: %d requests an interval on average, want %d", w, got, want)
 		}
 	}
-	golden(t, "hour-nocolor-120x40", strings.Split(m.View().Content, "\n"))
+	looks(t, "hour-nocolor-120x40", strings.Split(m.View().Content, "\n"))
 
 	m.forget()
 	if _, length := m.lately(100); length != 10*time.Minute {

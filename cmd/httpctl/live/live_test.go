@@ -2,11 +2,8 @@ package live
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"image/color"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -15,29 +12,14 @@ import (
 	tea "charm.land/bubbletea/v2"
 	"github.com/charmbracelet/x/ansi"
 
+	"github.com/httpctl/httpctl/pkg/testkit/golden"
 	"github.com/httpctl/httpctl/pkg/view"
 )
 
-var update = flag.Bool("update", false, "write testdata/*.golden anew")
-
-// golden compares a picture with the one that was looked at. Escapes are shown, as a file of them would act on a terminal.
-func golden(t *testing.T, name string, lines []string) {
+// looks compares a picture with the one that was looked at. Escapes are shown, as a file of them would act on a terminal.
+func looks(t *testing.T, name string, lines []string) {
 	t.Helper()
-	got := strings.ReplaceAll(strings.Join(lines, "\n"), "\x1b", "␛") + "\n"
-	path := filepath.Join("testdata", name+".golden")
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s:\n%s\nwant\n%s", name, got, want)
-	}
+	golden.Check(t, name, strings.ReplaceAll(strings.Join(lines, "\n"), "\x1b", "␛")+"\n")
 }
 
 // press types keys: names with spaces between, or letters.
@@ -86,15 +68,15 @@ func TestScreens(t *testing.T) {
 			style := st.style
 			style.Width, style.Height = size.w, size.h
 			name := fmt.Sprintf("%s-%dx%d", st.name, size.w, size.h)
-			golden(t, "overview-"+name, at(fixture(), style).Lines())
+			looks(t, "overview-"+name, at(fixture(), style).Lines())
 			if st.name != "nocolor" {
 				continue
 			}
-			golden(t, "learning-"+name, at(learningFixture(), style).Lines())
+			looks(t, "learning-"+name, at(learningFixture(), style).Lines())
 			for _, s := range []struct{ name, keys string }{{"alerts", "a"}, {"hosts", "h"}, {"keys", "?"}} {
 				m := at(fixture(), style)
 				press(m, s.keys)
-				golden(t, s.name+"-"+name, m.Lines())
+				looks(t, s.name+"-"+name, m.Lines())
 			}
 		}
 	}
@@ -116,7 +98,7 @@ func TestDumb(t *testing.T) {
 				t.Errorf("%v: %d columns: %q", size, n, line)
 			}
 		}
-		golden(t, fmt.Sprintf("dumb-%dx%d", size.w, size.h), lines)
+		looks(t, fmt.Sprintf("dumb-%dx%d", size.w, size.h), lines)
 	}
 }
 
@@ -384,7 +366,7 @@ func TestAway(t *testing.T) {
 			t.Errorf("line %d is not dimmed: %q", i+2, line)
 		}
 	}
-	golden(t, "away-colour-120x40", lines)
+	looks(t, "away-colour-120x40", lines)
 	err = nil
 	pass(m, 20*time.Second)
 	if got := m.Lines()[0]; strings.Contains(got, "NO ANSWER") {

@@ -119,7 +119,7 @@ func TestToAlert(t *testing.T) {
 	if got, want := asked(), "-5h2m0s..-4h52m0s"; got != want {
 		t.Errorf("to an old alert: asked for %s, want %s", got, want)
 	}
-	golden(t, "past-nocolor-120x40", m.Lines())
+	looks(t, "past-nocolor-120x40", m.Lines())
 }
 
 func TestCommands(t *testing.T) {

@@ -63,7 +63,7 @@ func TestTrend(t *testing.T) {
 			t.Errorf("%s has %q behind it, want %q", c.row, got, c.want)
 		}
 	}
-	golden(t, "trend-nocolor-120x40", m.Lines())
+	looks(t, "trend-nocolor-120x40", m.Lines())
 	m.o.Style.ASCII = true
 	if got := row("web-1 "); !strings.Contains(got, " v ") {
 		t.Errorf("in ASCII: %q", got)

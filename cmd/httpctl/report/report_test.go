@@ -2,7 +2,6 @@ package report
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
 	"math"
 	"os"
@@ -16,10 +15,9 @@ import (
 
 	"golang.org/x/net/html"
 
+	"github.com/httpctl/httpctl/pkg/testkit/golden"
 	"github.com/httpctl/httpctl/pkg/view"
 )
-
-var update = flag.Bool("update", false, "write testdata/*.golden anew")
 
 var noon = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
 
@@ -118,16 +116,7 @@ func asMarkdown(b *bytes.Buffer, in *Input) error { return Markdown(b, in) }
 
 func TestGoldens(t *testing.T) {
 	for name, write := range map[string]func(*bytes.Buffer, *Input) error{"report.html": asHTML, "report.md": asMarkdown} {
-		got, path := written(t, write, sample()), filepath.Join("testdata", name+".golden")
-		if *update {
-			if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-				t.Fatal(err)
-			}
-			continue
-		}
-		if want, err := os.ReadFile(path); err != nil || got != string(want) {
-			t.Errorf("%s (%v):\n%s", name, err, got)
-		}
+		golden.Check(t, name, written(t, write, sample()))
 	}
 }
 
