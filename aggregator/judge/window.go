@@ -43,7 +43,7 @@ func (j *Judge) read(ctx context.Context, f *fleet, from int64, step time.Durati
 	if f.counted == 0 || n == 0 {
 		return out, nil
 	}
-	plan := store.Plan{Table: "totals", From: from, To: out[n-1].to, Step: step, PerHost: true, Hosts: f.plan, Judged: true, By: []string{stat.KeyMirror}}
+	plan := store.Plan{Table: "totals", From: from, To: out[n-1].to, Step: step, PerHost: true, Hosts: f.plan, Judged: true, By: []string{stat.KeyMirror}, Numbers: true}
 	answer, err := j.st.Query(ctx, plan)
 	if errors.Is(err, store.ErrColumn) { // a plug-in's table of that name: heads are counted all the same
 		answer, err = j.st.Query(ctx, store.Plan{From: from, To: out[n-1].to, Step: step, PerHost: true, Hosts: f.plan, Judged: true})

@@ -60,7 +60,7 @@ func (s *Service) Explain(ctx context.Context, r *httpctlv1.ExplainRequest) (*ht
 	if err != nil {
 		return nil, err
 	}
-	plan := store.Plan{Table: d.schema.Name, From: rng.from, To: rng.to, Hosts: sel.hosts, Where: where, By: []string{}, PerHost: true}
+	plan := store.Plan{Table: d.schema.Name, From: rng.from, To: rng.to, Hosts: sel.hosts, Where: where, By: []string{}, PerHost: true, Numbers: true}
 	answer, err := s.Store.Query(ctx, plan)
 	if err != nil {
 		return nil, failed("explain "+d.name, err)

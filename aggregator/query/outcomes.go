@@ -59,7 +59,7 @@ func (e *ended) message() *httpctlv1.Outcomes {
 
 // addOutcomes fills in how the exchanges of each point ended: from the totals, where the filters are by what they have,
 // else from the drill-down table. Where neither has all columns the points stay without.
-func (s *Service) addOutcomes(ctx context.Context, to *httpctlv1.GetSeriesResponse, rng span, sel *selection, cal calendar) error {
+func (s *Service) addOutcomes(ctx context.Context, to *httpctlv1.GetSeriesResponse, rng span, sel *selection, cal calendar, absences absencesOf) error {
 	dims, err := s.dimensions(ctx)
 	if err != nil {
 		return err
@@ -69,7 +69,7 @@ func (s *Service) addOutcomes(ctx context.Context, to *httpctlv1.GetSeriesRespon
 		if err != nil || d.refuses(sel) != "" {
 			continue
 		}
-		of, err := s.endedBySteps(ctx, d, rng, sel, cal)
+		of, err := s.endedBySteps(ctx, d, rng, sel, cal, absences)
 		if err != nil {
 			return err
 		}
@@ -89,7 +89,7 @@ func (s *Service) addOutcomes(ctx context.Context, to *httpctlv1.GetSeriesRespon
 const stepsAtOnce = 256
 
 // endedBySteps adds up a table with a status by the steps of a calendar.
-func (s *Service) endedBySteps(ctx context.Context, d *dimension, rng span, sel *selection, cal calendar) (map[int64]*ended, error) {
+func (s *Service) endedBySteps(ctx context.Context, d *dimension, rng span, sel *selection, cal calendar, absences absencesOf) (map[int64]*ended, error) {
 	measure := d.view.Hits
 	if d.schema.Name == totals {
 		measure = stat.TotalOutcomes // its responses are not all: some exchanges end without one
@@ -128,17 +128,17 @@ func (s *Service) endedBySteps(ctx context.Context, d *dimension, rng span, sel 
 	if len(plan.Where) == len(sel.where) {
 		return out, nil
 	}
-	absences, err := store.FindAbsences(ctx, s.Store, []string{totals, d.schema.Name}, rng.from, rng.to, int64(plan.Step), spans(s.Live.Provisional()))
+	away, err := absences()
 	if err != nil {
 		return nil, failed("series", err)
 	}
-	for i := range absences { // what only those counted who asked a host that was away
-		more, err := s.Store.Query(ctx, absences[i].Plan(store.Plan{Table: d.schema.Name, Where: sel.where, By: []string{"status"}}))
+	for i := range away { // what only those counted who asked a host that was away
+		more, err := s.Store.Query(ctx, away[i].Plan(store.Plan{Table: d.schema.Name, Where: sel.where, By: []string{"status"}}))
 		if err != nil {
 			return nil, failed("series", err)
 		}
 		for k := range more.Slices {
-			more.Slices[k].Start = absences[i].From
+			more.Slices[k].Start = away[i].From
 		}
 		add(more)
 	}

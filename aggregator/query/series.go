@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/httpctl/httpctl/aggregator/store"
@@ -112,11 +113,18 @@ func (s *Service) GetSeries(ctx context.Context, r *httpctlv1.GetSeriesRequest) 
 	if err != nil {
 		return nil, err
 	}
-	out, err := s.series(ctx, d, rng, &sel, step, cal)
+	tables := []string{totals}
+	if d != nil {
+		tables = append(tables, d.schema.Name)
+	}
+	absences := sync.OnceValues(func() ([]store.Absence, error) {
+		return store.FindAbsences(ctx, s.Store, append(tables, drillDown), rng.from, rng.to, int64(cal.base.Length()), spans(s.Live.Provisional()))
+	})
+	out, err := s.series(ctx, d, rng, &sel, step, cal, absences)
 	if err != nil || !r.GetOutcomes() {
 		return out, err
 	}
-	return out, s.addOutcomes(ctx, out, rng, &sel, cal)
+	return out, s.addOutcomes(ctx, out, rng, &sel, cal, absences)
 }
 
 // counting finds the top list whose hits, added up, answer the selection: all requests where that can be, else those
@@ -153,9 +161,12 @@ func (s *Service) counting(ctx context.Context, sel *selection) (*dimension, err
 	return nil, invalid("series: no statistic has all of the columns %s%s", strings.Join(names, ", "), hint)
 }
 
+// absencesOf finds, once, when hosts were away of whom others counted something.
+type absencesOf func() ([]store.Absence, error)
+
 // series adds up the points. A nil d counts request heads.
-func (s *Service) series(ctx context.Context, d *dimension, rng span, sel *selection, step httpctlv1.SeriesStep, cal calendar) (*httpctlv1.GetSeriesResponse, error) {
-	plan := store.Plan{From: rng.from, To: rng.to, Hosts: sel.hosts, Step: cal.base.Length()}
+func (s *Service) series(ctx context.Context, d *dimension, rng span, sel *selection, step httpctlv1.SeriesStep, cal calendar, absences absencesOf) (*httpctlv1.GetSeriesResponse, error) {
+	plan := store.Plan{From: rng.from, To: rng.to, Hosts: sel.hosts, Step: cal.base.Length(), Numbers: true}
 	if d != nil {
 		plan.Table, plan.Where, plan.By = d.schema.Name, rowsWhere(&d.schema, sel), []string{}
 	}
@@ -218,16 +229,16 @@ func (s *Service) series(ctx context.Context, d *dimension, rng span, sel *selec
 		}
 	}
 	if d != nil && len(plan.Where) > len(sel.where) { // without what other hosts count
-		absences, err := store.FindAbsences(ctx, s.Store, []string{totals, d.schema.Name}, rng.from, rng.to, int64(plan.Step), spans(s.Live.Provisional()))
+		away, err := absences()
 		if err != nil {
 			return nil, failed("series", err)
 		}
-		for i := range absences {
-			p := find(absences[i].From)
+		for i := range away {
+			p := find(away[i].From)
 			if p == nil {
 				continue
 			}
-			more, err := s.Store.Query(ctx, absences[i].Plan(store.Plan{Table: d.schema.Name, Where: sel.where, By: []string{}}))
+			more, err := s.Store.Query(ctx, away[i].Plan(store.Plan{Table: d.schema.Name, Where: sel.where, By: []string{}, Numbers: true}))
 			if err != nil {
 				return nil, failed("series", err)
 			}

@@ -43,6 +43,16 @@ type hostState struct {
 	hasStored bool
 }
 
+// surveyPlan asks what each host has counted.
+func surveyPlan(rng span, sel *selection) store.Plan {
+	return store.Plan{Table: totals, From: rng.from, To: rng.to, Hosts: sel.hosts, By: []string{"mirror"}, PerHost: true, Numbers: true}
+}
+
+// ratesPlan asks for the requests of each interval.
+func ratesPlan(from, to, width int64, sel *selection) store.Plan {
+	return store.Plan{Table: totals, From: from, To: to, Hosts: sel.hosts, By: []string{"mirror"}, Step: time.Duration(width), Numbers: true}
+}
+
 // survey asks the store about the hosts of the selection over a range.
 func (s *Service) survey(ctx context.Context, rng span, sel *selection) (*fleet, error) {
 	known, err := s.Store.Hosts(ctx)
@@ -67,8 +77,7 @@ func (s *Service) survey(ctx context.Context, rng span, sel *selection) (*fleet,
 	if sel.hosts != nil {
 		known = slices.DeleteFunc(known, func(h store.Host) bool { return !slices.Contains(sel.hosts, h.ID) })
 	}
-	answer, err := s.Store.Query(ctx, store.Plan{Table: totals, From: rng.from, To: rng.to, Hosts: sel.hosts,
-		By: []string{"mirror"}, PerHost: true})
+	answer, err := s.Store.Query(ctx, surveyPlan(rng, sel))
 	if err != nil {
 		return nil, failed("read totals", err)
 	}
@@ -103,7 +112,7 @@ func (s *Service) survey(ctx context.Context, rng span, sel *selection) (*fleet,
 		return f, nil
 	}
 	for i := range f.others.absences {
-		answer, err := s.Store.Query(ctx, f.others.absences[i].Plan(store.Plan{Table: totals, By: []string{"mirror"}, PerHost: true}))
+		answer, err := s.Store.Query(ctx, f.others.absences[i].Plan(store.Plan{Table: totals, By: []string{"mirror"}, PerHost: true, Numbers: true}))
 		if err != nil {
 			return nil, failed("read totals", err)
 		}
@@ -242,8 +251,7 @@ func (s *Service) rates(ctx context.Context, f *fleet, sel *selection, live bool
 	var history []uint64
 	if end > 0 {
 		from := max(0, end-HistoryIntervals*width)
-		answer, err := s.Store.Query(ctx, store.Plan{Table: totals, From: from, To: end, Hosts: sel.hosts,
-			By: []string{"mirror"}, Step: time.Duration(width)})
+		answer, err := s.Store.Query(ctx, ratesPlan(from, end, width, sel))
 		if err != nil {
 			return nil, failed("read rates", err)
 		}
@@ -294,7 +302,7 @@ func (s *Service) addAbsent(ctx context.Context, answer *store.Answer, history [
 		return err
 	}
 	for i := range absences {
-		answer, err := s.Store.Query(ctx, absences[i].Plan(store.Plan{Table: totals, By: []string{"mirror"}}))
+		answer, err := s.Store.Query(ctx, absences[i].Plan(store.Plan{Table: totals, By: []string{"mirror"}, Numbers: true}))
 		if err != nil {
 			return err
 		}

@@ -100,10 +100,15 @@ func rowsWhere(schema *bucket.Schema, sel *selection) []bucket.Condition {
 	return where
 }
 
+// topPlan asks for one top list.
+func topPlan(d *dimension, rng span, sel *selection) store.Plan {
+	return store.Plan{Table: d.schema.Name, From: rng.from, To: rng.to, Hosts: sel.hosts, Where: rowsWhere(&d.schema, sel), By: d.view.By, Sum: true}
+}
+
 // top answers one top list.
 func (s *Service) top(ctx context.Context, d *dimension, rng span, sel *selection, o *others, limit int, live bool) (*httpctlv1.GetTopResponse, error) {
-	where := rowsWhere(&d.schema, sel)
-	plan := store.Plan{Table: d.schema.Name, From: rng.from, To: rng.to, Hosts: sel.hosts, Where: where, By: d.view.By, Sum: true}
+	plan := topPlan(d, rng, sel)
+	where := plan.Where
 	answer, err := s.Store.Query(ctx, plan)
 	if err != nil {
 		return nil, failed("top list "+d.name, err)

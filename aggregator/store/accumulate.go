@@ -30,8 +30,9 @@ const maxSumRows = 1 << 17
 // only, which all rows of a table satisfy, it is taken that those folded did
 // too, as most hosts never see mirrored traffic. It is not safe for concurrent use.
 type Accumulator struct {
-	where []Condition
-	by    []string
+	where   []Condition
+	by      []string
+	numbers bool // without latencies
 
 	schema     bucket.Schema // of the tables; the newest version seen
 	out        bucket.Schema // of the result
@@ -73,6 +74,13 @@ type filter struct {
 // NewAccumulator returns an empty Accumulator; see Plan for where and by.
 func NewAccumulator(where []Condition, by []string) *Accumulator {
 	return &Accumulator{where: where, by: by, limit: maxSumRows, rows: map[string]*sumRow{}}
+}
+
+// newAccumulator returns an empty one for a plan.
+func newAccumulator(p *Plan) *Accumulator {
+	a := NewAccumulator(p.Where, p.By)
+	a.numbers = p.Numbers
+	return a
 }
 
 // Add adds a table, of which it keeps no memory but the schema. A table whose
@@ -275,10 +283,8 @@ func (a *Accumulator) bind(s *bucket.Schema) error {
 		}
 	}
 	a.latencies = 0
-	for _, m := range s.Measures {
-		if m.Kind == bucket.Latency {
-			a.latencies++
-		}
+	if !a.numbers {
+		a.latencies = latenciesOf(s.Measures)
 	}
 	a.out.Views = nil
 	for _, v := range s.Views {
@@ -372,6 +378,9 @@ func (a *Accumulator) bytes() int64 {
 func (a *Accumulator) addValues(dst, src *bucket.Row) {
 	if dst.Values == nil && a.latencies > 0 {
 		dst.Latency = make([]*sketch.Latency, a.latencies)
+	}
+	if a.numbers && len(src.Latency) > 0 {
+		src = &bucket.Row{Values: src.Values}
 	}
 	addRow(a.schema.Measures, dst, src)
 }

@@ -197,7 +197,7 @@ func (c *Collector) slice(h *bucket.Header) *collected {
 	}
 	s := c.slices[key]
 	if s == nil {
-		s = &collected{hosts: map[bucket.ID]struct{}{}, sum: NewAccumulator(c.plan.Where, c.plan.By)}
+		s = &collected{hosts: map[bucket.ID]struct{}{}, sum: newAccumulator(&c.plan)}
 		s.Host = key.host
 		s.Start, s.End = c.plan.From, c.plan.To
 		if c.plan.Step > 0 {

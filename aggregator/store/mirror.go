@@ -114,7 +114,7 @@ type Querier interface {
 func FindAbsences(ctx context.Context, st Querier, tables []string, from, to, step int64, more map[bucket.ID][]bucket.Span) ([]Absence, error) {
 	var hosts []bucket.ID
 	for _, table := range tables {
-		answer, err := st.Query(ctx, Plan{Table: table, From: from, To: to, By: []string{columnMirror}})
+		answer, err := st.Query(ctx, Plan{Table: table, From: from, To: to, By: []string{columnMirror}, Numbers: true})
 		if errors.Is(err, ErrColumn) {
 			continue
 		}

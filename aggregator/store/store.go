@@ -130,6 +130,9 @@ type Plan struct {
 	// MaxRows bounds the rows of each slice, the largest first measures being
 	// kept; 0 is no bound but the engine's own.
 	MaxRows int
+	// Numbers leaves response times out: who asks reads none, and engines may leave the sketches of the answer empty.
+	// Adding them up is most of the work of a table that has them.
+	Numbers bool
 	// Sum leaves tables under way, in Slice.Sum instead of Slice.Table, for those who want their first rows only, or add to them.
 	// MaxRows is of no effect then.
 	Sum bool

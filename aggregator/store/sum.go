@@ -30,7 +30,7 @@ type Ranked struct {
 }
 
 // NewSum returns an empty sum of what a plan asks for.
-func NewSum(p *Plan) *Sum { return &Sum{acc: NewAccumulator(p.Where, p.By)} }
+func NewSum(p *Plan) *Sum { return &Sum{acc: newAccumulator(p)} }
 
 // Add adds a table as the plan of the sum asks, but with the given conditions. It keeps no memory of t but the schema. Errors are those of
 // Accumulator.Add.

@@ -101,7 +101,7 @@ type fedBucket struct {
 
 // shapeOf names what plans that can share sums have in common.
 func shapeOf(p *store.Plan) string {
-	return fmt.Sprintf("%q %#v %t %q %v %t %t", p.Table, p.Where, p.By == nil, p.By, p.Hosts, p.PerHost, p.Judged)
+	return fmt.Sprintf("%q %#v %t %q %v %t %t %t", p.Table, p.Where, p.By == nil, p.By, p.Hosts, p.PerHost, p.Judged, p.Numbers)
 }
 
 func (c *sums) limit() int64 {
@@ -125,7 +125,7 @@ func (c *sums) shape(p *store.Plan) *shape {
 			c.forgetShape(c.oldestShape())
 		}
 		sh = &shape{name: name, pieces: map[piece]*kept{},
-			plan: store.Plan{Table: p.Table, Where: p.Where, By: p.By, Hosts: p.Hosts, PerHost: p.PerHost, Judged: p.Judged}}
+			plan: store.Plan{Table: p.Table, Where: p.Where, By: p.By, Hosts: p.Hosts, PerHost: p.PerHost, Judged: p.Judged, Numbers: p.Numbers}}
 		sh.dict.Store(&store.Dictionary{})
 		if c.shapes == nil {
 			c.shapes = map[string]*shape{}
