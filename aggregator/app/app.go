@@ -214,6 +214,9 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.
 	}
 	a.timers.Go("purge", a.purge)
 	a.timers.Go("roll-ups", rolls.run)
+	a.timers.Go("answers", func(ctx context.Context) error {
+		return prepareAnswers(ctx, queries.Warm, queries.Refresh, db.Prepare, log)
+	})
 	a.timers.Go("damage", func(ctx context.Context) error { return tellDamage(ctx, db.ChecksumErrors, log) })
 	a.timers.Go("release pages", func(ctx context.Context) error { return releasePages(ctx, db.ReleasePages) })
 	if width.Next != 0 {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/httpctl/httpctl/aggregator/store"
 	httpctlv1 "github.com/httpctl/httpctl/proto/httpctl/v1"
 )
 
@@ -42,24 +43,14 @@ func (s *Service) GetDashboard(ctx context.Context, r *httpctlv1.GetDashboardReq
 	if r.GetLive() {
 		s.watch(limit)
 	}
-	f, err := s.survey(ctx, rng, &sel)
-	if err != nil {
-		return nil, err
-	}
-	var open []Provisional
-	if r.GetLive() {
-		open = s.provisional(rng, &sel)
-	}
-	out := &httpctlv1.GetDashboardResponse{Hosts: f.messages(rng, open)}
-	if out.Status, out.RateHistory, err = s.status(ctx, f, rng, &sel, r.GetLive(), open); err != nil {
-		return nil, err
-	}
+	out := &httpctlv1.GetDashboardResponse{}
 	if len(sel.where) > 0 {
 		out.Notes = append(out.Notes, "rates, baseline, alerts and losses are not filtered by "+strings.Join(columns(&sel), ", "))
 	}
 	if sel.hosts != nil {
 		out.Notes = append(out.Notes, "baseline and alerts are those of the whole fleet")
 	}
+	var lists []*dimension
 	for i := range dims {
 		d := &dims[i]
 		if column := d.refuses(&sel); column != "" {
@@ -71,6 +62,22 @@ func (s *Service) GetDashboard(ctx context.Context, r *httpctlv1.GetDashboardReq
 			out.Notes = append(out.Notes, fmt.Sprintf("%s: from %s, which counts ended exchanges", d.name, drillDown))
 			d = stand
 		}
+		lists = append(lists, d)
+	}
+	s.expect(ctx, lists, rng, &sel)
+	f, err := s.survey(ctx, rng, &sel)
+	if err != nil {
+		return nil, err
+	}
+	var open []Provisional
+	if r.GetLive() {
+		open = s.provisional(rng, &sel)
+	}
+	out.Hosts = f.messages(rng, open)
+	if out.Status, out.RateHistory, err = s.status(ctx, f, rng, &sel, r.GetLive(), open); err != nil {
+		return nil, err
+	}
+	for _, d := range lists {
 		top, err := s.top(ctx, d, rng, &sel, f.others, limit, r.GetLive())
 		if err != nil {
 			return nil, err
@@ -80,6 +87,33 @@ func (s *Service) GetDashboard(ctx context.Context, r *httpctlv1.GetDashboardReq
 	out.Alerts = s.alerts(history)
 	return out, nil
 }
+
+// Warm has the store make the sums of a dashboard, so that the first one after a start finds them. It is a question of its own.
+func (s *Service) Warm(ctx context.Context) error {
+	_, err := s.GetDashboard(ctx, &httpctlv1.GetDashboardRequest{})
+	return err
+}
+
+// expect tells the store what a dashboard will ask. What fails there fails again where it is asked.
+func (s *Service) expect(ctx context.Context, lists []*dimension, rng span, sel *selection) {
+	st, ok := s.Store.(store.Expecter)
+	if !ok {
+		return
+	}
+	plans := []store.Plan{surveyPlan(rng, sel)}
+	if width := int64(s.Settings().DashboardBucketSize); width > 0 { // where the rates end is known once hosts were asked
+		now := s.Now().UnixNano()
+		end := now - now%width
+		plans = append(plans, ratesPlan(max(0, end-(HistoryIntervals+lateIntervals)*width), end, width, sel))
+	}
+	for _, d := range lists {
+		plans = append(plans, topPlan(d, rng, sel))
+	}
+	_ = st.Expect(ctx, plans)
+}
+
+// lateIntervals are those that the rates may end before now.
+const lateIntervals = 3
 
 func columns(sel *selection) (out []string) {
 	for _, c := range sel.where {

@@ -144,21 +144,45 @@ func (s *Service) dimensions(ctx context.Context) ([]dimension, error) {
 	return out, nil
 }
 
+// Refresh looks again which statistics there are, if somebody has asked since it did last: who calls it more often than every schemaTTL spares
+// questions that work. It takes no slot.
+func (s *Service) Refresh(ctx context.Context) error {
+	s.mu.Lock()
+	asked := s.schemaAsked
+	s.schemaAsked = false
+	s.mu.Unlock()
+	if !asked {
+		return nil
+	}
+	_, err := s.readSchemas(ctx)
+	return err
+}
+
+// readSchemas reads the schemas of the tables that are stored.
+func (s *Service) readSchemas(ctx context.Context) ([]bucket.Schema, error) {
+	now := s.Now()
+	schemas, err := s.Store.Schemas(ctx, 0, now.Add(maxSkew).UnixNano())
+	if err != nil {
+		return nil, failed("read schemas", err)
+	}
+	s.mu.Lock()
+	s.schemas, s.schemaAt = schemas, now
+	s.mu.Unlock()
+	return schemas, nil
+}
+
 // knownSchemas returns the schemas of the tables that there are, sorted by
 // name, the built-in statistics' first.
 func (s *Service) knownSchemas(ctx context.Context) ([]bucket.Schema, error) {
 	s.mu.Lock()
 	schemas, at := s.schemas, s.schemaAt
+	s.schemaAsked = true
 	s.mu.Unlock()
-	now := s.Now()
-	if age := now.Sub(at); schemas == nil || age < 0 || age >= schemaTTL {
+	if age := s.Now().Sub(at); schemas == nil || age < 0 || age >= schemaTTL {
 		var err error
-		if schemas, err = s.Store.Schemas(ctx, 0, now.Add(maxSkew).UnixNano()); err != nil {
-			return nil, failed("read schemas", err)
+		if schemas, err = s.readSchemas(ctx); err != nil {
+			return nil, err
 		}
-		s.mu.Lock()
-		s.schemas, s.schemaAt = schemas, now
-		s.mu.Unlock()
 	}
 	found := map[string]bucket.Schema{}
 	for _, schema := range schemas {

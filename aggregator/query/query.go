@@ -96,9 +96,10 @@ type Service struct {
 	slots *slots
 
 	// Schemas change when a statistic is added, so what was found is kept for a moment.
-	mu       sync.Mutex
-	schemas  []bucket.Schema
-	schemaAt time.Time
+	mu          sync.Mutex
+	schemas     []bucket.Schema
+	schemaAt    time.Time
+	schemaAsked bool // since Refresh was called
 }
 
 var _ httpctlv1.QueryServiceServer = (*Service)(nil)

@@ -73,6 +73,12 @@ type Store interface {
 	Close() error
 }
 
+// Expecter is a Store that answers many plans of the same time faster when it is told of them before. Expect may take as long as
+// they do, and is never needed; what fails there is told by the plan that it is about.
+type Expecter interface {
+	Expect(ctx context.Context, plans []Plan) error
+}
+
 // MaxSchemaBuckets is how many buckets Schemas reads: some hundred hosts' last,
 // in tens of milliseconds.
 const MaxSchemaBuckets = 256

@@ -90,7 +90,10 @@ type DB struct {
 	commit func(*bbolt.Tx) error
 }
 
-var _ store.Store = (*DB)(nil)
+var (
+	_ store.Store    = (*DB)(nil)
+	_ store.Expecter = (*DB)(nil)
+)
 
 // Error is a failure of the file as a whole. Hint tells an operator what to do.
 type Error struct {

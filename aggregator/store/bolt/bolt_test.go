@@ -22,5 +22,5 @@ func open(t testing.TB, dir string) *DB {
 }
 
 func TestConformance(t *testing.T) {
-	storetest.Run(t, func(dir string) store.Store { return open(t, dir) })
+	storetest.Run(t, func(dir string) store.Store { return preparing{open(t, dir)} })
 }

@@ -331,7 +331,7 @@ func (c *checker) interval(tx *bbolt.Tx, key []byte) error {
 				damage("", fmt.Errorf("a key of %d bytes, want %d: %w", len(k), blobKeyLen, store.ErrCorrupt))
 				continue
 			}
-			b, _, err := decode(nil, key, k, v, "")
+			b, _, err := decode(nil, key, k, v)
 			if errors.Is(err, bucket.ErrVersion) {
 				return fmt.Errorf("%w: the bucket of host %x at %s: %v", store.ErrVersion, k[:16], tell(start), err)
 			}

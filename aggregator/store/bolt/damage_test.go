@@ -805,8 +805,8 @@ func TestSumsAreForgotten(t *testing.T) {
 	if _, err := s.Purge(ctx, storetest.At(29)); err != nil {
 		t.Fatal(err)
 	}
-	if got := lengths(); got[300] != 1 || len(s.sums.changed) != 3 {
-		t.Errorf("sums of %v and %d changes are kept after a purge, want those of 1 chunk that is over and stays, of 2 and the hour", got, len(s.sums.changed))
+	if got := lengths(); got[300] != 1 || len(s.sums.changed) != 13 {
+		t.Errorf("sums of %v and %d changes are kept after a purge, want those of 1 chunk that is over and stays, of 2, their 10 minutes and the hour", got, len(s.sums.changed))
 	}
 	if _, err := s.Purge(ctx, storetest.At(36)); err != nil {
 		t.Fatal(err)

@@ -28,10 +28,29 @@ func (s *DB) Query(ctx context.Context, plan store.Plan) (*store.Answer, error) 
 	if plan.Table != "" && (plan.Step == 0 || q.slot > 0) {
 		q.shape = s.sums.shape(&plan)
 	}
-	if err := q.span(plan.From, plan.To, q.next); err != nil {
+	from, err := q.prepared()
+	if err == nil {
+		err = q.span(from, plan.To, q.next)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("query store: %w", err)
 	}
 	return q.c.Answer(), nil
+}
+
+// prepared adds the sum that was made for this question, if there is one, and returns where it ends, else where the question begins.
+func (q *question) prepared() (int64, error) {
+	from, to := q.plan.From, q.plan.To
+	if q.shape == nil || q.slot > 0 || q.plan.Judged || to-from < leastSpan {
+		return from, nil
+	}
+	q.s.sums.asked(q.shape, from)
+	if k := q.s.sums.span(q.shape, from, to); k != nil {
+		if added, err := q.take(k); added || err != nil {
+			return k.key.end(), err
+		}
+	}
+	return from, nil
 }
 
 // slotOf returns the length of the plan's steps if these tile minutes and their sums are kept, else 0.
@@ -50,6 +69,7 @@ type question struct {
 	c     *store.Collector
 	slot  int64  // see slotOf
 	shape *shape // of the sums that are kept; nil keeps none
+	ahead bool   // nobody waits for it: it makes sums for later
 	under int64  // pieces are shorter, as it makes the sum of one of this length; 0 is any
 	txid  int    // of the snapshot from which minute has read last
 }
@@ -214,7 +234,7 @@ func (q *question) kept(at, end int64, add func(*question) (bool, error)) (bool,
 	}
 	alone := *q // to add it without a sum of all of it
 	alone.under = end - at
-	k, mine := q.s.sums.claim(q.shape, piece{at, end - at})
+	k, mine := q.s.sums.claim(q.shape, piece{at, end - at}, q.ahead)
 	if k == nil {
 		return add(&alone)
 	}
@@ -227,7 +247,7 @@ func (q *question) kept(at, end int64, add func(*question) (bool, error)) (bool,
 	part := *q.plan
 	part.From, part.To, part.Step = at, end, 0
 	c := store.NewCollector(part)
-	o := &question{ctx: q.ctx, s: q.s, plan: &part, c: c, shape: q.shape, under: end - at}
+	o := &question{ctx: q.ctx, s: q.s, plan: &part, c: c, shape: q.shape, under: end - at, ahead: q.ahead}
 	settled := false
 	settle := func(f func()) {
 		if !settled {
@@ -295,7 +315,7 @@ func (q *question) minute(at, end int64) error {
 func (q *question) raw(tx *bbolt.Tx, from, to int64, only map[bucket.ID]bool) error {
 	next := q.s.starts(tx, from, to)
 	for key := next(); key != nil; key = next() {
-		if err := q.s.readInterval(tx, key, int64(binary.BigEndian.Uint64(key)), q.plan, only, q.c); err != nil {
+		if err := q.s.readInterval(tx, key, int64(binary.BigEndian.Uint64(key)), reader{q.plan, only, q.c}); err != nil {
 			return err
 		}
 	}
@@ -451,11 +471,30 @@ func (q *question) fleet(d *bucket.Decoder, key stepKey, entries *bbolt.Bucket) 
 	return r, nil
 }
 
-// readInterval adds the buckets of one interval, of the hosts in only (nil: all), and notes what fails a check.
-func (s *DB) readInterval(tx *bbolt.Tx, key []byte, start int64, plan *store.Plan, only map[bucket.ID]bool, c *store.Collector) error {
+// reader is for whom an interval is read: of the hosts in only (nil: all).
+type reader struct {
+	plan *store.Plan
+	only map[bucket.ID]bool
+	c    *store.Collector
+}
+
+func (r *reader) wants(host bucket.ID) bool {
+	return r.c.Wants(host) && (r.only == nil || r.only[host])
+}
+
+// readInterval adds the buckets of one interval for each reader, and notes what fails a check.
+func (s *DB) readInterval(tx *bbolt.Tx, key []byte, start int64, readers ...reader) error {
 	damage := func() {
 		s.checksumErrors.Add(1)
-		c.Damage(start)
+		for _, r := range readers {
+			r.c.Damage(start)
+		}
+	}
+	var tables []string
+	for _, r := range readers {
+		if r.plan.Table != "" && !slices.Contains(tables, r.plan.Table) {
+			tables = append(tables, r.plan.Table)
+		}
 	}
 	want, err := parseManifest(key, tx.Bucket(bucketManifests).Get(key))
 	if err != nil {
@@ -482,10 +521,10 @@ func (s *DB) readInterval(tx *bbolt.Tx, key []byte, start int64, plan *store.Pla
 			continue
 		}
 		copy(host[:], k)
-		if !c.Wants(host) || only != nil && !only[host] {
+		if !slices.ContainsFunc(readers, func(r reader) bool { return r.wants(host) }) {
 			continue
 		}
-		b, skewed, err := decode(d, key, k, v, plan.Table)
+		b, skewed, err := decode(d, key, k, v, tables...)
 		if err != nil {
 			if errors.Is(err, bucket.ErrVersion) {
 				return fmt.Errorf("bucket of host %s at %d: %w", host, start, err)
@@ -493,11 +532,13 @@ func (s *DB) readInterval(tx *bbolt.Tx, key []byte, start int64, plan *store.Pla
 			damage()
 			continue
 		}
-		if skewed && plan.Judged {
-			continue
-		}
-		if err := c.Add(b); err != nil {
-			return err
+		for _, r := range readers {
+			if skewed && r.plan.Judged || !r.wants(host) {
+				continue
+			}
+			if err := r.c.Add(b); err != nil {
+				return err
+			}
 		}
 	}
 	if err == nil && (got.count != want.count || got.xor != want.xor) {
@@ -512,25 +553,25 @@ var decoders = sync.Pool{New: func() any { return new(bucket.Decoder) }}
 // allTables has decode decode all tables. No table has this name.
 const allTables = "*"
 
-// decode verifies a value and decodes the header and that table, if named. The
-// result takes no memory of value, and its table lies in d, which may
+// decode verifies a value and decodes the header and those tables, if named. The
+// result takes no memory of value, and its tables lie in d, which may
 // be nil where none is named.
-func decode(d *bucket.Decoder, start, key, value []byte, table string) (b *bucket.Bucket, skewed bool, err error) {
+func decode(d *bucket.Decoder, start, key, value []byte, tables ...string) (b *bucket.Bucket, skewed bool, err error) {
 	data, skewed, err := unsealBlob(start, key, value)
 	if err != nil {
 		return nil, false, err
 	}
-	switch table {
-	case "":
+	switch {
+	case len(tables) == 0:
 		h, err := bucket.DecodeHeader(data)
 		if err != nil {
 			return nil, false, err
 		}
 		b = &bucket.Bucket{Header: *h}
-	case allTables:
+	case tables[0] == allTables:
 		b, err = d.Decode(data)
 	default:
-		b, err = d.Decode(data, table)
+		b, err = d.Decode(data, tables...)
 	}
 	if err != nil {
 		return nil, false, err
@@ -571,6 +612,8 @@ func (s *DB) Hosts(ctx context.Context) ([]store.Host, error) {
 // Schemas implements store.Store.
 func (s *DB) Schemas(ctx context.Context, from, to int64) ([]bucket.Schema, error) {
 	found := map[string]bucket.Schema{}
+	d := decoders.Get().(*bucket.Decoder)
+	defer decoders.Put(d)
 	err := s.view(func(tx *bbolt.Tx) error {
 		intervals := tx.Bucket(bucketIntervals)
 		c, read := intervals.Cursor(), 0
@@ -598,7 +641,7 @@ func (s *DB) Schemas(ctx context.Context, from, to int64) ([]bucket.Schema, erro
 					s.checksumErrors.Add(1)
 					continue
 				}
-				b, err := bucket.Decode(data)
+				b, err := d.Decode(data) // of which schemas may be kept
 				if err != nil {
 					continue // Query reports it
 				}

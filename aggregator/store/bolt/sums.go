@@ -45,7 +45,7 @@ type sums struct {
 	bytes   int64
 	clock   uint64           // counts uses and changes
 	base    uint64           // the tag of pieces not in changed
-	changed map[piece]uint64 // chunks and hours: its tag
+	changed map[piece]uint64 // minutes, chunks and hours: its tag
 	floor   int64            // of chunks before it nothing is kept
 	newest  int64            // start of the newest bucket appended since the file was opened
 	used    uint64           // pieces that were there when they were asked for
@@ -59,7 +59,9 @@ type shape struct {
 	dict   atomic.Pointer[store.Dictionary]
 	names  int64 // bytes of dict when it was made anew
 	pieces map[piece]*kept
-	asked  int64 // sums.newest when it was last asked for
+	asked  int64    // sums.newest when it was last asked for
+	asks   []asking // from when on it was lately asked for
+	spans  []piece  // those of pieces that are spans
 }
 
 // piece is a span of time of which sums are kept.
@@ -181,18 +183,21 @@ func (c *sums) drop(sh *shape, key piece) {
 	}
 }
 
-// tag names the state of a piece of whole chunks or hours.
+// tag names the state of a piece.
 func (c *sums) tag(p piece) uint64 {
 	tag := c.base
 	if p.fed() {
 		return tag
 	}
-	unit := chunkLength
-	if p.length > chunkLength {
-		unit = int64(store.Hour.Length())
-	}
-	for at := p.start; at < p.end(); at += unit {
+	for at := p.start - p.start%minuteLength; at < p.end(); {
+		unit := minuteLength
+		for _, longer := range []int64{chunkLength, int64(store.Hour.Length())} {
+			if at%longer == 0 && at+longer <= p.end() {
+				unit = longer
+			}
+		}
 		tag = max(tag, c.changed[piece{at, unit}])
+		at += unit
 	}
 	return tag
 }
@@ -217,8 +222,8 @@ func (c *sums) use(k *kept) {
 }
 
 // claim returns the sum of a piece, and whether the caller is to make it. It must be called before the piece is read. It returns
-// nil where none is to be kept.
-func (c *sums) claim(sh *shape, p piece) (k *kept, mine bool) {
+// nil where none is to be kept. ahead says that no question waits for it.
+func (c *sums) claim(sh *shape, p piece, ahead bool) (k *kept, mine bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	tag := c.tag(p)
@@ -233,7 +238,9 @@ func (c *sums) claim(sh *shape, p piece) (k *kept, mine bool) {
 		c.drop(sh, p)
 	}
 	c.clock++
-	c.made++
+	if !ahead {
+		c.made++
+	}
 	k = &kept{key: p, shape: sh, tag: tag, used: c.clock, done: make(chan struct{})}
 	sh.pieces[p] = k
 	return k, true
@@ -520,7 +527,7 @@ func (c *sums) change(starts []int64) {
 	}
 	for _, s := range starts {
 		c.clock++
-		for _, length := range []int64{chunkLength, int64(store.Hour.Length())} {
+		for _, length := range []int64{minuteLength, chunkLength, int64(store.Hour.Length())} {
 			if p := (piece{s - s%length, length}); !c.passed(p) {
 				c.changed[p] = c.clock
 			}

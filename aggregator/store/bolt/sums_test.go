@@ -131,7 +131,7 @@ func TestSumIsMadeOnce(t *testing.T) {
 		return a.Slices[0].Table.Total(0), nil
 	}
 	sh := s.sums.shape(&plan)
-	k, mine := s.sums.claim(sh, piece{storetest.At(0), minuteLength})
+	k, mine := s.sums.claim(sh, piece{storetest.At(0), minuteLength}, false)
 	if !mine {
 		t.Fatal("there is a sum before anybody has asked")
 	}
@@ -164,7 +164,7 @@ func TestSumIsMadeOnce(t *testing.T) {
 	plan.From = storetest.At(6)
 	plan.To = storetest.At(12)
 	appendAll(t, s, item(t, 1, 7, 5))
-	k, _ = s.sums.claim(sh, piece{storetest.At(7), storetest.At(12) - storetest.At(7)})
+	k, _ = s.sums.claim(sh, piece{storetest.At(7), storetest.At(12) - storetest.At(7)}, false)
 	waiting.Go(func() {
 		if n, err := total(ctx); err != nil || n != 5 {
 			t.Errorf("after one was given up: %d, %v, want 5", n, err)

@@ -1,0 +1,57 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestPrepareAnswers: a dashboard is asked for once, at the start, and not for longer than it may take; then sums are made every second, and every five
+// the statistics are looked for. What fails is told once, until it works again.
+func TestPrepareAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var warmed, prepared, refreshed int
+		var failure error
+		var log bytes.Buffer
+		done := make(chan error, 1)
+		go func() {
+			done <- prepareAnswers(ctx, func(ctx context.Context) error {
+				warmed++
+				<-ctx.Done() // more than it has time for
+				return ctx.Err()
+			}, func(context.Context) error {
+				refreshed++
+				return nil
+			}, func(context.Context) error {
+				prepared++
+				return failure
+			}, slog.New(slog.NewTextHandler(&log, nil)))
+		}()
+		time.Sleep(warmFor + 20*time.Second + time.Millisecond)
+		synctest.Wait()
+		if warmed != 1 || prepared != 20 || refreshed < 3 || refreshed > 4 {
+			t.Errorf("warm, prepare and refresh were called %d, %d and %d times, want 1, 20 and 3 or 4", warmed, prepared, refreshed)
+		}
+		for range 2 {
+			failure = errors.New("as a test wants")
+			time.Sleep(10 * time.Second)
+			synctest.Wait()
+			failure = nil
+			time.Sleep(10 * time.Second)
+			synctest.Wait()
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("prepareAnswers = %v at its end", err)
+		}
+		if n := strings.Count(log.String(), "as a test wants"); n != 2 {
+			t.Errorf("two times that preparing failed are told %d times:\n%s", n, &log)
+		}
+	})
+}

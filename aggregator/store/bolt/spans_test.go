@@ -1,0 +1,132 @@
+package bolt
+
+import (
+	"context"
+	"testing"
+
+	"github.com/httpctl/httpctl/aggregator/store"
+	"github.com/httpctl/httpctl/aggregator/store/storetest"
+)
+
+// preparing is a store of which what is asked is prepared, and asked again.
+type preparing struct{ *DB }
+
+func (s preparing) Query(ctx context.Context, plan store.Plan) (*store.Answer, error) {
+	if _, err := s.DB.Query(ctx, plan); err != nil {
+		return nil, err
+	}
+	if err := s.Prepare(ctx); err != nil {
+		return nil, err
+	}
+	return s.DB.Query(ctx, plan)
+}
+
+// TestSpans: a question that moves on with the clock finds the sum of nearly all of its time, made ahead: it makes none itself, and takes few.
+// What comes late is in its answer all the same.
+func TestSpans(t *testing.T) {
+	s := open(t, t.TempDir())
+	defer s.Close()
+	plans := []store.Plan{
+		{Table: "totals", By: []string{"method"}},
+		{Table: "totals", By: []string{"mirror"}, PerHost: true, Numbers: true},
+	}
+	const hosts = 2
+	counted := map[int]int64{} // by interval
+	add := func(host, interval int, n int64) {
+		t.Helper()
+		appendAll(t, s, item(t, host, interval, n))
+		counted[interval] += n
+	}
+	// minute is that in which a question begins.
+	ask := func(minute int) (made, used uint64) {
+		t.Helper()
+		_, _, u, m := s.sums.total()
+		for i, p := range plans {
+			p.From, p.To = storetest.At(6*minute), storetest.At(1e5)
+			a, err := s.Query(ctx, p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, want := int64(0), int64(0)
+			for k := range a.Slices {
+				got += a.Slices[k].Table.Total(0)
+			}
+			for interval, n := range counted {
+				if interval >= 6*minute {
+					want += n
+				}
+			}
+			if got != want {
+				t.Fatalf("plan %d from minute %d: %d requests, want %d", i, minute, got, want)
+			}
+		}
+		_, _, used, made = s.sums.total()
+		return made - m, used - u
+	}
+	interval := 0
+	for ; interval < 6*40; interval++ {
+		for host := 1; host <= hosts; host++ {
+			add(host, interval, int64(host))
+		}
+	}
+	ask(3)
+	if err := s.Prepare(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for minute := 4; minute < 12; minute++ {
+		// A minute later: a span to one of the last minutes, and those minutes.
+		for range 6 {
+			for host := 1; host <= hosts; host++ {
+				add(host, interval, int64(host))
+			}
+			interval++
+		}
+		if made, used := ask(minute); made != 0 || used > uint64(len(plans))*4 {
+			t.Errorf("from minute %d: %d sums were made, want 0, and %d used, want at most 4 of each plan", minute, made, used)
+		}
+		if err := s.Prepare(ctx); err != nil {
+			t.Fatal(err)
+		}
+		for _, sh := range s.sums.shapes {
+			if len(sh.spans) > 3 {
+				t.Errorf("%d spans are kept of a question", len(sh.spans))
+			}
+		}
+	}
+	add(3, 6*20, 1000) // late
+	ask(11)
+	if err := s.Prepare(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, used := ask(12); used > uint64(len(plans))*4 {
+		t.Errorf("after something came late: %d sums used, want at most 4 of each plan", used)
+	}
+	// One that stays where it is.
+	for i := range 6 * 8 {
+		add(1, interval, 1)
+		interval++
+		if i%6 != 0 {
+			continue
+		}
+		if _, used := ask(12); used > uint64(len(plans))*10 {
+			t.Errorf("from minute 12 after %d minutes: %d sums used, want at most 10 of each plan", i/6, used)
+		}
+		if err := s.Prepare(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Nobody asks for some minutes: no span is made, nor kept.
+	for range 6 * 4 {
+		add(1, interval, 1)
+		interval++
+	}
+	if err := s.Prepare(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, sh := range s.sums.shapes {
+		if len(sh.spans) > 0 {
+			t.Errorf("spans %v are kept, and nobody has asked for four minutes", sh.spans)
+		}
+	}
+	ask(12)
+}
