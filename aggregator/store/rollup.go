@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/httpctl/httpctl/pkg/bucket"
+	"github.com/httpctl/httpctl/pkg/sketch"
 	"github.com/httpctl/httpctl/pkg/stat"
 )
 
@@ -338,6 +339,26 @@ func fewerUnobserved(spans []bucket.Span) []bucket.Span {
 	}
 	slices.SortStableFunc(gaps, func(x, y bucket.Span) int { return cmp.Compare(x.To-x.From, y.To-y.From) })
 	return bucket.MergeSpans(append(spans, gaps[:over]...))
+}
+
+// Brief returns what r says without its tables but one, and of that one without response times. It shares memory with r.
+func (r *Rollup) Brief(table string) *Rollup {
+	out := &Rollup{Buckets: r.Buckets, Covered: r.Covered, Damaged: r.Damaged}
+	out.Header = r.Header
+	out.HostName = ""
+	if s := r.Sum(table); s != nil {
+		out.Sums = []TableSum{*s}
+	}
+	if t := r.Table(table); t != nil {
+		short := bucket.NewTable(t.Schema, t.Max)
+		short.Floor, short.Folded = t.Floor, t.Folded
+		short.Other.Values = t.Other.Values
+		for _, row := range t.Rows {
+			short.Rows = append(short.Rows, &bucket.Row{Keys: row.Keys, Values: row.Values, Err: row.Err, Latency: make([]*sketch.Latency, len(short.Other.Latency))})
+		}
+		out.Tables = []*bucket.Table{short}
+	}
+	return out
 }
 
 // rollupVersion is the first byte of an encoded Rollup; engines may use 0 for

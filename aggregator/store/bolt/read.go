@@ -378,7 +378,8 @@ func (q *question) readStep(tx *bbolt.Tx, key stepKey, only map[bucket.ID]bool, 
 		damage()
 		return false, nil
 	}
-	if only == nil && len(q.plan.Hosts) == 0 && !q.plan.PerHost && !isDirty(entries.Get(fleetHeader)) {
+	whole := !isDirty(entries.Get(fleetHeader))
+	if only == nil && len(q.plan.Hosts) == 0 && !q.plan.PerHost && whole {
 		d := decoders.Get().(*bucket.Decoder)
 		defer decoders.Put(d)
 		r, err := q.fleet(d, key, entries)
@@ -389,6 +390,7 @@ func (q *question) readStep(tx *bbolt.Tx, key stepKey, only map[bucket.ID]bool, 
 			return false, err
 		}
 		damage() // and hosts' own are taken
+		whole = false
 	}
 	if !all && key.resolution() > store.Minute && len(dirty)*few > len(clean) {
 		return false, nil
@@ -397,13 +399,9 @@ func (q *question) readStep(tx *bbolt.Tx, key stepKey, only map[bucket.ID]bool, 
 	defer decoders.Put(d)
 	for _, e := range clean {
 		host, _ := hostOf(e[0])
-		p, err := unsealEntry(key, e[0], e[1])
-		var r *store.Rollup
-		if err == nil && p == nil {
-			err = store.ErrCorrupt
-		}
-		if err == nil {
-			r, err = q.unmarshal(d, p)
+		r, unsound, err := q.hostRollup(d, key, entries, host, whole && briefly(q.plan), e[1])
+		if unsound {
+			damage()
 		}
 		switch {
 		case errors.Is(err, store.ErrVersion):
@@ -693,7 +691,7 @@ func (s *DB) rolledSchemas(ctx context.Context, tx *bbolt.Tx, from, to int64, fo
 			tables := entries.Cursor()
 			for k, v := tables.Seek(fleetHeader); len(k) > 0 && k[0] == entryFleet; k, v = tables.Next() {
 				p, err := unsealEntry(key, k, v)
-				if err != nil || p == nil || len(k) == 1 {
+				if err != nil || p == nil || len(k) == 1 || isBrief(k) {
 					continue
 				}
 				if r, err := store.UnmarshalRollup(new(bucket.Decoder), p); err == nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 
 	"go.etcd.io/bbolt"
 
@@ -30,6 +31,8 @@ func (s *DB) build(tx *bbolt.Tx, key stepKey, host bucket.ID, damaged []int64) (
 		made, err = b.Rollup().AppendBinary(nil)
 		return made, nil, err
 	}
+	d := decoders.Get().(*bucket.Decoder)
+	defer decoders.Put(d)
 	next := s.stepsOf(tx, key.resolution()-1, key.start(), key.end())
 	entry := hostEntry(host)
 	for child, ok := next(); ok; child, ok = next() {
@@ -45,11 +48,11 @@ func (s *DB) build(tx *bbolt.Tx, key stepKey, host bucket.ID, damaged []int64) (
 		if err == nil && p == nil {
 			return nil, bad, nil
 		}
-		sound, err := s.addStep(b, child.start(), p, err)
+		r, err := s.addStep(d, b, child.start(), p, err)
 		if err != nil {
 			return nil, nil, err
 		}
-		if !sound {
+		if r == nil {
 			bad = append(bad, child.start())
 		}
 	}
@@ -84,29 +87,31 @@ func (s *DB) addRaw(tx *bbolt.Tx, k []byte, host bucket.ID, b *store.RollupBuild
 	return nil
 }
 
-// addStep adds a roll-up of a finer resolution, whose payload could be read or not, and reports whether it is sound.
-func (s *DB) addStep(b *store.RollupBuilder, start int64, payload []byte, err error) (sound bool, _ error) {
-	d := decoders.Get().(*bucket.Decoder)
-	defer decoders.Put(d)
+// addStep adds a roll-up whose payload could be read or not, and returns it, nil if it is not sound. Its tables are
+// valid until d is used again.
+func (s *DB) addStep(d *bucket.Decoder, b *store.RollupBuilder, start int64, payload []byte, err error) (*store.Rollup, error) {
 	var r *store.Rollup
 	if err == nil {
 		r, err = store.UnmarshalRollup(d, payload)
 	}
 	switch {
 	case errors.Is(err, store.ErrVersion):
-		return true, err
+		return nil, err
 	case err != nil:
 		s.checksumErrors.Add(1)
 		b.Damage(start)
-		return false, nil
+		return nil, nil
 	}
-	return true, b.AddRollup(r)
+	return r, b.AddRollup(r)
 }
 
 // rebuildFleet makes the roll-up of the fleet from those of the hosts, if it is
 // dirty and none of theirs is.
 func (s *DB) rebuildFleet(ctx context.Context, key stepKey, watch *rebuilding) (bool, error) {
 	b := store.NewRollupBuilder(bucket.ID{}, key.resolution(), key.start())
+	briefs := map[string][]byte{}
+	d := decoders.Get().(*bucket.Decoder)
+	defer decoders.Put(d)
 	ready, done := true, false
 	seek := []byte{entryHost}
 	for first := true; ready && !done; first = false {
@@ -141,8 +146,14 @@ func (s *DB) rebuildFleet(ctx context.Context, key stepKey, watch *rebuilding) (
 					ready = false
 					return nil
 				}
-				if _, err := s.addStep(b, key.start(), p, err); err != nil {
+				r, err := s.addStep(d, b, key.start(), p, err)
+				if err != nil {
 					return err
+				}
+				if host, ok := hostOf(k); ok && r != nil {
+					if briefs[string(briefEntry(host))], err = r.Brief(briefTable).AppendBinary(nil); err != nil {
+						return err
+					}
 				}
 				k, v = c.Next()
 			}
@@ -161,6 +172,7 @@ func (s *DB) rebuildFleet(ctx context.Context, key stepKey, watch *rebuilding) (
 	if err != nil {
 		return false, err
 	}
+	maps.Copy(values, briefs)
 	made := false
 	err = s.change(context.WithoutCancel(ctx), func(w *steps) error {
 		if len(watch.touched) > 0 {

@@ -39,7 +39,7 @@ func parseStepKey(b []byte) (k stepKey, ok bool) {
 
 // The first byte of an entry's key.
 const (
-	entryFleet = 0 // then the table's name; none is the header
+	entryFleet = 0 // then the table's name, or what briefEntry says; none is the header
 	entryHost  = 1 // then the host id
 )
 
