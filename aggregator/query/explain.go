@@ -28,20 +28,9 @@ func (s *Service) Explain(ctx context.Context, r *httpctlv1.ExplainRequest) (*ht
 	if err != nil {
 		return nil, err
 	}
-	dims, err := s.dimensions(ctx)
+	d, sel, err := s.listOf(ctx, r.GetDimension(), r.GetFilters())
 	if err != nil {
 		return nil, err
-	}
-	d, err := find(dims, r.GetDimension())
-	if err != nil {
-		return nil, err
-	}
-	sel, err := s.selectionOf(ctx, r.GetFilters())
-	if err != nil {
-		return nil, err
-	}
-	if column := d.refuses(&sel); column != "" {
-		return nil, invalid("%s", d.refusal(column))
 	}
 	rows := sel
 	if rows.where, err = d.whereKeys(sel.where, r.GetKeys()); err != nil {

@@ -38,24 +38,9 @@ func (s *Service) GetTop(ctx context.Context, r *httpctlv1.GetTopRequest) (*http
 	if err != nil {
 		return nil, err
 	}
-	dims, err := s.dimensions(ctx)
+	d, sel, err := s.listOf(ctx, r.GetDimension(), r.GetFilters())
 	if err != nil {
 		return nil, err
-	}
-	d, err := find(dims, r.GetDimension())
-	if err != nil {
-		return nil, err
-	}
-	sel, err := s.selectionOf(ctx, r.GetFilters())
-	if err != nil {
-		return nil, err
-	}
-	if column := d.refuses(&sel); column != "" {
-		msg := d.refusal(column)
-		if d.name != drillDown && slices.ContainsFunc(dims, func(x dimension) bool { return x.name == drillDown && x.refuses(&sel) == "" }) {
-			msg += "; the top list " + drillDown + " takes all of these filters"
-		}
-		return nil, invalid("%s", msg)
 	}
 	if r.GetLive() {
 		s.watch(limit)
@@ -67,6 +52,30 @@ func (s *Service) GetTop(ctx context.Context, r *httpctlv1.GetTopRequest) (*http
 		}
 	}
 	return s.top(ctx, d, rng, &sel, o, limit, r.GetLive())
+}
+
+// listOf is the top list that is asked for, and what is chosen of it. The error says which list has the filters, if one has.
+func (s *Service) listOf(ctx context.Context, name string, filters []*httpctlv1.Filter) (*dimension, selection, error) {
+	dims, err := s.dimensions(ctx)
+	if err != nil {
+		return nil, selection{}, err
+	}
+	d, err := find(dims, name)
+	if err != nil {
+		return nil, selection{}, err
+	}
+	sel, err := s.selectionOf(ctx, filters)
+	if err != nil {
+		return nil, selection{}, err
+	}
+	if column := d.refuses(&sel); column != "" {
+		msg := d.refusal(column)
+		if d.name != drillDown && slices.ContainsFunc(dims, func(x dimension) bool { return x.name == drillDown && x.refuses(&sel) == "" }) {
+			msg += "; the top list " + drillDown + " takes all of these filters"
+		}
+		return nil, selection{}, invalid("%s", msg)
+	}
+	return d, sel, nil
 }
 
 func (s *Service) watch(rows int) {
