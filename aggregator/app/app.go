@@ -204,7 +204,7 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.
 		rolls.register(registry)
 		var pages []telemetry.Metrics
 		if cfg.Export.Scrape {
-			pages = append(pages, telemetry.Metrics{Path: "/metrics/traffic", Gatherer: export.Gatherer(traffic.snapshot)})
+			pages = append(pages, telemetry.Metrics{Path: "/metrics/traffic", For: traffic.page})
 		}
 		page, err := telemetry.Serve(ctx, cfg.Metrics, registry, telemetry.Health{Live: a.live, Ready: func() []telemetry.Condition { return a.ready(own, cfg.Data) }}, pages...)
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,6 +26,9 @@ type traffic struct {
 	states  func() ([]export.HostState, error)
 	pushers []*push.Pusher
 	group   *lifecycle.Group
+
+	mu      sync.Mutex
+	readers map[string]reader // of the page, by name
 }
 
 // newTraffic returns nil when nothing is to be exported. states says how the hosts are.
@@ -32,7 +36,7 @@ func newTraffic(cfg export.Config, registry prometheus.Registerer, log *slog.Log
 	if !cfg.Enabled() {
 		return nil, nil
 	}
-	t := &traffic{Accumulator: export.New(cfg, time.Now()), states: states}
+	t := &traffic{Accumulator: export.New(cfg, time.Now()), states: states, readers: map[string]reader{}}
 	t.register(registry)
 	if !cfg.RemoteWrite.Enabled() && !cfg.OTLP.Enabled() {
 		return t, nil
@@ -46,17 +50,18 @@ func newTraffic(cfg export.Config, registry prometheus.Registerer, log *slog.Log
 		instance = cmp.Or(name, "httpctl")
 	}
 	metrics := push.NewMetrics(registry)
+	var since time.Time // up to which series have begun in remote write
 	for _, r := range []struct {
 		to     string
 		cfg    export.Receiver
 		encode push.Encode
 	}{
-		{export.ToRemoteWrite, cfg.RemoteWrite, func(now, since time.Time) []export.Request {
-			return export.RemoteWrite(t.snapshot(), now, since, instance)
+		{export.ToRemoteWrite, cfg.RemoteWrite, func() []export.Request {
+			list, before := t.snapshot(), since
+			since = export.Newest(list, since)
+			return export.RemoteWrite(list, time.Now(), before, instance)
 		}},
-		{export.ToOTLP, cfg.OTLP, func(now, _ time.Time) []export.Request {
-			return export.OTLP(t.snapshot(), now, instance, telemetry.Version())
-		}},
+		{export.ToOTLP, cfg.OTLP, func() []export.Request { return export.OTLP(t.snapshot(), time.Now(), instance, telemetry.Version()) }},
 	} {
 		if !r.cfg.Enabled() {
 			continue

@@ -2,6 +2,7 @@ package export
 
 import (
 	"cmp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -21,8 +22,11 @@ type Accumulator struct {
 	rest   *host // what has no place among the hosts
 	rows   int
 	stats  Stats
-	// When a place may be free at the earliest, as far as is known: looking for one takes time.
+	newest time.Time // when something was added
+	// When a place may be free at the earliest, as far as is known, and the domains that were idle when it was last looked for one, those that
+	// were idle the longest last: looking for one takes time.
 	freeDomain, freeHost time.Time
+	idle                 []*place
 }
 
 // Stats are what an Accumulator says of itself.
@@ -38,13 +42,16 @@ type Stats struct {
 // place is that of a domain.
 type place struct {
 	domain string
-	last   time.Time // when something was counted there
+	last   time.Time          // when something was counted there
+	on     map[*host]struct{} // where it has groups
 }
 
 // host is what was counted on one host, or on all that have no place.
 type host struct {
 	id         bucket.ID
 	name       string
+	named      time.Time // when it had the first of its last names, of which there were so many
+	names      int
 	created    time.Time
 	last       time.Time
 	newest     int64 // start of the newest bucket
@@ -64,10 +71,15 @@ func New(cfg Config, now time.Time) *Accumulator {
 	return &Accumulator{cfg: cfg, start: now, places: map[string]*place{}, hosts: map[bucket.ID]*host{}, rest: newHost(bucket.ID{}, now)}
 }
 
-// Add counts the digests of buckets that the store has newly taken, and takes their memory. now never goes back.
+// Add counts the digests of buckets that the store has newly taken, and takes their memory. What is counted later never begins earlier,
+// whoever asked the clock first.
 func (a *Accumulator) Add(now time.Time, digests ...*Digest) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if !now.After(a.newest) {
+		now = a.newest.Add(1)
+	}
+	a.newest = now
 	for _, d := range digests {
 		a.add(now, d)
 	}
@@ -91,9 +103,6 @@ func (a *Accumulator) add(now time.Time, d *Digest) {
 	h.unobserved = plus(h.unobserved, d.unobserved)
 	if d.start >= h.newest {
 		h.newest, h.open = d.start, d.open
-		if d.name != "" {
-			h.name = d.name
-		}
 	}
 	// The busiest first, as places may be few.
 	for _, k := range sorted(d.groups, func(x, y groupKey) int {
@@ -135,9 +144,41 @@ func (a *Accumulator) host(now time.Time, d *Digest) *host {
 			return a.rest
 		}
 		h = newHost(d.host, now)
+		h.name, h.named, h.names = d.name, now, 1
 		a.hosts[d.host] = h
 	}
+	if d.name != h.name && d.name != "" && d.start >= h.newest {
+		h = a.rename(now, h, d.name)
+	}
 	return h
+}
+
+// rename ends the series of a host and begins those under its new name, unless it had too many names lately.
+func (a *Accumulator) rename(now time.Time, h *host, name string) *host {
+	named, names := h.named, h.names
+	if !now.Before(named.Add(idleAfter)) {
+		named, names = now, 0
+	}
+	if names > maxRenames {
+		return h
+	}
+	a.forget(h)
+	to := newHost(h.id, now)
+	to.name, to.named, to.names = name, named, names+1
+	a.hosts[h.id] = to
+	return to
+}
+
+// forget takes the rows of a host away.
+func (a *Accumulator) forget(h *host) {
+	for k, g := range h.groups {
+		a.rows -= rowsOf(g)
+		if p := a.places[k.domain]; p != nil {
+			delete(p.on, h)
+		}
+	}
+	a.rows -= len(h.methods)
+	delete(a.hosts, h.id)
 }
 
 // endHost gives the place up of the host that was idle the longest, if that is long enough.
@@ -154,11 +195,7 @@ func (a *Accumulator) endHost(now time.Time) bool {
 	if a.freeHost = oldest.last.Add(idleAfter); now.Before(a.freeHost) {
 		return false
 	}
-	for _, g := range oldest.groups {
-		a.rows -= rowsOf(g)
-	}
-	a.rows -= len(oldest.methods)
-	delete(a.hosts, oldest.id)
+	a.forget(oldest)
 	a.stats.Ended++
 	return true
 }
@@ -174,7 +211,7 @@ func (a *Accumulator) hasPlace(now time.Time, domain string) bool {
 			a.stats.FoldedDomains++
 			return false
 		}
-		p = &place{domain: domain}
+		p = &place{domain: domain, on: map[*host]struct{}{}}
 		a.places[domain] = p
 	}
 	p.last = now
@@ -183,33 +220,53 @@ func (a *Accumulator) hasPlace(now time.Time, domain string) bool {
 
 // endDomain gives the place up of the domain that was idle the longest, if that is long enough.
 func (a *Accumulator) endDomain(now time.Time) bool {
-	if now.Before(a.freeDomain) {
+	oldest := a.idleDomain(now)
+	if oldest == nil {
 		return false
 	}
-	var oldest *place
-	for _, p := range a.places {
-		if oldest == nil || p.last.Before(oldest.last) {
-			oldest = p
-		}
-	}
-	if a.freeDomain = oldest.last.Add(idleAfter); now.Before(a.freeDomain) {
-		return false
-	}
-	end := func(h *host) {
-		for k, g := range h.groups {
-			if k.domain == oldest.domain {
+	for h := range oldest.on {
+		for _, s := range sides {
+			k := groupKey{s, oldest.domain}
+			if g := h.groups[k]; g != nil {
 				a.rows -= rowsOf(g)
 				delete(h.groups, k)
 			}
 		}
 	}
-	end(a.rest)
-	for _, h := range a.hosts {
-		end(h)
-	}
 	delete(a.places, oldest.domain)
 	a.stats.Ended++
 	return true
+}
+
+// idleDomain returns the place of the domain that was idle the longest, if that is long enough.
+func (a *Accumulator) idleDomain(now time.Time) *place {
+	isIdle := func(p *place) bool { return !now.Before(p.last.Add(idleAfter)) }
+	for {
+		for len(a.idle) > 0 {
+			p := a.idle[len(a.idle)-1]
+			a.idle[len(a.idle)-1] = nil
+			a.idle = a.idle[:len(a.idle)-1]
+			if isIdle(p) {
+				return p
+			}
+		}
+		if now.Before(a.freeDomain) {
+			return nil
+		}
+		first := now
+		for _, p := range a.places {
+			if isIdle(p) {
+				a.idle = append(a.idle, p)
+			} else if p.last.Before(first) {
+				first = p.last
+			}
+		}
+		slices.SortFunc(a.idle, func(x, y *place) int { return cmp.Or(y.last.Compare(x.last), strings.Compare(y.domain, x.domain)) })
+		if len(a.idle) == 0 {
+			a.freeDomain = first.Add(idleAfter)
+			return nil
+		}
+	}
 }
 
 // rowsOf is what a group and its answers count for. One more is kept for the answer that takes those without a place.
@@ -246,6 +303,9 @@ func (a *Accumulator) addGroup(now time.Time, h *host, k groupKey, from *group) 
 		to = &group{created: now, answers: map[answer]*outcome{}}
 		h.groups[k] = to
 		a.rows += 2
+		if p := a.places[k.domain]; p != nil {
+			p.on[h] = struct{}{}
+		}
 	}
 	to.requests, to.upload, to.download = plus(to.requests, from.requests), plus(to.upload, from.upload), plus(to.download, from.download)
 	for w, o := range from.answers {
@@ -261,6 +321,9 @@ func (a *Accumulator) addGroup(now time.Time, h *host, k groupKey, from *group) 
 			}
 		}
 		into.ended = plus(into.ended, o.ended)
+		if into.times.Count == 0 {
+			into.timed = now
+		}
 		into.times.add(&o.times)
 	}
 }

@@ -130,6 +130,8 @@ const (
 	// idleAfter is how long nothing was counted for a domain or host until its place is another's: longer than the ranges
 	// over which rates are usually asked for, as its series end then.
 	idleAfter = time.Hour
+	// maxRenames bounds how often a host has another name within idleAfter, as each name has series of its own.
+	maxRenames = 4
 	// maxAnswers bounds the pairs of method and status of one domain on one host, so that a server that answers with every
 	// number there is does not take the rows of all others. Sites in practice have about twenty.
 	maxAnswers = 64

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/httpctl/httpctl/pkg/bucket"
 	"github.com/httpctl/httpctl/pkg/exchange"
@@ -34,6 +36,14 @@ type side struct {
 	role   role
 	mirror bool
 }
+
+// sides are all that there are.
+var sides = func() (all []side) {
+	for r := range roles {
+		all = append(all, side{r, false}, side{r, true})
+	}
+	return all
+}()
 
 type groupKey struct {
 	side
@@ -72,9 +82,9 @@ type group struct {
 }
 
 type outcome struct {
-	created time.Time
-	ended   uint64
-	times   Histogram
+	created, timed time.Time // when the first exchange counted, and when the first response time did
+	ended          uint64
+	times          Histogram
 }
 
 // Histogram is a distribution of response times.
@@ -164,7 +174,7 @@ func (g *group) outcome(a answer) *outcome {
 // Other what it has folded, so that sums are those of its exact table "totals". It is safe for concurrent use.
 func (a *Accumulator) Digest(b *bucket.Bucket) *Digest {
 	d := &Digest{
-		host: b.Host, name: strings.ToValidUTF8(b.HostName, "\ufffd"), start: b.Start, open: b.Open, counters: b.Counters,
+		host: b.Host, name: labelOf(b.HostName), start: b.Start, open: b.Open, counters: b.Counters,
 		traffic: traffic{groups: map[groupKey]*group{}, methods: map[methodKey]*tally{}, bodies: map[side]*body{}},
 	}
 	for _, s := range b.Unobserved {
@@ -356,10 +366,23 @@ func (a *Accumulator) choose(tables ...*columns) map[string]string {
 	for i, domain := range order {
 		names[domain] = Other
 		if i < a.cfg.MaxDomains {
-			names[domain] = strings.ToValidUTF8(strings.Clone(domain), "\ufffd")
+			names[domain] = labelOf(strings.Clone(domain))
 		}
 	}
 	return names
+}
+
+// maxLabel bounds a name, in bytes. Some receivers refuse all that comes with a longer one: Mimir above 2048.
+const maxLabel = 1024
+
+// labelOf makes a name one that all receivers take: UTF-8 without control characters, of at most maxLabel bytes.
+func labelOf(name string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return utf8.RuneError
+		}
+		return r
+	}, exchange.Bound(strings.ToValidUTF8(name, "\ufffd"), maxLabel))
 }
 
 // columns finds the columns of a table by their names.

@@ -5,7 +5,7 @@
 // from an agent has a [Digest] made of it while it is decoded anyway, and hands that in once the store says that the
 // bucket is new; so each bucket counts exactly once, however late it comes and however often it is sent, and none is
 // decoded for this. [Accumulator.Snapshot] gives the counters as [Family] values, from which the writers
-// make what their receivers read: [Gatherer] a page for Prometheus to scrape, [RemoteWrite] and [OTLP] messages to push.
+// make what their receivers read: [Scrape] a page for Prometheus, [RemoteWrite] and [OTLP] messages to push.
 //
 // # What it counts
 //

@@ -17,6 +17,8 @@ import (
 	metricsv1 "go.opentelemetry.io/proto/otlp/metrics/v1"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/httpctl/httpctl/pkg/exchange"
 )
 
 // busy is an Accumulator with much in it, of several hosts.
@@ -103,7 +105,10 @@ func TestRemoteWrite(t *testing.T) {
 	for _, since := range []time.Time{{}, began.Add(1500 * time.Millisecond), began.Add(5 * time.Second)} {
 		got, zeros, points := map[string]float64{}, 0, 0
 		requests := RemoteWrite(a.Snapshot(nil), now, since, "here")
-		for _, r := range requests {
+		for i, r := range requests {
+			if r.Begins && i > 0 && !requests[i-1].Begins {
+				t.Fatal("a request with which series begin is after one with values")
+			}
 			body, err := snappy.Decode(nil, r.Body)
 			if err != nil {
 				t.Fatal(err)
@@ -130,16 +135,17 @@ func TestRemoteWrite(t *testing.T) {
 				})
 				slices.Sort(labels)
 				samples += len(m[2])
-				for i, s := range m[2] {
+				key := name + " " + strings.Join(labels, " ")
+				for _, s := range m[2] {
 					p := parts(t, s)
 					bits, _ := protowire.ConsumeFixed64(p[1][0])
 					at, _ := protowire.ConsumeVarint(p[2][0])
 					switch v := math.Float64frombits(bits); {
-					case i == len(m[2])-1:
-						got[name+" "+strings.Join(labels, " ")] = v
-						if int64(at) != now.UnixMilli() {
-							t.Fatalf("sample at %d, want %d", at, now.UnixMilli())
+					case !r.Begins:
+						if _, twice := got[key]; twice || int64(at) != now.UnixMilli() {
+							t.Fatalf("sample at %d, want one at %d", at, now.UnixMilli())
 						}
+						got[key] = v
 					case v != 0 || int64(at) > began.Add(2*time.Second).UnixMilli() || time.UnixMilli(int64(at)).Before(since):
 						t.Fatalf("%s %q begins with %v at %d", name, labels, v, at)
 					default:
@@ -147,8 +153,8 @@ func TestRemoteWrite(t *testing.T) {
 					}
 				}
 			}
-			if samples != r.Points || samples > maxSamples+1 {
-				t.Errorf("a request of %d samples says %d, want at most %d", samples, r.Points, maxSamples+1)
+			if samples != r.Points || samples > maxSamples {
+				t.Errorf("a request of %d samples says %d, want at most %d", samples, r.Points, maxSamples)
 			}
 			points += samples
 		}
@@ -302,4 +308,65 @@ func TestReceivers(t *testing.T) {
 	otlp("otlp.url", "grpcs://otel.example.org:4317/path")
 	otlp("otlp.url", "ftp://otel.example.org")
 	f("instance", func(c *Config) { c.Instance = strings.Repeat("x", 300) })
+}
+
+// TestBeginsOnce: each series begins with 0 in one list of requests, whatever is counted while they are written, and a histogram begins when
+// it has its first response time.
+func TestBeginsOnce(t *testing.T) {
+	a := New(DefaultConfig(), began)
+	begin := func(list []Family, since time.Time) int {
+		n := 0
+		for _, r := range RemoteWrite(list, began.Add(time.Hour), since, "here") {
+			if r.Begins {
+				n += r.Points
+			}
+		}
+		return n
+	}
+	a.Add(began.Add(2*time.Second), digest(t, a, bucketOf(t, web, 50, []seen{{domain: "a.example.org", method: "GET", up: 1, role: exchange.Server}})))
+	first := a.Snapshot(nil)
+	since := Newest(first, time.Time{})
+	// Another goroutine read the clock before, and comes after.
+	a.Add(began.Add(time.Second), digest(t, a, bucketOf(t, web, 50, []seen{{domain: "b.example.org", method: "GET", up: 1, role: exchange.Server}})))
+	a.Add(began.Add(3*time.Second), digest(t, a, bucketOf(t, web, 50, []seen{{domain: "a.example.org", method: "GET", status: 200, ttfb: 1e6, up: 1, role: exchange.Server}})))
+	second := a.Snapshot(nil)
+	all, later := begin(first, time.Time{}), begin(second, since)
+	if want := len(flat(second)) - 1; all+later != want { // but for the gauge of open exchanges
+		t.Errorf("%d and %d series begin with 0, want %d in all", all, later, want)
+	}
+	if n := begin(second, Newest(second, since)); n != 0 {
+		t.Errorf("%d series begin with 0 again", n)
+	}
+}
+
+// TestLongNames: messages stay within what receivers take, however long names are, and each arrives.
+func TestLongNames(t *testing.T) {
+	a := New(DefaultConfig(), began)
+	var list []seen
+	for i := range 100 {
+		for _, status := range []int{200, 301, 404, 500, 503} {
+			list = append(list, seen{domain: fmt.Sprintf("%0*d.example.org", 4000, i), method: "GET", status: status, ttfb: 1e6, up: 1, down: 1, role: exchange.Server})
+		}
+	}
+	a.Add(began, digest(t, a, bucketOf(t, web, 1000, list)))
+	families := a.Snapshot(nil)
+	points := 0
+	for _, r := range OTLP(families, began.Add(time.Second), "here", "1") {
+		if points += r.Points; len(r.Body) > maxBody+70<<10 {
+			t.Errorf("a request of OTLP has %d bytes", len(r.Body))
+		}
+	}
+	for _, f := range families {
+		points -= len(f.Points)
+	}
+	samples := 0
+	for _, r := range RemoteWrite(families, began.Add(time.Second), began, "here") {
+		n, err := snappy.DecodedLen(r.Body)
+		if samples += r.Points; err != nil || n > maxBody+70<<10 {
+			t.Errorf("a request of remote write has %d bytes, %v", n, err)
+		}
+	}
+	if points != 0 || samples != len(flat(families)) {
+		t.Errorf("%d points of OTLP too many, and %d samples of remote write, want %d", points, samples, len(flat(families)))
+	}
 }

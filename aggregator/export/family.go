@@ -59,6 +59,7 @@ const (
 	attrDomain     = "server.address"
 	attrMethod     = "http.request.method"
 	attrStatus     = "http.response.status_code"
+	attrError      = "error.type"
 	attrScheme     = "url.scheme"
 	attrReason     = "reason"
 	attrState      = "state"
@@ -107,10 +108,10 @@ const (
 var Descriptions = [families]Description{
 	serverDuration: {"http.server.request.duration", "s", Times,
 		"Time from the last byte of a request to the first of its response, as seen on the server's host or in transit.",
-		attributes(attrRole, attrMirror, attrScheme, attrDomain, attrMethod, attrStatus)},
+		attributes(attrRole, attrMirror, attrScheme, attrDomain, attrMethod, attrStatus, attrError)},
 	clientDuration: {"http.client.request.duration", "s", Times,
 		"Time from the last byte of a request to the first of its response, as seen on the client's host.",
-		attributes(attrRole, attrMirror, attrScheme, attrDomain, attrMethod, attrStatus)},
+		attributes(attrRole, attrMirror, attrScheme, attrDomain, attrMethod, attrStatus, attrError)},
 	requests: {"httpctl.traffic.requests", "{request}", Counter,
 		"Requests, by domain: httpctl top domain.", attributes(attrRole, attrMirror, attrDomain)},
 	methodRequests: {"httpctl.traffic.method.requests", "{request}", Counter,
@@ -167,6 +168,19 @@ func (a *Accumulator) Snapshot(states []HostState) []Family {
 	return slices.DeleteFunc(s.out, func(f Family) bool { return len(f.Points) == 0 })
 }
 
+// Newest returns when the counter of a list that is the newest began, or since, if that is later. What is not in a snapshot yet begins
+// later than the newest that is.
+func Newest(list []Family, since time.Time) time.Time {
+	for i := range list {
+		for k := range list[i].Points {
+			if at := list[i].Points[k].Start; at.After(since) {
+				since = at
+			}
+		}
+	}
+	return since
+}
+
 type snapshot struct{ out []Family }
 
 func (s *snapshot) add(family int, start time.Time, value float64, of []Attribute, more ...Attribute) {
@@ -219,12 +233,16 @@ func (s *snapshot) host(h *host, of []Attribute) {
 			if o.times.Count == 0 {
 				continue
 			}
-			family, times := serverDuration, o.times
+			family, firstError, times := serverDuration, "500", o.times
 			if k.role == client {
-				family = clientDuration
+				family, firstError = clientDuration, "400"
+			}
+			wrong := Attribute{Key: attrError} // the status, of those that the conventions have as errors
+			if w.status >= firstError && w.status != Other {
+				wrong.Value = w.status
 			}
 			s.out[family].Points = append(s.out[family].Points, Point{
-				Attributes: join(of, []Attribute{{attrScheme, schemeOfHTTP}, domain, method, status}), Start: o.created, Times: &times,
+				Attributes: join(of, []Attribute{{attrScheme, schemeOfHTTP}, domain, method, status, wrong}), Start: o.timed, Times: &times,
 			})
 		}
 	}

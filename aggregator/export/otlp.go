@@ -8,8 +8,9 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// maxDataPoints bounds one request of OTLP: about 1.5 MB of the 4 MiB that collectors take by default.
-const maxDataPoints = 5000
+// maxDataPoints bounds one request of OTLP, and maxBody what it, or one of remote write, has in bytes before it is compressed: names may be
+// long, and collectors take 4 MiB by default.
+const maxDataPoints, maxBody = 5000, 1 << 20
 
 // Field numbers of opentelemetry.proto.metrics.v1, resource.v1 and common.v1.
 const (
@@ -51,29 +52,30 @@ func OTLP(list []Family, now time.Time, instance, version string) []Request {
 		}
 		scoped := append(appendMessage(nil, fieldScope, scope), metrics...)
 		of := appendMessage(appendMessage(nil, fieldResource, resource), fieldScopeMetrics, scoped)
-		out = append(out, Request{appendMessage(nil, fieldResourceMetrics, of), points})
+		out = append(out, Request{Body: appendMessage(nil, fieldResourceMetrics, of), Points: points})
 		metrics, points = nil, 0
 	}
 	for i := range list {
 		f := &list[i]
-		for rest := f.Points; len(rest) > 0; {
-			n := min(len(rest), maxDataPoints-points)
-			metrics = appendMessage(metrics, fieldMetrics, metricOfOTLP(f, rest[:n], uint64(now.UnixNano())))
-			rest = rest[n:]
-			if points += n; points >= maxDataPoints {
+		var data []byte
+		for k := range f.Points {
+			data = appendMessage(data, fieldDataPoints, dataPoint(f, &f.Points[k], uint64(now.UnixNano())))
+			if points++; points >= maxDataPoints || len(metrics)+len(data) >= maxBody {
+				metrics = appendMessage(metrics, fieldMetrics, metricOfOTLP(f, data))
+				data = nil
 				flush()
 			}
+		}
+		if len(data) > 0 {
+			metrics = appendMessage(metrics, fieldMetrics, metricOfOTLP(f, data))
 		}
 	}
 	flush()
 	return out
 }
 
-func metricOfOTLP(f *Family, points []Point, now uint64) []byte {
-	var data []byte
-	for i := range points {
-		data = appendMessage(data, fieldDataPoints, dataPoint(f, &points[i], now))
-	}
+// metricOfOTLP encodes a metric with the points that data has.
+func metricOfOTLP(f *Family, data []byte) []byte {
 	kind := protowire.Number(fieldGauge)
 	switch f.Kind {
 	case Counter:

@@ -15,16 +15,26 @@ type Request struct {
 	Body []byte
 	// Points are how many values it carries: samples of remote write, data points of OTLP.
 	Points int
+	// Begins: they are those with which series begin. No later request makes up for them.
+	Begins bool
 }
 
 // maxSamples bounds one request of remote write: what Prometheus itself sends at most.
 const maxSamples = 2000
 
 // RemoteWrite returns requests of Prometheus remote write 1.0, compressed, with all that families have at a time. job and
-// instance become labels, as a scrape would have them. A series that began after since, when the snapshot
-// before was taken, gets a sample of 0 at its beginning, so that increase() misses nothing of it.
+// instance become labels, as a scrape would have them. A series that began after since, which is the Newest of the families that were
+// written before, gets a sample of 0 at its beginning, so that increase() misses nothing of it; the requests with those come first.
 func RemoteWrite(list []Family, now, since time.Time, instance string) []Request {
-	w := remoteWriter{now: now.UnixMilli(), since: since, common: []pair{{"instance", instance}, {"job", "httpctl"}}}
+	common := []pair{{"instance", instance}, {"job", "httpctl"}}
+	w, begin := remoteWriter{common: common}, remoteWriter{common: common, begins: true}
+	at := now.UnixMilli()
+	series := func(name string, p *Point, kind Kind, value float64, le string) {
+		if kind != Gauge && p.Start.After(since) {
+			begin.series(name, p, 0, min(p.Start.UnixMilli(), at-1), le)
+		}
+		w.series(name, p, value, at, le)
+	}
 	for i := range list {
 		f := &list[i]
 		name := f.Prometheus()
@@ -32,28 +42,28 @@ func RemoteWrite(list []Family, now, since time.Time, instance string) []Request
 		for k := range f.Points {
 			p := &f.Points[k]
 			if f.Kind != Times {
-				w.series(name, p, f.Kind, p.Value, "")
+				series(name, p, f.Kind, p.Value, "")
 				continue
 			}
 			below := uint64(0)
 			for b, n := range p.Times.Buckets {
 				below = plus(below, n)
-				w.series(name+"_bucket", p, Counter, float64(below), boundText[b])
+				series(name+"_bucket", p, Counter, float64(below), boundText[b])
 			}
-			w.series(name+"_sum", p, Counter, float64(p.Times.Sum)/nanoPerSecond, "")
-			w.series(name+"_count", p, Counter, float64(p.Times.Count), "")
+			series(name+"_sum", p, Counter, float64(p.Times.Sum)/nanoPerSecond, "")
+			series(name+"_count", p, Counter, float64(p.Times.Count), "")
 		}
 	}
+	begin.flush()
 	w.flush()
-	return w.out
+	return append(begin.out, w.out...)
 }
 
 type pair struct{ name, value string }
 
 type remoteWriter struct {
-	now    int64 // milliseconds since the epoch
-	since  time.Time
 	common []pair
+	begins bool
 
 	body   []byte
 	points int
@@ -82,7 +92,8 @@ func (w *remoteWriter) metadata(f *Family, name string) {
 	w.body = appendMessage(w.body, fieldMetadata, w.one)
 }
 
-func (w *remoteWriter) series(name string, p *Point, kind Kind, value float64, le string) {
+// series writes a series with one sample; at is in milliseconds since the epoch.
+func (w *remoteWriter) series(name string, p *Point, value float64, at int64, le string) {
 	w.labels = append(append(w.labels[:0], pair{"__name__", name}), w.common...)
 	for _, a := range p.Attributes {
 		w.labels = append(w.labels, pair{label(a.Key), a.Value})
@@ -96,25 +107,16 @@ func (w *remoteWriter) series(name string, p *Point, kind Kind, value float64, l
 		w.part = appendText(appendText(w.part[:0], fieldName, l.name), fieldValue, l.value)
 		w.one = appendMessage(w.one, fieldLabels, w.part)
 	}
-	if kind != Gauge && p.Start.After(w.since) {
-		w.sample(0, min(p.Start.UnixMilli(), w.now-1))
-	}
-	w.sample(value, w.now)
-	w.body = appendMessage(w.body, fieldSeries, w.one)
-	if w.points >= maxSamples {
+	w.part = appendUint(appendDouble(w.part[:0], fieldSample, value), fieldTimestamp, uint64(at))
+	w.body = appendMessage(w.body, fieldSeries, appendMessage(w.one, fieldSamples, w.part))
+	if w.points++; w.points >= maxSamples || len(w.body) >= maxBody {
 		w.flush()
 	}
 }
 
-func (w *remoteWriter) sample(value float64, at int64) {
-	w.part = appendUint(appendDouble(w.part[:0], fieldSample, value), fieldTimestamp, uint64(at))
-	w.one = appendMessage(w.one, fieldSamples, w.part)
-	w.points++
-}
-
 func (w *remoteWriter) flush() {
 	if len(w.body) > 0 {
-		w.out = append(w.out, Request{s2.EncodeSnappy(nil, w.body), w.points})
+		w.out = append(w.out, Request{Body: s2.EncodeSnappy(nil, w.body), Points: w.points, Begins: w.begins})
 	}
 	w.body, w.points = w.body[:0], 0
 }

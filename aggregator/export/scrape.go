@@ -1,28 +1,46 @@
 package export
 
 import (
-	"github.com/prometheus/client_golang/prometheus"
+	"time"
+
 	dto "github.com/prometheus/client_model/go"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// Gatherer makes a page for Prometheus of what a function returns at each scrape.
-type Gatherer func() []Family
+// Scrape returns a list as a page for Prometheus has it.
+func Scrape(list []Family) []*dto.MetricFamily {
+	return scrape(list, func(kind Kind, p *Point) []*dto.Metric { return []*dto.Metric{metricOf(kind, p)} })
+}
 
-var _ prometheus.Gatherer = Gatherer(nil)
+// ScrapeSince returns a list as a page has it that somebody reads again and again. A series that began after since, which is the Newest of
+// the families that the same reader read before, comes with two samples: 0 at its beginning, and its value now. Without the first, increase() and
+// rate() would miss all that it counted until it was read for the first time. Both have their times beside them, as
+// Prometheus would take the second for a repetition otherwise; series of the page have none later on.
+func ScrapeSince(list []Family, now, since time.Time) []*dto.MetricFamily {
+	return scrape(list, func(kind Kind, p *Point) []*dto.Metric {
+		value := metricOf(kind, p)
+		if kind == Gauge || !p.Start.After(since) {
+			return []*dto.Metric{value}
+		}
+		first := metricOf(kind, &Point{Attributes: p.Attributes, Start: p.Start, Times: new(Histogram)})
+		at := now.UnixMilli()
+		before := min(p.Start.UnixMilli(), at-1)
+		first.TimestampMs, value.TimestampMs = &before, &at
+		return []*dto.Metric{first, value}
+	})
+}
 
-// Gather implements prometheus.Gatherer.
-func (f Gatherer) Gather() ([]*dto.MetricFamily, error) {
+func scrape(list []Family, metrics func(Kind, *Point) []*dto.Metric) []*dto.MetricFamily {
 	var out []*dto.MetricFamily
-	for _, family := range f() {
+	for _, family := range list {
 		name, help := family.Prometheus(), family.Help
 		m := &dto.MetricFamily{Name: &name, Help: &help, Type: dtoTypes[family.Kind].Enum()}
 		for i := range family.Points {
-			m.Metric = append(m.Metric, metricOf(family.Kind, &family.Points[i]))
+			m.Metric = append(m.Metric, metrics(family.Kind, &family.Points[i])...)
 		}
 		out = append(out, m)
 	}
-	return out, nil
+	return out
 }
 
 var dtoTypes = [...]dto.MetricType{Counter: dto.MetricType_COUNTER, Gauge: dto.MetricType_GAUGE, Times: dto.MetricType_HISTOGRAM}

@@ -1,20 +1,29 @@
 package export
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net/http/httptest"
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
 )
 
 // page is what Prometheus gets to read.
 func page(t *testing.T, a *Accumulator, states []HostState) string {
 	t.Helper()
+	return written(t, Scrape(a.Snapshot(states)))
+}
+
+func written(t *testing.T, families []*dto.MetricFamily) string {
+	t.Helper()
 	w := httptest.NewRecorder()
-	promhttp.HandlerFor(Gatherer(func() []Family { return a.Snapshot(states) }), promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequest("GET", "/metrics/traffic", nil))
+	promhttp.HandlerFor(prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return families, nil }), promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequest("GET", "/metrics/traffic", nil))
 	if w.Code != 200 {
 		t.Fatalf("the page = %d %s", w.Code, w.Body)
 	}
@@ -53,5 +62,30 @@ func TestPage(t *testing.T) {
 	check.Stdin = strings.NewReader(page(t, a, nil))
 	if out, err := check.CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("promtool check metrics: %v\n%s", err, out)
+	}
+}
+
+// TestPageSince: what a reader has not seen yet begins with 0, once.
+func TestPageSince(t *testing.T) {
+	a := New(DefaultConfig(), began)
+	a.Add(began.Add(time.Second), one(t, a, web, "a.example.org"))
+	first := a.Snapshot(nil)
+	a.Add(began.Add(2*time.Second), one(t, a, web, "a.example.org", "b.example.org"))
+	second := a.Snapshot(nil)
+	text := written(t, ScrapeSince(second, began.Add(10*time.Second), Newest(first, time.Time{})))
+	begin, now := fmt.Sprint(began.Add(2*time.Second).UnixMilli()), fmt.Sprint(began.Add(10*time.Second).UnixMilli())
+	const of = `{host_id="01000000000000000000000000000000",host_name="host-1",httpctl_role="server",httpctl_mirror="0",`
+	for _, want := range []string{
+		"httpctl_traffic_requests_total" + of + `server_address="a.example.org"} 2` + "\n",
+		"httpctl_traffic_requests_total" + of + `server_address="b.example.org"} 0 ` + begin + "\nhttpctl_traffic_requests_total" + of + `server_address="b.example.org"} 1 ` + now + "\n",
+		`server_address="b.example.org",http_request_method="GET",http_response_status_code="200",le="+Inf"} 0 ` + begin + "\n",
+		`server_address="b.example.org",http_request_method="GET",http_response_status_code="200",le="+Inf"} 1 ` + now + "\n",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the page has no %q:\n%s", want, text)
+		}
+	}
+	if got, want := written(t, ScrapeSince(second, began.Add(time.Minute), Newest(second, time.Time{}))), page(t, a, nil); got != want {
+		t.Errorf("a page with nothing new is\n%s\nwant\n%s", got, want)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -86,8 +87,61 @@ func CheckAddress(address string) error {
 // Metrics are served for Prometheus besides those of the program, under a path of their own: what is scraped
 // apart can be scraped at another rate, or not at all.
 type Metrics struct {
-	Path     string
-	Gatherer prometheus.Gatherer
+	Path string
+	// For gives what a request is answered with, and what to call once all of the answer is written; nil is nothing.
+	For func(*http.Request) (g prometheus.Gatherer, taken func())
+}
+
+// What one page is bounded by: answers under way, each of which may be large, and the time for one.
+const (
+	maxAnswers = 4
+	answerWait = 10 * time.Second
+)
+
+type takenKey struct{}
+
+// handler answers maxAnswers requests at a time.
+func (m Metrics) handler() http.Handler {
+	limit := make(chan struct{}, maxAnswers)
+	answer := http.TimeoutHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case limit <- struct{}{}:
+			defer func() { <-limit }()
+		default:
+			http.Error(w, fmt.Sprintf("%d others are reading this page, try again later", maxAnswers), http.StatusServiceUnavailable)
+			return
+		}
+		g, taken := m.For(r)
+		promhttp.HandlerFor(g, promhttp.HandlerOpts{}).ServeHTTP(w, r)
+		if taken != nil {
+			r.Context().Value(takenKey{}).(*atomic.Pointer[func()]).Store(&taken)
+		}
+	}), answerWait, fmt.Sprintf("the page was not made within %v", answerWait))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var taken atomic.Pointer[func()]
+		watched := &watchedWriter{ResponseWriter: w}
+		answer.ServeHTTP(watched, r.WithContext(context.WithValue(r.Context(), takenKey{}, &taken)))
+		if f := taken.Load(); f != nil && !watched.failed && r.Context().Err() == nil {
+			(*f)()
+		}
+	})
+}
+
+// watchedWriter knows whether an answer is not, or not wholly, what was to be said.
+type watchedWriter struct {
+	http.ResponseWriter
+	failed bool
+}
+
+func (w *watchedWriter) WriteHeader(status int) {
+	w.failed = w.failed || status != http.StatusOK
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *watchedWriter) Write(b []byte) (int, error) {
+	n, err := w.ResponseWriter.Write(b)
+	w.failed = w.failed || err != nil
+	return n, err
 }
 
 // Serve opens address and serves until Stop.
@@ -98,8 +152,8 @@ func Serve(ctx context.Context, address string, g prometheus.Gatherer, health He
 		return nil, fmt.Errorf("metrics page: %w", err)
 	}
 	mux := http.NewServeMux()
-	for _, m := range append(more, Metrics{"/metrics", g}) {
-		mux.Handle("GET "+m.Path, promhttp.HandlerFor(m.Gatherer, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second}))
+	for _, m := range append(more, Metrics{"/metrics", func(*http.Request) (prometheus.Gatherer, func()) { return g, nil }}) {
+		mux.Handle("GET "+m.Path, m.handler())
 	}
 	mux.Handle("GET /healthz", answer(health.Live))
 	mux.Handle("GET /readyz", answer(health.Ready))

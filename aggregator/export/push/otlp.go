@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -60,7 +61,14 @@ func (s *grpcSender) send(ctx context.Context, body []byte) (refused int, why st
 	var answer []byte
 	err = s.conn.Invoke(ctx, exportMethod, body, &answer, grpc.ForceCodecV2(raw{}), grpc.UseCompressor("gzip"), grpc.MaxCallRecvMsgSize(64<<10))
 	if err != nil {
-		return 0, "", &failure{err: err, final: !againCode(status.Code(err))}
+		code := status.Code(err)
+		after, asked := retryInfo(err)
+		if code == codes.Unavailable {
+			// A connection waits up to two minutes until it tries again by itself; a new one tries when it is used.
+			s.close()
+			s.conn = nil
+		}
+		return 0, "", &failure{err: err, final: !againCode(code) && !(asked && code == codes.ResourceExhausted), after: after}
 	}
 	refused, why = partialSuccess(answer)
 	return refused, why, nil
@@ -72,10 +80,37 @@ func (s *grpcSender) close() {
 	}
 }
 
-// againCode reports whether OTLP has a call sent again after a code; and what an operator mends, as again does.
+func (s *grpcSender) hide(text string) string { return s.secrets.hide(text) }
+
+// retryInfo is how long a receiver asks to wait, and whether it asks to be tried again at all: google.rpc.RetryInfo.
+func retryInfo(err error) (after time.Duration, asked bool) {
+	for _, detail := range status.Convert(err).Proto().GetDetails() {
+		if !strings.HasSuffix(detail.GetTypeUrl(), "/google.rpc.RetryInfo") {
+			continue
+		}
+		asked = true
+		for _, f := range fields(detail.GetValue()) {
+			if f.number != 1 {
+				continue
+			}
+			for _, f := range fields(f.bytes) { // a google.protobuf.Duration
+				switch f.number {
+				case 1:
+					after += time.Duration(min(f.value, 1e6)) * time.Second
+				case 2:
+					after += time.Duration(min(f.value, 1e9))
+				}
+			}
+		}
+	}
+	return after, asked
+}
+
+// againCode reports whether OTLP has a call sent again after a code; and what an operator mends, as again does. ResourceExhausted is
+// one only together with RetryInfo: otherwise it is a message that is too large, and stays so.
 func againCode(c codes.Code) bool {
 	switch c {
-	case codes.Canceled, codes.DeadlineExceeded, codes.Aborted, codes.OutOfRange, codes.Unavailable, codes.DataLoss, codes.ResourceExhausted,
+	case codes.Canceled, codes.DeadlineExceeded, codes.Aborted, codes.OutOfRange, codes.Unavailable, codes.DataLoss,
 		codes.Unauthenticated, codes.PermissionDenied, codes.Unimplemented:
 		return true
 	}

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,8 +29,8 @@ const (
 	logEvery = time.Minute
 )
 
-// Encode makes requests of all that there is to send now. since is when it was called before, zero the first time.
-type Encode func(now, since time.Time) []export.Request
+// Encode makes requests of all that there is to send now. It is called by one goroutine at a time.
+type Encode func() []export.Request
 
 // Deps are what a Pusher needs from outside.
 type Deps struct {
@@ -48,7 +50,6 @@ type Pusher struct {
 	sender sender
 	group  *lifecycle.Group
 	wake   chan struct{}
-	began  time.Time // of the last encoding; it belongs to who encodes
 
 	mu      sync.Mutex
 	queue   []export.Request
@@ -62,6 +63,8 @@ type sender interface {
 	// send returns how many of its points the receiver refused, or a *failure.
 	send(ctx context.Context, body []byte) (refused int, why string, err error)
 	close()
+	// hide takes what was shown as credentials out of a text for the log.
+	hide(text string) string
 }
 
 // failure says why a message was not taken.
@@ -140,22 +143,27 @@ func (p *Pusher) encode(ctx context.Context) error {
 }
 
 // add queues all counters as they are now. When there is no room the oldest that wait go: newer
-// values say all that they did, but for the time in between.
+// values say all that they did, but for the time in between. Those with which series begin go last.
 func (p *Pusher) add() {
-	now := time.Now()
-	requests := p.deps.Encode(now, p.began)
-	p.began = now
+	requests := p.deps.Encode()
 	p.mu.Lock()
+	waited := len(p.queue)
 	for _, r := range requests {
 		p.queue = append(p.queue, r)
 		p.bytes += len(r.Body)
 	}
 	dropped := 0
-	for len(p.queue) > len(requests) && p.bytes > int(p.cfg.MaxPending) {
-		dropped += p.queue[0].Points
-		p.bytes -= len(p.queue[0].Body)
-		p.queue[0] = export.Request{}
-		p.queue = p.queue[1:]
+	for _, begins := range []bool{false, true} {
+		for i := 0; i < waited && p.bytes > int(p.cfg.MaxPending); {
+			if p.queue[i].Begins != begins {
+				i++
+				continue
+			}
+			dropped += p.queue[i].Points
+			p.bytes -= len(p.queue[i].Body)
+			p.queue = slices.Delete(p.queue, i, i+1)
+			waited--
+		}
 	}
 	p.deps.Metrics.pending(p.deps.To, p.bytes)
 	p.mu.Unlock()
@@ -272,8 +280,17 @@ func (p *Pusher) tell(message string, err error) {
 	p.failing = true
 	if now := time.Now(); p.logged.IsZero() || now.Sub(p.logged) >= logEvery {
 		p.logged = now
-		p.deps.Log.Warn(message, "to", p.deps.To, "url", security.CleanText(p.cfg.URL), "err", security.CleanText(err.Error()))
+		p.deps.Log.Warn(message, "to", p.deps.To, "url", security.CleanText(withoutQuery(p.cfg.URL)), "err", security.CleanText(p.sender.hide(err.Error())))
 	}
+}
+
+// withoutQuery leaves out of an address what some receivers want their keys in.
+func withoutQuery(url string) string {
+	before, _, found := strings.Cut(url, "?")
+	if found {
+		before += "?..."
+	}
+	return before
 }
 
 func (p *Pusher) recovered() {

@@ -38,13 +38,15 @@ func (r *receiver) send(_ context.Context, body []byte) (int, string, error) {
 
 func (r *receiver) close() { r.closed = true }
 
+func (r *receiver) hide(text string) string { return strings.ReplaceAll(text, "s3cret", "(hidden)") }
+
 // pusher sends numbered messages of 10 points to r.
 func pusher(cfg export.Receiver, r *receiver) (*Pusher, *prometheus.Registry) {
 	registry := prometheus.NewRegistry()
 	n := 0
 	p := &Pusher{cfg: cfg, sender: r, wake: make(chan struct{}, 1), deps: Deps{
 		To: export.ToOTLP, Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(registry),
-		Encode: func(now, since time.Time) []export.Request {
+		Encode: func() []export.Request {
 			n++
 			return []export.Request{{Body: fmt.Appendf(nil, "message %d", n), Points: 10}}
 		},
@@ -179,4 +181,48 @@ func TestMaxPending(t *testing.T) {
 			t.Errorf("metrics = %v, want what was left when the program stopped", c)
 		}
 	})
+}
+
+// TestBeginnings: what no later message makes up for is the last to go for want of room.
+func TestBeginnings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &receiver{answer: func(n int) (int, string, error) {
+			if n < 3 {
+				return 0, "", errors.New("no route to host")
+			}
+			return 0, "", nil
+		}}
+		p, registry := pusher(export.Receiver{Every: 900 * time.Millisecond, MaxPending: 30}, r)
+		n := 0
+		p.deps.Encode = func() []export.Request {
+			n++
+			return []export.Request{{Body: fmt.Appendf(nil, "begins %d", n), Points: 1, Begins: true}, {Body: fmt.Appendf(nil, "values %d", n), Points: 10}}
+		}
+		p.Start(t.Context()) // tried at 0.9 s, 1.9 s, 3.9 s and, when it is taken, at 7.9 s
+		time.Sleep(8200 * time.Millisecond)
+		if err := p.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, g := range r.got[3:] {
+			got = append(got, strings.Split(g, " at ")[0])
+		}
+		// There is room for two beginnings with the newest values.
+		want(t, "what came", got, []string{"begins 7", "begins 8", "values 8", "begins 9", "values 9", "begins 10", "values 10"})
+		if c := counted(t, registry); c["httpctl_export_dropped_points_total full"] != 6+70 {
+			t.Errorf("metrics = %v, want 6 beginnings and 7 times 10 values dropped", c)
+		}
+	})
+}
+
+// TestTells: what is logged of a failure has neither what was shown as credentials, nor the address's query, in which some receivers
+// want a key.
+func TestTells(t *testing.T) {
+	var log strings.Builder
+	p, _ := pusher(export.Receiver{URL: "https://example.org/write?key=v3ry"}, &receiver{})
+	p.deps.Log = slog.New(slog.NewTextHandler(&log, nil))
+	p.tell("not taken", errors.New("it answers 500: you sent Authorization: Bearer s3cret"))
+	if got := log.String(); strings.Contains(got, "s3cret") || strings.Contains(got, "v3ry") || !strings.Contains(got, "example.org/write?...") || !strings.Contains(got, "you sent") {
+		t.Errorf("logged: %s", got)
+	}
 }

@@ -27,6 +27,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/httpctl/httpctl/aggregator/export"
 	"github.com/httpctl/httpctl/pkg/testkit"
@@ -95,6 +97,7 @@ func TestHTTP(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(t, "the renewed password", got.header.Get("Authorization"), "Basic bWU6b3RoZXI=")
+	want(t, "an answer that says what it was shown", p.sender.hide("Basic bWU6b3RoZXI= is me:other"), "Basic (hidden) is me:(hidden)")
 
 	// What answers mean.
 	for _, c := range []struct {
@@ -136,11 +139,18 @@ func TestHTTP(t *testing.T) {
 	if _, _, err := send(p, "five"); err == nil || !strings.HasSuffix(err.Error(), "400 Bad Request: no such thing") {
 		t.Errorf("OTLP: %v, want what the status says", err)
 	}
+	for code, final := range map[int]bool{500: true, 501: true, 502: false, 503: false, 504: false, 429: false, 404: false} {
+		answer = func(w http.ResponseWriter) { w.WriteHeader(code) }
+		var f *failure
+		if _, _, err := send(p, "again"); !errors.As(err, &f) || f.final != final {
+			t.Errorf("OTLP: status %d: %v, want final %v", code, err, final)
+		}
+	}
 
 	// Without its authority nothing is sent; files that are not there are told at the start.
 	p = newPusher(t, export.ToRemoteWrite, export.Receiver{URL: server.URL})
-	if _, _, err := send(p, "six"); err == nil || got.body == "six" {
-		t.Errorf("a certificate of an unknown authority: %v, want an error", err)
+	if _, _, err := send(p, "six"); err == nil || got.body == "six" || strings.Contains(err.Error(), server.URL) {
+		t.Errorf("a certificate of an unknown authority: %v, want an error without the address", err)
 	}
 	for key, cfg := range map[string]export.Receiver{
 		"ca_file":           {URL: server.URL, CAFile: "/nowhere"},
@@ -204,7 +214,7 @@ func TestGRPC(t *testing.T) {
 	}
 	refused, why, err := p.sender.send(t.Context(), message)
 	want(t, "partial success", []any{refused, why, err}, []any{1, "unknown", nil})
-	for code, final := range map[codes.Code]bool{codes.InvalidArgument: true, codes.Internal: true, codes.Unavailable: false, codes.ResourceExhausted: false, codes.Unauthenticated: false} {
+	for code, final := range map[codes.Code]bool{codes.InvalidArgument: true, codes.Internal: true, codes.Unavailable: false, codes.ResourceExhausted: true, codes.Unauthenticated: false} {
 		c.answer = func() (*metricsservice.ExportMetricsServiceResponse, error) {
 			return nil, status.Error(code, "because")
 		}
@@ -213,6 +223,19 @@ func TestGRPC(t *testing.T) {
 		if !errors.As(err, &f) || f.final != final {
 			t.Errorf("code %v: %v, want final %v", code, err, final)
 		}
+	}
+	c.answer = func() (*metricsservice.ExportMetricsServiceResponse, error) {
+		delay, err := proto.Marshal(durationpb.New(2500 * time.Millisecond))
+		if err != nil {
+			t.Error(err)
+		}
+		s := status.New(codes.ResourceExhausted, "busy").Proto()
+		s.Details = append(s.Details, &anypb.Any{TypeUrl: "type.googleapis.com/google.rpc.RetryInfo", Value: append([]byte{1<<3 | 2, byte(len(delay))}, delay...)})
+		return nil, status.FromProto(s).Err()
+	}
+	var f *failure
+	if _, _, err := p.sender.send(t.Context(), message); !errors.As(err, &f) || f.final || f.after != 2500*time.Millisecond {
+		t.Errorf("RetryInfo: %v, %+v, want to be tried again after 2.5 s", err, f)
 	}
 	p = newPusher(t, export.ToOTLP, export.Receiver{URL: "grpcs://" + l.Addr().String()})
 	if _, _, err := p.sender.send(t.Context(), message); status.Code(errors.Unwrap(err)) != codes.Unavailable {

@@ -7,11 +7,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -53,6 +55,7 @@ type secrets struct {
 	mu    sync.Mutex
 	read  string // of the file of authorities
 	roots *tls.Config
+	shown []string // what a receiver was shown last, as it is and as it was sent
 }
 
 // authorization is the value of the header of that name; "" is none.
@@ -63,6 +66,7 @@ func (c *secrets) authorization() (string, error) {
 			return "", fmt.Errorf("%s: %w", key, err)
 		}
 		value := strings.TrimSpace(string(text))
+		c.remember(value)
 		if value == "" || strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 			return "", fmt.Errorf("%s: %s is empty, or has more than one line", key, path)
 		}
@@ -80,9 +84,30 @@ func (c *secrets) authorization() (string, error) {
 		if err != nil {
 			return "", err
 		}
-		return "Basic " + base64.StdEncoding.EncodeToString([]byte(c.cfg.Username+":"+password)), nil
+		both := base64.StdEncoding.EncodeToString([]byte(c.cfg.Username + ":" + password))
+		c.remember(both)
+		return "Basic " + both, nil
 	}
 	return "", nil
+}
+
+// remember is told of each secret, and keeps the newest two, which are one as it is and as it was sent.
+func (c *secrets) remember(secret string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if secret != "" && !slices.Contains(c.shown, secret) {
+		c.shown = append(c.shown[max(0, len(c.shown)-1):], secret)
+	}
+}
+
+// hide takes secrets out of a text: a receiver may say in an answer what it was asked with.
+func (c *secrets) hide(text string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, secret := range c.shown {
+		text = strings.ReplaceAll(text, secret, "(hidden)")
+	}
+	return text
 }
 
 // tls returns the configuration of TLS, and whether it is another than the last time. Without ca_file the authorities are those
@@ -129,7 +154,7 @@ func (s *httpSender) send(ctx context.Context, body []byte) (refused int, why st
 	if changed || s.client == nil {
 		s.close()
 		s.client = &http.Client{
-			Transport: &http.Transport{TLSClientConfig: cfg, Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 1, IdleConnTimeout: 5 * time.Minute},
+			Transport: &http.Transport{TLSClientConfig: cfg, Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 1, MaxResponseHeaderBytes: 64 << 10, IdleConnTimeout: 5 * time.Minute},
 			// Credentials are for the address that is configured.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}
@@ -158,6 +183,9 @@ func (s *httpSender) send(ctx context.Context, body []byte) (refused int, why st
 		h.Set("X-Prometheus-Remote-Write-Version", "0.1.0")
 	}
 	response, err := s.client.Do(request)
+	if of, ok := errors.AsType[*url.Error](err); ok {
+		err = of.Err // without the address, whose query may have a key
+	}
 	if err != nil {
 		return 0, "", err
 	}
@@ -176,17 +204,18 @@ func (s *httpSender) send(ctx context.Context, body []byte) (refused int, why st
 	if s.otlp {
 		text = statusMessage(answer)
 	}
-	return 0, "", &failure{err: fmt.Errorf("it answers %s: %s", response.Status, text), final: !again(response.StatusCode), after: retryAfter(response)}
+	return 0, "", &failure{err: fmt.Errorf("it answers %s: %s", response.Status, text), final: !again(response.StatusCode, s.otlp), after: retryAfter(response)}
 }
 
-// again reports whether a request may be sent again after a status. Remote write has it so for all of 5xx, OTLP for most
+// again reports whether a request may be sent again after a status. Remote write has it so for all of 5xx, OTLP for three
 // of them; what is wrong with credentials and addresses an operator mends, and counters lose nothing by waiting.
-func again(status int) bool {
+func again(status int, otlp bool) bool {
 	switch status {
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusRequestTimeout, http.StatusTooManyRequests:
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusRequestTimeout, http.StatusTooManyRequests,
+		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return true
 	}
-	return status/100 == 5 || status/100 == 3
+	return status/100 == 3 || status/100 == 5 && !otlp
 }
 
 // retryAfter is how long a receiver asks to wait, in seconds as almost all write it.
@@ -197,6 +226,8 @@ func retryAfter(r *http.Response) time.Duration {
 	}
 	return time.Duration(n) * time.Second
 }
+
+func (s *httpSender) hide(text string) string { return s.secrets.hide(text) }
 
 func (s *httpSender) close() {
 	if s.client != nil {
