@@ -128,6 +128,10 @@ bench-flows: ## the cost of a packet with 100 to 500,000 connections, and docs/f
 bench-fleet: ## what an aggregator costs with 10 to 10,000 simulated agents, and docs/scaling.svg of it (minutes)
 	scripts/bench-fleet
 
+.PHONY: bench-view
+bench-view: ## what the live view costs: from a key to its picture through a terminal, and when nobody types (tmux; two minutes)
+	scripts/bench-view
+
 .PHONY: attack
 attack: ## the memory test in full: a million half-open connections and endless heads, ten million names (minutes)
 	HTTPCTL_ATTACK=full $(GO) test ./test -run TestMemoryUnderAttack -v -count 1 -timeout 60m

@@ -20,7 +20,6 @@ import (
 	"github.com/httpctl/httpctl/cmd/httpctl/client"
 	"github.com/httpctl/httpctl/pkg/bucket"
 	"github.com/httpctl/httpctl/pkg/config"
-	"github.com/httpctl/httpctl/pkg/exchange"
 	"github.com/httpctl/httpctl/pkg/testkit"
 	"github.com/httpctl/httpctl/pkg/view"
 )
@@ -234,7 +233,7 @@ func TestPrivacy(t *testing.T) {
 
 			var lines strings.Builder
 			r, err := agent.Read(t.Context(), []string{testkit.WriteFile(t, asked(40000)...)}, agent.ReadOptions{Settings: g.settings, Config: cfg,
-				Exchange: func(x *exchange.Exchange) error { return view.WriteExchange(&lines, x) }})
+				Exchange: view.NewRecords(&lines, view.FormatJSON, view.Style{}).Exchange})
 			if err != nil {
 				t.Fatal(err)
 			}

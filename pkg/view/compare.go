@@ -203,8 +203,7 @@ func WriteComparisons(w io.Writer, f Format, s Style, list []*Comparison, notes 
 			continue
 		case FormatCSV:
 			records.grid(c.Dimension.Name, len(c.Dimension.Keys), g)
-			records.put(c.Dimension.Name, "", "", "total", round(c.Total))
-			records.put(c.Dimension.Name, "", "", "then_total", round(c.ThenTotal))
+			records.object(c.Dimension.Name, comparisonObject(c, g), "dimension", "rows")
 			continue
 		case FormatMarkdown:
 			err = g.Markdown(w, s)

@@ -4,6 +4,7 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -18,35 +19,40 @@ func newValues(w io.Writer) values {
 }
 
 func (v values) put(list, row, key, column string, value any) {
-	_ = v.c.Write([]string{list, row, key, column, csvText(value)}) // kept by c.Error
+	_ = v.c.Write([]string{Clean(list), row, Clean(key), Clean(column), csvText(value)}) // kept by c.Error
 }
 
-// object writes the members of an object, those of objects in it as outer.inner.
-func (v values) object(list string, o object) { v.members(list, "", o) }
+// object writes the members of an object, those of objects in it as outer.inner, and of lists of
+// objects as outer.1.inner. Members named in but are left out: they have lines of their own.
+func (v values) object(list string, o object, but ...string) { v.members(list, "", o, but...) }
 
-func (v values) members(list, prefix string, o object) {
+func (v values) members(list, prefix string, o object, but ...string) {
 	for _, m := range o {
-		if inner, ok := m.value.(object); ok {
-			v.members(list, prefix+m.key+".", inner)
+		if slices.Contains(but, m.key) {
 			continue
 		}
-		v.put(list, "", "", prefix+m.key, m.value)
+		switch inner := m.value.(type) {
+		case object:
+			v.members(list, prefix+m.key+".", inner)
+		case []object:
+			for i, x := range inner {
+				v.members(list, fmt.Sprintf("%s%s.%d.", prefix, m.key, i+1), x)
+			}
+		default:
+			v.put(list, "", "", prefix+m.key, m.value)
+		}
 	}
 }
 
-// top writes a top list, and how much an absent key can have.
+// top writes a top list, and what is of the list as a whole.
 func (v values) top(t *Top) {
-	v.grid(t.Name, len(t.Keys), TopGrid(t))
-	v.put(t.Name, "", "", "floor", t.Floor)
-	if len(t.Classes) > 0 {
-		v.members(t.Name, "classes.", counts(t.Classes))
-	}
-	if t.Latency != nil {
-		v.members(t.Name, "latency.", latencyObject(t.Latency))
-	}
+	g := TopGrid(t)
+	v.grid(t.Name, len(t.Keys), g)
+	v.object(t.Name, topObject(t, g), "dimension", "rows", "other")
 }
 
-// grid writes a grid whose first columns are the keys, after the rank if there is one.
+// grid writes a grid whose first columns are the keys, after the rank if there is one. Of several
+// keys each has a line of its own, too, as they cannot be told apart in one.
 func (v values) grid(list string, keys int, g *Grid) {
 	first := 0
 	if g.Columns[0].Name == "rank" {
@@ -61,7 +67,11 @@ func (v values) grid(list string, keys int, g *Grid) {
 		for _, cell := range row.Cells[first : first+keys] {
 			key = append(key, csvText(cell))
 		}
-		for j := first + keys; j < len(row.Cells); j++ {
+		from := first + keys
+		if keys > 1 {
+			from = first
+		}
+		for j := from; j < len(row.Cells); j++ {
 			v.put(list, rank, strings.Join(key, " "), g.Columns[j].Name, row.Cells[j])
 		}
 	}

@@ -105,7 +105,7 @@ func (s Style) line(t Tone, text string) string {
 
 // frame draws the header, and as many lists as fit.
 func frame(d *Dashboard, s Style, wide bool) []string {
-	lines := header(d, s)
+	lines := header(d, s, wide)
 	// The alerts take the whole width; lists stand in pairs if there is room.
 	inner, each := s, 1
 	if s.Width >= twoColumns {
@@ -117,12 +117,16 @@ func frame(d *Dashboard, s Style, wide bool) []string {
 			groups = append(groups, nil)
 		}
 		last := &groups[len(groups)-1]
-		*last = append(*last, topPanel(&d.Tops[i]))
+		*last = append(*last, topPanel(&d.Tops[i], s, wide))
 	}
 	if alerts := []*panel{alertPanel(d, s)}; len(d.Alerts.Alerts) > 0 {
 		groups = slices.Insert(groups, 0, alerts)
 	} else {
 		groups = append(groups, alerts)
+	}
+	if wide {
+		hosts := HostsGrid(d.Hosts)
+		groups = append(groups, []*panel{{name: "hosts", grid: hosts, empty: "none", rows: len(hosts.Rows)}})
 	}
 	shown, cutRows := len(groups), false
 	if s.Height > 0 {
@@ -159,8 +163,8 @@ func frame(d *Dashboard, s Style, wide bool) []string {
 	return lines
 }
 
-// header draws what stands above the lists.
-func header(d *Dashboard, s Style) []string {
+// header draws what stands above the lists: what is looked at first, or all of it.
+func header(d *Dashboard, s Style, all bool) []string {
 	st, a := &d.Status, &d.Status.Alert
 	now := st.Time.Truncate(time.Second) // as the title says it, so that the numbers agree
 	var lines []string
@@ -192,6 +196,9 @@ func header(d *Dashboard, s Style) []string {
 		text += " until " + s.clock(st.Until)
 	}
 	bars := 30
+	if all {
+		bars = max(bars, len(d.RateHistory))
+	}
 	if s.Width > 0 {
 		bars = min(bars, s.Width-Width(text)-10-len(sep)) // 10 is the label's
 	}
@@ -233,6 +240,18 @@ func header(d *Dashboard, s Style) []string {
 	}
 	add(Plain, "baseline", text)
 
+	if all {
+		add(Plain, "state", fmt.Sprintf("%s since %s%swindow %s%sthreshold +%d%%, %s requests", Clean(string(a.State)), s.clock(a.Since),
+			sep, Compact(st.Window), sep, a.ThresholdPercent, s.Human(Number, optional(a.ThresholdRequests))))
+		add(Plain, "learning", fmt.Sprintf("%s to %s%sestimated %s", s.clock(a.LearningStart), s.clock(a.LearningEnd), sep, number(a.EstimatedBaseline)))
+		last := fmt.Sprintf("%s requests until %s", s.Human(Number, optional(a.LastRequests)), s.clock(a.LastWindowEnd))
+		if a.LastIncomplete {
+			last += " (incomplete)"
+		}
+		add(Plain, "last", last)
+		add(Plain, "interval", fmt.Sprintf("%s%s%s in that of %s%srange %s to %s%shttpctl %s", Compact(st.Interval), sep,
+			plural(st.IntervalRequests, "request"), s.clock(st.IntervalStart), sep, s.clock(st.Since), s.clock(st.Until), sep, Clean(st.Version)))
+	}
 	if tone, text, known := OutcomesText(d, s, sep); known {
 		add(tone, "outcomes", text)
 	}
@@ -361,17 +380,28 @@ type panel struct {
 // alertsName is the name of the panel of alerts.
 const alertsName = "alerts"
 
-func topPanel(t *Top) *panel {
+// topPanel shows a list: its rows, or all that the answer has of it.
+func topPanel(t *Top, s Style, all bool) *panel {
 	g := TopGrid(t)
-	g.Other = nil
+	if !all {
+		g.Other = nil
+	}
 	if len(t.Keys) > 0 && t.Title != "" { // the title heads the key, which saves a line
 		g.Columns[1].Head, g.Columns[1].Short = strings.ToUpper(Clean(t.Title)), g.Columns[1].Head
 	}
 	p := &panel{name: Clean(t.Name), grid: g, empty: "nothing yet", rows: len(g.Rows)}
-	if t.DamagedIntervals > 0 {
+	switch {
+	case all:
+		p.foot = append(topNotes(s, t), totalNote(s, t))
+	case t.DamagedIntervals > 0:
 		p.foot = []string{plural(t.DamagedIntervals, "damaged interval") + " left out"}
 	}
 	return p
+}
+
+// totalNote says what the shares of a list are of.
+func totalNote(s Style, t *Top) string {
+	return fmt.Sprintf("%s: %s, %s to %s.", Clean(t.Title), plural(t.Total, "hit"), s.clock(t.Since), s.clock(t.Until))
 }
 
 func alertPanel(d *Dashboard, s Style) *panel {
@@ -520,7 +550,7 @@ func dashboardCSV(w io.Writer, d *Dashboard) error {
 // dashboardMarkdown writes the header as a list, and every list as a table.
 func dashboardMarkdown(w io.Writer, s Style, d *Dashboard) error {
 	s.Color, s.Width = false, 0
-	lines := header(d, s)
+	lines := header(d, s, true)
 	if _, err := io.WriteString(w, "## "+MarkdownText(lines[0])+"\n\n"); err != nil {
 		return err
 	}
@@ -533,7 +563,9 @@ func dashboardMarkdown(w io.Writer, s Style, d *Dashboard) error {
 		grids[0].Notes = []string{AlertSummary(&d.Alerts)}
 	}
 	for i := range d.Tops {
-		grids = append(grids, TopGrid(&d.Tops[i]))
+		g := TopGrid(&d.Tops[i])
+		g.Notes = append(topNotes(s, &d.Tops[i]), totalNote(s, &d.Tops[i]))
+		grids = append(grids, g)
 	}
 	for _, g := range grids {
 		if _, err := io.WriteString(w, "\n"); err != nil {

@@ -30,6 +30,7 @@ const (
 	Duration                // time.Duration: seconds in JSON and CSV
 	Span                    // the same, of minutes and hours
 	Moment                  // time.Time: RFC 3339 in JSON and CSV
+	Instant                 // the same, to the millisecond in tables
 	Flag                    // bool: yes, no
 	List                    // []string, []Count or []AlertEntry
 	Signed                  // int64: +1,234
@@ -106,6 +107,9 @@ func (s Style) Human(k Kind, cell any) string {
 		}
 		return s.latency(v)
 	case time.Time:
+		if k == Instant && !v.IsZero() {
+			return s.clock(v) + v.In(s.location()).Format(".000")
+		}
 		return s.clock(v)
 	case bool:
 		if v {

@@ -55,17 +55,23 @@ func WriteTop(w io.Writer, f Format, s Style, t *Top) error {
 	case len(t.Rows) == 0:
 		g.Notes = append(g.Notes, "Nothing was seen.")
 	}
+	g.Notes = append(g.Notes, topNotes(s, t)...)
+	return write(w, f, s, g, func() any { return topObject(t, g) })
+}
+
+// topNotes says what is of a list as a whole.
+func topNotes(s Style, t *Top) (notes []string) {
 	if len(t.Rows) > 0 {
-		g.Notes = append(g.Notes, allNotes(s, t)...)
+		notes = allNotes(s, t)
 	}
-	g.Notes = append(g.Notes, CoverageNotes(s, t.Since, t.Until, t.Coverage, Loss(t.Loss), true)...)
+	notes = append(notes, CoverageNotes(s, t.Since, t.Until, t.Coverage, Loss(t.Loss), true)...)
 	if t.Floor > 0 {
-		g.Notes = append(g.Notes, fmt.Sprintf("Hits may be larger by the error bound; a key not shown has at most %s.", number(t.Floor)))
+		notes = append(notes, fmt.Sprintf("Hits may be larger by the error bound; a key not shown has at most %s.", number(t.Floor)))
 	}
 	if t.DamagedIntervals > 0 {
-		g.Notes = append(g.Notes, plural(t.DamagedIntervals, "interval")+" failed their checksum and are left out.")
+		notes = append(notes, plural(t.DamagedIntervals, "interval")+" failed their checksum and are left out.")
 	}
-	return write(w, f, s, g, func() any { return topObject(t, g) })
+	return notes
 }
 
 // ClassTotal is how many exchanges ended.
@@ -191,50 +197,61 @@ func WriteContexts(w io.Writer, f Format, s Style, list []Context) error {
 	return write(w, f, s, g, func() any { return object{{"contexts", g.objects(g.Rows)}} })
 }
 
+// BaselineGrid lays out what was learned, in one row. window is average_bucket_size.
+func BaselineGrid(b *Baseline, window time.Duration) *Grid {
+	a := &b.Alert
+	g := &Grid{Rows: []Row{{}}}
+	add := func(name, head string, kind Kind, cell any, wide bool) {
+		g.Columns = append(g.Columns, Column{Name: name, Head: head, Kind: kind, Wide: wide})
+		g.Rows[0].Cells = append(g.Rows[0].Cells, cell)
+	}
+	learned := a.State != Learning
+	add("state", "state", Text, string(a.State), false)
+	add("window_seconds", "window", Span, window, false)
+	add("baseline", "baseline (requests per window)", Number, optional(a.Baseline), false)
+	add("threshold_percent", "threshold (percent above)", Number, a.ThresholdPercent, false)
+	add("threshold_requests", "alerts above (requests per window)", Number, optional(a.ThresholdRequests), false)
+	add("learning_end", "learning ends", Moment, moment(a.LearningEnd), learned)
+	add("estimated_baseline", "estimated baseline", Number, a.EstimatedBaseline, learned)
+	add("learned_from", "learned from", Moment, moment(b.From), false)
+	add("learned_until", "learned until", Moment, moment(b.Until), false)
+	add("learned_requests", "requests learned from", Number, b.Requests, false)
+	add("covered_seconds", "covered", Span, time.Duration(b.CoveredSeconds)*time.Second, false)
+	add("learned_hosts", "hosts learned from", List, b.Hosts, false)
+	add("restarts", "times learning began again", Number, int64(b.Restarts), false)
+	add("scope", "scope", Text, a.Scope, true)
+	add("since", "in this state since", Moment, moment(a.Since), true)
+	add("window_start", "window now from", Moment, moment(a.WindowStart), true)
+	add("window_end", "window now until", Moment, moment(a.WindowEnd), true)
+	add("window_requests", "requests in it yet", Number, int64(a.WindowRequests), true)
+	add("learning_start", "learning began", Moment, moment(a.LearningStart), true)
+	add("last_requests", "requests in the window before", Number, optional(a.LastRequests), true)
+	add("last_window_end", "that ended", Moment, moment(a.LastWindowEnd), true)
+	add("last_incomplete", "that was incomplete", Flag, a.LastIncomplete, true)
+	add("joined_hosts", "hosts that joined since", List, a.JoinedHosts, true)
+	return g
+}
+
 // WriteBaseline writes what was learned. window is average_bucket_size.
-func WriteBaseline(w io.Writer, f Format, s Style, b *Baseline, width time.Duration) error {
-	state, tone := StateWord(b.Alert.State, s)
-	row := func(name, head string, kind Kind, cell any) (Column, any) {
-		return Column{Name: name, Head: head, Kind: kind}, cell
-	}
-	g := &Grid{}
-	var cells []any
-	add := func(c Column, cell any) {
-		g.Columns = append(g.Columns, c)
-		cells = append(cells, cell)
-	}
-	add(row("state", "state", Text, string(b.Alert.State)))
-	add(row("window_seconds", "window", Span, width))
-	add(row("baseline", "baseline (requests per window)", Number, optional(b.Alert.Baseline)))
-	add(row("threshold_percent", "threshold (percent above)", Number, b.Alert.ThresholdPercent))
-	add(row("threshold_requests", "alerts above (requests per window)", Number, optional(b.Alert.ThresholdRequests)))
-	if b.Alert.State == Learning {
-		add(row("learning_end", "learning ends", Moment, moment(b.Alert.LearningEnd)))
-		add(row("estimated_baseline", "estimated baseline", Number, b.Alert.EstimatedBaseline))
-	}
-	add(row("learned_from", "learned from", Moment, moment(b.From)))
-	add(row("learned_until", "learned until", Moment, moment(b.Until)))
-	add(row("learned_requests", "requests learned from", Number, b.Requests))
-	add(row("covered_seconds", "covered", Span, time.Duration(b.CoveredSeconds)*time.Second))
-	add(row("learned_hosts", "hosts learned from", List, b.Hosts))
-	add(row("restarts", "times learning began again", Number, int64(b.Restarts)))
-	g.Rows = []Row{{Cells: cells}}
+func WriteBaseline(w io.Writer, f Format, s Style, b *Baseline, window time.Duration) error {
+	g := BaselineGrid(b, window)
 	switch f {
 	case FormatJSON:
-		return writeJSON(w, baselineObject(b, width))
+		return writeJSON(w, baselineObject(b, window))
 	case FormatYAML:
-		return writeYAML(w, baselineObject(b, width))
+		return writeYAML(w, baselineObject(b, window))
 	case FormatCSV:
 		return g.CSV(w)
 	}
 	vertical := &Grid{Columns: []Column{{Head: "BASELINE"}, {Head: ""}}}
 	for i, c := range g.Columns {
-		text := s.Human(c.Kind, cells[i])
-		r := Row{Cells: []any{c.Head, text}}
+		row := Row{Cells: []any{c.Head, s.Human(c.Kind, g.Rows[0].Cells[i])}}
 		if c.Name == "state" {
-			r = Row{Cells: []any{c.Head, state}, Tone: tone}
+			row.Cells[1], row.Tone = StateWord(b.Alert.State, s)
 		}
-		vertical.Rows = append(vertical.Rows, r)
+		if !c.Wide || f != FormatTable {
+			vertical.Rows = append(vertical.Rows, row)
+		}
 	}
 	if f == FormatMarkdown {
 		return vertical.Markdown(w, s)

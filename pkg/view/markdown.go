@@ -25,17 +25,24 @@ func (g *Grid) Markdown(w io.Writer, s Style) error {
 		b.WriteString("|" + head.String() + "\n|" + rule.String() + "\n")
 	}
 	for _, row := range g.all() {
-		b.WriteString("|")
-		for i, cell := range row.Cells {
-			b.WriteString(" " + MarkdownText(s.Human(g.Columns[i].Kind, cell)) + " |")
-		}
-		b.WriteString("\n")
+		b.WriteString(g.markdownRow(s, row.Cells))
 	}
 	for _, n := range g.Notes {
 		b.WriteString("\n" + MarkdownText(Clean(n)) + "\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// markdownRow writes one row of a table.
+func (g *Grid) markdownRow(s Style, cells []any) string {
+	var b strings.Builder
+	b.WriteString("|")
+	for i, cell := range cells {
+		b.WriteString(" " + MarkdownText(s.Human(g.Columns[i].Kind, cell)) + " |")
+	}
+	b.WriteString("\n")
+	return b.String()
 }
 
 // MarkdownText escapes what Markdown or HTML would act on, in text that is clean and has one line.

@@ -1,7 +1,6 @@
 package view
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -186,6 +185,10 @@ func WriteReport(w io.Writer, f Format, s Style, r *Report) error {
 		line("%s to %s (%s)", first.Format(time.DateTime), last.Format(time.DateTime), span(last.Sub(first)))
 	}
 	line("%s, %s, %s", plural(n[exchange.Requests], "request"), plural(n[exchange.Responses], "response"), plural(n[exchange.InterimResponses], "interim response"))
+	if f == FormatWide || markdown {
+		line("%s, %s, %s, %s", plural(n[exchange.Segments], "segment"), plural(n[exchange.Connections], "connection"),
+			plural(n[exchange.EarlyResponses], "early response"), plural(n[exchange.Upgrades], "upgrade"))
+	}
 	if n[exchange.UnmatchedRequests]+n[exchange.UnmatchedResponses] > 0 {
 		line("%s", s.Paint(Warn, fmt.Sprintf("unmatched: %s without response, %s without request",
 			plural(n[exchange.UnmatchedRequests], "request"), plural(n[exchange.UnmatchedResponses], "response"))))
@@ -202,6 +205,11 @@ func WriteReport(w io.Writer, f Format, s Style, r *Report) error {
 			reasons[i].Name = strings.TrimPrefix(reasons[i].Name, "suspect_")
 		}
 		line("%s", s.Paint(Warn, fmt.Sprintf("requests that two servers could frame differently: %s (%s)", number(c), countsText(reasons))))
+	}
+	if f == FormatWide || markdown { // the terminal of a table has them on standard error
+		for _, warning := range r.Warnings {
+			line("%s", s.Paint(Warn, "warning: "+Clean(warning)))
+		}
 	}
 	var err error
 	if markdown {
@@ -252,7 +260,10 @@ func reportCSV(w io.Writer, r *Report) error {
 	v := newValues(w)
 	v.object("report", reportCounts(r))
 	for i := range r.Tops {
-		v.top(&r.Tops[i])
+		t := &r.Tops[i]
+		v.grid(t.Name, len(t.Keys), TopGrid(t))
+		v.put(t.Name, "", "", "total", t.Total)
+		v.put(t.Name, "", "", "floor", t.Floor)
 	}
 	v.list("warnings", "warning", r.Warnings)
 	return v.end()
@@ -331,52 +342,4 @@ func reportObject(r *Report) object {
 		{"tops", tops},
 		{"rest", rest},
 	}...)
-}
-
-// WriteExchange writes one exchange as a line of JSON. What belongs to an
-// absent half is null.
-func WriteExchange(w io.Writer, x *exchange.Exchange) error {
-	half := func(there bool, v any) any {
-		if !there {
-			return nil
-		}
-		return machine(v)
-	}
-	seconds := func(d int64, ok bool) any {
-		if !ok {
-			return nil
-		}
-		return time.Duration(d).Seconds()
-	}
-	at := x.RequestStart
-	if !x.HasRequest {
-		at = x.ResponseStart
-	}
-	ttfb, _, hasTTFB := x.TTFB()
-	duration, hasDuration := x.Duration()
-	return writeLine(w, object{
-		{"time", machine(time.Unix(0, at))},
-		{"first_packet", x.FirstPacket},
-		{"client", cmp.Or(x.ClientName, x.Client.String())},
-		{"server", x.Server.String()},
-		{"role", x.Role.String()},
-		{"protocol", x.Protocol},
-		{"method", half(x.HasRequest, x.Method)},
-		{"host", half(x.HasRequest, x.Host)},
-		{"domain", half(x.HasRequest, x.Domain)},
-		{"target", half(x.HasRequest, x.Target)},
-		{"section", half(x.HasRequest, x.Section)},
-		{"user_agent", half(x.HasRequest, x.UserAgent)},
-		{"status", half(x.HasResponse && x.Status != 0, x.Status)}, // HTTP/0.9 has none
-		{"interim_responses", x.Interim},
-		{"request_bytes", half(x.HasRequest, x.RequestBytes)},
-		{"response_bytes", half(x.HasResponse, x.ResponseBytes)},
-		{"request_wire_bytes", half(x.HasRequest, x.RequestWireBytes)},
-		{"response_wire_bytes", half(x.HasResponse, x.ResponseWireBytes)},
-		{"ttfb_seconds", seconds(ttfb, hasTTFB)},
-		{"duration_seconds", seconds(duration, hasDuration)},
-		{"suspect", half(x.HasRequest, x.Suspect.Names())},
-		{"unmatched", x.Unmatched()},
-		{"end", x.End.String()},
-	})
 }

@@ -37,13 +37,11 @@ func (g *Grid) shape(s Style) error {
 		if err != nil {
 			return err
 		}
-		slices.SortStableFunc(g.Rows, func(a, b Row) int {
-			order := CompareCells(a.Cells[i], b.Cells[i])
-			if down && a.Cells[i] != nil && b.Cells[i] != nil { // what is absent comes last, either way
-				return -order
-			}
-			return order
-		})
+		rows := make([]Row, len(g.Rows))
+		for k, from := range Order(len(rows), func(k int) any { return g.Rows[k].Cells[i] }, down) {
+			rows[k] = g.Rows[from]
+		}
+		g.Rows = rows
 	}
 	if len(s.Columns) == 0 {
 		return nil
@@ -75,37 +73,71 @@ func (g *Grid) shape(s Style) error {
 	return nil
 }
 
-// CompareCells orders two cells of a column; absent ones come last.
-func CompareCells(a, b any) int {
-	switch {
-	case a == nil && b == nil:
-		return 0
-	case a == nil:
-		return 1
-	case b == nil:
-		return -1
+// Order returns the places of n rows in the order of their cells of one column, the largest first where down says so. Absent cells
+// come last either way, and equal ones as they stand.
+func Order(n int, cell func(int) any, down bool) []int32 {
+	var kind any // of the first cell: a column has one
+	for i := 0; i < n && kind == nil; i++ {
+		kind = cell(i)
 	}
-	switch a := a.(type) {
+	switch kind.(type) {
 	case int64:
-		return cmp.Compare(a, b.(int64))
+		return order(n, cell, down, func(c any) (int64, int) { return c.(int64), 0 })
 	case float64:
-		return cmp.Compare(a, b.(float64))
+		return order(n, cell, down, func(c any) (float64, int) { return c.(float64), 0 })
 	case time.Duration:
-		return cmp.Compare(a, b.(time.Duration))
+		return order(n, cell, down, func(c any) (time.Duration, int) { return c.(time.Duration), 0 })
 	case time.Time:
-		return a.Compare(b.(time.Time))
+		return order(n, cell, down, func(c any) (int64, int) { t := c.(time.Time); return t.Unix(), t.Nanosecond() })
 	case bool:
-		switch {
-		case a == b.(bool):
-			return 0
-		case a:
-			return 1
-		}
-		return -1
+		return order(n, cell, down, func(c any) (int64, int) {
+			if c.(bool) {
+				return 1, 0
+			}
+			return 0, 0
+		})
 	case []Count:
-		return cmp.Compare(sum(a), sum(b.([]Count)))
+		return order(n, cell, down, func(c any) (uint64, int) { return sum(c.([]Count)), 0 })
 	}
-	return strings.Compare(csvText(a), csvText(b))
+	return order(n, cell, down, func(c any) (string, int) { return csvText(c), 0 })
+}
+
+// order makes a key of each cell once, with a second one for what it does not tell apart, and sorts those: a comparison of cells costs
+// several times as much, and there are many.
+func order[K cmp.Ordered](n int, cell func(int) any, down bool, key func(any) (K, int)) []int32 {
+	type entry struct {
+		key    K
+		second int
+		at     int32
+	}
+	entries, absent := make([]entry, 0, n), []int32(nil)
+	for i := range n {
+		c := cell(i)
+		if c == nil {
+			absent = append(absent, int32(i))
+			continue
+		}
+		k, second := key(c)
+		entries = append(entries, entry{k, second, int32(i)})
+	}
+	slices.SortFunc(entries, func(a, b entry) int {
+		c := cmp.Compare(a.key, b.key)
+		if c == 0 {
+			c = cmp.Compare(a.second, b.second)
+		}
+		switch {
+		case c == 0:
+			return cmp.Compare(a.at, b.at)
+		case down:
+			return -c
+		}
+		return c
+	})
+	places := make([]int32, 0, n)
+	for _, e := range entries {
+		places = append(places, e.at)
+	}
+	return append(places, absent...)
 }
 
 // sum adds counters up: who sorts by what was not seen looks for the host with most of it.

@@ -3,6 +3,7 @@ package view
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,7 +63,11 @@ func (m *TailSummary) Same(o *TailSummary) bool {
 }
 
 // TailLines draws exchanges as lines, whose columns are as wide as what they have had, within bounds. The zero value is ready.
-type TailLines struct{ host, ends int }
+type TailLines struct {
+	// Wide lines have all that is told of an exchange, and nothing is cut.
+	Wide       bool
+	host, ends int
+}
 
 // Bounds of the columns of host, and of client and server.
 const (
@@ -71,15 +76,31 @@ const (
 )
 
 // Line returns an exchange as a line of text without its end. Where the style has a width, the path is cut to it.
-func (l *TailLines) Line(s Style, x *Sample) string {
-	host, ends := Cut(Clean(x.Host), maxTailHost, s.ellipsis()), Clean(x.Client)+" -> "+Clean(x.Server)
-	l.host = max(l.host, Width(host))
+func (l *TailLines) Line(s Style, x *Sample) string { return l.line(s, x, sampleColumns, x.cells) }
+
+// Exchange is Line for an exchange of a file, which has no host.
+func (l *TailLines) Exchange(s Style, x *exchange.Exchange) string {
+	return l.line(s, sampleOf(x), exchangeColumns, func() []any { return exchangeCells(x) })
+}
+
+func (l *TailLines) line(s Style, x *Sample, columns []Column, cells func() []any) string {
+	host, ends := Clean(x.Host), Clean(x.Client)+" -> "+Clean(x.Server)
+	if l.Wide {
+		s.Width = 0
+	} else {
+		host = Cut(host, maxTailHost, s.ellipsis())
+	}
+	l.host = max(l.host, min(Width(host), maxTailHost))
 	l.ends = max(l.ends, min(Width(ends), maxTailEnds))
 	method := "-"
 	if x.HasRequest {
 		method = Clean(x.Method)
 	}
-	before := Pad(host, l.host) + "  " + Pad(ends, l.ends) + "  " + Pad(method, 4) + " "
+	before := Pad(host, l.host)
+	if l.host > 0 { // those of a file have none
+		before += "  "
+	}
+	before += Pad(ends, l.ends) + "  " + Pad(method, 4) + " "
 	what := Clean(x.Domain + x.Path)
 	switch {
 	case !x.HasRequest:
@@ -103,12 +124,31 @@ func (l *TailLines) Line(s Style, x *Sample) string {
 	case x.End != "complete" && x.End != "upgraded":
 		after += "  " + Clean(x.End)
 	}
+	if l.Wide {
+		after += rest(s, columns, cells(), what)
+	}
 	at := x.Time.In(s.location()).Format("15:04:05.000")
 	if s.Width > 0 {
 		used := len(at) + 2 + Width(before) + 2 + len(status) + Width(after)
 		what = Cut(what, max(s.Width-used, 16), s.ellipsis())
 	}
 	return s.Paint(Faint, at) + "  " + before + s.Paint(Strong, what) + "  " + s.Paint(statusTone(x.Status), status) + after
+}
+
+// inLine are columns whose values each line has.
+var inLine = []string{"time", "host", "client", "server", "method", "status", "response_wire_bytes", "ttfb_seconds", "duration_seconds"}
+
+// rest is what only a wide line has: all that is told and is not in it.
+func rest(s Style, columns []Column, cells []any, what string) string {
+	var b strings.Builder
+	for i, c := range columns {
+		text := strings.TrimSpace(s.Human(c.Kind, cells[i]))
+		if cells[i] == nil || text == "" || slices.Contains(inLine, c.Name) || c.Name != "section" && c.Kind == Text && strings.Contains(what, text) {
+			continue
+		}
+		b.WriteString("  " + strings.ToLower(c.Head) + " " + text)
+	}
+	return b.String()
 }
 
 func statusTone(status int) Tone {
@@ -123,36 +163,34 @@ func statusTone(status int) Tone {
 	return Plain
 }
 
-// WriteSampleJSON writes an exchange as a line of JSON. What is not shown, or of an absent half, is null.
-func WriteSampleJSON(w io.Writer, x *Sample) error {
-	text := func(there bool, v string) any {
-		if !there || v == "" {
-			return nil
-		}
-		return machine(v)
-	}
+// sampleColumns are what is told of a live exchange.
+var sampleColumns = []Column{
+	{Name: "time", Head: "TIME", Kind: Instant}, {Name: "host", Head: "HOST"}, {Name: "host_id", Head: "ID"}, {Name: "client", Head: "CLIENT"}, {Name: "server", Head: "SERVER"},
+	{Name: "role", Head: "ROLE"}, {Name: "protocol", Head: "PROTOCOL"}, {Name: "method", Head: "METHOD"}, {Name: "domain", Head: "DOMAIN"}, {Name: "section", Head: "SECTION"},
+	{Name: "path", Head: "PATH"}, {Name: "user_agent", Head: "USER AGENT"}, {Name: "status", Head: "STATUS", Kind: Number},
+	{Name: "request_wire_bytes", Head: "REQUEST", Kind: Bytes}, {Name: "response_wire_bytes", Head: "RESPONSE", Kind: Bytes},
+	{Name: "ttfb_seconds", Head: "TTFB", Kind: Duration}, {Name: "duration_seconds", Head: "DURATION", Kind: Duration}, {Name: "end", Head: "END"},
+}
+
+// cells are parallel to sampleColumns. What is not shown, or of an absent half, is absent.
+func (x *Sample) cells() []any {
 	seconds := func(d *time.Duration) any {
 		if d == nil {
 			return nil
 		}
-		return d.Seconds()
+		return *d
 	}
-	half := func(there bool, v uint64) any {
-		if !there {
-			return nil
-		}
-		return v
+	text := func(v string) any { return half(x.HasRequest && v != "", v) }
+	return []any{
+		x.Time, x.Host, x.HostID, x.Client, x.Server, x.Role, x.Protocol,
+		text(x.Method), text(x.Domain), text(x.Section), text(x.Path), text(x.UserAgent),
+		half(x.HasResponse && x.Status != 0, int64(x.Status)), half(x.HasRequest, clamp(x.RequestBytes)), half(x.HasResponse, clamp(x.ResponseBytes)),
+		seconds(x.TTFB), seconds(x.Duration), x.End,
 	}
-	return writeLine(w, object{
-		{"time", machine(x.Time)}, {"host", machine(x.Host)}, {"host_id", machine(x.HostID)},
-		{"client", machine(x.Client)}, {"server", machine(x.Server)}, {"role", machine(x.Role)}, {"protocol", machine(x.Protocol)},
-		{"method", text(x.HasRequest, x.Method)}, {"domain", text(x.HasRequest, x.Domain)}, {"section", text(x.HasRequest, x.Section)},
-		{"path", text(x.HasRequest, x.Path)}, {"user_agent", text(x.HasRequest, x.UserAgent)},
-		{"status", half(x.HasResponse && x.Status != 0, uint64(x.Status))},
-		{"request_wire_bytes", half(x.HasRequest, x.RequestBytes)}, {"response_wire_bytes", half(x.HasResponse, x.ResponseBytes)},
-		{"ttfb_seconds", seconds(x.TTFB)}, {"duration_seconds", seconds(x.Duration)}, {"end", machine(x.End)},
-	})
 }
+
+// Sample writes a live exchange.
+func (r *Records) Sample(x *Sample) error { return r.write(sampleColumns, x.cells()) }
 
 func writeLine(w io.Writer, o object) error {
 	b, err := o.MarshalJSON()
@@ -163,8 +201,8 @@ func writeLine(w io.Writer, o object) error {
 	return err
 }
 
-// WriteTailSummaryJSON writes a summary as a line of JSON, an object with the one member summary.
-func WriteTailSummaryJSON(w io.Writer, m *TailSummary) error {
+// summaryObject is the JSON of a summary.
+func summaryObject(m *TailSummary) object {
 	missing := []object{}
 	for _, x := range m.Missing {
 		missing = append(missing, object{{"host", machine(x.Host)}, {"reason", machine(x.Reason)}})
@@ -173,12 +211,24 @@ func WriteTailSummaryJSON(w io.Writer, m *TailSummary) error {
 	if m.End != "" {
 		end = machine(m.End)
 	}
-	return writeLine(w, object{{"summary", object{
+	return object{{"summary", object{
 		{"matched", m.Matched}, {"shown", m.Shown}, {"dropped", m.Dropped()}, {"waiting", m.Waiting()},
 		{"sampled_out", m.SampledOut}, {"over_rate", m.OverRate}, {"overflowed", m.Overflowed}, {"slow_reader", m.SlowReader},
 		{"kernel_drops", m.KernelDrops}, {"hosts_asked", m.HostsAsked}, {"hosts_answering", m.HostsAnswering},
 		{"missing", missing}, {"missing_count", m.MissingCount}, {"end", end},
-	}}})
+	}}}
+}
+
+// TailSummary writes a summary, where the form has a place for what is no exchange: JSON and YAML
+// have an object with the one member summary. It reports whether it did.
+func (r *Records) TailSummary(m *TailSummary) (bool, error) {
+	switch r.form {
+	case FormatJSON:
+		return true, writeLine(r.w, summaryObject(m))
+	case FormatYAML:
+		return true, writeYAML(r.w, summaryObject(m))
+	}
+	return false, nil
 }
 
 // TailSummaryText says a summary in a line without its end.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -42,15 +43,13 @@ read of it, and a warning.`,
 		Example: `  httpctl read capture.pcap
   httpctl read -o json --top 0 monday.pcapng.gz tuesday.pcapng.gz
   httpctl read --exchanges capture.pcap | jq 'select(.status >= 500)'
+  httpctl read --exchanges -o csv capture.pcap > exchanges.csv
   tcpdump -i eth0 -w - tcp | httpctl read -`,
 		Args: arguments(1, -1, "the name of a capture file, or - for standard input"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			format, err := r.format()
 			if err != nil {
 				return err
-			}
-			if exchanges && cmd.Flags().Changed("output") && format != view.FormatJSON {
-				return usagef("--exchanges prints lines of JSON, which -o %s is not", format)
 			}
 			if top < 0 {
 				return usagef("--top %d: want 0 (all) or more", top)
@@ -84,7 +83,10 @@ read of it, and a warning.`,
 			options := agent.ReadOptions{Settings: f.Settings, Config: cfg, MaxKeys: max(f.Settings.MaxKeys, keys)}
 			out := bufio.NewWriterSize(w.out, 64<<10)
 			if exchanges {
-				options.Exchange = func(x *exchange.Exchange) error { return view.WriteExchange(out, x) }
+				if !cmd.Flags().Changed("output") {
+					format = view.FormatJSON
+				}
+				options.Exchange = w.exchanges(out, format)
 			}
 			done := func() {}
 			if w.progress {
@@ -112,13 +114,26 @@ read of it, and a warning.`,
 		},
 	}
 	r.addOutput(cmd)
-	cmd.Flags().BoolVar(&exchanges, "exchanges", false, "print one line of JSON for each exchange, in the order in which they ended")
+	cmd.Flags().BoolVar(&exchanges, "exchanges", false, "print each exchange, in the order in which they ended (default: a line of JSON each)")
 	cmd.Flags().IntVar(&top, "top", 0, "`N` rows of each top list; 0 is all (default: max_top_hits)")
 	cmd.Flags().Lookup("top").DefValue = "0" // so that help says no other default
 	cmd.Flags().StringSliceVar(&local, "local", nil, "`CIDR`s whose addresses are this host's, for the role of an exchange")
 	cmd.Flags().StringSliceVar(&ports, "ports", nil, "only TCP `PORTS`, such as 80,8080 (default: HTTP on any port)")
 	cmd.Flags().StringVar(&configFile, "config", "", "configuration `FILE`, for limits, statistics and privacy")
 	return cmd
+}
+
+// exchanges writes exchanges as they end.
+func (w *world) exchanges(out io.Writer, form view.Format) func(*exchange.Exchange) error {
+	style := w.style()
+	if form != view.FormatTable && form != view.FormatWide {
+		return view.NewRecords(out, form, style).Exchange
+	}
+	lines := view.TailLines{Wide: form == view.FormatWide}
+	return func(x *exchange.Exchange) error {
+		_, err := io.WriteString(out, lines.Exchange(style, x)+"\n")
+		return err
+	}
 }
 
 func moment(ns int64) time.Time {

@@ -193,13 +193,33 @@ func TestReadDamaged(t *testing.T) {
 	}
 	for want, args := range map[int][][]string{
 		exitFailed: {{text}, {filepath.Join(t.TempDir(), "none.pcap")}, {t.TempDir()}},
-		exitUsage:  {{}, {"--top", "-1", path}, {"--local", "here", path}, {"--ports", "http", path}, {"-o", "xml", path}, {"--exchanges", "-o", "csv", path}},
+		exitUsage:  {{}, {"--top", "-1", path}, {"--local", "here", path}, {"--ports", "http", path}, {"-o", "xml", path}},
 	} {
 		for _, a := range args {
 			out, stderr, code := newBench(t).run(t, append([]string{"read"}, a...)...)
 			if code != want || stderr == "" || out != "" {
 				t.Errorf("httpctl read %v = %d, %q, %q, want %d and an error", a, code, out, stderr, want)
 			}
+		}
+	}
+}
+
+// TestReadExchangesInAllForms: each form has the exchanges one after another, in the same order; that of each is tested with the view.
+func TestReadExchangesInAllForms(t *testing.T) {
+	path := shopCapture(t)
+	const n = 4 // exchanges
+	for form, lines := range map[string]int{"": n, "json": n, "csv": n + 1, "markdown": n + 2, "table": n, "wide": n} {
+		args := []string{"read", "--exchanges", path}
+		if form != "" {
+			args = append(args, "-o", form)
+		}
+		out, stderr, code := newBench(t).run(t, args...)
+		got := strings.Split(strings.TrimSuffix(out, "\n"), "\n")
+		if code != exitDone || stderr != "" || len(got) != lines {
+			t.Fatalf("httpctl %v: exit %d, %q, %d lines, want %d:\n%s", args, code, stderr, len(got), lines, out)
+		}
+		if !strings.Contains(got[lines-1], "DELETE") || !strings.Contains(got[lines-n], "GET") || strings.HasPrefix(got[0], "{") != (form == "" || form == "json") {
+			t.Errorf("httpctl %v:\n%s", args, out)
 		}
 	}
 }

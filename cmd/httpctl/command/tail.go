@@ -44,8 +44,12 @@ of each host that is asked. The query of a path is shown by hosts that say so.` 
   sudo httpctl tail -n 100 -o json | jq -r 'select(.status == 404) | .path'`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if r.output != "text" && r.output != "json" {
-				return usagef("--output %s: want text or json", r.output)
+			if r.output == "text" { // as it was called
+				r.output = string(view.FormatTable)
+			}
+			format, err := r.format()
+			if err != nil {
+				return err
 			}
 			q, err := r.tailQuestion(agents, slower, sample, rate, length)
 			if err != nil {
@@ -57,14 +61,13 @@ of each host that is asked. The query of a path is shown by hosts that say so.` 
 				return err
 			}
 			defer c.Close()
-			return w.tail(cmd.Context(), c, q, r.output == "json", utc)
+			return w.tail(cmd.Context(), c, q, format, utc)
 		},
 	}
 	r.addConnection(cmd)
 	r.addToken(cmd)
 	f := cmd.Flags()
-	f.StringVarP(&r.output, "output", "o", "text", "`FORM`: text, or json, an object a line")
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	r.addOutput(cmd)
 	r.addFilters(cmd, ask.FilterNames...)
 	f.StringArrayVar(&agents, "user-agent", nil, "only user agents with `PATTERN` in them, in any case; * stands for any characters")
 	f.StringVar(&slower, "slower-than", "", "only response times (to the first byte) of at least `TIME`, such as 500ms")
@@ -132,32 +135,38 @@ func positive(text string) uint32 {
 }
 
 // tail shows what the aggregator sends until it ends.
-func (w *world) tail(ctx context.Context, c *client.Client, q client.TailQuestion, json, utc bool) error {
+func (w *world) tail(ctx context.Context, c *client.Client, q client.TailQuestion, form view.Format, utc bool) error {
 	out := bufio.NewWriter(w.out)
-	var lines view.TailLines
+	style := w.style
+	if utc {
+		style = func() view.Style { // again and again: the terminal's width changes
+			s := w.style()
+			s.Location = time.UTC
+			return s
+		}
+	}
+	text := form == view.FormatTable || form == view.FormatWide
+	lines, records := view.TailLines{Wide: form == view.FormatWide}, view.NewRecords(out, form, style())
 	var last, said *view.TailSummary
 	missing := uint32(0)
 	tell := func(m *view.TailSummary) error {
 		said = m
-		if json {
-			return view.WriteTailSummaryJSON(out, m)
+		if written, err := records.TailSummary(m); written || err != nil {
+			return err
 		}
 		_, err := fmt.Fprintln(w.err, "httpctl tail: "+view.TailSummaryText(m))
 		return err
 	}
 	next := w.now().Add(tailSummaryEvery)
 	err := c.Tail(ctx, q, func(samples []view.Sample, m *view.TailSummary) error {
-		style := w.style()
-		if utc {
-			style.Location = time.UTC
-		}
 		var err error
+		now := style()
 		for i := range samples {
-			if json {
-				err = errors.Join(err, view.WriteSampleJSON(out, &samples[i]))
-			} else {
-				_, e := fmt.Fprintln(out, lines.Line(style, &samples[i]))
+			if text {
+				_, e := fmt.Fprintln(out, lines.Line(now, &samples[i]))
 				err = errors.Join(err, e)
+			} else {
+				err = errors.Join(err, records.Sample(&samples[i]))
 			}
 		}
 		if err == nil {
@@ -167,7 +176,7 @@ func (w *world) tail(ctx context.Context, c *client.Client, q client.TailQuestio
 			return err
 		}
 		last = m
-		if m.MissingCount != missing && !json {
+		if m.MissingCount != missing && form != view.FormatJSON && form != view.FormatYAML {
 			for _, line := range view.TailMissingText(m) {
 				fmt.Fprintln(w.err, "httpctl tail: not from "+line)
 			}

@@ -67,7 +67,7 @@ func TestTailQuestion(t *testing.T) {
 		"--slower-than 500":     "want a time such as 500ms",
 		"--for -1m":             "want a time",
 		"--status 5":            "want a code",
-		"-o yaml":               "want text or json",
+		"-o xml":                "want one of table, wide",
 		"--user-agent=":         "an empty value",
 		"--statuss 500":         "did you mean --status?",
 		"--filter server=1.2.3": "unknown flag: --filter",

@@ -98,7 +98,7 @@ func hostPanel(hosts []view.Host) *panel {
 	}
 	// Who is in trouble comes first, then who has most to do.
 	slices.SortStableFunc(p.all, func(a, b row) int {
-		return cmp.Or(cmp.Compare(b.trouble(), a.trouble()), view.CompareCells(b.cells[p.value], a.cells[p.value]))
+		return cmp.Or(cmp.Compare(b.trouble(), a.trouble()), cmp.Compare(amount(b.cells[p.value]), amount(a.cells[p.value])))
 	})
 	return p
 }
@@ -162,20 +162,8 @@ func (p *panel) arrange(l *listState) {
 	if l.sort == "" || i < 0 {
 		return
 	}
-	// Places are sorted, and not the rows: those are large, and each move of one is a task for the garbage collector.
-	places := make([]int32, len(p.rows))
-	for k := range places {
-		places[k] = int32(k)
-	}
-	slices.SortStableFunc(places, func(a, b int32) int {
-		x, y := p.rows[a].cells[i], p.rows[b].cells[i]
-		if l.ascends || x == nil || y == nil { // what is absent comes last, either way
-			return view.CompareCells(x, y)
-		}
-		return view.CompareCells(y, x)
-	})
-	rows := make([]row, len(places))
-	for k, from := range places {
+	rows := make([]row, len(p.rows))
+	for k, from := range view.Order(len(p.rows), func(k int) any { return p.rows[k].cells[i] }, !l.ascends) {
 		rows[k] = p.rows[from]
 	}
 	p.rows = rows
