@@ -240,6 +240,23 @@ func (p *Parser) salvage() bool {
 	return true
 }
 
+// Peek puts into Env.Message what is there of a request whose head has not ended; reading it goes on. It
+// reports whether there is enough: the start line.
+func (p *Parser) Peek() bool {
+	if !p.Begun() || p.stale {
+		return false
+	}
+	h, b := &p.env.Message, p.buf
+	strict := p.lost || p.first && !p.whole
+	v, _, n := startLine(b, h, strict)
+	if v != isRequest {
+		return false
+	}
+	end := bytes.LastIndexByte(b, '\n') + 1
+	h.Partial = true
+	return h.headers(b[n:end], strict) && (!strict || h.fields > 0)
+}
+
 // salvageStatus reads the held beginning of a response whose direction has
 // ended: the server has closed within a head, or ends its lines as nobody else.
 func (p *Parser) salvageStatus() bool {

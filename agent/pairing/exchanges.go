@@ -12,10 +12,19 @@ import (
 // each bucket, in nanoseconds (DESIGN section 5).
 const longOpen = 60e9
 
-// request begins the exchange of the request head in env.Message.
-func (p *Pairer) request(c *conn, d stream.Direction, at http1.At) {
+// request begins the exchange of the request head in env.Message, of which begun says that it has not ended.
+func (p *Pairer) request(c *conn, d stream.Direction, at http1.At, begun bool) {
 	h := &p.env.Message
 	q := &c.parsers[d]
+	if e := c.asking; c.headless && e != nil {
+		if s := q.Start(); e.x.FirstPacket == s.Packet && e.x.RequestStart == s.Time {
+			c.headless = false // its head has ended after all
+			e.x.RequestHead = at.Time
+			c.sync(e)
+			return
+		}
+		p.asked(c, true, c.last[d], at.Time)
+	}
 	if c.waiting() {
 		c.pipelined, c.deep = true, true
 	}
@@ -37,8 +46,10 @@ func (p *Pairer) request(c *conn, d stream.Direction, at http1.At) {
 	x.Section = p.names.section(x.Domain, x.Method, x.Target)
 	s := q.Start()
 	x.RequestStart, x.RequestHead, x.FirstPacket = s.Time, at.Time, s.Packet
-	x.RequestWireBytes, x.Suspect = q.Wire(), q.Suspect()
-	c.asking = e
+	if x.RequestWireBytes, x.Suspect = q.Wire(), q.Suspect(); begun {
+		x.RequestHead, x.RequestWireBytes, x.Suspect = c.last[d], q.Unread(), 0
+	}
+	c.asking, c.headless = e, begun
 	if h.IsSimple() {
 		c.parsers[1-d].ExpectSimple()
 	}
@@ -122,7 +133,7 @@ func (p *Pairer) asked(c *conn, cut bool, last, time int64) {
 		return
 	}
 	c.sync(e)
-	c.asking = nil
+	c.asking, c.headless = nil, false
 	e.asked = true
 	e.cut = e.cut || cut
 	e.x.RequestEnd = last
@@ -153,6 +164,7 @@ func (p *Pairer) response(c *conn, d stream.Direction, at http1.At) {
 		c.pipelined = true // its request and the one before were sent ahead of both
 	}
 	c.replied = true
+	p.unfinished(c, at)
 	e := p.match(c, at.Time)
 	if e == nil {
 		e = p.begin(c, at.Time)
@@ -276,6 +288,19 @@ func (p *Pairer) match(c *conn, time int64) *pair {
 	return c.pop()
 }
 
+// unfinished makes an exchange of a request whose head has not ended, when there is no other one that the response
+// in env.Message could answer: the server has waited for the rest long enough (408), or wants no more of it (400, 431).
+func (p *Pairer) unfinished(c *conn, at http1.At) {
+	if len(c.queue) > 0 || c.overflow > 0 || c.gapped || c.asking != nil {
+		return
+	}
+	response := p.env.Message
+	if c.parsers[c.req].Peek() {
+		p.request(c, c.req, at, true)
+	}
+	p.env.Message = response
+}
+
 // unanswered ends a request whose response was lost.
 func (p *Pairer) unanswered(c *conn, e *pair, time int64) {
 	if c.asking == e {
@@ -359,7 +384,7 @@ func (p *Pairer) begin(c *conn, time int64) *pair {
 
 // sync brings the byte counts of e up to what its parsers have read.
 func (c *conn) sync(e *pair) {
-	if e == c.asking {
+	if e == c.asking && !c.headless {
 		q := &c.parsers[c.req]
 		e.x.RequestBytes, e.x.RequestWireBytes, e.x.Suspect = q.Content(), q.Wire(), q.Suspect()
 	}

@@ -94,7 +94,9 @@ type conn struct {
 	// answered and interim: a final and an interim response was read in this chunk.
 	answered, interim bool
 	handshake         bool
-	role              exchange.Role
+	// headless: of the request that is asking the head has not ended, see unfinished.
+	headless bool
+	role     exchange.Role
 	// gapped, see missed.
 	gapped bool
 	// Of a pipelined connection, see surplus: doubt says that of its responses more may have been lost than
@@ -333,7 +335,7 @@ func (p *Pairer) on(c *conn, d stream.Direction, ev http1.Event, at http1.At) {
 			p.side(c, d)
 		}
 		if d == c.req {
-			p.request(c, d, at)
+			p.request(c, d, at, false)
 		} else {
 			p.response(c, d, at)
 		}
@@ -426,6 +428,10 @@ func (p *Pairer) missedHead(c *conn, d stream.Direction, certain bool) {
 		if c.parsers[c.req].Begun() {
 			c.missedAt++
 		}
+		return
+	}
+	if c.headless && c.asking != nil {
+		p.asked(c, true, c.last[d], c.last[d])
 		return
 	}
 	if !certain && c.pipelined {

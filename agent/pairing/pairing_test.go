@@ -407,6 +407,24 @@ func TestPairing(t *testing.T) {
 			r.up("POST /p HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 99\r\n\r\n").down(okay(417, "")).
 				get("/2").ok("").close(stream.ByFIN)
 		}, "POST /p = 417 lost\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.Malformed: 1, exchange.EarlyResponses: 1}},
+		{"a head that the server has waited for long enough", func(r *rig) {
+			r.up("GET /1 HTTP/1.1\r\nHost: exam").down(okay(408, "")).fin(down).fin(up).close(stream.ByFIN)
+		}, "GET /1 = 408 closed", map[exchange.Counter]uint64{exchange.EarlyResponses: 1, exchange.SkippedBytes: 27}},
+		{"a head that is too long for the server, of which more comes, and the next request", func(r *rig) {
+			r.get("/0").ok("").up("GET /1 HTTP/1.1\r\nHost: a\r\nCookie: aaaa").down(okay(431, "big")).up("aaaaaa\r\n\r\n").get("/2").ok("").close(stream.ByFIN)
+		}, "GET /0 = 200 complete\nGET /1 = 431 complete\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.EarlyResponses: 1}},
+		{"a head that was answered and is lost, and the next request", func(r *rig) {
+			r.get("/0").ok("").up("GET /1 HTTP/1.1\r\nHost: a\r\nCookie: aaaa").down(okay(431, "big")).gapUp(10).down(okay(431, "")).get("/2").ok("").close(stream.ByFIN)
+		}, "GET /0 = 200 complete\nGET /1 = 431 lost\n- = 431 complete\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.EarlyResponses: 1, exchange.Resyncs: 1}},
+		{"a head that is sent on after an interim response", func(r *rig) {
+			r.up("GET /1 HTTP/1.1\r\nHost: a\r\n").down("HTTP/1.1 103 Early Hints\r\n\r\n").up("\r\n").ok("").close(stream.ByFIN)
+		}, "GET /1 = 200 complete", map[exchange.Counter]uint64{exchange.InterimResponses: 1}},
+		{"a response while the head of the next request is not complete", func(r *rig) {
+			r.get("/1").up("GET /2 HTTP/1.1\r\n").ok("").up("Host: a\r\n\r\n").ok("").close(stream.ByFIN)
+		}, "GET /1 = 200 complete\nGET /2 = 200 complete", nil},
+		{"a start line that the server finds too long", func(r *rig) {
+			r.up("GET /aaaaaaaaaa").down(okay(414, "")).fin(down).fin(up).close(stream.ByFIN)
+		}, "- = 414 complete", map[exchange.Counter]uint64{exchange.SkippedBytes: 15}},
 		{"a refused body that begins like a request", func(r *rig) {
 			r.up("POST /p HTTP/1.1\r\nContent-Length: 198\r\n\r\n").down(okay(401, "")).get("/inside").up(strings.Repeat("x", 198-len(getting("/inside")))).
 				get("/2").ok("").close(stream.ByFIN)
