@@ -79,11 +79,10 @@ func (t *tail) take(id bucket.ID, stream uint64, m *httpctlv1.Samples) bool {
 		}
 	}
 	h.counts = m.GetCounts()
+	if now := time.Now().Unix(); now != t.second {
+		t.second, t.inSecond = now, 0
+	}
 	for _, x := range m.GetSamples() {
-		switch now := time.Now().Unix(); {
-		case now != t.second:
-			t.second, t.inSecond = now, 0
-		}
 		switch {
 		case t.inSecond >= t.perSecond:
 			t.summary.OverTotalRate++
