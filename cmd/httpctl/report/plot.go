@@ -186,17 +186,21 @@ func (in *Input) ratePlot(baseline, threshold float64) plot {
 		x1, x2 := c.x(a.Start), c.x(end)
 		c.box(x1, plotTop, max(x2, x1+2), c.y(0), "alert", fmt.Sprintf("alert from %s, %s", in.human(view.Moment, a.Start), in.human(view.Span, a.Duration(in.Dashboard.Alerts.Time))))
 	}
+	left := float64(plotLeft) // where the baseline was learned
+	if in.Baseline != nil && in.Baseline.LearningEnd.After(since) {
+		left = c.x(in.Baseline.LearningEnd)
+	}
 	if threshold > 0 {
-		c.box(plotLeft, c.y(threshold), plotWidth-plotRight, c.y(baseline), "band", "baseline to threshold")
+		c.box(left, c.y(threshold), plotWidth-plotRight, c.y(baseline), "band", "baseline to threshold")
 	}
 	c.axes(func(v float64) string { return in.human(view.Rate, v) })
 	c.area(values, "rate")
 	if threshold > 0 {
-		c.line(plotLeft, c.y(threshold), plotWidth-plotRight, c.y(threshold), "threshold")
+		c.line(left, c.y(threshold), plotWidth-plotRight, c.y(threshold), "threshold")
 		c.text(plotWidth-plotRight-2, c.y(threshold)-4, "end", "mark", "alert above "+in.human(view.Rate, threshold))
 	}
 	if baseline > 0 {
-		c.line(plotLeft, c.y(baseline), plotWidth-plotRight, c.y(baseline), "baseline")
+		c.line(left, c.y(baseline), plotWidth-plotRight, c.y(baseline), "baseline")
 		c.text(plotWidth-plotRight-2, c.y(baseline)+12, "end", "mark", "baseline "+in.human(view.Rate, baseline))
 	}
 	return c.done()

@@ -177,10 +177,10 @@ func peak(x *view.Series) (best *view.SeriesPoint) {
 	return best
 }
 
-// normal is the baseline and the threshold as rates, 0 where they are not known.
+// normal is the baseline and the threshold as rates, 0 where they are not known, or not yet in what is shown.
 func (in *Input) normal() (baseline, threshold float64) {
 	window := in.Dashboard.Status.Window.Seconds()
-	if in.Baseline == nil || window <= 0 {
+	if in.Baseline == nil || window <= 0 || in.learnedLater() {
 		return 0, 0
 	}
 	if in.Baseline.Baseline != nil {
@@ -190,6 +190,12 @@ func (in *Input) normal() (baseline, threshold float64) {
 		threshold = float64(*in.Baseline.ThresholdRequests) / window
 	}
 	return baseline, threshold
+}
+
+// learnedLater reports whether all that is shown was before the baseline of now was learned.
+func (in *Input) learnedLater() bool {
+	_, until := in.span()
+	return in.Baseline != nil && in.Baseline.Baseline != nil && !in.Baseline.LearningEnd.Before(until)
 }
 
 func (in *Input) rate() section {
@@ -208,8 +214,14 @@ func (in *Input) rate() section {
 	if len(in.Dashboard.Alerts.Alerts) > 0 {
 		s.Legend += "; alerts in red"
 	}
-	if in.Baseline == nil {
+	since, _ := in.span()
+	switch {
+	case in.Baseline == nil:
 		s.Notes = append(s.Notes, "The baseline is that of the whole fleet, and so is not shown beside a part of it.")
+	case in.learnedLater():
+		s.Notes = append(s.Notes, "The baseline of now was learned after this range, at "+in.human(view.Moment, in.Baseline.LearningEnd)+", and so is not shown.")
+	case threshold > 0 && in.Baseline.LearningEnd.After(since):
+		s.Notes = append(s.Notes, "The baseline is shown from "+in.human(view.Moment, in.Baseline.LearningEnd)+", when it was learned.")
 	}
 	if d := in.Series.Dimension; d != "" {
 		s.Notes = append(s.Notes, "Counted as the hits of the top list "+view.Clean(d)+".")

@@ -197,6 +197,24 @@ func TestPageIsOnlyOurs(t *testing.T) {
 	}
 }
 
+// TestBaselineOfItsTime: a baseline is not drawn over the time before it was learned.
+func TestBaselineOfItsTime(t *testing.T) {
+	in := sample()
+	in.Baseline.LearningEnd = in.Dashboard.Status.Time.Add(-6 * time.Hour) // of the last 24
+	page := written(t, asHTML, in)
+	left := fmt.Sprintf("%.1f", plotLeft+(plotWidth-plotLeft-plotRight)*0.75)
+	for _, want := range []string{`<rect x="` + left + `" y="38.7"`, `<path d="M` + left + ` 56.6`, "The baseline is shown from"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("with a baseline learned in the middle the page lacks %s", want)
+		}
+	}
+	in.Baseline.LearningEnd = in.Dashboard.Status.Time.Add(time.Hour)
+	page = written(t, asHTML, in)
+	if strings.Contains(page, "alert above") || !strings.Contains(page, "learned after this range") {
+		t.Error("a baseline that was learned later is shown")
+	}
+}
+
 // TestInChromium: a browser makes of the page what the parser does, and runs nothing.
 func TestInChromium(t *testing.T) {
 	browser, err := exec.LookPath("chromium")
