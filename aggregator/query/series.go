@@ -16,11 +16,14 @@ import (
 const (
 	// maxPoints bounds a series: a week of minutes, ten years of days.
 	maxPoints = 10_080
+	// maxFine bounds the points of a series by interval: as many as a chart has room for.
+	maxFine = 720
+	// maxBuckets bounds those that are read for a series by interval, which take a second or two the first
+	// time; of minutes, roll-ups have the sum of a fleet.
+	maxBuckets = 20_000
 	// DefaultSeries is how far back a series reaches when the reader does not say.
 	DefaultSeries = 24 * time.Hour
 )
-
-const day = 24 * time.Hour
 
 // chosenSteps are the steps that are chosen for ranges of at most a length, so that a series has some
 // dozens of points.
@@ -35,24 +38,30 @@ var chosenSteps = []struct {
 	{1 << 62, httpctlv1.SeriesStep_SERIES_STEP_MONTH},
 }
 
-// calendar says how a step tiles time: base is the roll-ups' step that it is made of. The step in which a day
-// lies begins at begin, and the one after the one that begins then at then; both nil is base itself.
+// calendar says how a step tiles time: length is that of the store's steps that it is made of, since the epoch. The step in which a
+// time lies begins at begin, and the one after the one that begins then at then; both nil are the store's steps themselves.
 type calendar struct {
-	base        store.Resolution
-	begin, then func(day time.Time) time.Time
+	length      time.Duration
+	begin, then func(time.Time) time.Time
 }
 
+const (
+	minute = time.Minute
+	hour   = time.Hour
+	day    = 24 * time.Hour
+)
+
 var calendars = map[httpctlv1.SeriesStep]calendar{
-	httpctlv1.SeriesStep_SERIES_STEP_MINUTE: {base: store.Minute},
-	httpctlv1.SeriesStep_SERIES_STEP_TEN_MINUTES: {store.Minute,
+	httpctlv1.SeriesStep_SERIES_STEP_MINUTE: {length: minute},
+	httpctlv1.SeriesStep_SERIES_STEP_TEN_MINUTES: {minute,
 		func(t time.Time) time.Time { return t.Truncate(10 * time.Minute) },
 		func(t time.Time) time.Time { return t.Add(10 * time.Minute) }},
-	httpctlv1.SeriesStep_SERIES_STEP_HOUR: {base: store.Hour},
-	httpctlv1.SeriesStep_SERIES_STEP_DAY:  {base: store.Day},
-	httpctlv1.SeriesStep_SERIES_STEP_WEEK: {store.Day,
+	httpctlv1.SeriesStep_SERIES_STEP_HOUR: {length: hour},
+	httpctlv1.SeriesStep_SERIES_STEP_DAY:  {length: day},
+	httpctlv1.SeriesStep_SERIES_STEP_WEEK: {day,
 		func(t time.Time) time.Time { return date(t.Year(), t.Month(), t.Day()-(int(t.Weekday())+6)%7) },
 		func(t time.Time) time.Time { return t.AddDate(0, 0, 7) }},
-	httpctlv1.SeriesStep_SERIES_STEP_MONTH: {store.Day,
+	httpctlv1.SeriesStep_SERIES_STEP_MONTH: {day,
 		func(t time.Time) time.Time { return date(t.Year(), t.Month(), 1) },
 		func(t time.Time) time.Time { return t.AddDate(0, 1, 0) }},
 }
@@ -64,7 +73,7 @@ func date(year int, month time.Month, day int) time.Time {
 // floor is the begin of the step in which a time lies.
 func (c calendar) floor(t int64) int64 {
 	if c.begin == nil {
-		return c.base.Floor(t)
+		return t - t%int64(c.length)
 	}
 	return c.begin(time.Unix(0, t).UTC()).UnixNano()
 }
@@ -72,7 +81,7 @@ func (c calendar) floor(t int64) int64 {
 // next is the begin of the step after the one that begins at t.
 func (c calendar) next(t int64) int64 {
 	if c.begin == nil {
-		return t + int64(c.base.Length())
+		return t + int64(c.length)
 	}
 	return c.then(time.Unix(0, t).UTC()).UnixNano()
 }
@@ -97,17 +106,29 @@ func (s *Service) GetSeries(ctx context.Context, r *httpctlv1.GetSeriesRequest) 
 			}
 		}
 	}
-	cal, ok := calendars[step]
-	if !ok {
-		return nil, invalid("series: there is no step %d", step)
-	}
-	rng.from = cal.floor(rng.from)
-	if n := (rng.until - rng.from) / int64(cal.base.Length()); n > maxPoints {
-		return nil, invalid("series: %d steps of a %s: the most is %d; take a longer step or a shorter range", n, cal.base, maxPoints)
-	}
 	sel, err := s.selectionOf(ctx, r.GetFilters())
 	if err != nil {
 		return nil, err
+	}
+	if step == httpctlv1.SeriesStep_SERIES_STEP_INTERVAL {
+		little, err := s.fewBuckets(ctx, rng, &sel)
+		if err != nil {
+			return nil, err
+		}
+		if !little {
+			step = httpctlv1.SeriesStep_SERIES_STEP_MINUTE
+		}
+	}
+	cal, ok := calendars[step]
+	switch {
+	case step == httpctlv1.SeriesStep_SERIES_STEP_INTERVAL:
+		cal.length = s.Settings().DashboardBucketSize
+	case !ok:
+		return nil, invalid("series: there is no step %d", step)
+	}
+	rng.from = cal.floor(rng.from)
+	if n := (rng.until - rng.from) / int64(cal.length); n > maxPoints {
+		return nil, invalid("series: %d steps of %s: the most is %d; take a longer step or a shorter range", n, cal.length, maxPoints)
 	}
 	d, err := s.counting(ctx, &sel)
 	if err != nil {
@@ -118,13 +139,38 @@ func (s *Service) GetSeries(ctx context.Context, r *httpctlv1.GetSeriesRequest) 
 		tables = append(tables, d.schema.Name)
 	}
 	absences := sync.OnceValues(func() ([]store.Absence, error) {
-		return store.FindAbsences(ctx, s.Store, append(tables, drillDown), rng.from, rng.to, int64(cal.base.Length()), spans(s.Live.Provisional()))
+		return store.FindAbsences(ctx, s.Store, append(tables, drillDown), rng.from, rng.to, int64(cal.length), spans(s.Live.Provisional()))
 	})
 	out, err := s.series(ctx, d, rng, &sel, step, cal, absences)
 	if err != nil || !r.GetOutcomes() {
 		return out, err
 	}
 	return out, s.addOutcomes(ctx, out, rng, &sel, cal, absences)
+}
+
+// fewBuckets reports whether a range has at most maxFine intervals, and maxBuckets of all hosts, which are kept one by one.
+func (s *Service) fewBuckets(ctx context.Context, rng span, sel *selection) (bool, error) {
+	settings := s.Settings()
+	if rng.from < s.Now().Add(-settings.MaxRetentionLength).UnixNano() {
+		return false, nil // roll-ups are left
+	}
+	steps := (rng.until - rng.from) / int64(settings.DashboardBucketSize)
+	if steps > maxFine {
+		return false, nil
+	}
+	n := int64(len(sel.hosts))
+	if sel.hosts == nil {
+		hosts, err := s.Store.Hosts(ctx)
+		if err != nil {
+			return false, failed("series", err)
+		}
+		for i := range hosts {
+			if hosts[i].LastEnd > rng.from {
+				n++
+			}
+		}
+	}
+	return n*steps <= maxBuckets, nil
 }
 
 // counting finds the top list whose hits, added up, answer the selection: all requests where that can be, else those
@@ -166,7 +212,7 @@ type absencesOf func() ([]store.Absence, error)
 
 // series adds up the points. A nil d counts request heads.
 func (s *Service) series(ctx context.Context, d *dimension, rng span, sel *selection, step httpctlv1.SeriesStep, cal calendar, absences absencesOf) (*httpctlv1.GetSeriesResponse, error) {
-	plan := store.Plan{From: rng.from, To: rng.to, Hosts: sel.hosts, Step: cal.base.Length(), Numbers: true}
+	plan := store.Plan{From: rng.from, To: rng.to, Hosts: sel.hosts, Step: cal.length, Numbers: true}
 	if d != nil {
 		plan.Table, plan.Where, plan.By = d.schema.Name, rowsWhere(&d.schema, sel), []string{}
 	}

@@ -136,6 +136,56 @@ func TestSeries(t *testing.T) {
 	}
 }
 
+// TestSeriesByInterval: points are of intervals where that is little to read, else of minutes.
+func TestSeriesByInterval(t *testing.T) {
+	w := newWorld(t)
+	var batch []store.Item
+	for i := range 12 {
+		batch = append(batch, storetest.Item(t, made(t, storetest.Header(1, i), 1000, hit{n: i + 1, domain: "api.example.org", path: "/v1/x", method: "POST", agent: "go", status: 503})))
+	}
+	if _, err := w.Store.Append(ctx, batch); err != nil {
+		t.Fatal(err)
+	}
+	w.now = time.Unix(0, storetest.At(12))
+	ask := func(since, until int64) *httpctlv1.GetSeriesResponse {
+		t.Helper()
+		a, err := w.GetSeries(ctx, &httpctlv1.GetSeriesRequest{Step: httpctlv1.SeriesStep_SERIES_STEP_INTERVAL, Outcomes: true, Range: &httpctlv1.Range{SinceUnixNs: since, UntilUnixNs: until}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	a := ask(storetest.At(0)+3, 0) // within the first
+	if a.Step != httpctlv1.SeriesStep_SERIES_STEP_INTERVAL || len(a.Points) != 12 {
+		t.Fatalf("%d points by %v, want 12 by interval", len(a.Points), a.Step)
+	}
+	for i, p := range a.Points {
+		n := uint64(i + 1)
+		if p.StartUnixNs != storetest.At(i) || p.EndUnixNs != storetest.At(i+1) || p.Requests != n || p.Outcomes.GetTotal() != n || p.Outcomes.GetLatency().GetCount() != n {
+			t.Errorf("point %d is %v, want %d requests of one interval, and as many outcomes", i, p, n)
+		}
+	}
+	byMinute := func(what string, since, until int64) {
+		t.Helper()
+		if a := ask(since, until); a.Step != httpctlv1.SeriesStep_SERIES_STEP_MINUTE {
+			t.Errorf("%s: points by %v, want by the minute", what, a.Step)
+		}
+	}
+	byMinute("more points than a chart has room for", w.now.Add(-121*time.Minute).UnixNano(), 0)
+	batch = nil
+	for host := range 1700 {
+		h := storetest.Header(1, 0)
+		h.Host = bucket.ID{9, byte(host >> 8), byte(host)}
+		batch = append(batch, storetest.Item(t, made(t, h, 1000)))
+	}
+	if _, err := w.Store.Append(ctx, batch); err != nil {
+		t.Fatal(err)
+	}
+	byMinute("1,701 hosts for two minutes", storetest.At(0), 0)
+	w.now = w.now.Add(48 * time.Hour)
+	byMinute("what may only be in roll-ups", storetest.At(0), storetest.At(2))
+}
+
 // TestSeriesOfAway: what a host counts of another counts for the fleet as long as that one is away.
 func TestSeriesOfAway(t *testing.T) {
 	w := newWorld(t)

@@ -9,6 +9,7 @@ import (
 
 // SeriesSteps are the steps by name; "" lets the aggregator choose.
 var SeriesSteps = map[string]pb.SeriesStep{
+	"interval":    pb.SeriesStep_SERIES_STEP_INTERVAL,
 	"minute":      pb.SeriesStep_SERIES_STEP_MINUTE,
 	"ten_minutes": pb.SeriesStep_SERIES_STEP_TEN_MINUTES,
 	"hour":        pb.SeriesStep_SERIES_STEP_HOUR,

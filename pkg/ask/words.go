@@ -51,7 +51,7 @@ var FilterNames = []string{"host", "domain", "section", "method", "status", "rol
 var Roles = []string{"server", "client", "transit"}
 
 // Steps are what the word step takes, and the steps of a series that they mean.
-var Steps = []struct{ Text, Step string }{{"1m", "minute"}, {"10m", "ten_minutes"}, {"1h", "hour"}, {"1d", "day"}, {"1w", "week"}, {"1mo", "month"}}
+var Steps = []struct{ Text, Step string }{{"finest", "interval"}, {"1m", "minute"}, {"10m", "ten_minutes"}, {"1h", "hour"}, {"1d", "day"}, {"1w", "week"}, {"1mo", "month"}}
 
 // StepTexts are the texts of Steps.
 func StepTexts() (out []string) {

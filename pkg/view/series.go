@@ -20,7 +20,7 @@ type Coverage struct {
 
 // Series is requests over time.
 type Series struct {
-	// Step is "minute", "ten_minutes", "hour", "day", "week" or "month"; from day on those of UTC.
+	// Step is "interval", "minute", "ten_minutes", "hour", "day", "week" or "month"; from day on those of UTC.
 	Step         string
 	Since, Until time.Time
 	// Dimension is the top list whose hits are counted, "" for all requests.
@@ -134,7 +134,7 @@ func SeriesGrid(x *Series) *Grid {
 // WriteSeries writes a series.
 func WriteSeries(w io.Writer, f Format, s Style, x *Series) error {
 	zone := ""
-	if x.Step != "minute" && x.Step != "ten_minutes" && x.Step != "hour" {
+	if x.Step != "interval" && x.Step != "minute" && x.Step != "ten_minutes" && x.Step != "hour" {
 		s.Location, zone = time.UTC, " (UTC)"
 	}
 	g := SeriesGrid(x)

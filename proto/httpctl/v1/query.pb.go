@@ -89,6 +89,8 @@ const (
 	SeriesStep_SERIES_STEP_WEEK        SeriesStep = 4
 	SeriesStep_SERIES_STEP_MONTH       SeriesStep = 5
 	SeriesStep_SERIES_STEP_TEN_MINUTES SeriesStep = 6
+	// The interval, where that is little work: at most 720 points, of 20,000 buckets. Else the minute.
+	SeriesStep_SERIES_STEP_INTERVAL SeriesStep = 7
 )
 
 // Enum value maps for SeriesStep.
@@ -101,6 +103,7 @@ var (
 		4: "SERIES_STEP_WEEK",
 		5: "SERIES_STEP_MONTH",
 		6: "SERIES_STEP_TEN_MINUTES",
+		7: "SERIES_STEP_INTERVAL",
 	}
 	SeriesStep_value = map[string]int32{
 		"SERIES_STEP_UNSPECIFIED": 0,
@@ -110,6 +113,7 @@ var (
 		"SERIES_STEP_WEEK":        4,
 		"SERIES_STEP_MONTH":       5,
 		"SERIES_STEP_TEN_MINUTES": 6,
+		"SERIES_STEP_INTERVAL":    7,
 	}
 )
 
@@ -3449,7 +3453,7 @@ const file_httpctl_v1_query_proto_rawDesc = "" +
 	"\x14ALERT_STATE_LEARNING\x10\x01\x12\x16\n" +
 	"\x12ALERT_STATE_NORMAL\x10\x02\x12\x15\n" +
 	"\x11ALERT_STATE_ALERT\x10\x03\x12\x19\n" +
-	"\x15ALERT_STATE_DISMISSED\x10\x04*\xb6\x01\n" +
+	"\x15ALERT_STATE_DISMISSED\x10\x04*\xd0\x01\n" +
 	"\n" +
 	"SeriesStep\x12\x1b\n" +
 	"\x17SERIES_STEP_UNSPECIFIED\x10\x00\x12\x16\n" +
@@ -3458,7 +3462,8 @@ const file_httpctl_v1_query_proto_rawDesc = "" +
 	"\x0fSERIES_STEP_DAY\x10\x03\x12\x14\n" +
 	"\x10SERIES_STEP_WEEK\x10\x04\x12\x15\n" +
 	"\x11SERIES_STEP_MONTH\x10\x05\x12\x1b\n" +
-	"\x17SERIES_STEP_TEN_MINUTES\x10\x06*l\n" +
+	"\x17SERIES_STEP_TEN_MINUTES\x10\x06\x12\x18\n" +
+	"\x14SERIES_STEP_INTERVAL\x10\a*l\n" +
 	"\n" +
 	"ColumnKind\x12\x1b\n" +
 	"\x17COLUMN_KIND_UNSPECIFIED\x10\x00\x12\x13\n" +
