@@ -104,15 +104,20 @@ func clean(text string) string {
 	return security.CleanText(text)
 }
 
-// write sends the failure.
-func (f *failure) write(w http.ResponseWriter) {
-	h := w.Header()
-	h.Set("Content-Type", "application/json; charset=utf-8")
+// headers sets what every failure is sent with.
+func (f *failure) headers(h http.Header) {
 	h.Set("Cache-Control", "no-store")
 	h.Del("Content-Encoding")
 	if f.code == http.StatusServiceUnavailable {
 		h.Set("Retry-After", "2")
 	}
+}
+
+// write sends the failure.
+func (f *failure) write(w http.ResponseWriter) {
+	h := w.Header()
+	f.headers(h)
+	h.Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(f.code)
 	_, _ = io.WriteString(w, string(f.body())+"\n")
 }

@@ -225,7 +225,8 @@ func (s *Server) newServer() *http.Server {
 
 type connKey struct{}
 
-// remember notes which certificate is shown, as its names are those under which this server is reached.
+// remember notes which certificate is shown, as its names are those under which this server is reached. Who shows
+// none is let in as far as the door, where Admit refuses it: a browser tells nobody why a handshake failed.
 func (s *Server) remember(config *tls.Config) *tls.Config {
 	config = config.Clone()
 	choose := config.GetConfigForClient
@@ -239,6 +240,11 @@ func (s *Server) remember(config *tls.Config) *tls.Config {
 		}
 		if c != nil && len(c.Certificates) > 0 && c.Certificates[0].Leaf != nil {
 			s.leaf.Store(c.Certificates[0].Leaf)
+		}
+		if c != nil && c.ClientAuth == tls.RequireAndVerifyClientCert {
+			c = c.Clone() // it may be that of other connections
+			c.ClientAuth = tls.VerifyClientCertIfGiven
+			c.SessionTicketsDisabled = true // a session of before would not be asked for its certificate again
 		}
 		return c, nil
 	}
@@ -319,6 +325,10 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 		f := failureOf(err)
 		if f.code == http.StatusMethodNotAllowed {
 			h.Set("Allow", "GET, HEAD")
+		}
+		if wantsPage(r) {
+			f.writePage(watched, r)
+			return
 		}
 		f.write(watched)
 	}
