@@ -154,8 +154,8 @@ func TestPage(t *testing.T) {
 				if err := cmd.Wait(); err != nil {
 					t.Errorf("the browser's script: %v", err)
 				}
-				if said < 9 {
-					t.Errorf("the browser's script says %d things, want 9", said)
+				if said < 10 {
+					t.Errorf("the browser's script says %d things, want 10", said)
 				}
 				return
 			}

@@ -1,7 +1,7 @@
 // The alert history: a line of time on which each alert has its place and length, and a table.
 import { clean, el, id, keyed, say, set } from './dom.js';
 import { clock, number, plural, rate, share, span } from './format.js';
-import { search } from './state.js';
+import { iso, overview, search } from './state.js';
 import { link } from './links.js';
 
 const seconds = (t) => Date.parse(t) / 1000;
@@ -20,8 +20,7 @@ const peak = (a) => a.entries.reduce((m, e) => Math.max(m, e.hits), 0);
 function around(state, a, now) {
   const begin = seconds(a.start), end = a.end ? seconds(a.end) : now;
   const margin = Math.max(300, (end - begin) / 2);
-  const iso = (t) => new Date(Math.round(t) * 1000).toISOString().replace('.000', '');
-  return { ...state, view: 'overview', list: '', text: '', since: iso(begin - margin), until: a.end && end + margin < now ? iso(end + margin) : '' };
+  return { ...overview(state), since: iso(begin - margin), until: a.end && end + margin < now ? iso(end + margin) : '' };
 }
 
 /** draw shows the line of time, and where it is on a page of its own the table too. now is in seconds. */

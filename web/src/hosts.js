@@ -1,7 +1,7 @@
 // The hosts with their health, those in trouble first: a panel of some, and a page of all.
 import { el, id, keyed, name, say, set, clean } from './dom.js';
 import { clock, counters, number, rate } from './format.js';
-import { matcher, search } from './state.js';
+import { matcher, overview, search } from './state.js';
 import { link } from './links.js';
 
 /** Rows that are drawn at once: a fleet of thousands is leafed through. */
@@ -11,7 +11,7 @@ const few = 10;
 const trouble = { gone: 0, late: 1, unknown: 2, reporting: 3 };
 const signs = { reporting: '●', late: '◐', gone: '○', unknown: '?' };
 
-const sum = (loss) => Object.values(loss || {}).reduce((a, b) => a + b, 0);
+export const sum = (loss) => Object.values(loss || {}).reduce((a, b) => a + b, 0);
 
 const columns = [
   { key: 'name', head: 'Host', text: true, order: (a, b) => a.name.localeCompare(b.name) },
@@ -33,7 +33,7 @@ export const byTrouble = (a, b) => trouble[a.health] - trouble[b.health] || b.ra
 
 function cell(c) {
   if (c.key === 'name') return el('th', { scope: 'row', class: 'key' }, el('span', { class: 'bar', 'aria-hidden': 'true' }), link('', { class: 'row' }));
-  return el('td', { class: c.text ? `text ${c.key}` : 'number' });
+  return el('td', { class: c.text ? `text ${c.key}` : 'number' }, c.key === 'requests' ? link('', { class: 'why', tabindex: -1, title: 'Where this number comes from (e)' }) : null);
 }
 
 function row(h, cols) {
@@ -43,22 +43,28 @@ function row(h, cols) {
 }
 
 function fill(e, h, cols, state, most) {
-  set(e.querySelector('a.row'), 'href', search({ ...state, path: [...state.path.filter((p) => p.key !== 'host'), { key: 'host', value: h.name || h.id }], view: 'overview', list: '', text: '' }));
+  const path = [...state.path.filter((p) => p.key !== 'host'), { key: 'host', value: h.name || h.id }];
+  set(e.querySelector('a.row'), 'href', search(overview(state, path)));
+  set(e.querySelector('a.why'), 'href', search({ ...overview(state, path), view: 'explain', list: 'method' }));
   e.querySelector('.bar').style.setProperty('width', `${most > 0 ? (100 * h.rate) / most : 0}%`);
   cols.forEach((c, i) => {
     const to = e.children[i];
     if (c.key === 'name') return;
-    if (c.key === 'health') {
-      set(to, 'data-health', h.health);
-      say(to, `${signs[h.health] || '?'} ${h.health}`);
-    } else {
-      say(to, c.write(h));
+    if (c.key === 'health') healthCell(to, h.health);
+    else {
+      say(to.firstElementChild || to, c.write(h));
       if (c.key === 'loss') {
         set(to, 'title', c.write(h));
         set(to, 'data-loss', sum(h.loss) > 0);
       }
     }
   });
+}
+
+/** healthCell writes a health, with a sign. */
+export function healthCell(cell, health) {
+  set(cell, 'data-health', health);
+  say(cell, `${signs[health] || '?'} ${health}`);
 }
 
 /** draw shows the first hosts in their panel. all is how many there are. */

@@ -6,7 +6,9 @@ export const keys = [
   ['t', 'another time'],
   ['a', 'the alert history'],
   ['h', 'the hosts with their health'],
+  ['c', 'compare with before, or a host with its peers'],
   ['o', 'the overview'],
+  ['e', 'where the number of the row comes from'],
   ['↑ ↓', 'a row up, down; Home and End the first and last'],
   ['← →', 'the list before, the next'],
   ['Enter', 'into the row: all lists and charts show only what belongs to it'],
@@ -57,7 +59,10 @@ function arrow(e) {
   return true;
 }
 
-/** build listens. actions has a function for each of: filter time alerts hosts overview back pause shift(part) theme help. */
+/** why follows the link of the row's number to where it comes from. */
+const why = () => document.activeElement?.closest?.('tr')?.querySelector('a.why')?.click();
+
+/** build listens. actions has a function for each of: filter time alerts hosts compare overview back pause shift(part) theme help. */
 export function build(actions) {
   const help = id('keys');
   help.querySelector('dl').append(...keys.flatMap(([k, text]) => [
@@ -67,7 +72,7 @@ export function build(actions) {
   });
   id('help').addEventListener('click', () => help.showModal());
   const named = {
-    '/': actions.filter, t: actions.time, a: actions.alerts, h: actions.hosts, o: actions.overview, d: actions.theme, '?': () => help.showModal(),
+    '/': actions.filter, t: actions.time, a: actions.alerts, h: actions.hosts, c: actions.compare, o: actions.overview, e: why, d: actions.theme, '?': () => help.showModal(),
     Escape: actions.back, '[': () => actions.shift(-0.5), ']': () => actions.shift(0.5), '{': () => actions.shift(-1), '}': () => actions.shift(1),
   };
   document.addEventListener('keydown', (e) => {

@@ -4,16 +4,19 @@ import './app.css';
 import * as alerts from './alerts.js';
 import * as api from './api.js';
 import * as charts from './charts.js';
+import * as compare from './compare.js';
 import { clean, el, id, keyed, name, say, set } from './dom.js';
+import * as explain from './explain.js';
 import { clock, number, zone } from './format.js';
 import * as hosts from './hosts.js';
 import * as keys from './keys.js';
 import { handle, link } from './links.js';
 import * as picker from './picker.js';
-import { ago, parse, question, range, search, step } from './state.js';
+import { ago, iso, overview, parse, question, range, search, step, views } from './state.js';
 import * as summary from './summary.js';
 import * as theme from './theme.js';
 import * as tops from './tops.js';
+import * as trends from './trends.js';
 
 /** Hosts that come with each picture; a page of all asks for them itself. */
 const hostsInPicture = 12;
@@ -28,7 +31,7 @@ let ahead = 0; // the aggregator's clock minus this one, ms
 
 /** What came of the questions about what is looked at. */
 function empty(before) {
-  return { dashboard: null, series: null, fault: null, hosts: null, list: null, dims: before?.dims || [], away: null, refused: null, was: before?.dashboard || before?.was || null };
+  return { dashboard: null, series: null, faults: {}, hosts: null, list: null, explained: null, compared: null, then: null, recent: null, dims: before?.dims || [], away: null, refused: null, was: before?.dashboard || before?.was || null };
 }
 
 const now = () => Date.now() + ahead;
@@ -82,14 +85,19 @@ function refuse(why, signal) {
   render();
 }
 
+/** Questions whose failure is told where their answer would stand; the rest of the page has its own. */
+const own = ['series', 'explain', 'compare'];
+
 /** once asks a question whose answer is shown when it comes. */
 async function once(what, query, then, signal) {
   try {
     const a = await api.get(what, query, signal);
-    if (!signal.aborted) then(a);
+    if (signal.aborted) return;
+    delete answers.faults[what];
+    then(a);
   } catch (e) {
     if (signal.aborted) return;
-    if (what === 'series') answers.fault = e.message; // the rest of the page has its own answer
+    if (own.includes(what)) answers.faults[what] = e.message;
     else if (e instanceof api.Refused && e.status < 500) refuse(e.message, signal);
     else if (!stream) answers.away ||= { since: Date.now(), why: e.message };
     render();
@@ -110,26 +118,80 @@ async function lists() {
   }
 }
 
-/** again asks for what does not come with the stream: the charts, all hosts, one list in full. */
+/** again asks for what does not come with the stream: the charts, all hosts, one list in full, where a number comes from. */
 function again() {
   const signal = asked.signal;
+  const keep = (what) => (a) => {
+    answers[what] = a;
+    render();
+  };
   const { begin, end } = range(state, now() / 1000);
-  once('series', question(state, { step: step(end - begin), outcomes: 'true' }), (s) => {
+  switch (state.view) {
+    case 'overview':
+      charted(begin, end, signal);
+      if (live() && end - begin >= 2 * trends.over) recently(signal);
+      break;
+    case 'hosts':
+      once('hosts', range_(), (h) => keep('hosts')(h.hosts), signal);
+      break;
+    case 'list':
+      once('top', question(state, { list: state.list, limit: tops.many }), keep('list'), signal);
+      break;
+    case 'explain':
+      once('explain', question(state, { list: state.list, key: state.keys }), keep('explained'), signal);
+      break;
+    case 'compare': // two lists of each kind in full: once, and when it is asked for
+      if (!answers.compared) once('compare', question(state, compare.parameters(state)), (a) => overlaid(a, signal), signal);
+  }
+}
+
+/** When the charts were last asked for as a whole, and when again for what is new, in ms of the aggregator's clock. */
+let lastCharted = { whole: 0, next: Infinity };
+const wholeEvery = 300_000;
+
+/** charted asks for the charts' points; where there are those of intervals, for the newest only: what is older seldom changes. */
+function charted(begin, end, signal) {
+  const before = answers.series, t = now();
+  const newest = before?.step === 'interval' && live() && t - lastCharted.whole < wholeEvery ? charts.newest(before) : null;
+  const since = newest ? { since: iso(Math.max(begin, newest - 60)) } : {};
+  lastCharted.next = Infinity;
+  if (!newest) lastCharted.whole = t;
+  once('series', question({ ...state, ...since }, { step: step(end - begin), outcomes: 'true' }), (s) => {
+    if (newest && s.step === before.step) charts.extend(s, before, begin);
+    else if (newest) lastCharted.whole = 0; // another width, or another fleet
+    if (s.step === 'interval' && live()) lastCharted.next = now() + Math.max(2, answers.dashboard?.status.interval_seconds || 10) * 1000;
     answers.series = s;
-    answers.fault = null;
     render();
   }, signal);
-  if (state.view === 'hosts') {
-    once('hosts', range_(), (h) => {
-      answers.hosts = h.hosts;
-      render();
-    }, signal);
+}
+
+/** recently asks which shares rows have of the newest minutes; without an answer there are no arrows. */
+async function recently(signal) {
+  try {
+    const q = question({ ...state, since: iso(now() / 1000 - trends.over) }, { hosts: 0, limit: 200 });
+    const d = await api.get('dashboard', q, signal);
+    if (!signal.aborted) answers.recent = trends.read(d, (t) => tops.keysOf(t, answers.dims), tops.keyValue);
+  } catch {
+    // the stream says what is wrong
   }
-  if (state.view === 'list') {
-    once('top', question(state, { list: state.list, limit: tops.many }), (t) => {
-      answers.list = t;
-      render();
-    }, signal);
+}
+
+/** overlaid keeps a comparison, and asks for the rates on both sides. */
+async function overlaid(a, signal) {
+  answers.compared = a;
+  render();
+  const c = a.comparisons[0];
+  if (!c || state.against === 'peers') return;
+  const { begin, end } = { begin: Date.parse(c.since) / 1000, end: Date.parse(c.until) / 1000 };
+  const of = (since, until) => api.get('series', question({ ...state, since, until }, { step: step(end - begin) }), signal);
+  try {
+    const [at, then] = await Promise.all([of(c.since, c.until), of(c.then_since, c.then_until)]);
+    if (signal.aborted) return;
+    answers.then = { at, then, by: begin - Date.parse(c.then_since) / 1000 };
+    render();
+  } catch (e) {
+    if (!signal.aborted) answers.faults.series = e.message;
+    render();
   }
 }
 
@@ -149,7 +211,8 @@ function moved() {
   const before = state;
   state = parse(location.search);
   if (id('filter').value !== state.text) id('filter').value = state.text;
-  const same = question(before) === question(state) && before.view === state.view && before.list === state.list && !!before.text === !!state.text;
+  const same = question(before) === question(state) && before.view === state.view && before.list === state.list && before.keys.join('\u0000') === state.keys.join('\u0000') &&
+    before.against === state.against && !!before.text === !!state.text;
   if (same) return render();
   paused = false;
   ask();
@@ -163,7 +226,7 @@ function moved() {
 /** back undoes the last step: the filter, the page, the place, the time. */
 function back() {
   if (state.text) return goState({ ...state, text: '' });
-  if (state.view !== 'overview') return goState({ ...state, view: 'overview', list: '' });
+  if (state.view !== 'overview') return goState(overview(state));
   if (state.path.length) return goState({ ...state, path: state.path.slice(0, -1) });
   if (state.until) goState({ ...state, since: parse('').since, until: '' });
 }
@@ -193,17 +256,18 @@ function render() {
 
 function heading() {
   const of = state.path.length ? state.path.map((p) => clean(p.value)).join(', ') : 'the fleet';
-  return { overview: `Overview of ${of}`, hosts: 'Hosts', alerts: 'Alerts', list: `List ${clean(state.list)} of ${of}` }[state.view];
+  return { overview: `Overview of ${of}`, hosts: 'Hosts', alerts: 'Alerts', compare: `Comparison of ${of}`, list: `List ${clean(state.list)} of ${of}`,
+    explain: `Where a number of ${clean(state.list)} comes from` }[state.view];
 }
 
 function draw() {
   const d = answers.dashboard, shown = d || answers.was;
   const t = now();
   say(id('heading'), heading());
-  for (const v of ['overview', 'hosts', 'alerts', 'list']) id(`view-${v}`).hidden = state.view !== v;
+  for (const v of views) id(`view-${v}`).hidden = state.view !== v;
   for (const a of document.querySelectorAll('nav a')) {
-    set(a, 'href', search({ ...state, view: a.dataset.view, list: '' }));
-    set(a, 'aria-current', a.dataset.view === state.view || (state.view === 'list' && a.dataset.view === 'overview') ? 'page' : null);
+    set(a, 'href', search({ ...state, view: a.dataset.view }));
+    set(a, 'aria-current', a.dataset.view === state.view || (['list', 'explain'].includes(state.view) && a.dataset.view === 'overview') ? 'page' : null);
   }
   drawPath();
   drawConnection(d);
@@ -213,7 +277,7 @@ function draw() {
   id('loading').hidden = shown != null || answers.refused != null;
   id('content').hidden = shown == null;
   if (!shown) return;
-  summary.draw(shown, state, t, answers.series);
+  summary.draw(shown, state, t, answers.series, live());
   const all = shown.status.hosts_reporting + shown.status.hosts_late + shown.status.hosts_gone;
   say(id('count-hosts'), all ? number(all) : '');
   const open = shown.alerts.alerts.length;
@@ -223,13 +287,17 @@ function draw() {
   if (line.parentElement !== place) place.prepend(line);
   if (state.view === 'overview') {
     const { begin, end } = range(state, t / 1000);
-    charts.draw({ series: answers.series, fault: answers.fault && clean(answers.fault), dashboard: shown, state, live: live() && !!d, begin, end, now: t / 1000 });
+    charts.draw({ series: answers.series, fault: answers.faults.series && clean(answers.faults.series), dashboard: shown, state, live: live() && !!d, begin, end, now: t / 1000 });
     alerts.draw(shown.alerts, state, t / 1000, per);
     hosts.draw(shown, state, all);
-    tops.draw(shown, state, answers.dims);
+    tops.draw(shown, state, answers.dims, answers.recent);
   } else if (state.view === 'hosts') hosts.drawAll(answers.hosts, state);
   else if (state.view === 'alerts') alerts.draw(shown.alerts, state, t / 1000, per);
-  else tops.drawOne(answers.list || shown.tops.find((x) => x.dimension === state.list), state, answers.dims);
+  else if (state.view === 'explain') explain.draw(answers.explained, answers.faults.explain, state, answers.dims, tops.amounts(shown.tops, state.list, answers.dims));
+  else if (state.view === 'compare') {
+    compare.draw(answers.compared, answers.faults.compare, state, answers.dims, (list) => tops.amounts(shown.tops, list, answers.dims));
+    charts.drawCompared(answers.then, answers.faults.series && clean(answers.faults.series), state.against);
+  } else tops.drawOne(answers.list || shown.tops.find((x) => x.dimension === state.list), state, answers.dims);
   say(id('version'), `httpctl ${clean(shown.status.version)}`);
   keys.rove();
 }
@@ -261,13 +329,15 @@ function drawConnection(d) {
 handle(go);
 summary.build();
 hosts.build(render);
-charts.build((from, to) => {
-  const iso = (t) => new Date(Math.round(t) * 1000).toISOString().replace('.000', '');
-  goState({ ...state, since: iso(from), until: iso(to) });
-});
+charts.build((from, to) => goState({ ...state, since: iso(from), until: iso(to) }), render);
 theme.build(charts.repaint);
 picker.build(() => state, () => now() / 1000, goState);
 id('pause').addEventListener('click', pause);
+document.querySelector('#view-compare .anew').addEventListener('click', () => {
+  answers.compared = null;
+  render();
+  again();
+});
 
 const filter = id('filter');
 filter.value = state.text;
@@ -278,6 +348,7 @@ filter.addEventListener('input', () => {
   if (first) ask();
   else render();
 });
+const toggle = (view) => goState({ ...state, view: state.view === view ? 'overview' : view });
 const leaveFilter = () => {
   filter.value = '';
   filter.dispatchEvent(new Event('input'));
@@ -288,9 +359,10 @@ keys.build({
   filter: () => filter.focus(),
   leaveFilter,
   time: () => id('when').click(),
-  alerts: () => goState({ ...state, view: state.view === 'alerts' ? 'overview' : 'alerts', list: '' }),
-  hosts: () => goState({ ...state, view: state.view === 'hosts' ? 'overview' : 'hosts', list: '' }),
-  overview: () => goState({ ...state, view: 'overview', list: '' }),
+  alerts: () => toggle('alerts'),
+  hosts: () => toggle('hosts'),
+  compare: () => toggle('compare'),
+  overview: () => goState({ ...state, view: 'overview' }),
   back, pause, theme: theme.toggle,
   shift: (part) => goState(picker.moved(state, part, now() / 1000)),
 });
@@ -311,7 +383,12 @@ document.addEventListener('visibilitychange', () => {
 });
 // Clocks go on between pictures, and charts get their next minute.
 setInterval(() => {
-  if (!document.hidden && !paused && answers.dashboard) render();
+  if (document.hidden || paused || !answers.dashboard) return;
+  render();
+  if (now() >= lastCharted.next && state.view === 'overview' && !answers.away) {
+    const { begin, end } = range(state, now() / 1000);
+    charted(begin, end, asked.signal);
+  }
 }, 1000);
 setInterval(() => {
   if (!document.hidden && !paused && live() && !answers.away) again();

@@ -1,7 +1,7 @@
 // The range of time: live, the usual ones, or any.
 import { el, id, say, set } from './dom.js';
 import { clock, span, zone } from './format.js';
-import { ago, defaultSince, range, search } from './state.js';
+import { ago, defaultSince, iso, range, search } from './state.js';
 import { link } from './links.js';
 
 const usual = [['15m', 'Last 15 minutes'], ['1h', 'Last hour'], ['6h', 'Last 6 hours'], ['24h', 'Last 24 hours'], ['7d', 'Last 7 days'], ['30d', 'Last 30 days']];
@@ -12,7 +12,7 @@ function local(t) {
   return new Date(d.getTime() - d.getTimezoneOffset() * 60_000).toISOString().slice(0, 19);
 }
 
-const iso = (text) => new Date(text).toISOString().replace('.000', '');
+const read = (text) => iso(Date.parse(text) / 1000);
 
 /** title says which range it is. */
 export function title(s, now) {
@@ -43,7 +43,7 @@ export function build(current, now, go) {
       return;
     }
     dialog.close();
-    go({ ...current(), since: iso(from.value), until: to.value ? iso(to.value) : '' });
+    go({ ...current(), since: read(from.value), until: to.value ? read(to.value) : '' });
   });
   dialog.addEventListener('click', (e) => {
     if (e.target === dialog || e.target.closest('a')) dialog.close();
@@ -67,9 +67,8 @@ export function build(current, now, go) {
 export function moved(s, part, now) {
   const { begin, end } = range(s, now);
   const by = (end - begin) * part;
-  const text = (t) => new Date(Math.round(t) * 1000).toISOString().replace('.000', '');
   if (end + by >= now) return { ...s, since: ago(s.since) != null && !s.until ? s.since : nearest(end - begin), until: '' };
-  return { ...s, since: text(begin + by), until: text(end + by) };
+  return { ...s, since: iso(begin + by), until: iso(end + by) };
 }
 
 /** nearest is a range of so many seconds that ends now. */

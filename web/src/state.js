@@ -3,15 +3,17 @@
 /** Filters that the API has a parameter for; any other key goes into `filter`. */
 const own = ['host', 'domain', 'section', 'method', 'status', 'role'];
 
-export const views = ['overview', 'hosts', 'alerts', 'list'];
+export const views = ['overview', 'hosts', 'alerts', 'compare', 'list', 'explain'];
 export const defaultSince = '1h';
+export const defaultAgainst = 'yesterday';
 
 /**
  * parse reads the query of an address. The path keeps the order in which one went.
- * @returns {{path: {key: string, value: string}[], since: string, until: string, view: string, list: string, text: string}}
+ * @returns {{path: {key: string, value: string}[], since: string, until: string, view: string, list: string, keys: string[],
+ *   against: string, text: string}}
  */
 export function parse(search) {
-  const s = { path: [], since: defaultSince, until: '', view: 'overview', list: '', text: '' };
+  const s = { path: [], since: defaultSince, until: '', view: 'overview', list: '', keys: [], against: defaultAgainst, text: '' };
   for (const [k, v] of new URLSearchParams(search)) {
     if (own.includes(k)) s.path.push({ key: k, value: v });
     else if (k === 'filter' && v.includes('=')) s.path.push({ key: v.slice(0, v.indexOf('=')), value: v.slice(v.indexOf('=') + 1) });
@@ -19,11 +21,15 @@ export function parse(search) {
     else if (k === 'until') s.until = v;
     else if (k === 'view' && views.includes(v)) s.view = v;
     else if (k === 'list') s.list = v;
+    else if (k === 'key') s.keys.push(v);
+    else if (k === 'against' && v) s.against = v;
     else if (k === 'find') s.text = v;
   }
-  if (s.view === 'list' && !s.list) s.view = 'overview';
+  if (ofList(s) && !s.list) s.view = 'overview';
   return s;
 }
+
+const ofList = (s) => s.view === 'list' || s.view === 'explain';
 
 function put(q, path) {
   for (const { key, value } of path) {
@@ -39,11 +45,29 @@ export function search(s) {
   if (s.since !== defaultSince) q.set('since', s.since);
   if (s.until) q.set('until', s.until);
   if (s.view !== 'overview') q.set('view', s.view);
-  if (s.view === 'list') q.set('list', s.list);
+  if (ofList(s)) q.set('list', s.list);
+  if (s.view === 'explain') for (const k of s.keys) q.append('key', k);
+  if (s.view === 'compare' && s.against !== defaultAgainst) q.set('against', s.against);
   if (s.text) q.set('find', s.text);
   const text = q.toString();
   return text ? '?' + text : '?';
 }
+
+/** overview is the state that looks at a path, without what belongs to other pages. */
+export const overview = (s, path = s.path) => ({ ...s, path, view: 'overview', list: '', keys: [], text: '' });
+
+/** into is the state after one goes into a row of a list with these keys. */
+export function into(s, keys, valueOf) {
+  const path = s.path.slice();
+  for (const key of keys) {
+    const at = path.findIndex((p) => p.key === key);
+    path[at < 0 ? path.length : at] = { key, value: valueOf(key) };
+  }
+  return overview(s, path);
+}
+
+/** iso writes a time, in seconds since 1970, as addresses and the API take it. */
+export const iso = (t) => new Date(Math.round(t) * 1000).toISOString().replace('.000', '');
 
 /** question writes the parameters with which the API is asked about what is looked at. */
 export function question(s, more = {}) {
@@ -51,7 +75,7 @@ export function question(s, more = {}) {
   for (const { key, value } of s.path) q.append('filter', `${key}=${value}`); // which no comma divides, as it does those of a name
   q.set('since', s.since);
   if (s.until) q.set('until', s.until);
-  for (const [k, v] of Object.entries(more)) q.set(k, v);
+  for (const [k, v] of Object.entries(more)) for (const one of [v].flat()) q.append(k, one);
   return q.toString();
 }
 
@@ -78,6 +102,7 @@ export function range(s, now) {
 
 /** step is how much time one point of the charts sums up, in a range of so many seconds. */
 export function step(seconds) {
+  if (seconds <= 2 * 3600) return 'finest'; // by interval, or in a large fleet by the minute
   if (seconds <= 3 * 3600) return '1m';
   if (seconds <= 30 * 3600) return '10m';
   if (seconds <= 8 * 86400) return '1h';

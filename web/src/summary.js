@@ -84,8 +84,8 @@ export function build() {
   }
 }
 
-/** draw fills state, tiles and notices. series is that of the charts, or null. */
-export function draw(d, state, now, series) {
+/** draw fills state, tiles and notices. series is that of the charts, or null; live says that what is shown goes on. */
+export function draw(d, state, now, series, live) {
   const s = d.status, a = s.alert;
   const [sign, word, tone] = stateWord(a.state);
   const banner = id('state');
@@ -107,7 +107,10 @@ export function draw(d, state, now, series) {
     fill(tiles.rate, last ? rate(last.rate) : '–', last ? `in the last ${series.step === 'minute' ? 'minute' : series.step} of what is selected` : 'of what is selected');
   } else {
     const normal = a.baseline != null && fleet ? `normal ${rate(a.baseline / per)}, alert above ${rate(limit)}` : `${rate(s.rate_average)} on average`;
-    fill(tiles.rate, rate(s.rate_now), normal, limit != null && s.rate_now > limit ? 'bad' : null);
+    const age = s.interval_start ? (now - Date.parse(s.interval_start)) / 1000 - s.interval_seconds : 0;
+    const old = live && age > Math.max(30, 4 * s.interval_seconds); // nobody has told of anything since
+    fill(tiles.rate, rate(s.rate_now), old ? `at ${clock(s.interval_start)}, ${span(age)} ago: nothing newer has come` : normal,
+      old ? 'warn' : limit != null && s.rate_now > limit ? 'bad' : null);
   }
 
   const o = outcomes(d);
@@ -122,22 +125,23 @@ export function draw(d, state, now, series) {
   } else fill(tiles.times, '–', 'none was measured yet');
 
   const troubled = d.hosts.filter((h) => h.health === 'late' || h.health === 'gone');
-  const names = troubled.slice(0, 3).map((h) => `${clean(h.name)} is ${h.health}`).join(', ') + (troubled.length > 3 ? ', …' : '');
+  const names = troubled.map((h) => `${clean(h.name)} is ${h.health}`).join(', ');
   const all = s.hosts_reporting + s.hosts_late + s.hosts_gone;
-  fill(tiles.hosts, `${number(s.hosts_reporting)} of ${number(all)}`,
-    troubled.length ? names : s.hosts_late + s.hosts_gone > 0 ? `${number(s.hosts_late)} late, ${number(s.hosts_gone)} gone` : all ? 'reporting' : 'none yet',
+  fill(tiles.hosts, all ? `${number(s.hosts_reporting)} of ${number(all)}` : '0',
+    troubled.length && s.hosts_late + s.hosts_gone <= 2 ? names : s.hosts_late + s.hosts_gone > 0 ? `${number(s.hosts_late)} late, ${number(s.hosts_gone)} gone` : all ? 'reporting' : 'none yet',
     s.hosts_gone > 0 ? 'bad' : s.hosts_late > 0 ? 'warn' : null);
 
   const unseen = notSeen(s.loss);
-  fill(tiles.unseen, unseen.length ? unseen[0][0] : 'Nothing',
-    unseen.length ? [unseen[0][1], ...unseen.slice(1).map((u) => u.join(' '))].join(', ') : 'all traffic was counted', unseen.length ? 'warn' : null);
+  const nobody = all === 0 && s.requests === 0;
+  fill(tiles.unseen, unseen.length ? unseen[0][0] : nobody ? '–' : 'Nothing',
+    nobody ? 'nobody has watched yet' : unseen.length ? [unseen[0][1], ...unseen.slice(1).map((u) => u.join(' '))].join(', ') : 'all traffic was counted', unseen.length ? 'warn' : null);
 
-  const reach = a.threshold_requests != null ? `of ${number(a.threshold_requests)} requests` : a.window_end ? 'requests' : 'not begun';
+  const reach = a.threshold_requests != null ? `of ${number(a.threshold_requests)}` : a.window_end ? 'requests' : 'not begun';
   const last = a.last_requests != null ? `, last ${number(a.last_requests)}${a.last_incomplete ? ' (incomplete)' : ''}` : '';
   fill(tiles.window, number(a.window_requests), `${reach}${a.window_end ? `, checked in ${span(between(now, a.window_end))}` : ''}${last}`);
 
   learning(d, now);
-  id('nobody').hidden = all > 0 || s.requests > 0;
+  id('nobody').hidden = !nobody;
   const notices = [
     ...s.warnings.map((t) => ['warn', t]),
     ...(a.joined_hosts?.length ? [['warn', `${a.joined_hosts.join(', ')} joined since the baseline was learned`]] : []),

@@ -183,6 +183,43 @@ await test('hostile strings are text', async () => {
   complaints = complaints.filter((c) => !c.includes('400')); // the browser tells of a refused question
 });
 
+await test('where a number comes from, and what is different', async () => {
+  const page = await open();
+  const value = page.locator('#view-explain .value');
+  await focusRow(page, 'domain', 'shop.example.org');
+  await page.keyboard.press('e');
+  await page.waitForURL(/view=explain&list=domain&key=shop\.example\.org/);
+  await value.filter({ hasText: /^[\d,]+ hits$/ }).waitFor();
+  want((await page.locator('#view-explain .notes').textContent()).includes('exact for what was seen'), 'it is not said how far the number can be believed');
+  const of = await texts(page, '#view-explain tbody tr');
+  want(of[0].startsWith('web-1') && of.length === 200 && (await page.locator('#view-explain .foot').textContent()) === '801 more hosts', `by host: ${of.length}, first ${of[0]}`);
+  await page.keyboard.press('Escape');
+  await (await row(page, 'section', '<script>alert(1)<')).locator('xpath=ancestor::tr').locator('a.why').click();
+  await page.locator('#view-explain .of').filter({ hasText: 'shop.example.org/<script>alert(1)<' }).waitFor();
+  await value.filter({ hasText: 'hits' }).waitFor();
+  await page.locator('#view-explain .on a').first().click();
+  await page.waitForURL(/section=shop\.example\.org%2F%3Cscript/);
+  const failed = await open('/?status=503');
+  await (await row(failed, 'section', 'shop.example.org/cart')).locator('xpath=ancestor::tr').locator('a.why').click();
+  await failed.waitForURL(/status=503&section=shop\.example\.org%2Fcart&view=explain&list=routes/); // which has all of these
+  await failed.locator('#view-explain .value').filter({ hasText: 'hits' }).waitFor();
+
+  const compared = await open('/?since=15m');
+  await compared.keyboard.press('c');
+  await compared.waitForURL(/view=compare/);
+  await compared.locator('#view-compare .range').filter({ hasText: /, against \d/ }).waitFor();
+  const section = compared.locator('section[aria-labelledby="compare-section"]');
+  want((await section.locator('tbody tr').first().textContent()).endsWith('new'), 'what there was not yesterday is not new');
+  await compared.waitForFunction(() => document.querySelector('#chart-compare [role=img]')?.getAttribute('aria-label')?.includes('Now:'));
+  await section.locator('a.row').filter({ hasText: '/cart' }).click();
+  await compared.waitForURL(/section=shop\.example\.org%2Fcart/);
+  const peers = await open('/?host=web-1&view=compare&since=15m');
+  await peers.locator('.choices a').filter({ hasText: 'its peers' }).click();
+  await peers.waitForURL(/against=peers/);
+  await peers.locator('#view-compare .range').filter({ hasText: 'web-1 against one of 64 peers on average' }).waitFor();
+  await peers.locator('#view-compare .notes').filter({ hasText: 'the first 64 by name of 1,000' }).or(peers.locator('#view-compare .notes').filter({ hasText: 'of 1000' })).waitFor();
+});
+
 await test('pictures stream, and charts have what was sent', async () => {
   const page = await open();
   const label = () => page.locator('#chart-rate [role=img]').getAttribute('aria-label');
@@ -240,31 +277,45 @@ await test('filter, time, theme and keys', async () => {
   await page.waitForURL((u) => !u.search.includes('view'));
 });
 
-/** Where axe looks, and in which size and colours: each at least once, the overview in all. */
-const looks = [];
-for (const [size, colorScheme] of [['phone', 'light'], ['phone', 'dark'], ['desktop', 'light'], ['desktop', 'dark']]) looks.push([size, colorScheme, '/']);
-looks.push(['wall', 'light', '/'], ['phone', 'dark', '/?domain=shop.example.org'], ['phone', 'light', '/?view=hosts'], ['desktop', 'dark', '/?view=hosts'], ['phone', 'dark', '/?view=alerts'],
-  ['desktop', 'light', '/?view=alerts'], ['desktop', 'light', '/?view=list&list=routes'], ['phone', 'dark', '/?view=list&list=routes'], ['phone', 'light', 'keys'], ['desktop', 'dark', 'times']);
+/** Where axe looks, and in which sizes and colours: the overview in all. */
+const looks = {
+  '/': ['phone light', 'phone dark', 'desktop dark', 'desktop light', 'wall light'],
+  '/?domain=shop.example.org': ['phone dark'],
+  '/?view=hosts': ['phone light', 'desktop dark'],
+  '/?view=alerts': ['phone dark', 'desktop light'],
+  '/?view=list&list=routes': ['desktop light', 'phone dark'],
+  '/?view=explain&list=section&key=shop.example.org%2Fcart': ['phone light', 'desktop dark'],
+  '/?view=compare&since=5m': ['desktop light', 'phone dark'],
+  '/?view=compare&host=web-1&against=peers&since=5m': ['phone light'],
+  keys: ['phone light'],
+  times: ['desktop dark'],
+};
 const sizes = { phone: { width: 360, height: 740 }, desktop: { width: 1440, height: 900 }, wall: { width: 2560, height: 1440 } };
 
 await test('no faults by axe, light and dark, phone to wall, and nothing is wider than the page', async () => {
   const faults = [];
-  for (const [size, colorScheme, where] of looks) {
-    const what = `${size} ${colorScheme} ${where}`;
-    const page = await open(where.startsWith('/') ? where : '/', { viewport: sizes[size], colorScheme, reducedMotion: 'reduce' });
+  for (const [where, kinds] of Object.entries(looks)) {
+    const dialog = !where.startsWith('/');
+    const page = await open(dialog ? '/' : where, { reducedMotion: 'reduce' });
     await page.locator('body:not(.stale)').waitFor();
-    if (/hosts|list=/.test(where)) await page.locator('main tbody a.row:visible').first().waitFor();
-    if (!where.startsWith('/')) {
+    if (/hosts|list=|compare/.test(where)) await page.locator('main tbody a.row:visible').first().waitFor().catch((e) => Promise.reject(new Error(`${where}: ${e.message}`)));
+    if (dialog) {
       await page.locator(where === 'keys' ? '#help' : '#when').click();
       await page.locator(`#${where}[open]`).waitFor();
     }
     await page.evaluate(axe);
-    const found = await page.evaluate(() => window.axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'], resultTypes: ['violations'] }));
-    for (const v of found.violations) faults.push(`${what} ${v.id}: ${v.nodes.slice(0, 2).map((n) => n.html.slice(0, 200) + ' ' + n.failureSummary).join(' / ')}`);
-    const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-    if (wide > 0) faults.push(`${what} is ${wide} pixels too wide`);
+    for (const kind of kinds) {
+      const what = `${kind} ${where}`, [size, colorScheme] = kind.split(' ');
+      await page.setViewportSize(sizes[size]);
+      await page.emulateMedia({ colorScheme });
+      await page.locator(`#theme[data-now=${colorScheme}]`).waitFor({ state: 'attached' });
+      const wide = await page.waitForFunction(() => document.documentElement.scrollWidth <= innerWidth, null, { timeout: 5000 }).then(() => 0, () => page.evaluate(() => document.documentElement.scrollWidth - innerWidth));
+      if (wide > 0) faults.push(`${what} is ${wide} pixels too wide`);
+      const found = await page.evaluate(() => window.axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'], resultTypes: ['violations'] }));
+      for (const v of found.violations) faults.push(`${what} ${v.id}: ${v.nodes.slice(0, 2).map((n) => n.html.slice(0, 200) + ' ' + n.failureSummary).join(' / ')}`);
+    }
     const moving = await page.evaluate(() => [...document.querySelectorAll('*')].filter((e) => parseFloat(getComputedStyle(e).transitionDuration) > 0).length);
-    if (moving) faults.push(`${what}: ${moving} elements move where motion is to be reduced`);
+    if (moving) faults.push(`${where}: ${moving} elements move where motion is to be reduced`);
     await page.context().close();
   }
   want(faults.length === 0, faults.join('; '));
