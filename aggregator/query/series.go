@@ -18,8 +18,8 @@ const (
 	maxPoints = 10_080
 	// maxFine bounds the points of a series by interval: as many as a chart has room for.
 	maxFine = 720
-	// maxBuckets bounds those that are read for a series by interval, which take a second or two the first
-	// time; of minutes, roll-ups have the sum of a fleet.
+	// maxBuckets bounds those that are read for a series by interval: they take two seconds of a core the first
+	// time, and then some milliseconds. Of minutes, roll-ups have the sum of a fleet.
 	maxBuckets = 20_000
 	// DefaultSeries is how far back a series reaches when the reader does not say.
 	DefaultSeries = 24 * time.Hour
