@@ -312,8 +312,13 @@ func TopGrid(t *Top) *Grid {
 				Column{Name: "share", Head: "SHARE", Kind: Share, Drop: 6})
 		}
 	}
+	// All cells are in one piece: a list may have thousands of rows.
+	n := len(g.Columns)
+	cells := make([]any, 0, n*len(t.Rows))
+	g.Rows = make([]Row, len(t.Rows))
 	for i, r := range t.Rows {
-		g.Rows = append(g.Rows, Row{Cells: topCells(t, int64(i+1), r)})
+		cells = topCells(cells, t, int64(i+1), r)
+		g.Rows[i].Cells = cells[i*n : (i+1)*n : (i+1)*n]
 	}
 	if t.Other != nil {
 		o := *t.Other
@@ -321,14 +326,15 @@ func TopGrid(t *Top) *Grid {
 		if len(o.Keys) > 0 {
 			o.Keys[0] = "(other)"
 		}
-		row := Row{Cells: topCells(t, nil, o), Tone: Faint}
+		row := Row{Cells: topCells(nil, t, nil, o), Tone: Faint}
 		g.Other = &row
 	}
 	return g
 }
 
-func topCells(t *Top, rank any, r TopRow) []any {
-	cells := []any{rank}
+// topCells adds the cells of a row.
+func topCells(cells []any, t *Top, rank any, r TopRow) []any {
+	cells = append(cells, rank)
 	for i := range t.Keys {
 		if i < len(r.Keys) {
 			cells = append(cells, r.Keys[i])

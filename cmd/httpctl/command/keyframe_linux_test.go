@@ -1,8 +1,10 @@
 package command
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"testing"
@@ -55,71 +57,88 @@ func manyRows(n int) *view.Dashboard {
 		Alert: view.AlertStatus{Scope: "fleet", State: view.Normal}}}
 }
 
-// quietAfter is how long nothing comes from the program before its picture counts as whole.
-const quietAfter = 40 * time.Millisecond
+// emulator is the terminal's side: it says yes to marks around frames (mode 2026), reads all that comes, as a terminal that is fast enough
+// does, and tells when the last byte of each frame came.
+type emulator struct {
+	*os.File
+	ended chan time.Time
+}
 
-// BenchmarkKeyToFrame is the time from the bytes of a key, written to a terminal, to the last byte of the picture that follows,
+func (f *emulator) read() {
+	defer close(f.ended)
+	const question, yes, end = "\x1b[?2026$p", "\x1b[?2026;2$y", "\x1b[?2026l"
+	buffer, text := make([]byte, 64<<10), []byte(nil)
+	for {
+		n, err := f.Read(buffer)
+		if err != nil {
+			return
+		}
+		now := time.Now()
+		text = append(text, buffer[:n]...)
+		if bytes.Contains(text, []byte(question)) {
+			text = bytes.Replace(text, []byte(question), nil, 1)
+			_, _ = f.WriteString(yes)
+		}
+		if i := bytes.LastIndex(text, []byte(end)); i >= 0 {
+			text = text[i+len(end):]
+			f.ended <- now
+		}
+		text = text[max(0, len(text)-len(question)):] // what may be the begin of either
+	}
+}
+
+// after writes keys, and returns when the frame that follows was read.
+func (f *emulator) after(b *testing.B, keys string) time.Duration {
+	time.Sleep(time.Duration(20+rand.IntN(20)) * time.Millisecond) // at another moment of the program's clocks each time
+	for len(f.ended) > 0 {
+		<-f.ended
+	}
+	start := time.Now()
+	if _, err := f.WriteString(keys); err != nil {
+		b.Fatal(err)
+	}
+	select {
+	case at := <-f.ended:
+		return at.Sub(start)
+	case <-time.After(10 * time.Second):
+		b.Fatalf("no frame after %q", keys)
+		return 0
+	}
+}
+
+// BenchmarkKeyToFrame is the time from the bytes of a key, written to a terminal, to the last byte of the frame that follows,
 // read from it: the terminal's driver, reading the key, the list of 10,000 rows, the picture, what changed of it, and writing that.
 func BenchmarkKeyToFrame(b *testing.B) {
 	b.Setenv("TERM", "xterm-256color")
+	for _, name := range []string{"TERM_PROGRAM", "SSH_TTY"} { // with these the program does not ask for marks
+		b.Setenv(name, "")
+		_ = os.Unsetenv(name)
+	}
 	d := manyRows(10_000)
-	for _, c := range []struct{ name, before, key string }{
-		{"down", "", "j"}, {"page", "", "\x1b[6~"}, {"sort", "", "s"}, {"filter", "/", "9"},
+	for _, c := range []struct{ name, before, key, undo string }{
+		{"down", "", "j", ""}, {"page", "", "\x1b[6~", ""}, {"sort", "", "s", ""}, {"filter", "/", "9", "\x7f"},
 	} {
 		b.Run("rows=10000/"+c.name, func(b *testing.B) {
 			master, slave := openPTY(b, 200, 60)
 			ctx, cancel := context.WithCancel(b.Context())
 			ended := make(chan error, 1)
+			f := &emulator{master, make(chan time.Time, 64)}
+			go f.read()
 			go func() {
 				ended <- explore(ctx, Live{Out: slave, Keys: slave, Terminal: true, Format: view.FormatTable, Now: time.Now,
 					Style: func() view.Style { return view.Style{Width: 200, Height: 60, Color: true} }},
 					func(context.Context, live.Request) (*view.Dashboard, error) { return d, nil })
 			}()
-			// What comes is only counted, as a terminal that is fast enough does. Who reads says when.
-			came := make(chan time.Time, 1024)
-			go func() {
-				defer close(came)
-				buffer := make([]byte, 64<<10)
-				for {
-					if _, err := master.Read(buffer); err != nil {
-						return
-					}
-					came <- time.Now()
-				}
-			}()
-			last := func(patience time.Duration) (at time.Time) {
-				timer := time.NewTimer(patience)
-				defer timer.Stop()
-				for {
-					select {
-					case at = <-came:
-						timer.Reset(quietAfter)
-					case <-timer.C:
-						return at
-					}
-				}
-			}
-			press := func(key string) time.Duration {
-				start := time.Now()
-				if _, err := master.WriteString(key); err != nil {
-					b.Fatal(err)
-				}
-				at := last(5 * time.Second)
-				if at.IsZero() {
-					b.Fatalf("no picture after %q", key)
-				}
-				return at.Sub(start)
-			}
-			last(5 * time.Second)
-			press("\t") // to the list, from the hosts
+			time.Sleep(500 * time.Millisecond) // until the marks are agreed on
+			f.after(b, "\t")                   // to the list, from the hosts
 			if c.before != "" {
-				press(c.before)
+				f.after(b, c.before)
 			}
 			var times []time.Duration
 			for b.Loop() {
-				times = append(times, press(c.key))
-				if c.before != "" {
-					press("\x7f")
+				times = append(times, f.after(b, c.key))
+				if c.undo != "" {
+					f.after(b, c.undo)
 				}
 			}
 			cancel()
@@ -130,7 +149,7 @@ func BenchmarkKeyToFrame(b *testing.B) {
 			for _, p := range []int{50, 99} {
 				b.ReportMetric(float64(times[(len(times)-1)*p/100].Microseconds())/1000, fmt.Sprintf("p%d-ms", p))
 			}
-			b.ReportMetric(0, "ns/op") // which would be the pause
+			b.ReportMetric(0, "ns/op") // which would be the pauses
 		})
 	}
 }

@@ -261,7 +261,7 @@ func leftward(c view.Column) bool {
 	return c.Kind == view.Text || c.Kind == view.Word || c.Kind == view.Flag || c.Kind == view.List
 }
 
-func (m *Model) drawRow(p *panel, t *table, r row, texts []string, most float64, w int, is bool) string {
+func (m *Model) drawRow(p *panel, t *table, r *row, texts []string, most float64, w int, is bool) string {
 	var b strings.Builder
 	sign := "  "
 	if is {

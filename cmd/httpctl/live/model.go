@@ -306,7 +306,7 @@ func (m *Model) current() string {
 
 // settle finds the selected row where it is now.
 func (l *listState) settle(p *panel) {
-	if i := slices.IndexFunc(p.rows, func(r row) bool { return r.id == l.selected }); i >= 0 {
+	if i := slices.IndexFunc(p.rows, func(r *row) bool { return r.id == l.selected }); i >= 0 {
 		l.index = i
 	}
 	l.index = max(min(l.index, len(p.rows)-1), 0)

@@ -12,8 +12,8 @@ import (
 type panel struct {
 	name, title string
 	columns     []view.Column
-	rows        []row // those that are shown, in order
-	all         []row
+	rows        []*row // those that are shown, in order
+	all         []*row
 	keys        []string // the columns of the API that Enter filters by, parallel to row.keys; nil: it cannot
 	shown       int      // how many of the columns are the list's keys, from the first one
 	value       int      // the column that bars are of
@@ -93,17 +93,17 @@ func hostPanel(hosts []view.Host) *panel {
 		if names[name] > 1 || name == "" {
 			name = hosts[i].ID
 		}
-		p.all = append(p.all, row{id: hosts[i].ID, keys: []string{name}, cells: r.Cells, tone: r.Tone})
+		p.all = append(p.all, &row{id: hosts[i].ID, keys: []string{name}, cells: r.Cells, tone: r.Tone})
 		p.total += amount(r.Cells[p.value])
 	}
 	// Who is in trouble comes first, then who has most to do.
-	slices.SortStableFunc(p.all, func(a, b row) int {
+	slices.SortStableFunc(p.all, func(a, b *row) int {
 		return cmp.Or(cmp.Compare(b.trouble(), a.trouble()), cmp.Compare(amount(b.cells[p.value]), amount(a.cells[p.value])))
 	})
 	return p
 }
 
-func (r row) trouble() int {
+func (r *row) trouble() int {
 	switch r.tone {
 	case view.Bad:
 		return 2
@@ -125,8 +125,11 @@ func topPanel(t *view.Top) *panel {
 	if filters && len(t.Keys) > 0 {
 		p.keys = t.Keys
 	}
+	rows := make([]row, len(g.Rows)) // in one piece
+	p.all = make([]*row, len(rows))
 	for i, r := range g.Rows {
-		p.all = append(p.all, row{id: strings.Join(t.Rows[i].Keys, "\x00"), keys: t.Rows[i].Keys, cells: r.Cells[1:], tone: r.Tone})
+		rows[i] = row{id: strings.Join(t.Rows[i].Keys, "\x00"), keys: t.Rows[i].Keys, cells: r.Cells[1:], tone: r.Tone}
+		p.all[i] = &rows[i]
 	}
 	if g.Other != nil {
 		p.other = &view.Row{Cells: g.Other.Cells[1:]}
@@ -138,7 +141,7 @@ func alertPanel(a *view.Alerts, s view.Style) *panel {
 	g := view.AlertsGrid(a, s)
 	p := &panel{name: alertsName, title: "ALERTS", columns: g.Columns, shown: 1, value: -1, empty: "none"}
 	for i, r := range g.Rows {
-		p.all = append(p.all, row{id: alertID(&a.Alerts[i]), cells: r.Cells, tone: r.Tone})
+		p.all = append(p.all, &row{id: alertID(&a.Alerts[i]), cells: r.Cells, tone: r.Tone})
 	}
 	return p
 }
@@ -148,13 +151,12 @@ func (p *panel) arrange(l *listState) {
 	p.rows = p.all
 	if l.pattern.re != nil {
 		p.rows = nil
-		for i := range p.all {
-			r := &p.all[i]
+		for _, r := range p.all {
 			if r.text == "" {
 				r.text = r.texts(p)
 			}
 			if l.pattern.keeps(r.text) {
-				p.rows = append(p.rows, *r)
+				p.rows = append(p.rows, r)
 			}
 		}
 	}
@@ -162,7 +164,7 @@ func (p *panel) arrange(l *listState) {
 	if l.sort == "" || i < 0 {
 		return
 	}
-	rows := make([]row, len(p.rows))
+	rows := make([]*row, len(p.rows))
 	for k, from := range view.Order(len(p.rows), func(k int) any { return p.rows[k].cells[i] }, !l.ascends) {
 		rows[k] = p.rows[from]
 	}

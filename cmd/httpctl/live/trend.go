@@ -77,7 +77,7 @@ func (m *Model) takeTrends(a trendAnswer) {
 }
 
 // share is the row's part of all of the list, 0 of nothing.
-func (p *panel) share(r row) float64 {
+func (p *panel) share(r *row) float64 {
 	if p.total <= 0 {
 		return 0
 	}
@@ -85,7 +85,7 @@ func (p *panel) share(r row) float64 {
 }
 
 // trend is 1 for a row that has more of the newest part than of all, -1 for one that has less.
-func (m *Model) trend(p *panel, r row) int {
+func (m *Model) trend(p *panel, r *row) int {
 	s := m.trends[p.name]
 	if s == nil {
 		return 0
