@@ -46,6 +46,7 @@ type Accumulator struct {
 
 	limit   int // of rows; maxSumRows but in tests
 	rows    map[string]*sumRow
+	order   []*sumRow // all of rows, as they came: to go through a map is slow
 	other   bucket.Row
 	floor   int64 // sum of the floors of the tables added
 	pruned  int64 // bound on what a key dropped by prune had, relative to floor
@@ -53,6 +54,7 @@ type Accumulator struct {
 	added   int    // buckets whose table is in it
 	skipped int    // buckets whose table is not
 	key     []byte // scratch
+	bins    int    // bytes that those of the next part may take
 }
 
 // sumRow is a row under way. err is relative: the sum of its own errors minus
@@ -60,9 +62,31 @@ type Accumulator struct {
 // err + the sum of all floors.
 type sumRow struct {
 	bucket.Row
-	err  int64
-	dict *Dictionary // in which id is its number; nil is none yet
-	id   uint32
+	err    int64
+	key    string      // in rows
+	dict   *Dictionary // in which id is its number; nil is none yet
+	id     uint32
+	values [6]int64 // memory of Values, if that is enough: beside the rest of the row it is there when that is read
+}
+
+// newRow adds a row that is not there. keys are kept.
+func (a *Accumulator) newRow(key string, keys []string) *sumRow {
+	r := &sumRow{err: a.pruned, key: key}
+	r.Keys = keys
+	if n := len(a.schema.Measures); n <= len(r.values) {
+		r.Values = r.values[:n:n]
+		if a.latencies > 0 {
+			r.Latency = make([]*sketch.Latency, a.latencies)
+		}
+	}
+	a.rows[key] = r
+	a.order = append(a.order, r)
+	return r
+}
+
+// reorder drops from order what was dropped from rows.
+func (a *Accumulator) reorder() {
+	a.order = slices.DeleteFunc(a.order, func(r *sumRow) bool { return a.rows[r.key] != r })
 }
 
 // filter is a condition bound to a column.
@@ -157,11 +181,10 @@ func (a *Accumulator) merge(b *Accumulator) {
 	a.floor = add(a.floor, add(b.floor, b.pruned))
 	a.folded += b.folded
 	a.addValues(&a.other, &b.other)
-	for key, r := range b.rows {
-		sum := a.rows[key]
+	for _, r := range b.order {
+		sum := a.rows[r.key]
 		if sum == nil {
-			sum = &sumRow{Row: bucket.Row{Keys: r.Keys}, err: a.pruned}
-			a.rows[key] = sum
+			sum = a.newRow(r.key, r.Keys)
 		}
 		a.addValues(&sum.Row, &r.Row)
 		sum.err += r.err
@@ -196,7 +219,7 @@ func (a *Accumulator) Table(maxRows int) *bucket.Table {
 	}
 	t := &bucket.Table{Schema: a.out, Max: a.limit, Other: a.other, Floor: add(a.pruned, a.floor), Folded: a.folded}
 	t.Rows = make([]*bucket.Row, 0, len(a.rows))
-	for _, r := range a.rows {
+	for _, r := range a.order {
 		r.Err = max(0, add(r.err, a.floor))
 		t.Rows = append(t.Rows, &r.Row)
 	}
@@ -230,6 +253,7 @@ func (a *Accumulator) begin(s *bucket.Schema) error {
 	a.skipped += a.added
 	a.added, a.floor, a.pruned, a.folded = 0, 0, 0, 0
 	clear(a.rows)
+	a.order = nil
 	a.other = bucket.Row{}
 	a.addValues(&a.other, &a.other) // makes its columns
 	return nil
@@ -356,15 +380,13 @@ func (a *Accumulator) row(keys []string) *sumRow {
 	if r := a.rows[string(a.key)]; r != nil {
 		return r
 	}
-	r := &sumRow{err: a.pruned}
-	r.Keys = make([]string, len(a.columns))
+	own := make([]string, len(a.columns))
 	for i, c := range a.columns {
 		if c < len(keys) {
-			r.Keys[i] = strings.Clone(keys[c])
+			own[i] = strings.Clone(keys[c])
 		}
 	}
-	a.rows[string(a.key)] = r
-	return r
+	return a.newRow(string(a.key), own)
 }
 
 // bytes is about what a takes in memory: in a heap profile a row has 250 bytes with its keys, and a sketch as many bins as one of some
@@ -390,26 +412,18 @@ func (a *Accumulator) prune() { a.pruneTo(a.limit / 2) }
 
 // pruneTo drops all but the largest keep rows into other.
 func (a *Accumulator) pruneTo(keep int) {
-	type entry struct {
-		key string
-		row *sumRow
-	}
-	all := make([]entry, 0, len(a.rows))
-	for k, r := range a.rows {
-		all = append(all, entry{k, r})
-	}
-	slices.SortFunc(all, func(x, y entry) int {
-		if c := cmp.Compare(y.row.Values[0], x.row.Values[0]); c != 0 {
-			return c
-		}
-		return cmp.Compare(x.key, y.key)
+	slices.SortFunc(a.order, func(x, y *sumRow) int {
+		return cmp.Or(cmp.Compare(y.Values[0], x.Values[0]), cmp.Compare(x.key, y.key))
 	})
-	for _, e := range all[min(keep, len(all)):] {
-		a.pruned = max(a.pruned, add(e.row.Values[0], e.row.err))
-		a.addValues(&a.other, &e.row.Row)
+	keep = min(keep, len(a.order))
+	for _, r := range a.order[keep:] {
+		a.pruned = max(a.pruned, add(r.Values[0], r.err))
+		a.addValues(&a.other, &r.Row)
 		a.folded++
-		delete(a.rows, e.key)
+		delete(a.rows, r.key)
 	}
+	clear(a.order[keep:])
+	a.order = a.order[:keep]
 }
 
 // add adds y, which is not negative, to x and rests at the largest number.

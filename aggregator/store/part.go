@@ -37,12 +37,12 @@ func (d *Dictionary) all() []string {
 }
 
 // number numbers the keys of rows that have no number of this dictionary yet.
-func (d *Dictionary) number(rows map[string]*sumRow) {
+func (d *Dictionary) number(rows []*sumRow) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for key, r := range rows {
+	for _, r := range rows {
 		if r.dict != d {
-			r.dict, r.id = d, d.enter(key)
+			r.dict, r.id = d, d.enter(r.key)
 		}
 	}
 }
@@ -131,7 +131,7 @@ func (h *histogram) count(index int32, n uint64) {
 	(*h)[i] += n
 }
 
-// seal returns what a has added up, which must not have pruned; a stays as it is.
+// seal returns what a has added up, which must not have pruned; what a holds stays as it is.
 func (a *Accumulator) seal(d *Dictionary) *sealed {
 	s := &sealed{schema: a.schema, out: a.out, stride: len(a.schema.Measures) + 1 + latencyNumbers*a.latencies, latencies: a.latencies,
 		other: bucket.Row{Values: slices.Clone(a.other.Values)}, floor: a.floor, folded: a.folded, added: a.added, skipped: a.skipped}
@@ -141,11 +141,15 @@ func (a *Accumulator) seal(d *Dictionary) *sealed {
 	if a.added == 0 {
 		return s
 	}
-	d.number(a.rows)
+	d.number(a.order)
 	s.ids = make([]uint32, 0, len(a.rows))
 	s.numbers = make([]int64, 0, len(a.rows)*s.stride)
-	s.total = make([]histogram, s.latencies)
-	for _, r := range a.rows {
+	if s.latencies > 0 {
+		s.total = make([]histogram, s.latencies)
+		s.offsets = make([]uint32, 0, len(a.order)*s.latencies)
+		s.bins = make([]byte, 0, a.bins)
+	}
+	for _, r := range a.order {
 		s.ids = append(s.ids, r.id)
 		s.numbers = append(s.numbers, r.Values...)
 		s.numbers = append(s.numbers, r.err)
@@ -166,7 +170,9 @@ func (a *Accumulator) seal(d *Dictionary) *sealed {
 			}
 		}
 	}
-	s.bins = slices.Clip(s.bins)
+	if a.bins = len(s.bins) + len(s.bins)/8; cap(s.bins) > a.bins {
+		s.bins = slices.Clone(s.bins)
+	}
 	return s
 }
 
@@ -207,9 +213,8 @@ func (a *Accumulator) mergeSealed(b *sealed, d *Dictionary) {
 	for i, id := range b.ids {
 		sum := a.rows[keys[id]]
 		if sum == nil {
-			sum = &sumRow{err: a.pruned, dict: d, id: id}
-			sum.Keys = splitKey(keys[id], len(b.out.Keys))
-			a.rows[keys[id]] = sum
+			sum = a.newRow(keys[id], splitKey(keys[id], len(b.out.Keys)))
+			sum.dict, sum.id = d, id
 		}
 		n := b.numbers[i*b.stride : (i+1)*b.stride]
 		row.Values, row.Latency = n[:len(b.schema.Measures)], row.Latency[:0]
@@ -306,6 +311,7 @@ func (a *Accumulator) cut(rows int) {
 			delete(a.rows, key)
 		}
 	}
+	a.reorder()
 	a.other, a.floor, a.folded = t.Other, t.Floor, t.Folded
 }
 

@@ -184,7 +184,11 @@ func (s *Sum) top(n int, measure string) (*Ranked, bool) {
 		return nil, false
 	}
 	keys := s.dict.all()
-	u := newUnion(first, len(keys))
+	rows := 0
+	for _, p := range parts {
+		rows += len(p.ids)
+	}
+	u := newUnion(first, len(keys), min(rows, len(keys)))
 	defer u.done()
 	for _, p := range parts {
 		u.add(p)
@@ -202,12 +206,23 @@ type union struct {
 	sums     []int   // columns that add up, but for err
 	maxima   []int
 	err      int // its column
+	memory   *unionMemory
 }
 
-// positions are memory for those of a union, all 0.
-var positions = sync.Pool{New: func() any { return new([]int32) }}
+// unionMemory is used again: a list of some thousand rows is a few hundred KB, and to get those anew takes longer than to add them up.
+type unionMemory struct {
+	positions []int32 // all 0
+	ids       []uint32
+	numbers   []int64
+}
 
-func newUnion(like *sealed, keys int) *union {
+var unions = sync.Pool{New: func() any { return new(unionMemory) }}
+
+// keptNumbers bounds the memory that is kept of a union, 8 MiB.
+const keptNumbers = 1 << 20
+
+// newUnion returns an empty one, for at most so many rows.
+func newUnion(like *sealed, keys, rows int) *union {
 	u := &union{sealed: &sealed{schema: like.schema, out: like.out, stride: like.stride, latencies: like.latencies}, err: len(like.schema.Measures)}
 	for i, m := range like.schema.Measures {
 		switch m.Kind {
@@ -218,11 +233,17 @@ func newUnion(like *sealed, keys int) *union {
 		}
 	}
 	u.other.Values = make([]int64, len(like.schema.Measures))
-	memory := positions.Get().(*[]int32)
-	if cap(*memory) < keys {
-		*memory = make([]int32, keys)
+	m := unions.Get().(*unionMemory)
+	if cap(m.positions) < keys {
+		m.positions = make([]int32, keys+keys/8)
 	}
-	u.position = (*memory)[:keys]
+	if cap(m.ids) < rows {
+		m.ids = make([]uint32, 0, rows+rows/8)
+	}
+	if cap(m.numbers) < rows*u.stride {
+		m.numbers = make([]int64, 0, (rows+rows/8)*u.stride)
+	}
+	u.memory, u.position, u.ids, u.numbers = m, m.positions[:keys], m.ids[:0], m.numbers[:0]
 	return u
 }
 
@@ -231,17 +252,15 @@ func (u *union) done() {
 	for _, id := range u.ids {
 		u.position[id] = 0
 	}
-	memory := u.position
-	positions.Put(&memory)
+	if cap(u.numbers) <= keptNumbers {
+		u.memory.ids, u.memory.numbers = u.ids[:0], u.numbers[:0]
+		unions.Put(u.memory)
+	}
 }
 
 func (u *union) row(k int) []int64 { return u.numbers[k*u.stride : (k+1)*u.stride] }
 
 func (u *union) add(p *sealed) {
-	if u.ids == nil {
-		u.ids = make([]uint32, 0, len(p.ids)+len(p.ids)/2)
-		u.numbers = make([]int64, 0, cap(u.ids)*u.stride)
-	}
 	for i, id := range p.ids {
 		from := p.numbers[i*u.stride : (i+1)*u.stride]
 		k := u.position[id]
