@@ -375,7 +375,7 @@ func registerStats(r prometheus.Registerer, db store.Store, j *currentJudge) {
 	gauge("httpctl_store_intervals", "Intervals in the database.", func() float64 { return float64(db.Stats().Intervals) })
 	counter("httpctl_store_expired_total", "Buckets that came after their interval was sealed.", func() float64 { return float64(db.Stats().Expired) })
 	counter("httpctl_store_checksum_errors_total", "Stored values that failed their checksum.", func() float64 { return float64(db.Stats().ChecksumErrors) })
-	gauge("httpctl_store_sums_bytes", "Memory of the sums of pieces of time that are kept for the next question, at most 64 MiB.", func() float64 { return float64(db.Stats().SumBytes) })
+	gauge("httpctl_store_sums_bytes", "Memory of the sums of pieces of time that are kept for the next question, at most 128 MiB.", func() float64 { return float64(db.Stats().SumBytes) })
 	counter("httpctl_store_sums_used_total", "Sums that were there when a question needed them.", func() float64 { return float64(db.Stats().SumsUsed) })
 	counter("httpctl_store_sums_made_total", "Sums that a question had to make of buckets or roll-ups; while dashboards are shown hardly any.", func() float64 { return float64(db.Stats().SumsMade) })
 	counter("httpctl_judge_verdicts_total", "Windows judged.", func() float64 { return float64(j.get().Stats().Verdicts) })

@@ -11,17 +11,21 @@ import (
 	"time"
 )
 
-// TestPrepareAnswers: a dashboard is asked for once, at the start, and not for longer than it may take; then sums are made every second, and every five
+// TestPrepareAnswers: dashboards are asked for at the start, for no longer than that may take, and each minute; meanwhile sums are made every second, and every five
 // the statistics are looked for. What fails is told once, until it works again.
 func TestPrepareAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		var warmed, prepared, refreshed int
+		var warmed, again, prepared, refreshed int
 		var failure error
 		var log bytes.Buffer
 		done := make(chan error, 1)
 		go func() {
-			done <- prepareAnswers(ctx, func(ctx context.Context) error {
+			done <- prepareAnswers(ctx, func(ctx context.Context, first bool) error {
+				if !first {
+					again++
+					return nil
+				}
 				warmed++
 				<-ctx.Done() // more than it has time for
 				return ctx.Err()
@@ -45,6 +49,9 @@ func TestPrepareAnswers(t *testing.T) {
 			failure = nil
 			time.Sleep(10 * time.Second)
 			synctest.Wait()
+		}
+		if warmed != 1 || again != 1 { // after 70 s
+			t.Errorf("warm was called %d times for the first time and %d times again, want once each", warmed, again)
 		}
 		cancel()
 		if err := <-done; err != nil {

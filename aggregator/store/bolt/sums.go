@@ -22,7 +22,7 @@ const (
 	chunkLength = int64(300e9)
 	// maxSumBytes bounds the memory of all sums kept. A minute of the top lists of busy hosts with 3,200 names in each list
 	// takes about 1.5 MiB once it is over, and 20 MiB while it is fed.
-	maxSumBytes = 64 << 20
+	maxSumBytes = 128 << 20
 	// settleTime after its end, by the newest bucket, a piece is taken to be complete.
 	settleTime = int64(60e9)
 	// closeTime after its end, by the newest bucket, nearly all of a minute has come: what is later costs more.
