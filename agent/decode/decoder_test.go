@@ -144,6 +144,7 @@ var encapsulations = []struct {
 		return join([]byte{0, 0, 1, 2, 3, 4, 5, 6}, s.IP())
 	}()), false},
 	{"teredo, native addresses", 1, udp4(3544, segment6().IP()), false},
+	{"teredo with a trailer", 1, udp4(3544, join(segment6().IP(), []byte{4, 4, 1, 2, 3, 4})), false},
 	{"l2tp", 1, udp4(1701, join([]byte{0x00, 2, 0, 1, 0, 1, 0xff, 3, 0, 0x21}, segment4().IP())), false},
 	{"l2tp, all fields", 1, udp4(1701, join([]byte{0x4a, 2}, be16(uint16(20+len(segment4().IP()))), []byte{0, 1, 0, 1, 0, 1, 0, 0, 0, 2, 9, 9, 0xff, 3, 0, 0x21}, segment4().IP())), false},
 	{"tzsp", 1, udp4(37008, join([]byte{1, 0, 0, 1, 0, 10, 1, 7, 1}, segment4().Ethernet())), false},

@@ -63,6 +63,12 @@ func TestFragments(t *testing.T) {
 		{"the header in two", []piece{{0, 8}, {8, 9999}}, 100, true, 0},
 		{"largest", []piece{{0, 32000}, {32000, 65536}}, 65515, true, 0},
 		{"every one twice", []piece{{0, 1000}, {0, 1000}, {1000, 2000}, {1000, 2000}, {2000, 9999}, {2000, 9999}}, 3000, true, 0},
+		{"the smallest, shuffled", func() (all []piece) {
+			for _, i := range rand.New(rand.NewPCG(1, 2)).Perm(187) {
+				all = append(all, piece{8 * i, 8*i + 8})
+			}
+			return all
+		}(), 187*8 - 20, true, 0},
 		{"one missing", []piece{{0, 1000}, {2000, 9999}}, 3000, false, 2},
 		{"the last missing", []piece{{0, 1000}, {1000, 2000}}, 3000, false, 2},
 		{"overlap", []piece{{0, 1000}, {992, 2000}, {1000, 2000}, {2000, 9999}}, 3000, false, 4},

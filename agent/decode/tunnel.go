@@ -369,9 +369,9 @@ func gtp(b []byte, n int, known bool) ([]byte, int, bool) {
 }
 
 // teredo finds the IPv6 packet in a Teredo datagram (RFC 4380 section 5.1.1),
-// on any port: hosts behind a NAT talk to each other on ports of their own. Its lengths have
-// to fit exactly, and one end has to be a Teredo or a link-local address unless the
-// port is Teredo's.
+// on any port: hosts behind a NAT talk to each other on ports of their own. Unless the port is
+// Teredo's, where trailers may follow (RFC 6081 section 4), its lengths have to fit exactly, and one end has to
+// be a Teredo or a link-local address.
 func teredo(b []byte, n int, known bool) ([]byte, int, bool) {
 	if len(b) > 4 && b[0] == 0 && b[1] == 1 { // authentication
 		size := 13 + int(b[2]) + int(b[3])
@@ -383,7 +383,7 @@ func teredo(b []byte, n int, known bool) ([]byte, int, bool) {
 	if len(b) > 8 && b[0] == 0 && b[1] == 0 { // origin
 		b, n = b[8:], n-8
 	}
-	if len(b) < 40 || b[0]>>4 != 6 || !exactIP(b, n) {
+	if len(b) < 40 || b[0]>>4 != 6 || !exactIP(b, n) && !(known && plausibleIP(b, n)) {
 		return nil, 0, false
 	}
 	for _, a := range [2][]byte{b[8:24], b[24:40]} {
