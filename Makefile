@@ -50,7 +50,7 @@ deb: ## Debian packages of the three programs, in dist/
 .PHONY: deb-test
 deb-test: ## install, upgrade and purge the packages in a clean Debian (root, debootstrap; minutes)
 	@scripts/test-tools --only debootstrap lintian systemd-nspawn
-	HTTPCTL_DEB=full $(GO) test ./test -run TestDebs -v -count 1 -timeout 30m
+	HTTPCTL_DEB=full $(GO) test ./test -run TestDebs -v -count 1 -timeout 3h
 
 .PHONY: images
 images: ## OCI images of the three programs, in dist/ (buildah)
@@ -60,7 +60,7 @@ images: ## OCI images of the three programs, in dist/ (buildah)
 .PHONY: images-test
 images-test: ## what is in the images, and that building them again gives the same bytes (a minute)
 	@scripts/test-tools --only buildah
-	HTTPCTL_IMAGES=full $(GO) test ./test -run TestImages -v -count 1 -timeout 30m
+	HTTPCTL_IMAGES=full $(GO) test ./test -run TestImages -v -count 1 -timeout 3h
 
 .PHONY: chart
 chart: ## check the Helm chart with helm and kubectl-validate, and package it into dist/ (minutes the first time)
@@ -72,7 +72,7 @@ release: ## what is published, in dist/: programs, Debian packages, bills of mat
 
 .PHONY: release-test
 release-test: ## two releases of two directories and build caches are equal (minutes)
-	HTTPCTL_RELEASE=full $(GO) test ./test -run TestBuildsAreEqual -v -count 1 -timeout 60m
+	HTTPCTL_RELEASE=full $(GO) test ./test -run TestBuildsAreEqual -v -count 1 -timeout 3h
 
 .PHONY: man
 man: ## the manual pages of programs, commands and configuration, in man/
@@ -134,7 +134,7 @@ bench-view: ## what the live view costs: from a key to its picture through a ter
 
 .PHONY: attack
 attack: ## the memory test in full: a million half-open connections and endless heads, ten million names (minutes)
-	HTTPCTL_ATTACK=full $(GO) test ./test -run TestMemoryUnderAttack -v -count 1 -timeout 60m
+	HTTPCTL_ATTACK=full $(GO) test ./test -run TestMemoryUnderAttack -v -count 1 -timeout 3h
 
 .PHONY: torture
 torture: ## kill agents and aggregator, spoil their connections and disks for TORTURE minutes (default 10), then hold the store against what passed (root)
