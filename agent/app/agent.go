@@ -497,7 +497,7 @@ func (a *Agent) startPipelines(sources []capture.Source) error {
 		sink.Sink = veiled(a.cfg.Privacy, key, a.tails.Tap(part))
 		parts = append(parts, part)
 		p.live = &liveClock{
-			idle:    func() int64 { return time.Now().Add(-a.cfg.Capture.PollTimeout).UnixNano() },
+			idle:    idleClock(source, a.cfg.Capture.PollTimeout),
 			wall:    func() int64 { return time.Now().UnixNano() },
 			advance: part.Advance, width: &a.width, steps: &a.steps,
 			stepped: func(step int64) { a.clockStepped(part, step) },

@@ -177,7 +177,7 @@ func listenTo(ctx context.Context, settings config.Settings, cfg Config, length 
 	for i, ring := range rings {
 		p := newPipeline(ring, cfg, settings.MaxStrLength, sinks[i], local)
 		p.live = &liveClock{
-			idle:    func() int64 { return time.Now().Add(-cfg.Capture.PollTimeout).UnixNano() },
+			idle:    idleClock(ring, cfg.Capture.PollTimeout),
 			wall:    func() int64 { return time.Now().UnixNano() },
 			advance: func(int64) {}, width: &width, steps: &steps, stepped: func(int64) {},
 		}

@@ -67,6 +67,16 @@ type liveClock struct {
 	seen int64
 }
 
+// idleClock is the clock of a source that has nothing: it is behind the moment at which the source was looked at by what the kernel keeps packets
+// back, and not behind now, which may be later by as long as other programs had the processor.
+func idleClock(source capture.Source, timeout time.Duration) func() int64 {
+	looked := time.Now
+	if l, ok := source.(*capture.Live); ok {
+		looked = l.Looked
+	}
+	return func() int64 { return looked().Add(-timeout).UnixNano() }
+}
+
 // newPipeline wires the rooms from decode to pairing.
 func newPipeline(source capture.Source, cfg Config, maxStrLength int, sink exchange.Sink, local *localAddresses) *pipeline {
 	p := &pipeline{source: source, counters: new(exchange.Counters)}
@@ -93,6 +103,7 @@ func (p *pipeline) run() error {
 			now := p.live.idle()
 			p.beat.Round()
 			if p.live.steps.Load() != p.live.seen {
+				now = min(now, p.live.wall()) // it may be of before
 				p.clockStepped(now)
 			}
 			if now > p.now {

@@ -37,6 +37,7 @@ type Live struct {
 	conn      syscall.RawConn    // of file
 	ready     func(uintptr) bool // whether Next need not wait; kept, as making it allocates
 	alarm     time.Time          // when the wait under way ends at the latest
+	looked    time.Time          // see Looked
 	ring      []byte
 	blocks    int
 	blockSize int
@@ -474,10 +475,18 @@ func (l *Live) wait() error {
 	case err == nil, l.closing.Load():
 		return nil
 	case errors.Is(err, os.ErrDeadlineExceeded):
+		// Who was not let run for longer than the timeout comes too late, and may find a block all the same.
+		l.looked = time.Now()
+		if atomic.LoadUint32(l.status(l.block))&unix.TP_STATUS_USER != 0 {
+			return nil
+		}
 		return ErrIdle
 	}
 	return l.fault(err)
 }
+
+// Looked is when Next looked last before it returned ErrIdle: of what is older by the timeout there was nothing more. It is called by who calls Next.
+func (l *Live) Looked() time.Time { return l.looked }
 
 func (l *Live) fault(err error) error {
 	if l.space != nil {

@@ -405,6 +405,38 @@ func TestLiveLittleOptionMemory(t *testing.T) {
 	}
 }
 
+// TestLiveIsNotIdleLate: who comes back after the timeout is given the block that waits, and is not told that there is none, as the
+// pipeline's clock would then go past its packets.
+func TestLiveIsNotIdleLate(t *testing.T) {
+	inNamespace(t)("link", "set", "lo", "up")
+	cfg := DefaultConfig()
+	cfg.Interfaces = []string{"lo"}
+	l := openLive(t, cfg)[0]
+	until(t, l, 2, func(*Packet) bool { return false }) // what the interface says as it comes up
+	send(t, sink(t), "late", 1)
+	sent := time.Now()
+	for atomic.LoadUint32(l.status(l.block))&unix.TP_STATUS_USER == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	// As if it had stopped between setting its alarm and waiting.
+	l.alarm = time.Now().Add(time.Minute)
+	if err := l.file.SetReadDeadline(sent); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.wait(); err != nil {
+		t.Errorf("wait() = %v with a block that waits, want nil", err)
+	}
+	l.alarm = time.Time{}
+	n := 0
+	until(t, l, 2, func(*Packet) bool { n++; return false })
+	if n == 0 {
+		t.Error("the block has no packets")
+	}
+	if since := time.Since(l.Looked()); l.Looked().Before(sent) || since < 0 {
+		t.Errorf("it has looked %v ago", since)
+	}
+}
+
 // TestLiveBatch: the packets that one call gave stay as they are until the next.
 func TestLiveBatch(t *testing.T) {
 	inNamespace(t)("link", "set", "lo", "up")

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"runtime"
 	"strings"
+	"time"
 )
 
 // Live is a live source. There are none on this system.
@@ -53,6 +54,9 @@ func (*Namespace) Gone() bool { return true }
 
 // Addresses returns none.
 func (*Namespace) Addresses() ([]netip.Addr, error) { return nil, nil }
+
+// Looked returns no time.
+func (*Live) Looked() time.Time { return time.Time{} }
 
 // Ahead does nothing.
 func (*Live) Ahead() {}
