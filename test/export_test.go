@@ -5,19 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net"
+	"math"
 	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
-
-	metricsservice "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
-	commonv1 "go.opentelemetry.io/proto/otlp/common/v1"
-	"google.golang.org/grpc"
 
 	"github.com/httpctl/httpctl/pkg/testkit"
 )
@@ -33,7 +28,7 @@ func TestExport(t *testing.T) {
 	t.Cleanup(func() { lab.Close() })
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	t.Cleanup(cancel)
-	data, site, metrics, address, collector := t.TempDir(), worldReadable(t), freePort(t), freePort(t), startCollector(t)
+	data, site, metrics, address, collector := t.TempDir(), worldReadable(t), freePort(t), freePort(t), startCollector(t, "")
 	socket := "unix:" + data + "/httpctl.sock"
 	aggregator := launchCommand(t, exec.CommandContext(ctx, program(t, "httpctl-aggregator"), "--config", write(t, "aggregator.yaml", fmt.Sprintf(`
 dashboard_bucket_size: 1s
@@ -47,7 +42,7 @@ aggregator:
     instance: center
     remote_write: {url: "http://%s/api/v1/write", every: 1s}
     otlp: {url: "grpc://%s", every: 1s}
-`, data, metrics, address, collector.address))))
+`, data, metrics, address, collector.grpc))))
 	aggregator.says(t, "serving")
 	conf, err := testkit.WriteNginx(site, 80)
 	if err != nil {
@@ -61,7 +56,7 @@ aggregator:
 	server := startPrometheus(t, mustFind(t, "prometheus"), address, fmt.Sprintf(`
 global: {scrape_interval: 2s, scrape_timeout: 2s}
 scrape_configs:
-- {job_name: traffic, metrics_path: /metrics/traffic, static_configs: [{targets: [%q]}]}
+- {job_name: traffic, metrics_path: /metrics/traffic, params: {reader: [prometheus]}, static_configs: [{targets: [%q]}]}
 `, metrics), "--web.enable-remote-write-receiver")
 
 	asked := 0
@@ -148,13 +143,49 @@ scrape_configs:
 	}
 	same("scrape", server.sums(t, "traffic"))
 	same("remote write", server.sums(t, "httpctl"))
-	same("OTLP", collector.sums)
+	same("OTLP", collector.sums(t))
 	first := time.Now()
 	time.Sleep(1500 * time.Millisecond) // a range is of whole seconds
 	visit(18)
 	same("scrape, later", server.sums(t, "traffic"))
 	same("remote write, later", server.sums(t, "httpctl"))
-	same("OTLP, later", collector.sums)
+	same("OTLP, later", collector.sums(t))
+
+	// increase() has all that was counted, from the first on, on both ways: asked at the time of a sample, it is to the unit.
+	log, err := testkit.ReadAccessLog(site)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, job := range []string{"traffic", "httpctl"} {
+		eventually(t, "increase() by "+job, func() error {
+			of := fmt.Sprintf(`httpctl_traffic_requests_total{job=%q,httpctl_mirror="0"}`, job)
+			newest, err := server.query("max(timestamp(" + of + "))")
+			if err != nil || len(newest) != 1 {
+				return fmt.Errorf("%v, %v", newest, err)
+			}
+			results, err := server.query("sum by (server_address) (increase("+of+"[10m]))", newest[0].value)
+			if err != nil {
+				return err
+			}
+			got := map[string]int64{}
+			for _, r := range results {
+				v, _ := strconv.ParseFloat(r.value, 64)
+				got[r.labels["server_address"]] = int64(math.Round(v * 1000))
+			}
+			for domain, n := range log.Tops["domain"] {
+				if got[domain] != n*1000 {
+					return fmt.Errorf("thousandths of requests %v, want %v", got, log.Tops["domain"])
+				}
+			}
+			return nil
+		})
+	}
+	_, own := ask(t, "http://"+address+"/metrics")
+	for _, why := range []string{"out_of_order", "duplicate_timestamp", "out_of_bounds"} {
+		if want := "prometheus_target_scrapes_sample_" + why + "_total 0\n"; !strings.Contains(own, want) {
+			t.Errorf("Prometheus has not %q: it refused samples", want)
+		}
+	}
 
 	// The dashboard: each panel over all of it, and one over the later part.
 	list := func(args ...string) (answer map[string]any) {
@@ -224,95 +255,4 @@ func (p *prometheus) sums(t *testing.T, job string) func(name, label string, whe
 		}
 		return out
 	}
-}
-
-// collector is an OpenTelemetry collector's service that keeps the newest value of each series, as Prometheus names them.
-type collector struct {
-	metricsservice.UnimplementedMetricsServiceServer
-	address string
-
-	mu     sync.Mutex
-	series map[string]point
-}
-
-type point struct {
-	name   string
-	labels map[string]string
-	value  float64
-}
-
-func startCollector(t *testing.T) *collector {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &collector{address: l.Addr().String(), series: map[string]point{}}
-	server := grpc.NewServer()
-	metricsservice.RegisterMetricsServiceServer(server, c)
-	var running sync.WaitGroup
-	running.Go(func() { _ = server.Serve(l) })
-	t.Cleanup(func() { server.Stop(); running.Wait() })
-	return c
-}
-
-// Export implements the service.
-func (c *collector) Export(_ context.Context, r *metricsservice.ExportMetricsServiceRequest) (*metricsservice.ExportMetricsServiceResponse, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	put := func(name string, attributes []*commonv1.KeyValue, value float64, more ...string) {
-		p := point{name, map[string]string{}, value}
-		for i := 0; i < len(more); i += 2 {
-			p.labels[more[i]] = more[i+1]
-		}
-		for _, a := range attributes {
-			v := a.GetValue().GetStringValue()
-			if n, ok := a.GetValue().GetValue().(*commonv1.AnyValue_IntValue); ok {
-				v = fmt.Sprint(n.IntValue)
-			}
-			p.labels[strings.ReplaceAll(a.GetKey(), ".", "_")] = v
-		}
-		c.series[fmt.Sprint(name, p.labels)] = p
-	}
-	for _, resource := range r.GetResourceMetrics() {
-		for _, scope := range resource.GetScopeMetrics() {
-			for _, m := range scope.GetMetrics() {
-				name := strings.ReplaceAll(m.GetName(), ".", "_") + map[string]string{"s": "_seconds", "By": "_bytes"}[m.GetUnit()]
-				for _, p := range m.GetGauge().GetDataPoints() {
-					put(name, p.GetAttributes(), p.GetAsDouble())
-				}
-				for _, p := range m.GetSum().GetDataPoints() {
-					put(name+"_total", p.GetAttributes(), p.GetAsDouble()+float64(p.GetAsInt()))
-				}
-				for _, p := range m.GetHistogram().GetDataPoints() {
-					put(name+"_count", p.GetAttributes(), float64(p.GetCount()))
-					all := uint64(0)
-					for _, n := range p.GetBucketCounts() {
-						all += n
-					}
-					put(name+"_bucket", p.GetAttributes(), float64(all), "le", "+Inf")
-				}
-			}
-		}
-	}
-	return &metricsservice.ExportMetricsServiceResponse{}, nil
-}
-
-// sums adds up the newest values by a label.
-func (c *collector) sums(name, label string, where map[string]string) map[string]int64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	out := map[string]int64{}
-next:
-	for _, p := range c.series {
-		for k, v := range where {
-			if p.labels[k] != v {
-				continue next
-			}
-		}
-		if p.name == name {
-			out[p.labels[label]] += int64(p.value)
-		}
-	}
-	return out
 }

@@ -37,7 +37,7 @@ func startPair(t *testing.T) pair {
 	ctx, dir, log := context.Background(), t.TempDir(), slog.New(slog.DiscardHandler)
 	settings, g, a := config.DefaultSettings(), aggregator.DefaultConfig(), agent.DefaultConfig()
 	g.Data, g.Listen, g.Metrics, g.Export.Scrape, g.Web.Listen = filepath.Join(dir, "data"), nil, freePort(t), true, []string{freePort(t)}
-	g.Export.OTLP.URL, g.Export.RemoteWrite.URL = "grpc://"+startCollector(t).address, "http://127.0.0.1:1/none"
+	g.Export.OTLP.URL, g.Export.RemoteWrite.URL = "grpc://127.0.0.1:1", "http://127.0.0.1:1/none"
 	center, err := aggregator.Start(ctx, settings, g, log)
 	if err != nil {
 		t.Fatal(err)
@@ -231,9 +231,13 @@ type result struct {
 	value  string
 }
 
-// query evaluates an expression now.
-func (p *prometheus) query(expression string) ([]result, error) {
-	response, err := http.Get("http://" + p.address + "/api/v1/query?query=" + url.QueryEscape(expression))
+// query evaluates an expression now, or at a time in seconds since the epoch.
+func (p *prometheus) query(expression string, at ...string) ([]result, error) {
+	ask := url.Values{"query": {expression}}
+	if len(at) > 0 {
+		ask.Set("time", at[0])
+	}
+	response, err := http.Get("http://" + p.address + "/api/v1/query?" + ask.Encode())
 	if err != nil {
 		return nil, err
 	}

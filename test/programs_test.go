@@ -34,6 +34,9 @@ func TestMain(m *testing.M) {
 	if dir, _ := programs(); dir != "" {
 		_ = os.RemoveAll(dir)
 	}
+	if collectorDir != "" {
+		_ = os.RemoveAll(collectorDir)
+	}
 	os.Exit(code)
 }
 

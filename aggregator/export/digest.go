@@ -119,6 +119,17 @@ func (h *Histogram) subtract(o *Histogram) {
 	}
 }
 
+// fit makes the buckets hold what Count says, as receivers refuse all that comes with others. They do not where tables of an agent
+// contradict each other.
+func (h *Histogram) fit() {
+	left := h.Count
+	for i, n := range h.Buckets {
+		h.Buckets[i] = min(n, left)
+		left -= h.Buckets[i]
+	}
+	h.Buckets[len(h.Buckets)-1] += left
+}
+
 // plus and minus stay within what a counter can say: an agent may send any number, and a counter never falls.
 func plus(a, b uint64) uint64 {
 	if s := a + b; s >= a {
@@ -324,6 +335,11 @@ func (d *Digest) addOutcomes(totals, routes *columns, names map[string]string) {
 			to := d.group(groupKey{k.side, Other}).outcome(k.answer)
 			to.ended = plus(to.ended, o.ended)
 			to.times.add(&o.times)
+		}
+	}
+	for _, g := range d.groups {
+		for _, o := range g.answers {
+			o.times.fit()
 		}
 	}
 }

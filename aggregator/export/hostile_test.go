@@ -3,6 +3,7 @@ package export
 import (
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -157,5 +158,32 @@ func TestManyIdle(t *testing.T) {
 	// The hundred that were asked for again, and what was idle for less long than 4,000 others.
 	if left["a"] != 1000 || left["b"] != 4000 || a.places["a4999.example.org"] == nil {
 		t.Errorf("places of %v, want 1000 of a, of which 100 are in use, and 4000 of b", left)
+	}
+}
+
+// TestContradictingTables: histograms hold together whatever the tables of an agent say.
+func TestContradictingTables(t *testing.T) {
+	a := New(DefaultConfig(), began)
+	r := rand.New(rand.NewPCG(4, 4))
+	b, other := bucketOf(t, web, 50, draw(r, 300, 10)), bucketOf(t, web, 50, draw(r, 200, 10))
+	for i := range b.Tables {
+		if b.Tables[i].Schema.Name == "routes" {
+			b.Tables[i] = other.Tables[i]
+		}
+	}
+	a.Add(began, digest(t, a, b))
+	for _, f := range a.Snapshot(nil) {
+		for _, p := range f.Points {
+			if p.Times == nil {
+				continue
+			}
+			var all uint64
+			for _, n := range p.Times.Buckets {
+				all += n
+			}
+			if all != p.Times.Count {
+				t.Errorf("%s %v: %d in buckets, %d counted", f.Name, p.Attributes, all, p.Times.Count)
+			}
+		}
 	}
 }
