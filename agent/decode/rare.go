@@ -37,12 +37,18 @@ func (d *Decoder) linkRare(kind uint16, b []byte, n int) bool {
 		size = 16
 	case 138: // IP over IEEE 1394: two addresses of 8 octets, and an EtherType
 		size = 18
+	case 178:
+		return d.juniper(b, n)
 	case 205, 206: // Cisco HDLC and Frame Relay with a direction before them
 		size = 1
 	case 240: // netANALYZER: a header of its own
 		size = 4
 	case 241: // and the preamble
 		size = 12
+	case 242: // IP over InfiniBand: an EtherType and 2 octets (RFC 4391), often behind the global route header
+		if size = 4; len(b) > 0 && b[0]>>4 == 6 {
+			size = 44
+		}
 	case 258: // macOS: length, kind and link type of what follows
 		return d.pktap(b, n)
 	case 274: // IEEE 802.3br: the preamble
@@ -73,6 +79,8 @@ func (d *Decoder) linkRare(kind uint16, b []byte, n int) bool {
 		return d.llc(rest, left)
 	case 138:
 		return d.ether(binary.BigEndian.Uint16(b[16:]), rest, left)
+	case 242:
+		return d.ether(binary.BigEndian.Uint16(b[size-4:]), rest, left)
 	case 205:
 		return d.link(104, rest, left)
 	case 206:
@@ -162,6 +170,34 @@ func (d *Decoder) pktap(b []byte, n int) bool {
 		return d.fail(undecoded)
 	}
 	return d.link(uint16(inner), b[size:], n-int(size))
+}
+
+// juniper reads what Junos writes of an Ethernet port: a magic number, flags, perhaps a length and fields of that
+// length, and a frame, or without its header a protocol family and an IP packet.
+func (d *Decoder) juniper(b []byte, n int) bool {
+	if len(b) < 4 {
+		return d.short(n, 4)
+	}
+	if b[0] != 'M' || b[1] != 'G' || b[2] != 'C' {
+		return d.fail(malformed)
+	}
+	size, flags := 4, b[3]
+	if flags&0x80 != 0 {
+		if len(b) < 6 {
+			return d.short(n, 6)
+		}
+		size = 6 + int(binary.BigEndian.Uint16(b[4:]))
+	}
+	if flags&2 != 0 {
+		size += 4
+	}
+	if len(b) < size {
+		return d.short(n, size)
+	}
+	if flags&2 != 0 {
+		return d.rawIP(b[size:], n-size)
+	}
+	return d.ethernet(b[size:], n-size)
 }
 
 // trill reads TRILL (RFC 6325 section 3): an Ethernet frame behind options.

@@ -102,9 +102,14 @@ func (d *Decoder) gre(b []byte, n int) bool {
 			b, n = b[4:], n-4
 		}
 		return d.ipv4(b, n)
+	case 0x6559:
+		return d.frameRelay(b, n)
 	}
-	if proto < 1536 {
+	switch {
+	case proto < 1536:
 		return false // keepalive, OSI
+	case proto >= 0x8200 && proto < 0x8400, proto == 0x9000: // Aruba: 802.11 from access points
+		return d.wifi(b, n, false)
 	}
 	return d.ether(proto, b, n)
 }
