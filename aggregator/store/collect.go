@@ -23,10 +23,61 @@ type sliceKey struct {
 
 type collected struct {
 	Slice
-	hosts map[bucket.ID]struct{}
-	sum   *Accumulator
-	parts []*sealed // to be added to sum
-	dict  *Dictionary
+	perHost bool                   // of Slice.Host alone, and the two below stay empty
+	hosts   map[bucket.ID]struct{} // nil until there is one
+	lists   [][]bucket.ID          // more hosts, of parts, each sorted and not to be changed
+	sum     *Accumulator
+	parts   []*sealed // to be added to sum
+	dict    *Dictionary
+}
+
+func (s *collected) addHost(h bucket.ID) {
+	if s.perHost {
+		return
+	}
+	if s.hosts == nil {
+		s.hosts = map[bucket.ID]struct{}{}
+	}
+	s.hosts[h] = struct{}{}
+}
+
+// sortedHosts lists the hosts, in new memory.
+func (s *collected) sortedHosts() []bucket.ID {
+	if s.perHost {
+		return []bucket.ID{s.Host}
+	}
+	all := make([]bucket.ID, 0, len(s.hosts))
+	for h := range s.hosts {
+		all = append(all, h)
+	}
+	slices.SortFunc(all, bucket.ID.Compare)
+	for _, more := range s.lists {
+		all = mergeIDs(all, more)
+	}
+	return all
+}
+
+// mergeIDs merges sorted lists, of which no id is twice in one. It may return a, and does not return b. That they are the same is usual.
+func mergeIDs(a, b []bucket.ID) []bucket.ID {
+	switch {
+	case len(b) == 0 || slices.Equal(a, b):
+		return a
+	case len(a) == 0:
+		return slices.Clone(b)
+	}
+	out := make([]bucket.ID, 0, len(a)+len(b))
+	for len(a) > 0 && len(b) > 0 {
+		c := a[0].Compare(b[0])
+		if c <= 0 {
+			out, a = append(out, a[0]), a[1:]
+		} else {
+			out = append(out, b[0])
+		}
+		if c >= 0 {
+			b = b[1:]
+		}
+	}
+	return append(append(out, a...), b...)
 }
 
 // NewCollector returns a Collector for the plan.
@@ -53,7 +104,7 @@ func (c *Collector) Add(b *bucket.Bucket) error {
 	}
 	s := c.slice(&b.Header)
 	s.Buckets++
-	s.hosts[b.Host] = struct{}{}
+	s.addHost(b.Host)
 	s.Counters.Add(&b.Counters)
 	s.Covered = extend(s.Covered, bucket.Span{From: b.Start, To: b.End()})
 	if len(s.Covered) > 4*maxRollupSpans { // of many hosts, nearly all the same
@@ -75,7 +126,7 @@ func (c *Collector) AddRollup(r *Rollup, hosts []bucket.ID) error {
 	s := c.slice(&r.Header)
 	s.Buckets += r.Buckets
 	for _, h := range hosts {
-		s.hosts[h] = struct{}{}
+		s.addHost(h)
 	}
 	s.Counters.Add(&r.Counters)
 	for _, span := range r.Covered {
@@ -119,8 +170,9 @@ func (c *Collector) Merge(o *Collector) {
 		s.Buckets += from.Buckets
 		s.Counters.Add(&from.Counters)
 		for h := range from.hosts {
-			s.hosts[h] = struct{}{}
+			s.addHost(h)
 		}
+		s.lists = append(s.lists, from.lists...)
 		for _, span := range from.Covered {
 			s.Covered = extend(s.Covered, span)
 		}
@@ -167,11 +219,7 @@ func (c *Collector) Answer() *Answer {
 			s.Table = sum.Table(c.plan.MaxRows)
 			s.Skipped = s.sum.Skipped()
 		}
-		s.Hosts = make([]bucket.ID, 0, len(s.hosts))
-		for h := range s.hosts {
-			s.Hosts = append(s.Hosts, h)
-		}
-		slices.SortFunc(s.Hosts, bucket.ID.Compare)
+		s.Hosts = s.sortedHosts()
 		for i := range s.Unobserved {
 			u := &s.Unobserved[i]
 			u.From, u.To = max(u.From, s.Start), min(u.To, s.End)
@@ -197,7 +245,7 @@ func (c *Collector) slice(h *bucket.Header) *collected {
 	}
 	s := c.slices[key]
 	if s == nil {
-		s = &collected{hosts: map[bucket.ID]struct{}{}, sum: newAccumulator(&c.plan)}
+		s = &collected{perHost: c.plan.PerHost, sum: newAccumulator(&c.plan)}
 		s.Host = key.host
 		s.Start, s.End = c.plan.From, c.plan.To
 		if c.plan.Step > 0 {

@@ -271,10 +271,7 @@ func (c *Collector) Part(d *Dictionary) *Part {
 		s.Covered, s.Unobserved = bucket.MergeSpans(s.Covered), bucket.MergeSpans(s.Unobserved)
 		p.Slice = s.Slice
 		p.Covered, p.Unobserved = slices.Clone(s.Covered), slices.Clone(s.Unobserved)
-		p.Hosts = make([]bucket.ID, 0, len(s.hosts))
-		for h := range s.hosts {
-			p.Hosts = append(p.Hosts, h)
-		}
+		p.Hosts = s.sortedHosts()
 		p.sealed = s.sum.seal(d)
 	}
 	return p
@@ -323,9 +320,7 @@ func (c *Collector) AddPart(start int64, p *Part) {
 	s := c.slice(&bucket.Header{Name: bucket.Name{Start: start}})
 	s.Buckets += p.Buckets
 	s.Counters.Add(&p.Counters)
-	for _, h := range p.Hosts {
-		s.hosts[h] = struct{}{}
-	}
+	s.lists = append(s.lists, p.Hosts)
 	for _, span := range p.Covered {
 		s.Covered = extend(s.Covered, span)
 	}
