@@ -129,7 +129,7 @@ func (d *dimension) whereKeys(where []bucket.Condition, keys []string) ([]bucket
 		return where, nil
 	}
 	if len(keys) != len(d.view.By) {
-		return nil, invalid("top list %s has the keys %s; got %d values", d.name, strings.Join(d.view.By, ", "), len(keys))
+		return nil, invalid("top list %s has the keys %s: give a value for each, or none; got %d", d.name, strings.Join(d.view.By, ", "), len(keys))
 	}
 	for i, key := range keys {
 		if len(key) > maxValueLength {

@@ -307,5 +307,8 @@ func (t *tail) wants(id bucket.ID, name string) bool {
 }
 
 func limitReached(n uint64) string {
+	if n == 1 {
+		return "1 exchange was shown, as many as were asked for"
+	}
 	return fmt.Sprintf("%d exchanges were shown, as many as were asked for", n)
 }

@@ -63,6 +63,10 @@ func KnownDimension(name string, list []view.Dimension) error {
 		return nil
 	}
 	f := &Fault{Where: wordList, What: fmt.Sprintf("there is no dimension %q", name)}
+	if len(names) == 0 {
+		f.What, f.Hint = "there is no dimension yet", "no agent has delivered statistics"
+		return f
+	}
 	if near := config.Nearest(name, names); near != "" {
 		f.Hint = fmt.Sprintf("did you mean %q?", near)
 	} else {

@@ -96,9 +96,22 @@ func TestCompletionOfValues(t *testing.T) {
 		"top section --section ": "example.org/a\n:4\n", // the other has an escape in it
 		"top ":                   "section\n",
 		"context use ":           ":4\n",
+		"hosts --host x,":        "x,web-1\n",
+		"hosts --host web-1,":    "\n:4\n", // not again
+		"hosts --sort-by ":       "name\nid\nhealth\n",
+		"hosts --sort-by=-":      "-name\n-id\n",
+		"hosts --columns id,":    "id,name\nid,health\n",
+		"series --sort-by ":      "start\nend\nrequests\n",
+		"top section --status ":  "2xx\n3xx\n4xx\n5xx\n:4\n",
+		"explain section ":       "example.org/a\n:4\n",
+		"revoke ":                "web-1\n",
+		"hosts --since ":         "\n:4\n", // no files
+		"hosts ":                 "\n:4\n",
+		"read ":                  "\n:0\n",
+		"hosts --tls-ca ":        "\n:0\n",
 	} {
 		stdout, _, code := b.run(t, append([]string{"__complete"}, strings.Split(args, " ")...)...)
-		if code != 0 || !strings.Contains(stdout, want) || strings.Contains(stdout, "\x1b") {
+		if code != 0 || !strings.Contains("\n"+stdout, want) || strings.Contains(stdout, "\x1b") {
 			t.Errorf("completion of %q: exit %d, %q, want %q", args, code, stdout, want)
 		}
 	}

@@ -121,6 +121,34 @@ func TestEveryCommandIsDocumented(t *testing.T) {
 	}
 }
 
+// TestExamplesOfExplainAreAnswered: each example gives a value for each key of its list, or none.
+func TestExamplesOfExplainAreAnswered(t *testing.T) {
+	keys := map[string]int{}
+	for _, name := range stat.Builtin {
+		module, err := stat.New(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, schema := range module.Tables() {
+			for _, v := range schema.Views {
+				keys[v.Name] = len(v.By)
+			}
+		}
+	}
+	examples := 0
+	for _, line := range strings.Split(newExplainCommand(newBench(t).world).Example, "\n") {
+		words, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "httpctl explain "), " -")
+		list := strings.Fields(words)
+		if want := keys[list[0]]; len(list) > 1 && len(list)-1 != want {
+			t.Errorf("%q has %d values, and %s has %d keys", line, len(list)-1, list[0], want)
+		}
+		examples++
+	}
+	if examples < 3 {
+		t.Errorf("%d examples of explain, want at least 3", examples)
+	}
+}
+
 // TestExamplesOfTopAreAnswered checks the examples of pages and help: each list has the filters that it is asked with.
 func TestExamplesOfTopAreAnswered(t *testing.T) {
 	paths, err := filepath.Glob(filepath.Join(repo, "docs", "*.md"))

@@ -246,6 +246,12 @@ certificates stay refused. --undo accepts all of them again.`,
 			return err
 		},
 	}
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return r.proposals(cmd, hostNames), cobra.ShellCompDirectiveNoFileComp
+	}
 	r.addConnection(cmd)
 	cmd.Flags().StringVar(&q.Identity, "identity", "", "the `NAME` in a certificate, in place of a host")
 	cmd.Flags().BoolVar(&q.Undo, "undo", false, "accept the certificates again, instead")

@@ -19,7 +19,7 @@ much more it may be, of how many buckets, how much of the range they cover, what
 the host declares unobserved, and what its agent did not see. A list with several
 keys takes one value for each; without any, the list's total is explained.`),
 		Example: `  httpctl explain section shop.example.org/cart --since 1h
-  httpctl explain routes server shop.example.org shop.example.org/cart GET 503
+  httpctl explain routes shop.example.org/cart GET 503
   httpctl explain method -o json | jq '.spans[].unobserved'`,
 		Args: arguments(1, -1, "a dimension, and the key"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -31,7 +31,7 @@ keys takes one value for each; without any, the list's total is explained.`),
 				return view.WriteExplanation(r.out, f, r.style(), e)
 			})
 		},
-		ValidArgsFunction: r.dimensionNames,
+		ValidArgsFunction: r.dimensionKeys,
 	}
 	r.addConnection(cmd)
 	r.addList(cmd)

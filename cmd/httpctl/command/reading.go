@@ -83,6 +83,7 @@ func (r *reading) addList(cmd *cobra.Command) {
 	f.StringVar(&r.sortBy, "sort-by", "", "sort the rows by `COLUMN`, its name in JSON; -COLUMN puts the largest first")
 	f.Var((*durationFlag)(&r.watch), "watch", "show it again each `TIME`, the form table in place on a terminal, until q or Ctrl-C")
 	f.Lookup("watch").NoOptDefVal = "2s"
+	r.addColumnCompletion(cmd)
 }
 
 // durationFlag is a flag of a time longer than leastRefresh.
@@ -135,7 +136,7 @@ func (r *reading) list(ctx context.Context, f func(context.Context, *client.Clie
 		r.out = &text
 		err = f(ctx, c, q, format)
 		var column *view.ColumnError
-		if errors.As(err, &column) {
+		if errors.As(err, &column) && column.Column != "" { // none is asked by completion
 			flag := "--columns"
 			if strings.TrimPrefix(r.sortBy, "-") == column.Column {
 				flag = "--sort-by"

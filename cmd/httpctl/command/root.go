@@ -176,6 +176,7 @@ and who asks whom for what, with what was not seen beside every number.`,
 		newVersionCommand(w),
 	)
 	completeCompletion(root)
+	noFiles(root)
 	return root
 }
 

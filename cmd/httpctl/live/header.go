@@ -162,7 +162,7 @@ func (m *Model) learning(d *view.Dashboard, w int) (lines []string) {
 		text += fmt.Sprintf("; alerts would begin above %s", s.Human(view.Rate, rate*float64(100+a.ThresholdPercent)/100))
 	}
 	add(ink(view.Plain), "  Estimate so far: "+text)
-	add(ink(view.Faint), "  What is normal here is being learned from the traffic. Until then nothing alerts.")
+	add(ink(view.Faint), "  What is normal here is being learned. Until then nothing alerts.")
 	add(ink(view.Plain), "")
 	return lines
 }
