@@ -142,6 +142,30 @@ func TestCutKeepsBounds(t *testing.T) {
 	}
 }
 
+// TestCutOfNumbers: a table with response times that an agent says is not exact is cut though none are added up.
+func TestCutOfNumbers(t *testing.T) {
+	schema := bucket.Schema{Name: "totals", Version: 2, Keys: []string{"mirror"},
+		Measures: []bucket.Measure{{Name: "requests", Kind: bucket.Sum}, {Name: "ttfb", Kind: bucket.Latency}}}
+	const rows = fleetRows + 100
+	tb := bucket.NewTable(schema, rows)
+	for i := range rows {
+		tb.Add([]string{fmt.Sprint(i)}, []int64{2, 1000})
+	}
+	b := &bucket.Bucket{Header: bucket.Header{Width: 10}, Tables: []*bucket.Table{tb}}
+	plan := Plan{Table: "totals", To: 10, By: []string{"mirror"}, Numbers: true}
+	c, sum, d := NewCollector(plan), NewCollector(plan), &Dictionary{}
+	if err := c.Add(b); err != nil {
+		t.Fatal(err)
+	}
+	part := c.CutPart(d, c.Part(d))
+	sum.AddPart(0, part)
+	sum.Merge(c)
+	table := sum.Answer().Slices[0].Table
+	if len(part.sealed.ids) != fleetRows || table.Total(0) != 2*2*rows {
+		t.Errorf("%d rows are left and twice %d requests, want %d and %d", len(part.sealed.ids), table.Total(0)/2, fleetRows, 2*rows)
+	}
+}
+
 // TestWholeAddsPartsUp: rows that had to be dropped when parts were added up are missed before the sum is sealed.
 func TestWholeAddsPartsUp(t *testing.T) {
 	schema := bucket.Schema{Name: "t", Version: 1, Keys: []string{"section"}, Measures: []bucket.Measure{{Name: "hits", Kind: bucket.Sum}}}

@@ -22,7 +22,8 @@ type Row struct {
 	// Err bounds how much larger than Values[0] the true value may be.
 	Err int64
 	// Latency holds the sketches of the Latency measures, by order among them.
-	// An entry is nil when nothing was observed.
+	// An entry is nil when nothing was observed, and all are missing where they
+	// were left out when the row was made.
 	Latency []*sketch.Latency
 }
 
@@ -357,6 +358,9 @@ func (t *Table) combine(r, o *Row) {
 		case Max:
 			r.Values[i] = max(r.Values[i], o.Values[i])
 		case Latency:
+			if latency >= len(o.Latency) { // left out
+				continue
+			}
 			if l := o.Latency[latency]; l != nil && l.Count > 0 {
 				if r.Latency[latency] == nil {
 					r.Latency[latency] = new(sketch.Latency)
