@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -211,6 +212,7 @@ func failSync(p *process, wait func()) error {
 		return nil
 	}
 	strace := exec.Command("strace", "-q", "-f", "-p", strconv.Itoa(pid), "-o", "/dev/null", "-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO")
+	strace.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := strace.Start(); err != nil {
 		return fmt.Errorf("strace: %w", err)
 	}
@@ -220,6 +222,8 @@ func failSync(p *process, wait func()) error {
 	stuck := time.AfterFunc(time.Second, func() { _ = strace.Process.Kill() })
 	_ = strace.Wait()
 	stuck.Stop()
+	// The children on which it tries what the kernel can outlive it where it was ended meanwhile.
+	_ = unix.Kill(-strace.Process.Pid, unix.SIGKILL)
 	return nil
 }
 
