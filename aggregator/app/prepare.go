@@ -7,51 +7,56 @@ import (
 )
 
 const (
-	// prepareEvery is how often sums are made for the next questions: a span is needed a minute after the last bucket of it came.
+	// prepareEvery is how often sums are made for the next questions: a span is needed a minute after the last bucket of it came. prepareRest
+	// is how much longer than making them the pause after it is at least: at most a fifth of a core goes to it.
 	prepareEvery = time.Second
+	prepareRest  = 4
 	// refreshEvery is how often it is looked which statistics there are. The query service uses what it knows for twice as long.
 	refreshEvery = 5 * time.Second
-)
-
-const (
 	// warmFor is how long it may take to make the sums of dashboards before anybody asks. What would take longer is left to the first question.
 	warmFor = 10 * time.Second
-	// warmEvery is how often that is done: sums are fed for two minutes after a question.
+	// warmEvery is how often that is done: sums are fed for two minutes after a question. warmRest is as prepareRest: of a time without
+	// roll-ups sums take seconds, and go before they are used again.
 	warmEvery = time.Minute
+	warmRest  = 60
 )
 
 // prepareAnswers makes ahead what the next questions will need, while somebody asks, until ctx ends. An error is told once, until both
 // succeed again: a question meets it too, and tells who asks. warm is told whether it is called for
 // the first time.
 func prepareAnswers(ctx context.Context, warm func(ctx context.Context, first bool) error, refresh, prepare func(context.Context) error, log *slog.Logger) error {
-	warmed := time.Now()
+	var warmAt time.Time
 	doWarm := func(first bool) {
 		short, cancel := context.WithTimeout(ctx, warmFor)
 		defer cancel()
+		begin := time.Now()
 		_ = warm(short, first) // whoever asks meets the same error, and is told
+		warmAt = time.Now().Add(max(warmEvery, warmRest*time.Since(begin)))
 	}
 	doWarm(true)
-	ticker := time.NewTicker(prepareEvery)
-	defer ticker.Stop()
-	failing, refreshed := false, time.Now()
+	failing, refreshAt := false, time.Now().Add(refreshEvery)
+	rest := prepareEvery
 	for {
+		pause := time.NewTimer(rest)
 		select {
 		case <-ctx.Done():
+			pause.Stop()
 			return nil
-		case now := <-ticker.C:
-			if now.Sub(warmed) >= warmEvery {
-				warmed = now
-				doWarm(false)
-			}
-			err := prepare(ctx)
-			if err == nil && now.Sub(refreshed) >= refreshEvery {
-				refreshed = now
-				err = refresh(ctx)
-			}
-			if err != nil && ctx.Err() == nil && !failing {
-				log.Error("preparing answers fails and is tried again", "every", prepareEvery, "err", err)
-			}
-			failing = err != nil
+		case <-pause.C:
 		}
+		if !time.Now().Before(warmAt) {
+			doWarm(false)
+		}
+		begin := time.Now()
+		err := prepare(ctx)
+		if err == nil && !begin.Before(refreshAt) {
+			refreshAt = begin.Add(refreshEvery)
+			err = refresh(ctx)
+		}
+		if err != nil && ctx.Err() == nil && !failing {
+			log.Error("preparing answers fails and is tried again", "every", prepareEvery, "err", err)
+		}
+		failing = err != nil
+		rest = max(prepareEvery, prepareRest*time.Since(begin))
 	}
 }
