@@ -324,11 +324,20 @@ func TestBeginsOnce(t *testing.T) {
 		return n
 	}
 	a.Add(began.Add(2*time.Second), digest(t, a, bucketOf(t, web, 50, []seen{{domain: "a.example.org", method: "GET", up: 1, role: exchange.Server}})))
+	// An answer whose response times were not told yet.
+	d := digest(t, a, bucketOf(t, web, 50, []seen{{domain: "c.example.org", method: "GET", status: 200, ttfb: 1e6, up: 1, role: exchange.Server}}))
+	for _, g := range d.groups {
+		for _, o := range g.answers {
+			o.times = Histogram{}
+		}
+	}
+	a.Add(began.Add(2*time.Second), d)
 	first := a.Snapshot(nil)
 	since := Newest(first, time.Time{})
 	// Another goroutine read the clock before, and comes after.
 	a.Add(began.Add(time.Second), digest(t, a, bucketOf(t, web, 50, []seen{{domain: "b.example.org", method: "GET", up: 1, role: exchange.Server}})))
 	a.Add(began.Add(3*time.Second), digest(t, a, bucketOf(t, web, 50, []seen{{domain: "a.example.org", method: "GET", status: 200, ttfb: 1e6, up: 1, role: exchange.Server}})))
+	a.Add(began.Add(4*time.Second), one(t, a, web, "c.example.org"))
 	second := a.Snapshot(nil)
 	all, later := begin(first, time.Time{}), begin(second, since)
 	if want := len(flat(second)) - 1; all+later != want { // but for the gauge of open exchanges
