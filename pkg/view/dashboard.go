@@ -252,7 +252,7 @@ func header(d *Dashboard, s Style, all bool) []string {
 		add(Plain, "interval", fmt.Sprintf("%s%s%s in that of %s%srange %s to %s%shttpctl %s", Compact(st.Interval), sep,
 			plural(st.IntervalRequests, "request"), s.clock(st.IntervalStart), sep, s.clock(st.Since), s.clock(st.Until), sep, Clean(st.Version)))
 	}
-	if tone, text, known := OutcomesText(d, s, sep); known {
+	if tone, text, known := OutcomesText(d, s, sep, s.Width-10); known {
 		add(tone, "outcomes", text)
 	}
 	tone, text = FleetText(d, sep)
@@ -301,8 +301,9 @@ func StateText(d *Dashboard, s Style) string {
 	return since
 }
 
-// OutcomesText says how the exchanges ended and how long responses took, from the list of status codes; known is false without.
-func OutcomesText(d *Dashboard, s Style, sep string) (_ Tone, text string, known bool) {
+// OutcomesText says how the exchanges ended and how long responses took, from the list of status codes; known is false without. Where it
+// is longer than room columns, if that is positive, it is said more tightly, and without their number.
+func OutcomesText(d *Dashboard, s Style, sep string, room int) (_ Tone, text string, known bool) {
 	i := slices.IndexFunc(d.Tops, func(t Top) bool { return len(t.Keys) == 1 && t.Keys[0] == "status" })
 	if i < 0 || ClassTotal(d.Tops[i].Classes) == 0 {
 		return Plain, "", false
@@ -314,9 +315,18 @@ func OutcomesText(d *Dashboard, s Style, sep string) (_ Tone, text string, known
 		of[c.Name] = c.Value
 	}
 	share := func(class string) string { return s.Human(Share, float64(of[class])/float64(all)) }
-	text = fmt.Sprintf("5xx %s%s4xx %s%sno answer %s%sof %s", share("5xx"), sep, share("4xx"), sep, share("-"), sep, s.Human(Number, int64(all)))
-	if l := t.Latency; l != nil && l.Count > 0 {
-		text += fmt.Sprintf("%sp50 %s  p95 %s  p99 %s", sep, s.Human(Duration, l.P50), s.Human(Duration, l.P95), s.Human(Duration, l.P99))
+	parts := []string{"5xx " + share("5xx"), "4xx " + share("4xx"), "no answer " + share("-"), "of " + s.Human(Number, int64(all))}
+	between := "  "
+	say := func() string {
+		text := strings.Join(parts, sep)
+		if l := t.Latency; l != nil && l.Count > 0 {
+			text += sep + "p50 " + s.Human(Duration, l.P50) + between + "p95 " + s.Human(Duration, l.P95) + between + "p99 " + s.Human(Duration, l.P99)
+		}
+		return text
+	}
+	if text = say(); room > 0 && Width(text) > room {
+		sep, between, parts = "  ", " ", parts[:3]
+		text = say()
 	}
 	if of["5xx"]*100 > all {
 		return Warn, text, true

@@ -250,27 +250,24 @@ func (g *Grid) objects(rows []Row) []object {
 // column, nothing cut.
 func (g *Grid) Table(w io.Writer, s Style, wide bool) error {
 	var b strings.Builder
-	if g.Title != "" {
-		b.WriteString(s.Paint(Strong, Clean(g.Title)) + "\n")
-	}
 	if wide {
 		s.Width = 0
+	}
+	if g.Title != "" {
+		for _, line := range wrap(Clean(g.Title), s.Width) {
+			b.WriteString(s.Paint(Strong, line) + "\n")
+		}
 	}
 	for _, line := range g.lines(s, wide, true) {
 		b.WriteString(line + "\n")
 	}
 	for _, n := range g.Notes {
-		b.WriteString(cutNote(Clean(n), s) + "\n")
+		for _, line := range wrap(Clean(n), s.Width) {
+			b.WriteString(line + "\n")
+		}
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
-}
-
-func cutNote(n string, s Style) string {
-	if s.Width == 0 {
-		return n
-	}
-	return Cut(n, s.Width, s.ellipsis())
 }
 
 // gap is the space between columns.
@@ -357,6 +354,9 @@ func (g *Grid) lines(s Style, wide, rule bool) []string {
 	first := len(result) - len(rows) // of the rows
 	for i := range result {
 		result[i] = strings.TrimRight(result[i], " ")
+		if i > 0 && i < first && s.Width > 0 { // the rule goes on below the space behind the last column
+			result[i] = Cut(result[i], s.Width, "")
+		}
 		switch {
 		case i == 0:
 			result[i] = s.Paint(Strong, result[i])

@@ -33,6 +33,27 @@ func Cut(s string, n int, mark string) string {
 	return widths.Truncate(s, n, mark)
 }
 
+// wrap breaks text between words into lines of at most n columns, 0 for no limit; those behind the first are indented. A word
+// that is longer has a line of its own, which the terminal breaks.
+func wrap(text string, n int) (lines []string) {
+	if n <= 0 || Width(text) <= n {
+		return []string{text}
+	}
+	line := ""
+	for _, word := range strings.Split(text, " ") {
+		switch {
+		case line == "":
+			line = word
+		case Width(line)+1+Width(word) <= n:
+			line += " " + word
+		default:
+			lines = append(lines, line)
+			line = "  " + word
+		}
+	}
+	return append(lines, line)
+}
+
 // Pad fills s with spaces to n columns.
 func Pad(s string, n int) string {
 	if w := Width(s); w < n {

@@ -550,6 +550,43 @@ func TestText(t *testing.T) {
 	}
 }
 
+// TestTablesFitTheTerminal: no line of a table, its title or its notes is wider than the terminal, and no word of them is lost.
+func TestTablesFitTheTerminal(t *testing.T) {
+	d := sample(Alerting)
+	top := d.Tops[1]
+	top.Title = "A title of several words that has no room on a narrow terminal"
+	top.Coverage = &Coverage{Covered: 10 * time.Minute, First: at(-20 * time.Hour), Last: at(-time.Hour), GapCount: 7,
+		Gaps: []TimeSpan{{at(-19 * time.Hour), at(-18 * time.Hour)}, {at(-9 * time.Hour), at(-8 * time.Hour)}}}
+	words := func(text string) string { return strings.Join(strings.Fields(text), " ") }
+	var whole bytes.Buffer
+	if err := WriteTop(&whole, FormatWide, Style{Now: noon}, &top); err != nil {
+		t.Fatal(err)
+	}
+	title, _, _ := strings.Cut(whole.String(), "\n")
+	_, notes, _ := strings.Cut(whole.String(), "There is data")
+	for width := 40; width < 120; width++ {
+		var b bytes.Buffer
+		s := Style{Now: noon, Width: width}
+		if err := errors.Join(WriteTop(&b, FormatTable, s, &top), WriteHosts(&b, FormatTable, Style{Now: noon, Width: max(width, 78)}, d.Hosts)); err != nil {
+			t.Fatal(err)
+		}
+		list, hosts, _ := strings.Cut(b.String(), "HOST ")
+		for line := range strings.Lines(list) {
+			if n := Width(strings.TrimSuffix(line, "\n")); n > width {
+				t.Errorf("at %d columns a line has %d: %q", width, n, line)
+			}
+		}
+		for line := range strings.Lines("HOST " + hosts) {
+			if n := Width(strings.TrimSuffix(line, "\n")); n > max(width, 78) {
+				t.Errorf("at %d columns a line of hosts has %d: %q", max(width, 78), n, line)
+			}
+		}
+		if !strings.Contains(words(list), words(title)) || !strings.Contains(words(list), words("There is data"+notes)) {
+			t.Errorf("at %d columns a word is lost:\n%s", width, list)
+		}
+	}
+}
+
 // TestHeaderCountsFromItsClock: a reader who subtracts the times of the header gets its durations.
 func TestHeaderCountsFromItsClock(t *testing.T) {
 	for _, part := range []time.Duration{0, 400 * time.Millisecond, 999 * time.Millisecond} {

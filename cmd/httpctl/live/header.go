@@ -92,8 +92,11 @@ func (m *Model) header(w int) (lines []string) {
 		}
 	}
 	text += sep + fmt.Sprintf("%s since %s", value(view.Number, int64(st.Requests)), value(view.Moment, st.Since))
+	if view.Width(text) > w-label {
+		text = strings.Replace(strings.ReplaceAll(text, sep, "  "), "next check in", "check in", 1)
+	}
 	add(view.Plain, "window", text)
-	tone, text, known := view.OutcomesText(&d, s, sep)
+	tone, text, known := view.OutcomesText(&d, s, sep, w-label)
 	if !known {
 		text = "no outcomes yet"
 	}
