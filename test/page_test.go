@@ -3,6 +3,7 @@ package test
 import (
 	"bufio"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,28 +21,36 @@ import (
 	"github.com/httpctl/httpctl/pkg/testkit"
 )
 
-// webTools returns a command that runs a script of web/ with Node, after it has found what that needs.
-func webTools(t *testing.T, script string, args ...string) *exec.Cmd {
+// nodeScript returns a command that runs a script of web/ with Node, after it has found the packages that that needs.
+func nodeScript(t *testing.T, packages []string, script string, args ...string) *exec.Cmd {
 	t.Helper()
 	web := filepath.Join(testkit.ModuleRoot(t), "web")
 	node, err := exec.LookPath("node")
 	if err != nil {
 		t.Skip("needs node (Debian's nodejs): run scripts/test-tools as root")
 	}
-	for _, name := range []string{"playwright-core", "axe-core"} {
+	for _, name := range packages {
 		if _, err := os.Stat(filepath.Join(web, "node_modules", name)); err != nil {
 			t.Skipf("needs the package %s of npm: run scripts/test-tools, or npm ci in web", name)
 		}
 	}
+	cmd := exec.CommandContext(t.Context(), node, append([]string{filepath.Join(web, script)}, args...)...)
+	cmd.Dir, cmd.Stderr, cmd.WaitDelay = web, os.Stderr, 5*time.Second
+	return cmd
+}
+
+// webTools returns a command that runs a script of web/ with Node and Chromium.
+func webTools(t *testing.T, script string, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := nodeScript(t, []string{"playwright-core", "axe-core"}, script, args...)
 	chromium := os.Getenv("CHROMIUM")
 	if chromium == "" {
+		var err error
 		if chromium, err = exec.LookPath("chromium"); err != nil {
 			t.Skip("needs chromium (or CHROMIUM, its path): run scripts/test-tools as root")
 		}
 	}
-	cmd := exec.CommandContext(t.Context(), node, append([]string{filepath.Join(web, script)}, args...)...)
 	cmd.Env = append(os.Environ(), "CHROMIUM="+chromium)
-	cmd.Dir, cmd.Stderr, cmd.WaitDelay = web, os.Stderr, 5*time.Second
 	return cmd
 }
 
@@ -184,17 +193,32 @@ func TestPage(t *testing.T) {
 // TestPageAssets: what is embedded is what web/ makes.
 func TestPageAssets(t *testing.T) {
 	t.Parallel()
-	web := filepath.Join(testkit.ModuleRoot(t), "web")
-	node, err := exec.LookPath("node")
-	if err != nil {
-		t.Skip("needs node (Debian's nodejs): run scripts/test-tools as root")
-	}
-	if _, err := os.Stat(filepath.Join(web, "node_modules", "esbuild")); err != nil {
-		t.Skip("needs the package esbuild of npm: run scripts/test-tools, or npm ci in web")
-	}
-	cmd := exec.CommandContext(t.Context(), node, "build.mjs", "--check")
-	cmd.Dir = web
+	cmd := nodeScript(t, []string{"esbuild"}, "build.mjs", "--check")
+	cmd.Stderr = nil
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("aggregator/web/assets: %v: %s: run make web", err, out)
+	}
+}
+
+// TestOpenAPI: the description of the API is one by the rules of OpenAPI, as a validator of others sees them.
+func TestOpenAPI(t *testing.T) {
+	t.Parallel()
+	cmd := nodeScript(t, []string{"@seriousme/openapi-schema-validator"}, "test/openapi.mjs")
+	page := freePort(t)
+	newCenter(t, func(_ *config.Settings, c *aggregator.Config) { c.Web.Listen = []string{page} })
+	client := &http.Client{}
+	defer client.CloseIdleConnections()
+	code, body, err := fetchWeb(t, client, "http://"+page+"/api/v1/openapi.json")
+	if err != nil || code != http.StatusOK {
+		t.Fatalf("openapi.json: %d, %v", code, err)
+	}
+	cmd.Stdin = strings.NewReader(body)
+	if out, err := cmd.Output(); err != nil || strings.TrimSpace(string(out)) != "3.1" {
+		t.Errorf("the description is not valid: %v: %s", err, out)
+	}
+	cmd = nodeScript(t, nil, "test/openapi.mjs")
+	cmd.Stdin = strings.NewReader(strings.Replace(body, `"in": "query"`, `"in": "quarry"`, 1))
+	if out, err := cmd.Output(); err == nil || !strings.Contains(string(out), "/paths") {
+		t.Errorf("a fault in it is not found: %v: %s", err, out)
 	}
 }
