@@ -3,6 +3,8 @@ package web
 import (
 	"bytes"
 	"compress/gzip"
+	"crypto/sha256"
+	"encoding/base64"
 	"io"
 	"net"
 	"net/http"
@@ -65,6 +67,35 @@ func TestHeaders(t *testing.T) {
 		}
 		if strings.Contains(csp, "unsafe") || strings.Contains(csp, "*") {
 			t.Errorf("/%s: the policy is %q", path, csp)
+		}
+	}
+}
+
+// TestFailurePage: a person who is refused reads a page, which has nothing in it but its own style, and no markup of others.
+func TestFailurePage(t *testing.T) {
+	x := newSite(t)
+	for path, want := range map[string]int{"": 403, "api/v1/hosts": 403, "nothing/%3Cb%3Ethere%3C%2Fb%3E": 404} {
+		host := "localhost"
+		if want == 403 {
+			host = "evil.example"
+		}
+		a, body := x.get(path, "Accept", "text/html,*/*;q=0.8", "Host", host)
+		page := !strings.HasPrefix(path, "api/")
+		if a.StatusCode != want || strings.HasPrefix(a.Header.Get("Content-Type"), "text/html") != page || strings.HasPrefix(body, "<!doctype html>") != page {
+			t.Errorf("/%s: %s %s, want %d: %s", path, a.Status, a.Header.Get("Content-Type"), want, body)
+		}
+		if !page {
+			continue
+		}
+		_, style, _ := strings.Cut(body, "<style>")
+		style, _, _ = strings.Cut(style, "</style>")
+		sum := sha256.Sum256([]byte(style))
+		csp := a.Header.Get("Content-Security-Policy")
+		if !strings.Contains(csp, "style-src 'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"'") || strings.Contains(csp, "unsafe") || strings.Contains(csp, "'self'") {
+			t.Errorf("/%s: the policy %q does not fit the style", path, csp)
+		}
+		if strings.Contains(body, "<b>") || want == 404 && !strings.Contains(body, "&lt;b&gt;there") {
+			t.Errorf("/%s: markup of the question is in the page: %s", path, body)
 		}
 	}
 }
