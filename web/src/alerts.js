@@ -28,7 +28,6 @@ export function draw(alerts, state, now, per) {
   line(id('alerts-line'), alerts, state, now);
   const box = id('alerts-page');
   const list = alerts.alerts;
-  say(box.querySelector('.note'), sentence(alerts));
   keyed(box.querySelector('tbody'), list, (a) => a.scope + a.start, (a) => el('tr', {},
     el('td', { class: 'text state' }), el('th', { scope: 'row', class: 'key' }, link('', { class: 'row' })), el('td', { class: 'text' }), el('td', { class: 'number' }),
     el('td', { class: 'number' }), el('td', { class: 'number' }), el('td', { class: 'text windows' })), (e, a) => {

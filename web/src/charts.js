@@ -173,11 +173,11 @@ function make(key) {
   const legend = box.parentElement.querySelector('.legend');
   const height = k.height * scale();
   const u = new uPlot({
-    width: Math.max(200, box.clientWidth), height, padding: [8, 18, 0, 0],
+    width: Math.max(200, box.clientWidth), height, padding: [8 * scale(), 18 * scale(), 0, 0],
     legend: { show: false },
     scales: { x: { time: true, range: () => (key === 'compare' ? compared : [view.begin, view.end]) }, y: { auto: true, ...k.y } },
     axes: [timeAxis(), axis({ values: k.values, size: k.size * scale(), space: 34 * scale(), ...(k.splits ? { splits: k.splits, filter: (u, splits) => splits } : {}) })],
-    series: [{}, ...k.series],
+    series: [{}, ...k.series.map((s) => ({ ...s, width: s.width * Math.max(1, scale() * 0.8) }))],
     cursor: { sync: { key: sync.key }, drag: { x: true, y: false, setScale: false }, y: false, points: { size: 6 } },
     hooks: {
       ...k.hooks,
@@ -279,6 +279,27 @@ function whole(points) {
   return points.slice(0, n);
 }
 
+/**
+ * joined adds up neighbours, where points stand closer than three pixels, so that shares of few exchanges are no noise. Groups begin at fixed times,
+ * so that only the last one changes.
+ */
+function joined(points, pixels) {
+  const first = points[0], width = first ? seconds(first.end) - seconds(first.start) : 0;
+  const each = Math.ceil((3 * points.length) / Math.max(1, pixels)) * width;
+  if (!(width > 0) || each <= width) return points;
+  const out = [];
+  for (const p of points) {
+    const at = Math.floor(seconds(p.start) / each), last = out.at(-1);
+    if (last?.at !== at) out.push({ ...p, at, ttfb_histogram_seconds: { ...p.ttfb_histogram_seconds } });
+    else {
+      last.end = p.end;
+      for (const name of ['outcomes', 'errors_5xx', 'errors_4xx', 'no_answer', 'ttfb_count']) last[name] += p[name] || 0;
+      for (const [bound, n] of Object.entries(p.ttfb_histogram_seconds || {})) last.ttfb_histogram_seconds[bound] = (last.ttfb_histogram_seconds[bound] || 0) + n;
+    }
+  }
+  return out;
+}
+
 const middle = (p) => (Date.parse(p.start) + Date.parse(p.end)) / 2000;
 
 /** rates joins the points of a series, of a step, with the newest intervals, which are finer and come with each dashboard. */
@@ -314,15 +335,15 @@ export function draw({ series, fault, dashboard: d, state, live, begin, end, now
     normal: a && state.path.length === 0 ? normals(a, d.alerts.alerts, per, end).filter((n) => n.from < end && n.to > begin) : [],
   };
   const points = live ? whole(series?.points || []) : series?.points || [];
-  const xs = points.map(middle);
-  const part = (name) => points.map((p) => (p.outcomes > 0 ? p[name] / p.outcomes : null));
+  const few = joined(points, charts.outcomes.box.clientWidth), xs = few.map(middle);
+  const part = (name) => few.map((p) => (p.outcomes > 0 ? p[name] / p.outcomes : null));
   const time = (name) => points.map((p) => (p.ttfb_count > 0 ? p[name] || null : null));
   const none = (what) => fault || (series ? `No ${what} in this range` : 'Asking …');
   put('rate', rates(points, series?.step, d, state, live), none('requests'));
   put('outcomes', [xs, part('errors_5xx'), part('errors_4xx'), part('no_answer')], none('ended exchanges'));
-  put('times', [xs, time('ttfb_p99_seconds'), time('ttfb_p95_seconds'), time('ttfb_p50_seconds')], none('response times'));
-  heat = cells(points);
-  put('heat', [xs, points.map((p) => (p.ttfb_count > 0 ? heat.low : null))], none('response times'));
+  put('times', [points.map(middle), time('ttfb_p99_seconds'), time('ttfb_p95_seconds'), time('ttfb_p50_seconds')], none('response times'));
+  heat = cells(few);
+  put('heat', [xs, few.map((p) => (p.ttfb_count > 0 ? heat.low : null))], none('response times'));
   say(id('chart-rate').parentElement.querySelector('.note'), view.normal.length ? 'shaded: from the baseline to where alerts begin' : state.path.length ? 'the baseline is that of the whole fleet' : '');
   const scale = id('chart-heat').parentElement.querySelector('.note');
   say(scale, heat.most > 0 ? `darkest: ${number(heat.most)} responses` : '');

@@ -275,6 +275,7 @@ function draw() {
   say(id('time'), `${clock(t)} ${zone()}`);
   document.body.classList.toggle('stale', !d || answers.away != null);
   id('loading').hidden = shown != null || answers.refused != null;
+  say(id('loading'), answers.away ? `No answer yet: ${clean(answers.away.why)}` : 'Asking the aggregator …');
   id('content').hidden = shown == null;
   if (!shown) return;
   summary.draw(shown, state, t, answers.series, live());

@@ -146,13 +146,17 @@ export function draw(d, state, now, series, live) {
     ...s.warnings.map((t) => ['warn', t]),
     ...(a.joined_hosts?.length ? [['warn', `${a.joined_hosts.join(', ')} joined since the baseline was learned`]] : []),
     ...d.hosts.filter((h) => h.same_id?.length).map((h) => ['warn', `${h.name}: several agents have its host id: ${h.same_id.join(', ')}`]),
-    ...(narrowed(state) || state.path.length ? fleetNotes(d.notes) : []).map((t) => ['plain', t]),
+    ...(fleet ? [] : [['plain', ofFleet(state)]]),
   ];
   keyed(id('notices'), notices, ([, t]) => t, ([tone, t]) => el('li', { 'data-tone': tone }, name(t, { title: null })), () => {});
 }
 
-/** fleetNotes leaves out what is said of one list, which says it itself. */
-const fleetNotes = (notes) => notes.filter((n) => /^(rates|baseline)\b/.test(n));
+/** ofFleet says which of the numbers do not follow the path. */
+function ofFleet(state) {
+  if (!narrowed(state)) return 'State and window are those of the whole fleet.';
+  return state.path.some((p) => p.key === 'host') ? 'State and window are those of the whole fleet; what was not seen is all of the host.'
+    : 'State, window, hosts and what was not seen are those of the whole fleet.';
+}
 
 function lastPoint(series) {
   const points = (series?.points || []).filter((p) => p.rate != null);

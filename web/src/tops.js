@@ -95,6 +95,7 @@ function fillPanel(box, top, context) {
   const by = ranking(top, keys);
   const most = Math.max(1, ...top.rows.map((r) => r[by] || 0));
   const follow = canFollow(keys, dims);
+  set(box, 'data-keys', keys.length);
   const body = box.querySelector('tbody');
   const cols = [shown.length, ...keys].join();
   if (body.dataset.cols !== cols) {
