@@ -148,7 +148,8 @@ func (s *Service) GetSeries(ctx context.Context, r *httpctlv1.GetSeriesRequest) 
 	return out, s.addOutcomes(ctx, out, rng, &sel, cal, absences)
 }
 
-// fewBuckets reports whether a range has at most maxFine intervals, and maxBuckets of all hosts, which are kept one by one.
+// fewBuckets reports whether a range has at most maxFine intervals, and maxBuckets of all hosts, or with filters of names an eighth of
+// that, which are kept one by one.
 func (s *Service) fewBuckets(ctx context.Context, rng span, sel *selection) (bool, error) {
 	settings := s.Settings()
 	if rng.from < s.Now().Add(-settings.MaxRetentionLength).UnixNano() {
@@ -170,7 +171,11 @@ func (s *Service) fewBuckets(ctx context.Context, rng span, sel *selection) (boo
 			}
 		}
 	}
-	return n*steps <= maxBuckets, nil
+	most := int64(maxBuckets)
+	if len(sel.where) > 0 {
+		most /= 8 // lists by name have many more rows than the totals
+	}
+	return n*steps <= most, nil
 }
 
 // counting finds the top list whose hits, added up, answer the selection: all requests where that can be, else those

@@ -147,9 +147,9 @@ func TestSeriesByInterval(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.now = time.Unix(0, storetest.At(12))
-	ask := func(since, until int64) *httpctlv1.GetSeriesResponse {
+	ask := func(since, until int64, filters ...*httpctlv1.Filter) *httpctlv1.GetSeriesResponse {
 		t.Helper()
-		a, err := w.GetSeries(ctx, &httpctlv1.GetSeriesRequest{Step: httpctlv1.SeriesStep_SERIES_STEP_INTERVAL, Outcomes: true, Range: &httpctlv1.Range{SinceUnixNs: since, UntilUnixNs: until}})
+		a, err := w.GetSeries(ctx, &httpctlv1.GetSeriesRequest{Step: httpctlv1.SeriesStep_SERIES_STEP_INTERVAL, Filters: filters, Outcomes: true, Range: &httpctlv1.Range{SinceUnixNs: since, UntilUnixNs: until}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -182,6 +182,10 @@ func TestSeriesByInterval(t *testing.T) {
 		t.Fatal(err)
 	}
 	byMinute("1,701 hosts for two minutes", storetest.At(0), 0)
+	of := &httpctlv1.Filter{Column: "domain", Values: []string{"api.example.org"}}
+	if all, some := ask(storetest.At(0), storetest.At(2)), ask(storetest.At(0), storetest.At(2), of); all.Step == some.Step {
+		t.Errorf("1,701 hosts for two intervals: all by %v, one domain by %v, want that by the minute", all.Step, some.Step)
+	}
 	w.now = w.now.Add(48 * time.Hour)
 	byMinute("what may only be in roll-ups", storetest.At(0), storetest.At(2))
 }
