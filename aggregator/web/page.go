@@ -14,7 +14,7 @@ import (
 const failureStyle = `:root{color-scheme:light dark;font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif}
 body{max-width:44em;margin:12vh auto 2em;padding:0 20px;background:light-dark(#f4f5f7,#0e1116);color:light-dark(#1b2028,#e7eaef)}
 main{padding:24px 28px;border:1px solid light-dark(#dcdfe5,#2a313b);border-left:4px solid light-dark(#c0271d,#ff8078);border-radius:8px;background:light-dark(#fff,#161b22)}
-h1{margin:0 0 12px;font-size:20px}p,li{overflow-wrap:anywhere}.faint{color:light-dark(#57606c,#9aa4b2)}
+h1{margin:0 0 12px;font-size:20px}p::first-letter{text-transform:uppercase}p,li{overflow-wrap:anywhere}.faint{color:light-dark(#57606c,#9aa4b2)}
 pre{padding:10px 14px;overflow-x:auto;border-radius:6px;background:light-dark(#eef0f3,#20262f);font-size:13px}`
 
 // failurePolicy is the policy of such a page: nothing but its style.
