@@ -313,6 +313,11 @@ func (p *Pairer) gap(c *conn, d stream.Direction, n uint64, at http1.At) {
 		case ev == http1.End:
 			// The packet that shows the loss of a message's last bytes may come any time later.
 			p.ended(c, d, false, c.last[d], at.Time)
+		case ev == http1.Cut && took > 0:
+			p.on(c, d, ev, at)
+			if d != c.req && c.pipelined {
+				p.missedHead(c, d, false) // behind the end of chunks the gap may hold whole responses
+			}
 		default:
 			p.on(c, d, ev, at)
 		}

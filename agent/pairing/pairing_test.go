@@ -139,6 +139,8 @@ func (r *rig) String() string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
+const chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
 const connected = "HTTP/1.1 200 Connection established\r\n\r\n"
 
 // TestInterimAfterLoss: an interim response after a lost one is part of the next exchange.
@@ -188,7 +190,6 @@ func TestQueueKeepsNothing(t *testing.T) {
 
 // TestPairing: what answers what.
 func TestPairing(t *testing.T) {
-	chunked := "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 	tests := []struct {
 		name string
 		run  func(r *rig)
@@ -298,6 +299,10 @@ func TestPairing(t *testing.T) {
 				up(getting("/5") + getting("/6")).down(okay(205, "")).get("/7").down(okay(206, "")).get("/8").down(okay(207, "")).down(okay(208, "")).close(stream.ByFIN)
 		}, "GET /1 = 201 complete\nGET /2 = 202 complete\nGET /3 = - lost\nGET /4 = 205 complete\nGET /5 = - lost\n" +
 			"GET /6 = 206 complete\nGET /7 = 207 complete\nGET /8 = 208 complete", map[exchange.Counter]uint64{exchange.Resyncs: 1}},
+		{"pipelined responses lost behind the chunks of the first", func(r *rig) {
+			r.up(getting("/1") + getting("/2") + getting("/3")).down(chunked + "5\r\nhe").gapDown(9 + len(okay(202, ""))).down(okay(203, "")).
+				up(getting("/4") + getting("/5")).down(okay(204, "")).down(okay(205, "")).close(stream.ByFIN)
+		}, "GET /1 = 200 lost\nGET /2 = 203 complete\nGET /3 = - lost\nGET /4 = 204 complete\nGET /5 = 205 complete", map[exchange.Counter]uint64{exchange.Resyncs: 1}},
 		{"chunked response cut", func(r *rig) {
 			r.get("/1").down(chunked + "5\r\nhe").gapDown(9).down("HTTP/1.1 200 not a head\r\nX: y\r\n\r\n").get("/2").ok("").close(stream.ByFIN)
 		}, "GET /1 = 200 lost\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.Resyncs: 1, exchange.SkippedBytes: 33}},
@@ -505,9 +510,10 @@ func TestPairing(t *testing.T) {
 
 // TestPipelinedRecovers: whatever part of the responses to a batch is lost, in one gap, those to the
 // batches after it find their own requests; both of a client that waits for all before it sends more, and of one that
-// keeps some ahead.
+// keeps some ahead; both where the gap begins with a response and, each second time, where it begins within chunks.
 func TestPipelinedRecovers(t *testing.T) {
-	for seed := range uint64(500) {
+	for seed := range uint64(1000) {
+		inChunks := seed%2 == 1
 		random := rand.New(rand.NewPCG(seed, 7))
 		r := newRig(t)
 		n, waiting := 0, []string(nil)
@@ -516,7 +522,12 @@ func TestPipelinedRecovers(t *testing.T) {
 			for range k {
 				n++
 				b.WriteString(getting(fmt.Sprint("/", n)))
-				waiting = append(waiting, okay(200, strings.Repeat("x", n)))
+				body := strings.Repeat("x", n)
+				if inChunks {
+					waiting = append(waiting, fmt.Sprintf("%s%x\r\n%s\r\n0\r\n\r\n", chunked, n, body))
+				} else {
+					waiting = append(waiting, okay(200, body))
+				}
 			}
 			r.up(b.String())
 		}
@@ -539,7 +550,13 @@ func TestPipelinedRecovers(t *testing.T) {
 		before := random.IntN(len(waiting))
 		lost := 1 + random.IntN(len(waiting)-before)
 		answer(before)
-		r.gapDown(len(strings.Join(waiting[:lost], "")))
+		gone := strings.Join(waiting[:lost], "")
+		if inChunks {
+			n := len(chunked) + 3
+			r.down(gone[:n])
+			gone = gone[n:]
+		}
+		r.gapDown(len(gone))
 		waiting = waiting[lost:]
 		answer(len(waiting))
 		ask(depth)
