@@ -278,7 +278,7 @@ func (p *Parser) overtaken(data []byte) Event {
 	case atStart, atAnswer, atCut, atEnd, inPrefix:
 		return Nothing
 	}
-	if p.state != inRest && (p.framed || p.kind == Request && !p.expects) {
+	if p.state != inRest && (p.framed || p.kind == Request && !p.unsent()) {
 		return Nothing
 	}
 	n := uint64(len(data))
@@ -294,6 +294,12 @@ func (p *Parser) overtaken(data []byte) Event {
 	}
 	p.env.count[malformed]++
 	return Cut
+}
+
+// unsent reports whether the current request is one whose body may never come: it was to wait for 100 Continue, and
+// nothing of the body was read.
+func (p *Parser) unsent() bool {
+	return p.expects && p.body == 0 && (p.state == inBody || p.state == atSize)
 }
 
 // starts reports whether b begins with a start line of the direction's kind.

@@ -274,13 +274,13 @@ func (p *Pairer) mayStart(c *conn, d stream.Direction) bool {
 
 // due reports whether the message after the one that is being read is due: the
 // client has asked again since the last bytes of a response, or the server has
-// answered a request that goes on.
+// answered a request that goes on, and has not asked for the rest of it before.
 func (c *conn) due(d stream.Direction) bool {
 	if !c.sided || !c.turns[d].mine() {
 		return false
 	}
 	if d == c.req {
-		return c.asking != nil && c.asking.answered
+		return c.asking != nil && c.asking.answered && c.asking.x.Interim == 0
 	}
 	return c.answering != nil && len(c.queue) > 0 && c.queue[0].pair != nil
 }

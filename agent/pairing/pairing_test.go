@@ -442,6 +442,24 @@ func TestPairing(t *testing.T) {
 			r.up(fmt.Sprintf("POST /p HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", len(getting("/inside")))).down(okay(401, "")).get("/inside").
 				get("/2").ok("").close(stream.ByFIN)
 		}, "POST /p = 401 complete\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.EarlyResponses: 1}},
+		{"a body that was asked for with 100 Continue and refused later, and looks like requests", func(r *rig) {
+			r.up("POST /p HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 400\r\n\r\n").down("HTTP/1.1 100 Continue\r\n\r\n").down(okay(413, ""))
+			for range 4 {
+				r.get("/inside")
+			}
+			r.up(strings.Repeat("x", 400-4*len(getting("/inside")))).get("/2").ok("").close(stream.ByFIN)
+		}, "POST /p = 413 complete\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.EarlyResponses: 1, exchange.InterimResponses: 1}},
+		{"a body that began without 100 Continue, was refused, and looks like requests", func(r *rig) {
+			r.up("POST /p HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 400\r\n\r\n").up("x").down(okay(413, ""))
+			for range 4 {
+				r.get("/inside")
+			}
+			r.up(strings.Repeat("x", 399-4*len(getting("/inside")))).get("/2").ok("").close(stream.ByFIN)
+		}, "POST /p = 413 complete\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.EarlyResponses: 1}},
+		{"refused chunks that began without 100 Continue and look like requests", func(r *rig) {
+			r.up("POST /p HTTP/1.1\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n").up(fmt.Sprintf("%x\r\n", len(getting("/inside")))).down(okay(413, "")).
+				get("/inside").up("\r\n0\r\n\r\n").get("/2").ok("").close(stream.ByFIN)
+		}, "POST /p = 413 complete\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.EarlyResponses: 1}},
 		{"a body that goes on like a response, as the client pipelines", func(r *rig) {
 			r.get("/1").get("/2").down("HTTP/1.1 200 OK\r\nContent-Length: 199\r\n\r\nbody").get("/3").down(okay(299, "")).down(strings.Repeat("x", 195-len(okay(299, "")))).
 				down(okay(202, "")).down(okay(203, "")).close(stream.ByFIN)
