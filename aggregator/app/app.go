@@ -218,6 +218,7 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.
 		return prepareAnswers(ctx, queries.Warm, queries.Refresh, db.Prepare, log)
 	})
 	a.timers.Go("damage", func(ctx context.Context) error { return tellDamage(ctx, db.ChecksumErrors, log) })
+	a.timers.Go("faults", func(ctx context.Context) error { return tellFaults(ctx, db.Faults, log) })
 	a.timers.Go("release pages", func(ctx context.Context) error { return releasePages(ctx, db.ReleasePages) })
 	if width.Next != 0 {
 		a.timers.Go("interval width", func(ctx context.Context) error { return a.changeWidth(ctx, width) })
@@ -375,6 +376,7 @@ func registerStats(r prometheus.Registerer, db store.Store, j *currentJudge) {
 	gauge("httpctl_store_intervals", "Intervals in the database.", func() float64 { return float64(db.Stats().Intervals) })
 	counter("httpctl_store_expired_total", "Buckets that came after their interval was sealed.", func() float64 { return float64(db.Stats().Expired) })
 	counter("httpctl_store_checksum_errors_total", "Stored values that failed their checksum.", func() float64 { return float64(db.Stats().ChecksumErrors) })
+	counter("httpctl_store_faults_total", "Sums that were given up for a fault of this program, which is in its log; questions add up what they were made of.", func() float64 { return float64(db.Stats().Faults) })
 	gauge("httpctl_store_sums_bytes", "Memory of the sums of pieces of time that are kept for the next question, at most 128 MiB.", func() float64 { return float64(db.Stats().SumBytes) })
 	counter("httpctl_store_sums_used_total", "Sums that were there when a question needed them.", func() float64 { return float64(db.Stats().SumsUsed) })
 	counter("httpctl_store_sums_made_total", "Sums that a question had to make of buckets or roll-ups; while dashboards are shown hardly any.", func() float64 { return float64(db.Stats().SumsMade) })

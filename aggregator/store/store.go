@@ -243,6 +243,9 @@ type Stats struct {
 	// Reopened counts how often a failed commit made the engine open its files
 	// again to see what is there, since the store was opened.
 	Reopened uint64
+	// Faults counts the faults of this program that cost it sums that were kept for the next query, since the store was opened.
+	// The query adds up what they were made of.
+	Faults uint64
 }
 
 // ErrConflict is returned by CompareAndSwap when someone else was faster.

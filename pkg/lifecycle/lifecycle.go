@@ -36,7 +36,7 @@ func NewGroup(parent context.Context) *Group {
 // sent to Failed: a daemon is never half alive.
 func (g *Group) Go(name string, f func(context.Context) error) {
 	g.wg.Go(func() {
-		err := run(g.ctx, f)
+		err := Guard(func() error { return f(g.ctx) })
 		if err == nil || g.ctx.Err() != nil {
 			return
 		}
@@ -49,13 +49,18 @@ func (g *Group) Go(name string, f func(context.Context) error) {
 	})
 }
 
-func run(ctx context.Context, f func(context.Context) error) (err error) {
+// ErrPanic is wrapped by the error of [Guard] when what it ran has panicked.
+var ErrPanic = errors.New("panic")
+
+// Guard runs f and turns a panic in it into an error, which wraps ErrPanic and has the stack. It is for what is done with
+// content that others have made, which may cost them their part and nobody else anything.
+func Guard(f func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+			err = fmt.Errorf("%w: %v\n%s", ErrPanic, r, debug.Stack())
 		}
 	}()
-	return f(ctx)
+	return f()
 }
 
 // Failed gives the first error by which a goroutine ended unasked.

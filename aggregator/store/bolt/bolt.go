@@ -407,7 +407,9 @@ func (s *DB) updateThen(ctx context.Context, f func(*bbolt.Tx) (changed bool, er
 		return s.commit(tx)
 	})
 	if err == nil && committing {
-		done()
+		if !s.sums.faults.guard(done) {
+			s.sums.changeAll() // nobody knows what they have
+		}
 	}
 	s.sums.change(touched)
 	s.mu.RUnlock()
@@ -479,6 +481,10 @@ func (s *DB) reopen(intervals []int64) error {
 // ChecksumErrors is that of Stats, without looking at the store.
 func (s *DB) ChecksumErrors() uint64 { return s.checksumErrors.Load() }
 
+// Faults counts the faults of this program that cost it sums that were kept for the next question, since the file was opened, and
+// has the newest with its stack, "" without one.
+func (s *DB) Faults() (n uint64, newest string) { return s.sums.faults.told() }
+
 // Stats implements store.Store. When the file cannot be read, only the path
 // and the counters of this process are set.
 func (s *DB) Stats() store.Stats {
@@ -514,5 +520,6 @@ func (s *DB) Stats() store.Stats {
 	_, st.SumBytes, st.SumsUsed, st.SumsMade = s.sums.total()
 	st.ChecksumErrors = s.checksumErrors.Load()
 	st.Reopened = s.reopened.Load()
+	st.Faults, _ = s.Faults()
 	return st
 }

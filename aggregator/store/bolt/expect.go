@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/httpctl/httpctl/aggregator/store"
+	"github.com/httpctl/httpctl/pkg/lifecycle"
 )
 
 // Who asks a dozen questions of the same time, as a dashboard does, has each minute without roll-ups read a dozen times: to inflate a bucket
@@ -54,7 +55,7 @@ func (s *DB) Expect(ctx context.Context, plans []store.Plan) error {
 		workers.Go(func() {
 			for minute := range next {
 				if failures[i] == nil {
-					failures[i] = s.expectMinute(ctx, minute, all)
+					failures[i] = lifecycle.Guard(func() error { return s.expectMinute(ctx, minute, all) })
 				}
 			}
 		})
@@ -191,14 +192,15 @@ func (s *DB) expectMinute(ctx context.Context, minute stepKey, all []expected) e
 	}
 	for len(under) > 0 {
 		m := under[0]
+		var sum *store.Part
+		whole := m.c.Whole()
+		if whole && !m.plan.PerHost {
+			sum = m.c.Part(m.k.shape.dict.Load())
+		}
 		under = under[1:]
-		if !m.c.Whole() { // so that damage is reported each time
+		if !whole { // so that damage is reported each time
 			s.sums.abandon(m.k)
 			continue
-		}
-		var sum *store.Part
-		if !m.plan.PerHost {
-			sum = m.c.Part(m.k.shape.dict.Load())
 		}
 		s.sums.finish(m.k, m.c, sum, txid)
 	}

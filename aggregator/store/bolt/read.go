@@ -292,7 +292,9 @@ func (q *question) take(k *kept) (bool, error) {
 		q.c.Merge(k.collector)
 		return true, nil
 	case k.part == nil:
-		k.part = k.collector.Part(k.shape.dict.Load())
+		if k.guard(&q.s.sums.faults, func() { k.part = k.collector.Part(k.shape.dict.Load()) }); k.gone {
+			return false, nil
+		}
 	}
 	q.c.AddPart(k.key.start, k.part)
 	return true, nil

@@ -50,6 +50,7 @@ type sums struct {
 	newest  int64            // start of the newest bucket appended since the file was opened
 	used    uint64           // pieces that were there when they were asked for
 	made    uint64           // and that were not
+	faults  faults
 }
 
 // shape is what plans have in common that can share sums.
@@ -267,15 +268,17 @@ func (c *sums) finish(k *kept, collector *store.Collector, part *store.Part, txi
 	c.mu.Unlock()
 	k.mu.Lock()
 	k.made, k.txid, k.collector, k.part = true, txid, collector, part
-	for i := range k.backlog {
-		if b := &k.backlog[i]; !k.gone && b.txid > txid {
-			k.addEncoded(b)
+	k.guard(&c.faults, func() {
+		for i := range k.backlog {
+			if b := &k.backlog[i]; !k.gone && b.txid > txid {
+				k.addEncoded(b)
+			}
 		}
-	}
+		if !open && !k.gone {
+			k.close()
+		}
+	})
 	k.backlog = nil
-	if !open && !k.gone {
-		k.close()
-	}
 	gone, bytes := k.gone, k.size()
 	k.mu.Unlock()
 	c.mu.Lock()
@@ -345,10 +348,57 @@ func (k *kept) add(x *bucket.Bucket, b *fedBucket) {
 // had no bucket before: sums of these begin where those before them are asked for. It must be called after the commit and before change and
 // before anything else is appended.
 func (c *sums) feed(now int64, appended []fedBucket, fresh []piece) {
-	byBucket := map[*fedBucket][]*kept{} // as each is decoded once
-	first, last := int64(math.MaxInt64), int64(-1)
-	var over []*kept
+	byBucket, tables, over := c.reached(now, appended, fresh)
+	touched := map[*kept]bool{}
+	d := decoders.Get().(*bucket.Decoder)
+	defer decoders.Put(d)
+	for i := range appended {
+		b := &appended[i]
+		if byBucket[b] == nil {
+			continue
+		}
+		x, err := d.Decode(b.data, tables...)
+		for _, k := range byBucket[b] {
+			k.mu.Lock()
+			switch {
+			case k.gone:
+			case err != nil:
+				k.gone = true
+			case k.made && b.txid <= k.txid: // the snapshot it was made from had it: readers see a commit before it is fed
+			case k.made:
+				k.guard(&c.faults, func() { k.add(x, b) })
+			case k.waiting+len(b.data) > maxBacklog:
+				k.gone = true
+			default:
+				k.backlog = append(k.backlog, *b)
+				k.waiting += len(b.data)
+			}
+			k.mu.Unlock()
+			touched[k] = true
+		}
+	}
+	for _, k := range over {
+		k.mu.Lock()
+		if k.made && !k.gone {
+			k.guard(&c.faults, k.close)
+		}
+		k.mu.Unlock()
+		touched[k] = true
+	}
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	for k := range touched {
+		c.account(k)
+	}
+	c.evict()
+}
+
+// reached lists, of what feed is told, the sums of each bucket, as each is decoded once, the tables that these are of, and the sums whose time is over.
+func (c *sums) reached(now int64, appended []fedBucket, fresh []piece) (byBucket map[*fedBucket][]*kept, names []string, over []*kept) {
+	byBucket = map[*fedBucket][]*kept{}
+	first, last := int64(math.MaxInt64), int64(-1)
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	before := c.newest
 	for i := range appended {
 		first, last = min(first, appended[i].start), max(last, appended[i].start)
@@ -396,53 +446,10 @@ func (c *sums) feed(now int64, appended []fedBucket, fresh []piece) {
 			}
 		}
 	}
-	c.mu.Unlock()
-	names := make([]string, 0, len(tables))
 	for name := range tables {
 		names = append(names, name)
 	}
-	touched := map[*kept]bool{}
-	d := decoders.Get().(*bucket.Decoder)
-	defer decoders.Put(d)
-	for i := range appended {
-		b := &appended[i]
-		if byBucket[b] == nil {
-			continue
-		}
-		x, err := d.Decode(b.data, names...)
-		for _, k := range byBucket[b] {
-			k.mu.Lock()
-			switch {
-			case k.gone:
-			case err != nil:
-				k.gone = true
-			case k.made && b.txid <= k.txid: // the snapshot it was made from had it: readers see a commit before it is fed
-			case k.made:
-				k.add(x, b)
-			case k.waiting+len(b.data) > maxBacklog:
-				k.gone = true
-			default:
-				k.backlog = append(k.backlog, *b)
-				k.waiting += len(b.data)
-			}
-			k.mu.Unlock()
-			touched[k] = true
-		}
-	}
-	for _, k := range over {
-		k.mu.Lock()
-		if k.made && !k.gone {
-			k.close()
-		}
-		k.mu.Unlock()
-		touched[k] = true
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for k := range touched {
-		c.account(k)
-	}
-	c.evict()
+	return byBucket, names, over
 }
 
 // account notes what a sum takes now, or drops it. The caller holds c.mu.
