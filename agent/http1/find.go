@@ -168,6 +168,9 @@ func (p *Parser) try(b []byte, old int, at At) (int, Event) {
 		}
 		return all, p.miss(len(b))
 	}
+	if strict && !h.leads(b[end:]) {
+		return all, p.miss(len(b))
+	}
 	p.recognise(h)
 	p.wire = uint64(end)
 	p.stale = old > 0
@@ -177,6 +180,33 @@ func (p *Parser) try(b []byte, old int, at At) (int, Event) {
 		p.frameRequest(h)
 	}
 	return i + end - old, Head
+}
+
+// leads reports whether rest, the bytes behind a head that was found where anything may stand, can follow
+// it: its body, and then nothing or the next message of its kind. Text that has messages of both kinds has not.
+func (h *Message) leads(rest []byte) bool {
+	n := uint64(0)
+	switch {
+	case h.Kind == Request && string(h.Method) == "CONNECT", h.coded, h.badLength, len(rest) == 0:
+		return true // nobody knows: chunks may be framed wrong on purpose
+	case h.Kind == Response && (h.Status == 101 || h.lengths == 0 && h.Status >= 200 && h.Status != 204 && h.Status != 304):
+		return true // to the end, or another protocol
+	case h.Kind == Response && h.precedes(rest):
+		return true // it has no body, whatever it announces
+	case h.Kind == Request || h.Status >= 200 && h.Status != 204 && h.Status != 304:
+		n = h.length
+	}
+	return n >= uint64(len(rest)) || h.precedes(rest[n:])
+}
+
+// precedes reports whether b begins with a message of the kind of h, as far as it goes.
+func (h *Message) precedes(b []byte) bool {
+	if b = b[empty(b):]; len(b) == 0 {
+		return true
+	}
+	var next Message
+	v, _, _ := startLine(b, &next, false)
+	return v == isMore || v != isNot && v != isForeign && (v == isResponse) == (h.Kind == Response)
 }
 
 // opens reports whether b begins as only a message does: with a method that is

@@ -472,6 +472,20 @@ func TestPairing(t *testing.T) {
 			r.get("/1").down("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nbody").get("/2").down("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nbody").
 				get("/3").ok("").close(stream.ByFIN)
 		}, "GET /1 = 200 lost\nGET /2 = 200 lost\nGET /3 = 200 complete", map[exchange.Counter]uint64{exchange.Malformed: 2}},
+		{"joined in the text of a capture, at what looks like a request", func(r *rig) {
+			r.close(stream.ByFIN).open(false).down(getting("/inside") + okay(299, "") + getting("/inside")).down("\r\n\r\n" + getting("/inside") + okay(299, "")).
+				get("/1").ok("").close(stream.ByFIN)
+		}, "GET /1 = 200 complete", map[exchange.Counter]uint64{exchange.SkippedBytes: 203}},
+		{"joined in the text of a capture, at what looks like a response", func(r *rig) {
+			r.close(stream.ByFIN).open(false).down(okay(299, "body") + "\n" + getting("/inside")).get("/1").ok("").close(stream.ByFIN)
+		}, "GET /1 = 200 complete", map[exchange.Counter]uint64{exchange.SkippedBytes: 85}},
+		{"joined where messages follow each other", func(r *rig) {
+			r.close(stream.ByFIN).open(false).up("POST /1 HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody" + "POST /2 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + getting("/3")[:7]).
+				up(getting("/3")[7:]).down(okay(201, "one") + chunked + "0\r\n\r\n" + okay(203, "")).close(stream.ByFIN)
+		}, "POST /1 = 201 complete\nPOST /2 = 200 complete\nGET /3 = 203 complete", nil},
+		{"joined at the answers to HEAD", func(r *rig) {
+			r.close(stream.ByFIN).open(false).down("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + okay(203, "")).close(stream.ByFIN)
+		}, "- = 200 complete\n- = 200 complete\n- = 203 complete", nil},
 		{"joined in a long body", func(r *rig) {
 			r.close(stream.ByFIN).open(false)
 			for range 100 {
