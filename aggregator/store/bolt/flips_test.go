@@ -116,6 +116,7 @@ func ask(s *DB, from int) *answered {
 	whole := ""
 	query("top", store.Plan{Table: "totals", By: []string{"method"}, MaxRows: 5}, func(sl *store.Slice) { whole += text(sl) })
 	query("one host", store.Plan{Table: "totals", Hosts: []bucket.ID{storetest.ID(2)}, Judged: true}, func(sl *store.Slice) { whole += text(sl) })
+	query("hosts' totals", store.Plan{Table: "totals", By: []string{"mirror"}, PerHost: true, Numbers: true}, func(sl *store.Slice) { whole += sl.Host.String() + text(sl) })
 	if len(a.damaged) == 0 {
 		a.parts["whole"] = whole
 	}
