@@ -286,7 +286,7 @@ const looks = {
   '/?view=list&list=routes': ['desktop light', 'phone dark'],
   '/?view=explain&list=section&key=shop.example.org%2Fcart': ['phone light', 'desktop dark'],
   '/?view=compare&since=5m': ['desktop light', 'phone dark'],
-  '/?view=compare&host=web-1&against=peers&since=5m': ['phone light'],
+  '/?view=compare&host=web-1&against=peers&since=15m': ['phone light'],
   keys: ['phone light'],
   times: ['desktop dark'],
 };
