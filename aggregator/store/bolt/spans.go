@@ -3,6 +3,7 @@ package bolt
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"go.etcd.io/bbolt"
@@ -19,6 +20,9 @@ const (
 	maxAsks = 4
 	// leastSpan is the least time of which one is made: what is less has few pieces anyway.
 	leastSpan = 2 * chunkLength
+	// maxSpan is the most time of which one is made, 32 days: each time it is looked for, its hours are gone through. What is more
+	// has a sum of each day.
+	maxSpan = 32 * 24 * 60 * minuteLength
 	// staleSpan is how old one from a beginning that does not move may become: to be made anew each minute it costs more than
 	// adding as many minutes to it.
 	staleSpan = chunkLength
@@ -86,8 +90,19 @@ type spanJob struct {
 // due lists the spans to be made, and drops those that nobody will ask for.
 func (c *sums) due() (jobs []spanJob) {
 	c.mu.Lock()
+	shapes := slices.Collect(maps.Values(c.shapes))
+	c.mu.Unlock()
+	for _, sh := range shapes {
+		jobs = append(jobs, c.dueOf(sh)...)
+	}
+	return jobs
+}
+
+// dueOf is due for one shape: what is appended waits for no more.
+func (c *sums) dueOf(sh *shape) (jobs []spanJob) {
+	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, sh := range c.shapes {
+	if c.shapes[sh.name] == sh {
 		sh.asks = slices.DeleteFunc(sh.asks, func(a asking) bool { return c.newest-a.at > fedTime })
 		var keep []piece
 		look := func(from, stale int64) {
@@ -104,7 +119,7 @@ func (c *sums) due() (jobs []spanJob) {
 			if there.length > 0 {
 				keep = append(keep, there)
 			}
-			if end-from >= leastSpan && end > there.end() && (there.length == 0 || end-there.end() >= stale) {
+			if end-from >= leastSpan && end-from <= maxSpan && end > there.end() && (there.length == 0 || end-there.end() >= stale) {
 				jobs = append(jobs, spanJob{sh, piece{from, end - from}})
 			}
 		}

@@ -130,3 +130,38 @@ func TestSpans(t *testing.T) {
 	}
 	ask(12)
 }
+
+// TestSpanOfEverything: of a question from the beginning of time no span is made, as each look at its hours would hold up who appends.
+func TestSpanOfEverything(t *testing.T) {
+	s := open(t, t.TempDir())
+	defer s.Close()
+	for i := range 6 * 40 {
+		appendAll(t, s, item(t, 1, i, 1))
+	}
+	spans := func(from int64) (n int) {
+		t.Helper()
+		plan := store.Plan{Table: "totals", By: []string{"method"}, From: from, To: storetest.At(1e5)}
+		for range 2 {
+			a, err := s.Query(ctx, plan)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := a.Slices[0].Table.Total(0); got != 6*40 {
+				t.Errorf("from %d: %d requests, want %d", from, got, 6*40)
+			}
+		}
+		if err := s.Prepare(ctx); err != nil {
+			t.Fatal(err)
+		}
+		for _, sh := range s.sums.shapes {
+			n += len(sh.spans)
+		}
+		return n
+	}
+	if n := spans(1); n != 0 {
+		t.Errorf("%d spans are kept of all time", n)
+	}
+	if n := spans(storetest.At(-60)); n == 0 {
+		t.Error("no span is kept of the last hour")
+	}
+}
