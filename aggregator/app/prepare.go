@@ -2,8 +2,11 @@ package app
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
+
+	"github.com/httpctl/httpctl/pkg/lifecycle"
 )
 
 const (
@@ -21,20 +24,26 @@ const (
 	warmRest  = 60
 )
 
-// prepareAnswers makes ahead what the next questions will need, while somebody asks, until ctx ends. An error is told once, until both
-// succeed again: a question meets it too, and tells who asks. warm is told whether it is called for
+// prepareAnswers makes ahead what the next questions will need, while somebody asks, until ctx ends. An error of either is told once, until
+// it succeeds again: a question meets it too, and tells who asks. warm is told whether it is called for
 // the first time.
 func prepareAnswers(ctx context.Context, warm func(ctx context.Context, first bool) error, refresh, prepare func(context.Context) error, log *slog.Logger) error {
 	var warmAt time.Time
+	warming := failing{log: log}
 	doWarm := func(first bool) {
 		short, cancel := context.WithTimeout(ctx, warmFor)
 		defer cancel()
 		begin := time.Now()
-		_ = warm(short, first) // whoever asks meets the same error, and is told
+		err := lifecycle.Guard(func() error { return warm(short, first) })
+		if !errors.Is(err, lifecycle.ErrPanic) {
+			err = nil // whoever asks meets the same error, and is told
+		}
+		warming.tell(ctx, err, warmEvery)
 		warmAt = time.Now().Add(max(warmEvery, warmRest*time.Since(begin)))
 	}
 	doWarm(true)
-	failing, refreshAt := false, time.Now().Add(refreshEvery)
+	preparing, refreshing := failing{log: log}, failing{log: log}
+	refreshAt := time.Now().Add(refreshEvery)
 	rest := prepareEvery
 	for {
 		pause := time.NewTimer(rest)
@@ -48,15 +57,26 @@ func prepareAnswers(ctx context.Context, warm func(ctx context.Context, first bo
 			doWarm(false)
 		}
 		begin := time.Now()
-		err := prepare(ctx)
+		err := lifecycle.Guard(func() error { return prepare(ctx) })
+		preparing.tell(ctx, err, prepareEvery)
 		if err == nil && !begin.Before(refreshAt) {
 			refreshAt = begin.Add(refreshEvery)
-			err = refresh(ctx)
+			refreshing.tell(ctx, lifecycle.Guard(func() error { return refresh(ctx) }), refreshEvery)
 		}
-		if err != nil && ctx.Err() == nil && !failing {
-			log.Error("preparing answers fails and is tried again", "every", prepareEvery, "err", err)
-		}
-		failing = err != nil
 		rest = max(prepareEvery, prepareRest*time.Since(begin))
 	}
+}
+
+// failing is whether the last try of something failed.
+type failing struct {
+	log *slog.Logger
+	is  bool
+}
+
+// tell logs the first failure of several.
+func (f *failing) tell(ctx context.Context, err error, every time.Duration) {
+	if err != nil && ctx.Err() == nil && !f.is {
+		f.log.Error("preparing answers fails and is tried again", "every", every, "err", err)
+	}
+	f.is = err != nil
 }

@@ -17,7 +17,7 @@ func TestPrepareAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var warmed, again, prepared, refreshed int
-		var failure error
+		var failure, refreshFailure error
 		var log bytes.Buffer
 		done := make(chan error, 1)
 		go func() {
@@ -31,7 +31,7 @@ func TestPrepareAnswers(t *testing.T) {
 				return ctx.Err()
 			}, func(context.Context) error {
 				refreshed++
-				return nil
+				return refreshFailure
 			}, func(context.Context) error {
 				prepared++
 				return failure
@@ -57,6 +57,7 @@ func TestPrepareAnswers(t *testing.T) {
 		if again != 1 {
 			t.Errorf("ten minutes later warm was called %d times again, want once", again)
 		}
+		refreshFailure = errors.New("looks in vain")
 		time.Sleep(10 * warmEvery)
 		if again < 10 || again > 12 {
 			t.Errorf("after ten times as long as it rests, warm was called %d times again, want about 11", again)
@@ -64,6 +65,9 @@ func TestPrepareAnswers(t *testing.T) {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("prepareAnswers = %v at its end", err)
+		}
+		if n := strings.Count(log.String(), "looks in vain"); n != 1 {
+			t.Errorf("that looking for statistics fails for minutes is told %d times:\n%s", n, &log)
 		}
 		if n := strings.Count(log.String(), "as a test wants"); n != 2 {
 			t.Errorf("two times that preparing failed are told %d times:\n%s", n, &log)

@@ -9,6 +9,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/httpctl/httpctl/aggregator/store"
+	"github.com/httpctl/httpctl/pkg/lifecycle"
 )
 
 // A dashboard asks for the time from a minute until now again and again, and its minute moves on with the clock. So for what was
@@ -28,6 +29,11 @@ const (
 	staleSpan = chunkLength
 	// restTime after it was first asked for, by the newest bucket, a beginning is taken not to move.
 	restTime = 3 * minuteLength
+	// mostWait bounds for how many passes a span that cannot be made is left alone, some five minutes: twice as many each time, as damage stays
+	// and what has no room today may have some tomorrow.
+	mostWait = 300
+	// askPasses after it was last asked for a beginning is forgotten, also when nothing is appended, some ten minutes.
+	askPasses = 600
 )
 
 // asking is a beginning that was asked for. Its other times are those of sums.newest.
@@ -35,6 +41,11 @@ type asking struct {
 	from      int64
 	first, at int64 // when it was asked for first, and last
 	again     bool  // more than once
+	pass      int   // when it was asked for last
+	// next is the pass in which spans of it may be made again after one could not be, wait how many it was left alone for, and
+	// failure why, if that was an error.
+	next, wait int
+	failure    error
 }
 
 // asked notes that a shape was asked for from a time on.
@@ -45,7 +56,7 @@ func (c *sums) asked(sh *shape, from int64) {
 	for i := range sh.asks {
 		a := &sh.asks[i]
 		if a.from == from {
-			a.at, a.again = c.newest, true
+			a.at, a.again, a.pass = c.newest, true, c.passes
 			return
 		}
 		if moved := from - a.from; moved > 0 && moved <= chunkLength && moved%minuteLength == 0 && (before == nil || a.from > before.from) {
@@ -55,14 +66,16 @@ func (c *sums) asked(sh *shape, from int64) {
 			oldest = a
 		}
 	}
+	now := asking{from: from, first: c.newest, at: c.newest, pass: c.passes}
 	switch {
 	case before != nil:
 		oldest = before
+		now.next, now.wait, now.failure = before.next, before.wait, before.failure
 	case len(sh.asks) < maxAsks:
 		sh.asks = append(sh.asks, asking{})
 		oldest = &sh.asks[len(sh.asks)-1]
 	}
-	*oldest = asking{from: from, first: c.newest, at: c.newest}
+	*oldest = now
 }
 
 // span returns the longest one that is made and begins at from, nil if there is none that ends at or before to.
@@ -85,27 +98,31 @@ func (c *sums) span(sh *shape, from, to int64) *kept {
 type spanJob struct {
 	shape *shape
 	piece piece
+	from  int64 // of the question
 }
 
 // due lists the spans to be made, and drops those that nobody will ask for.
-func (c *sums) due() (jobs []spanJob) {
+// failures are those of spans that are left alone for a while.
+func (c *sums) due() (jobs []spanJob, failures []error) {
 	c.mu.Lock()
+	c.passes++
 	shapes := slices.Collect(maps.Values(c.shapes))
 	c.mu.Unlock()
 	for _, sh := range shapes {
-		jobs = append(jobs, c.dueOf(sh)...)
+		more, failed := c.dueOf(sh)
+		jobs, failures = append(jobs, more...), append(failures, failed...)
 	}
-	return jobs
+	return jobs, failures
 }
 
 // dueOf is due for one shape: what is appended waits for no more.
-func (c *sums) dueOf(sh *shape) (jobs []spanJob) {
+func (c *sums) dueOf(sh *shape) (jobs []spanJob, failures []error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.shapes[sh.name] == sh {
-		sh.asks = slices.DeleteFunc(sh.asks, func(a asking) bool { return c.newest-a.at > fedTime })
+		sh.asks = slices.DeleteFunc(sh.asks, func(a asking) bool { return c.newest-a.at > fedTime || c.passes-a.pass > askPasses })
 		var keep []piece
-		look := func(from, stale int64) {
+		look := func(a *asking, from, stale int64) {
 			end := store.Minute.Floor(max(c.newest-settleTime, 0))
 			if hour := int64(store.Hour.Length()); from%hour == 0 && end%hour == 0 {
 				end -= minuteLength // of whole hours there are other sums
@@ -120,16 +137,23 @@ func (c *sums) dueOf(sh *shape) (jobs []spanJob) {
 				keep = append(keep, there)
 			}
 			if end-from >= leastSpan && end-from <= maxSpan && end > there.end() && (there.length == 0 || end-there.end() >= stale) {
-				jobs = append(jobs, spanJob{sh, piece{from, end - from}})
+				if a.next > c.passes {
+					if a.failure != nil {
+						failures = append(failures, a.failure)
+					}
+					return
+				}
+				jobs = append(jobs, spanJob{sh, piece{from, end - from}, a.from})
 			}
 		}
-		for _, a := range sh.asks {
+		for i := range sh.asks {
+			a := &sh.asks[i]
 			whole := a.from%minuteLength == 0
 			if whole || a.again {
-				look(a.from, staleSpan)
+				look(a, a.from, staleSpan)
 			}
 			if whole && c.newest-a.first <= restTime {
-				look(a.from+minuteLength, minuteLength)
+				look(a, a.from+minuteLength, minuteLength)
 			}
 		}
 		for _, p := range sh.spans {
@@ -139,25 +163,47 @@ func (c *sums) dueOf(sh *shape) (jobs []spanJob) {
 		}
 		sh.spans = keep
 	}
-	return jobs
+	return jobs, failures
 }
 
-// spanMade notes that there is a sum of a span.
-func (c *sums) spanMade(sh *shape, p piece) {
+// tried notes whether there is a sum of a span that was to be made, or why not; one that could not be kept, or is of damaged data, has no error.
+func (c *sums) tried(job spanJob, failure error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if sh.pieces[p] != nil && !slices.Contains(sh.spans, p) {
+	sh, p := job.shape, job.piece
+	made := failure == nil && sh.pieces[p] != nil
+	if made && !slices.Contains(sh.spans, p) {
 		sh.spans = append(sh.spans, p)
+	}
+	for i := range sh.asks {
+		switch a := &sh.asks[i]; {
+		case a.from != job.from || !made && a.next > c.passes+1: // another's, or noted in this pass
+		case made:
+			a.next, a.wait, a.failure = 0, 0, nil
+		default:
+			a.wait = min(max(2*a.wait, 1), mostWait)
+			a.next, a.failure = c.passes+1+a.wait, failure
+		}
 	}
 }
 
 // Prepare makes sums that the next questions will need, of what was asked for in the last minutes, and returns when there is no more to make. It
 // holds up neither Append nor Query, and costs nothing while nobody asks. It is to be called every second or so, by one at a time.
+// What cannot be made is left alone for a while, longer each time, and holds up nothing else; its error is returned until it is made.
 func (s *DB) Prepare(ctx context.Context) error {
-	for _, job := range s.sums.due() {
-		if err := s.prepare(ctx, job); err != nil {
-			return fmt.Errorf("prepare sums: %w", err)
+	jobs, failures := s.sums.due()
+	for _, job := range jobs {
+		err := lifecycle.Guard(func() error { return s.prepare(ctx, job) })
+		if ctx.Err() != nil {
+			return fmt.Errorf("prepare sums: %w", ctx.Err())
 		}
+		s.sums.tried(job, err)
+		if err != nil {
+			failures = append(failures, err)
+		}
+	}
+	if len(failures) > 0 { // the others are likely the same
+		return fmt.Errorf("prepare sums: %w", failures[0])
 	}
 	return nil
 }
@@ -205,6 +251,5 @@ func (s *DB) prepare(ctx context.Context, job spanJob) error {
 	}
 	settled = true
 	s.sums.finish(k, q.c, sum, q.txid)
-	s.sums.spanMade(job.shape, p)
 	return nil
 }

@@ -165,3 +165,39 @@ func TestSpanOfEverything(t *testing.T) {
 		t.Error("no span is kept of the last hour")
 	}
 }
+
+// TestSpanThatCannotBeKept: what has no room is tried again less and less often, and forgotten when nobody asks, though no time passes in what is appended.
+func TestSpanThatCannotBeKept(t *testing.T) {
+	s := open(t, t.TempDir())
+	defer s.Close()
+	for i := range 6 * 40 {
+		appendAll(t, s, item(t, 1, i, 1))
+	}
+	plan := store.Plan{Table: "totals", By: []string{"method"}, From: storetest.At(0), To: storetest.At(1e5)}
+	if _, err := s.Query(ctx, plan); err != nil {
+		t.Fatal(err)
+	}
+	s.sums.most = 4000 // nothing has room
+	tries := 0
+	for range askPasses + 10 {
+		jobs, failures := s.sums.due()
+		if len(failures) > 0 {
+			t.Fatalf("failures %v of what has merely no room", failures)
+		}
+		for _, job := range jobs {
+			tries++
+			if err := s.prepare(ctx, job); err != nil {
+				t.Fatal(err)
+			}
+			s.sums.tried(job, nil)
+		}
+	}
+	if tries < 8 || tries > 24 { // after 1, 2, 4 ... passes, of two spans
+		t.Errorf("what cannot be kept is made %d times in %d passes, want some ten", tries, askPasses)
+	}
+	for _, sh := range s.sums.shapes {
+		if len(sh.asks) > 0 {
+			t.Errorf("%d questions are remembered that nobody has asked for %d passes", len(sh.asks), askPasses)
+		}
+	}
+}

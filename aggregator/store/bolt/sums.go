@@ -51,6 +51,7 @@ type sums struct {
 	used    uint64           // pieces that were there when they were asked for
 	made    uint64           // and that were not
 	faults  faults
+	passes  int // of due
 }
 
 // shape is what plans have in common that can share sums.
