@@ -3,7 +3,7 @@
 import { chromium } from 'playwright-core';
 
 const [url] = process.argv.slice(2);
-const browser = await chromium.launch({ executablePath: process.env.CHROMIUM || '/usr/bin/chromium', args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage'] });
+const browser = await chromium.launch({ executablePath: process.env.CHROMIUM || '/usr/bin/chromium', args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage'], timeout: 120_000 });
 const page = await browser.newPage();
 const complaints = [];
 page.on('console', (m) => ['error', 'warning'].includes(m.type()) && complaints.push(m.text()));
