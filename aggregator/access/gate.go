@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path"
@@ -16,6 +17,7 @@ import (
 	"google.golang.org/grpc/tap"
 
 	"github.com/httpctl/httpctl/pkg/bucket"
+	"github.com/httpctl/httpctl/pkg/lifecycle"
 	"github.com/httpctl/httpctl/pkg/security"
 )
 
@@ -45,6 +47,7 @@ type Gate struct {
 	entries   atomic.Pointer[[]entry]
 	metrics   *metrics
 	refusals  refusals
+	faults    refusals // by method
 	busy      busy
 	doors     *Doors
 }
@@ -98,16 +101,31 @@ func (g *Gate) ServerOptions() []grpc.ServerOption {
 			if err != nil {
 				return nil, err
 			}
-			return next(ctx, q)
+			var answer any
+			err = g.guard(info.FullMethod, func() (err error) { answer, err = next(ctx, q); return err })
+			return answer, err
 		}),
 		grpc.ChainStreamInterceptor(func(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 			ctx, err := g.enter(s.Context(), info.FullMethod)
 			if err != nil {
 				return err
 			}
-			return next(srv, stream{s, ctx})
+			return g.guard(info.FullMethod, func() error { return next(srv, stream{s, ctx}) })
 		}),
 	}
+}
+
+// guard answers a call. A fault of this program costs the call, and is counted and logged.
+func (g *Gate) guard(method string, answer func() error) error {
+	err := lifecycle.Guard(answer)
+	if !errors.Is(err, lifecycle.ErrPanic) {
+		return err
+	}
+	g.metrics.faults.Inc()
+	if held, ok := g.faults.pass(time.Now(), method); ok {
+		g.log.Error("answering a call failed for a fault of this program: please report it, with this line", "method", path.Base(method), "err", err, "others_since_last_logged", held)
+	}
+	return status.Error(codes.Internal, "the aggregator failed to answer: please report it, with what it has logged")
 }
 
 // stream is a stream whose context says who is at its other end.

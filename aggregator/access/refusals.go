@@ -17,18 +17,23 @@ const (
 	tooBusy       = "busy"
 )
 
-type metrics struct{ refused *prometheus.CounterVec }
+type metrics struct {
+	refused *prometheus.CounterVec
+	faults  prometheus.Counter
+}
 
 func newMetrics(r prometheus.Registerer) *metrics {
 	m := &metrics{
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "httpctl", Subsystem: "access", Name: "refused_calls_total",
 			Help: "Calls refused because of who called, or how many calls of theirs are under way, by reason."}, []string{"reason"}),
+		faults: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "httpctl", Subsystem: "access", Name: "faults_total",
+			Help: "Calls that ended in a fault of this program, which is in its log."}),
 	}
 	for _, reason := range []string{unknownMethod, noRole, lacksRole, noTokenShown, badToken, tooBusy} {
 		m.refused.WithLabelValues(reason) // shown from the start, as 0
 	}
 	if r != nil {
-		r.MustRegister(m.refused)
+		r.MustRegister(m.refused, m.faults)
 	}
 	return m
 }

@@ -13,7 +13,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/httpctl/httpctl/aggregator/store"
@@ -86,6 +88,7 @@ type Service struct {
 	changes atomic.Uint64
 	// What refusals were logged: of streams and of buckets.
 	rejections, refusals limiter
+	faults               limiter
 
 	mu        sync.Mutex
 	tails     func(host bucket.ID, name string) *httpctlv1.Tails // nil: nobody tails
@@ -453,8 +456,22 @@ func (s *Service) stored(batch []*delivery, results []store.Result) {
 		delete(s.unsure, d.item.Header.Name)
 	}
 	if len(fresh) > 0 {
-		s.deps.OnStored(fresh)
+		_ = s.guard("count what was stored", func() error { s.deps.OnStored(fresh); return nil })
 	}
+}
+
+// guard runs what takes something that an agent has sent. A fault of this program costs the bucket or the stream that it is met in, and is
+// counted and logged; the error is for the agent.
+func (s *Service) guard(what string, f func() error) error {
+	err := lifecycle.Guard(f)
+	if !errors.Is(err, lifecycle.ErrPanic) {
+		return err
+	}
+	s.metrics.faults.Inc()
+	if held, ok := s.faults.pass(time.Now()); ok {
+		s.log.Error("a fault of this program with what an agent has sent: please report it, with this line", "what", what, "err", err, "others_since_last_logged", held)
+	}
+	return status.Error(codes.Internal, "the aggregator failed to "+what+": please report it, with what it has logged")
 }
 
 // noteUnsure notes which buckets would have been stored by a transaction whose commit failed.

@@ -137,7 +137,7 @@ func (s *Service) Deliver(g serverStream) error {
 	// Both end when this handler returns, since that ends g: also a Send to an agent that does not
 	// read, which nothing else would.
 	group.Go("ingest: receive", func(context.Context) error {
-		cancel(s.receive(ctx, st, g))
+		cancel(s.guard("receive from an agent", func() error { return s.receive(ctx, st, g) }))
 		return nil
 	})
 	group.Go("ingest: send", func(context.Context) error {
@@ -375,7 +375,12 @@ var decoders = func() chan *bucket.Decoder {
 func (s *Service) take(ctx context.Context, a *agent, st *stream, m *httpctlv1.Bucket) error {
 	data := m.GetData()
 	s.metrics.bytes.Add(float64(len(data)))
-	b, extract, bad := s.decode(data, a.Host)
+	var b *bucket.Bucket
+	var extract Extract
+	bad := s.guard("read a bucket", func() (err error) {
+		b, extract, err = s.decode(data, a.Host)
+		return err
+	})
 	s.mu.Lock()
 	a.LastMessage = time.Now()
 	if bad == nil && b.Final && a.stream == st && a.Backlog > 0 {
