@@ -220,7 +220,7 @@ func (p *Pairer) Data(sc *stream.Conn, ch *stream.Chunk) bool {
 	} else {
 		c.parsers[d].Stretch(p.mayStart(c, d))
 		if c.due(d) {
-			c.parsers[d].Due(d != c.req && c.deep)
+			c.parsers[d].Due(d != c.req && c.deep && !c.doubt)
 		}
 		if c.sided && d == c.req {
 			c.turned = c.turned || own.otherData || own.otherGap

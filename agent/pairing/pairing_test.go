@@ -303,6 +303,14 @@ func TestPairing(t *testing.T) {
 			r.up(getting("/1") + getting("/2") + getting("/3")).down(chunked + "5\r\nhe").gapDown(9 + len(okay(202, ""))).down(okay(203, "")).
 				up(getting("/4") + getting("/5")).down(okay(204, "")).down(okay(205, "")).close(stream.ByFIN)
 		}, "GET /1 = 200 lost\nGET /2 = 203 complete\nGET /3 = - lost\nGET /4 = 204 complete\nGET /5 = 205 complete", map[exchange.Counter]uint64{exchange.Resyncs: 1}},
+		{"the answer to HEAD after lost ones, whose request is in doubt", func(r *rig) {
+			r.up(getting("/1") + getting("/2") + "HEAD /3 HTTP/1.1\r\n\r\n").gapDown(len(okay(201, "") + okay(202, ""))).down("HTTP/1.1 200 X\r\nContent-Length: 1000000\r\n\r\n")
+			for i := 4; i < 8; i++ {
+				r.get(fmt.Sprint("/", i)).down(okay(200+i, ""))
+			}
+			r.close(stream.ByFIN)
+		}, "GET /1 = - lost\nGET /2 = 200 lost\nHEAD /3 = 204 complete\nGET /4 = - lost\nGET /5 = 205 complete\nGET /6 = 206 complete\nGET /7 = 207 complete",
+			map[exchange.Counter]uint64{exchange.Malformed: 1}},
 		{"chunked response cut", func(r *rig) {
 			r.get("/1").down(chunked + "5\r\nhe").gapDown(9).down("HTTP/1.1 200 not a head\r\nX: y\r\n\r\n").get("/2").ok("").close(stream.ByFIN)
 		}, "GET /1 = 200 lost\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.Resyncs: 1, exchange.SkippedBytes: 33}},
