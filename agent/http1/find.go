@@ -326,6 +326,8 @@ func (p *Parser) hold(b []byte) {
 	for e.held > e.maxMemory {
 		o := e.oldest
 		e.count[evictedBytes] += uint64(len(o.buf))
+		// A head that was one, or in the place of one: its owner learns of it with its next bytes.
+		o.evicted = o != p && !o.stale && (o.lined || !o.lost && !o.fresh)
 		o.drop()
 		o.lost, o.first = true, false
 	}

@@ -290,6 +290,10 @@ func (p *Parser) Gap(n uint64, at At) (uint64, Event) {
 	if p.stale {
 		p.drop()
 	}
+	if p.evicted {
+		p.evicted = false
+		return 0, Missed
+	}
 	p.unsure = p.unsure && n == 0
 	if n == 0 {
 		return 0, Nothing
@@ -381,6 +385,10 @@ func (p *Parser) Gap(n uint64, at At) (uint64, Event) {
 // called again then, after Answer.
 func (p *Parser) Finish() Event {
 	p.unsure = false
+	if p.evicted {
+		p.evicted = false
+		return Missed
+	}
 	if p.state == atStart && p.salvageStatus() {
 		return Head
 	}

@@ -96,6 +96,7 @@ type Parser struct {
 	alone     bool // see Alone
 	stale     bool // buf was read and is to be freed
 	proto     Protocol
+	evicted   bool // what was held was given up for another parser, which is to be told
 	misses    uint16
 	suspected exchange.Suspicion // reasons for which the current request was counted
 
@@ -201,6 +202,10 @@ func (p *Parser) Release() { p.drop() }
 func (p *Parser) Next(data []byte, at At) (int, Event) {
 	if p.stale {
 		p.drop()
+	}
+	if p.evicted {
+		p.evicted = false
+		return 0, Missed
 	}
 	if p.unsure && len(data) > 0 {
 		p.unsure = false

@@ -307,7 +307,7 @@ func (p *Pairer) gap(c *conn, d stream.Direction, n uint64, at http1.At) {
 		switch {
 		case ev == http1.Nothing:
 			return
-		case ev == http1.Missed && wasLost:
+		case ev == http1.Missed && wasLost && took > 0:
 			// Perhaps only more of a message that was lost before.
 			p.missedHead(c, d, false)
 		case ev == http1.End:

@@ -159,6 +159,58 @@ func TestInterimAfterLoss(t *testing.T) {
 	}
 }
 
+// TestHeadGivenUp: a head that other connections have taken the memory of is a message that was lost, whatever
+// comes next of its connection.
+func TestHeadGivenUp(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		next func(r *rig)
+		want string
+	}{
+		{"the rest of a response", func(r *rig) { r.get("/1").down("HTTP/1.1 200 OK\r\nSet-C") },
+			"GET /1 = - lost\nGET /2 = 202 complete\nGET /3 = 203 complete"},
+		{"the rest of a request", func(r *rig) { r.get("/0").ok("").up("GET /1 HTTP/1.1\r\nHost: ") },
+			"GET /0 = 200 complete\nGET /2 = 202 complete\nGET /3 = 203 complete"},
+	} {
+		for _, how := range []string{"read", "gap"} {
+			r := newRig(t)
+			cfg := DefaultConfig()
+			cfg.MaxHeadMemory = 8 << 10
+			r.p = New(cfg, Deps{Sink: r, Counters: &r.count})
+			r.open(true)
+			c.next(r)
+			d := down
+			if strings.Contains(c.name, "request") {
+				d = up
+			}
+			for i := range 9 {
+				other := &stream.Conn{ID: uint64(i + 2), Client: clientEnd, Server: serverEnd, Handshake: true}
+				r.p.Opened(other, r.now)
+				r.p.Data(other, &stream.Chunk{Dir: up, Data: []byte("GET / HTTP/1.1\r\nCookie: "), Time: r.now})
+			}
+			if r.count[exchange.EvictedBytes] == 0 {
+				t.Fatalf("%s: no head was given up", c.name)
+			}
+			if how == "gap" {
+				r.chunk(d, nil, 9)
+			} else {
+				r.chunk(d, []byte("ookie: x\r\n\r\n"), 0)
+			}
+			if d == up {
+				r.ok("")
+			}
+			r.get("/2").down(okay(202, "")).get("/3").down(okay(203, ""))
+			want := c.want
+			if d == up {
+				want = strings.Replace(want, "GET /2", "- = 200 complete\nGET /2", 1)
+			}
+			if got := r.String(); got != want {
+				t.Errorf("%s, %s: exchanges:\n%s\nwant\n%s", c.name, how, got, want)
+			}
+		}
+	}
+}
+
 // TestQueueKeepsNothing: a connection all of whose exchanges have ended holds none of them, neither where
 // the queue was before it grew nor behind its end.
 func TestQueueKeepsNothing(t *testing.T) {
