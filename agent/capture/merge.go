@@ -19,6 +19,7 @@ type merger struct {
 	open    []*input
 	windows [][]byte // to be used again
 	told    bool
+	failed  error // to be returned once the packets before it are delivered
 }
 
 // part is a file that was not opened yet.
@@ -64,11 +65,18 @@ func (f *Files) nextMerged(ps []Packet) (int, error) {
 		if f.closed.Load() {
 			return 0, io.EOF
 		}
+		if err := f.merge.failed; err != nil {
+			f.merge.failed = nil
+			return 0, err
+		}
 		least, err := f.least(n > 0)
 		switch {
 		case err == errMore:
 			return n, nil
-		case err != nil && n > 0: // once more, with the packets before it delivered
+		case err != nil && f.closed.Load():
+			return 0, io.EOF
+		case err != nil && n > 0:
+			f.merge.failed = err
 			return n, nil
 		case err != nil:
 			return 0, err

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -125,5 +126,32 @@ func TestMergedDamage(t *testing.T) {
 	}
 	if order, _ = readNumbered(t, 2, paths[3], paths[3]); len(order) != 600 || order[1] != 0 || !slices.IsSorted(order) {
 		t.Errorf("named twice: %d packets, want each twice in a row", len(order))
+	}
+}
+
+// A file that cannot be opened when its turn has come ends the reading, behind the packets before it.
+func TestMergedFileGone(t *testing.T) {
+	all := numbered(20)
+	paths := []string{write(t, "first", testkit.Pcap(1, slices.Concat(all[:10], all[15:])...)), write(t, "second", testkit.Pcap(1, all[10:15]...))}
+	f, err := OpenFiles(paths)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := os.Remove(paths[1]); err != nil {
+		t.Fatal(err)
+	}
+	packets := 0
+	for {
+		var ps [32]Packet
+		n, err := f.Next(ps[:])
+		packets += n
+		if err == nil {
+			continue
+		}
+		if err == io.EOF || !strings.Contains(err.Error(), paths[1]) || packets != 10 {
+			t.Errorf("Next() = %v after %d packets, want an error that names %s after 10", err, packets, paths[1])
+		}
+		return
 	}
 }
