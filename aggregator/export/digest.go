@@ -393,12 +393,12 @@ const maxLabel = 1024
 
 // labelOf makes a name one that all receivers take: UTF-8 without control characters, of at most maxLabel bytes.
 func labelOf(name string) string {
-	return strings.Map(func(r rune) rune {
+	return exchange.Bound(strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
-			return utf8.RuneError
+			return utf8.RuneError // longer than what it stands for
 		}
 		return r
-	}, exchange.Bound(strings.ToValidUTF8(name, "\ufffd"), maxLabel))
+	}, strings.ToValidUTF8(name, "\ufffd")), maxLabel)
 }
 
 // columns finds the columns of a table by their names.
