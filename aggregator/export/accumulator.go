@@ -113,7 +113,7 @@ func (a *Accumulator) add(now time.Time, d *Digest) {
 	for k, t := range d.methods {
 		to := h
 		if to.methods[k] == nil && !a.room(1) {
-			to = a.rest
+			to = a.others(now)
 		}
 		m := to.methods[k]
 		if m == nil {
@@ -132,6 +132,17 @@ func (a *Accumulator) add(now time.Time, d *Digest) {
 	}
 }
 
+// others returns where what has no room counts, which begins with what is first counted there: its 0 is told, as that of any series.
+func (a *Accumulator) others(now time.Time) *host {
+	if a.cfg.MaxHosts > 0 && !a.rest.used() {
+		a.rest.created = now
+	}
+	return a.rest
+}
+
+// used reports whether anything was counted for the host.
+func (h *host) used() bool { return h.buckets > 0 || len(h.groups) > 0 || len(h.methods) > 0 }
+
 // host returns where the bucket of a host counts.
 func (a *Accumulator) host(now time.Time, d *Digest) *host {
 	if a.cfg.MaxHosts == 0 {
@@ -141,7 +152,7 @@ func (a *Accumulator) host(now time.Time, d *Digest) *host {
 	if h == nil {
 		if len(a.hosts) >= a.cfg.MaxHosts && !a.endHost(now) {
 			a.stats.FoldedHosts++
-			return a.rest
+			return a.others(now)
 		}
 		h = newHost(d.host, now)
 		h.name, h.named, h.names = d.name, now, 1
@@ -295,7 +306,7 @@ func (a *Accumulator) addGroup(now time.Time, h *host, k groupKey, from *group) 
 	if to == nil && !a.room(2) {
 		// Under Other of the host, else of all: those are as many as there are sides.
 		if k.domain = Other; h.groups[k] == nil {
-			h = a.rest
+			h = a.others(now)
 		}
 		to = h.groups[k]
 	}

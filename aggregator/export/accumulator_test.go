@@ -341,6 +341,32 @@ func TestMaxHosts(t *testing.T) {
 	equal(t, "no host by name", of(), map[string]float64{"": 2})
 }
 
+// TestOtherHostsBegin: what is counted of hosts without a place begins when the first of them comes, not when the aggregator was started,
+// so that its 0 is told.
+func TestOtherHostsBegin(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.MaxHosts = 1
+	a := New(cfg, began)
+	a.Add(began.Add(time.Minute), one(t, a, web, "a.example.org"))
+	second := began.Add(2 * time.Minute)
+	a.Add(second, one(t, a, bucket.ID{2}, "b.example.org"))
+	a.Add(began.Add(3*time.Minute), one(t, a, bucket.ID{3}, "c.example.org"))
+	points := 0
+	for _, f := range a.Snapshot(nil) {
+		for _, p := range f.Points {
+			if slices.Contains(p.Attributes, Attribute{attrHostID, Other}) {
+				points++
+				if p.Start.Before(second) {
+					t.Errorf("%s %v begins at %v, before anything was counted there", f.Name, p.Attributes, p.Start)
+				}
+			}
+		}
+	}
+	if points == 0 {
+		t.Error("nothing is counted of hosts without a place")
+	}
+}
+
 // TestMaxRows: whatever names, methods and statuses come, rows stay within the bound, and all is counted.
 func TestMaxRows(t *testing.T) {
 	cfg := DefaultConfig()

@@ -161,7 +161,7 @@ func (a *Accumulator) Snapshot(states []HostState) []Family {
 	switch {
 	case a.cfg.MaxHosts == 0:
 		s.host(a.rest, nil)
-	case a.rest.buckets > 0 || len(a.rest.groups) > 0 || len(a.rest.methods) > 0:
+	case a.rest.used():
 		s.host(a.rest, []Attribute{{attrHostID, Other}, {attrHostName, Other}})
 	}
 	s.states(a, states)
