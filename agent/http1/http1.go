@@ -170,6 +170,16 @@ func (p *Parser) Content() uint64 { return p.body }
 // far as it was read.
 func (p *Parser) Suspect() exchange.Suspicion { return p.suspected }
 
+// Contradicts reports whether data begins with a start line of the other kind than is expected, in a direction
+// where no message was recognised yet.
+func (p *Parser) Contradicts(data []byte) bool {
+	if !p.fresh || p.kind == None || len(p.buf) > 0 || len(data) == 0 {
+		return false
+	}
+	v, _, _ := startLine(data, &p.env.Message, true)
+	return v == isRequest && p.kind == Response || v == isResponse && p.kind == Request
+}
+
 // Within reports whether the next n bytes are all of the body that is being read.
 func (p *Parser) Within(n int) bool {
 	return p.state == inBody && uint64(n) < p.rem || p.state == inChunk && uint64(n) <= p.rem || p.state == inRest

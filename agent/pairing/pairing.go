@@ -218,6 +218,9 @@ func (p *Pairer) Data(sc *stream.Conn, ch *stream.Chunk) bool {
 		other.otherGap = true
 		p.gap(c, d, ch.Gap, at)
 	} else {
+		if c.sided && !c.handshake && c.req != stream.ToServer && c.parsers[d].Contradicts(ch.Data) {
+			p.sideAnew(c, ch.Time)
+		}
 		c.parsers[d].Stretch(p.mayStart(c, d))
 		if c.due(d) {
 			c.parsers[d].Due(d != c.req && c.deep && !c.doubt)
@@ -403,6 +406,29 @@ func (p *Pairer) side(c *conn, d stream.Direction) {
 	}
 	c.parsers[req].Expect(http1.Request)
 	c.parsers[1-req].Expect(http1.Response)
+}
+
+// sideAnew forgets which direction carries requests, of a connection that was joined and where the first message was
+// the text of a body: it said the opposite of what the ports and numbers of its packets say, and now the
+// other direction does.
+func (p *Pairer) sideAnew(c *conn, time int64) {
+	if c.answering != nil {
+		p.finish(c.answering, exchange.Lost, time)
+	}
+	for len(c.queue) > 0 {
+		if e := c.pop(); e != nil {
+			p.unanswered(c, e, time)
+		}
+	}
+	if c.asking != nil {
+		p.finish(c.asking, exchange.Lost, time)
+	}
+	for i := range c.parsers {
+		p.count[exchange.SkippedBytes] += c.parsers[i].Unread()
+	}
+	c.missed, c.gapped, c.overflow, c.headless = 0, false, 0, false
+	c.pipelined, c.deep, c.doubt, c.sliding, c.depth = false, false, false, false, 0
+	p.restart(c, false)
 }
 
 func (p *Pairer) roleOf(client, server netip.AddrPort) exchange.Role {

@@ -553,6 +553,16 @@ func TestPairing(t *testing.T) {
 			}
 			r.get("/1").ok("").close(stream.ByFIN)
 		}, "GET /1 = 200 complete", map[exchange.Counter]uint64{exchange.SkippedBytes: 3300}},
+		{"joined in a download that holds a request", func(r *rig) {
+			r.close(stream.ByFIN).open(false).down("GET /inside HTTP/1.1\r\nHost: a\r\n\r\n").get("/1").ok("").get("/2").ok("").close(stream.ByFIN)
+		}, "GET /inside = - lost\nGET /1 = 200 complete\nGET /2 = 200 complete", nil},
+		{"joined in an upload that holds responses", func(r *rig) {
+			r.close(stream.ByFIN).open(false)
+			for range 3 {
+				r.up("HTTP/1.1 299 OK\r\nContent-Length: 0\r\n\r\n")
+			}
+			r.ok("").get("/1").down(okay(201, "")).get("/2").down(okay(202, "")).close(stream.ByFIN)
+		}, "- = 299 complete\n- = 299 complete\n- = 299 complete\n- = 200 complete\nGET /1 = 201 complete\nGET /2 = 202 complete", nil},
 		{"joined before messages without fields", func(r *rig) {
 			r.close(stream.ByFIN).open(false).up("PUT / HTTP/1.1\r\n\r\n").down("HTTP/1.1 100 Continue\r\n\r\n").down("HTTP/1.1 204 No\r\n\r\n").close(stream.ByFIN)
 		}, "PUT / = 204 complete", map[exchange.Counter]uint64{exchange.InterimResponses: 1}},
