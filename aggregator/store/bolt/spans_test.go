@@ -201,3 +201,22 @@ func TestSpanThatCannotBeKept(t *testing.T) {
 		}
 	}
 }
+
+// TestTagAtTheEdgeOfAPurge: what is appended between what is sealed and the chunk that follows changes spans over it, and what was changed before stays so.
+func TestTagAtTheEdgeOfAPurge(t *testing.T) {
+	var c sums
+	from := storetest.At(0) - storetest.At(0)%int64(store.Hour.Length())
+	span := piece{from, 20 * minuteLength}
+	before := c.tag(span)
+	c.change([]int64{from + minuteLength})
+	changed := c.tag(span)
+	c.purge(from + minuteLength)
+	if purged := c.tag(span); changed == before || purged == before {
+		t.Errorf("tags %d, after a change %d, after a purge %d, want others than the first", before, changed, purged)
+	}
+	again := c.tag(span)
+	c.change([]int64{from + 2*minuteLength})
+	if c.tag(span) == again {
+		t.Error("what is appended after the sealed minute does not change the span")
+	}
+}

@@ -198,7 +198,12 @@ func (c *sums) tag(p piece) uint64 {
 				unit = longer
 			}
 		}
-		tag = max(tag, c.changed[piece{at, unit}])
+		known := piece{at, unit}
+		if c.passed(known) { // of which nothing is noted but the hour
+			hour := int64(store.Hour.Length())
+			known = piece{at - at%hour, hour}
+		}
+		tag = max(tag, c.changed[known])
 		at += unit
 	}
 	return tag
