@@ -16,7 +16,11 @@ const longOpen = 60e9
 func (p *Pairer) request(c *conn, d stream.Direction, at http1.At, begun bool) {
 	h := &p.env.Message
 	q := &c.parsers[d]
-	if e := c.asking; c.headless && e != nil {
+	if c.headless && c.asking == nil {
+		c.headless = false // of one that was given up to free its memory, and is counted
+		return
+	}
+	if e := c.asking; c.headless {
 		if s := q.Start(); e.x.FirstPacket == s.Packet && e.x.RequestStart == s.Time {
 			c.headless = false // its head has ended after all
 			e.x.RequestHead = at.Time

@@ -197,7 +197,7 @@ func (p *Pairer) restart(c *conn, whole bool) {
 		p.env.Init(&c.parsers[i], whole)
 		c.turns[i].otherData = true
 	}
-	c.sided, c.early = false, [2]bool{}
+	c.sided, c.early, c.headless = false, [2]bool{}, false
 }
 
 // Data implements stream.Handler.
@@ -461,8 +461,9 @@ func (p *Pairer) missedHead(c *conn, d stream.Direction, certain bool) {
 		}
 		return
 	}
-	if c.headless && c.asking != nil {
+	if c.headless {
 		p.asked(c, true, c.last[d], c.last[d])
+		c.headless = false
 		return
 	}
 	if !certain && c.pipelined {

@@ -211,6 +211,20 @@ func TestHeadGivenUp(t *testing.T) {
 	}
 }
 
+// TestHeadlessGivenUp: a request that was answered before its head had ended is one, also if it was given up meanwhile.
+func TestHeadlessGivenUp(t *testing.T) {
+	r := newRig(t)
+	r.get("/0").down(okay(200, "")).up("POST /1 HTTP/1.1\r\nHost: exam").down(okay(408, ""))
+	if r.p.oldest == nil {
+		t.Fatal("the request that was answered early has ended")
+	}
+	r.p.giveUp(r.p.oldest, r.now)
+	r.up("ple.org\r\n\r\n").get("/2").down(okay(202, "")).get("/3").down(okay(203, ""))
+	if got, want := r.String(), "GET /0 = 200 complete\nPOST /1 = 408 evicted\nGET /2 = 202 complete\nGET /3 = 203 complete"; got != want {
+		t.Errorf("exchanges:\n%s\nwant\n%s", got, want)
+	}
+}
+
 // TestQueueKeepsNothing: a connection all of whose exchanges have ended holds none of them, neither where
 // the queue was before it grew nor behind its end.
 func TestQueueKeepsNothing(t *testing.T) {
