@@ -138,7 +138,13 @@ func WriteSeries(w io.Writer, f Format, s Style, x *Series) error {
 		s.Location, zone = time.UTC, " (UTC)"
 	}
 	g := SeriesGrid(x)
-	if machines := f == FormatJSON || f == FormatYAML || f == FormatCSV; zone != "" && !machines {
+	machines := f == FormatJSON || f == FormatYAML || f == FormatCSV
+	for i := range g.Rows { // who reads that nothing was missed takes the step for a calm one
+		if p := &x.Points[i]; !machines && p.Covered == 0 && len(Loss(p.Loss)) == 0 {
+			g.Rows[i].Cells[7] = []string{"no data"}
+		}
+	}
+	if zone != "" && !machines {
 		g.Columns[0].Kind, g.Columns[1].Kind = Text, Text
 		for i := range g.Rows {
 			g.Rows[i].Cells[0], g.Rows[i].Cells[1] = x.Points[i].Start.UTC().Format(time.DateOnly), x.Points[i].End.UTC().Format(time.DateTime)
