@@ -38,7 +38,7 @@ type Report struct {
 	Warnings []string
 }
 
-// Read reads capture files, one after another as one capture, through the
+// Read reads capture files as one capture, as capture.Files says, through the
 // rooms that a live agent has. "-" is standard input. When ctx ends, it
 // returns what was read until then together with the context's error.
 func Read(ctx context.Context, paths []string, o ReadOptions) (*Report, error) {

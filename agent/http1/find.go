@@ -321,7 +321,7 @@ func (p *Parser) hold(b []byte) {
 		e.newest = p
 	}
 	before := cap(p.buf)
-	p.buf = append(p.buf, b...)
+	p.buf, p.peeked = append(p.buf, b...), false
 	e.held += cap(p.buf) - before
 	for e.held > e.maxMemory {
 		o := e.oldest
@@ -335,7 +335,7 @@ func (p *Parser) hold(b []byte) {
 
 // drop gives the buffer back.
 func (p *Parser) drop() {
-	p.lined, p.stale, p.scan = false, false, 0
+	p.lined, p.stale, p.peeked, p.scan = false, false, false, 0
 	if p.buf == nil {
 		return
 	}

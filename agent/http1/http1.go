@@ -95,6 +95,7 @@ type Parser struct {
 	unsure    bool // the body may be absent: the request is not known
 	alone     bool // see Alone
 	stale     bool // buf was read and is to be freed
+	peeked    bool // Peek has found no request in buf
 	proto     Protocol
 	evicted   bool // what was held was given up for another parser, which is to be told
 	misses    uint16

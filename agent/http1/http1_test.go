@@ -695,3 +695,17 @@ func BenchmarkBody(b *testing.B) {
 		})
 	}
 }
+
+// TestPeekOnce: a head in which no request can be recognised yet is not read again until there is more of it, however many
+// responses come meanwhile.
+func TestPeekOnce(t *testing.T) {
+	r := newRig(false)
+	r.p.Next([]byte("GET / HTTP/1.1\r\nHost: exa"), At{Packet: 1})
+	if r.p.Peek() || !r.p.peeked {
+		t.Error("half a field is enough, or is read again")
+	}
+	r.p.Next([]byte("mple\r\nX: "), At{Packet: 2})
+	if r.p.peeked || !r.p.Peek() || string(r.env.Message.Host) != "example" {
+		t.Errorf("not enough with a whole field: %q", r.env.Message.Host)
+	}
+}
