@@ -17,6 +17,10 @@ import (
 // briefTable is the table that briefs have.
 const briefTable = "totals"
 
+// maxBrief is the most bytes of a brief: those of all hosts are written at once. A host with so many totals, some thousand
+// peers that it counts apart, has none.
+const maxBrief = 32 << 10
+
 // briefEntry is the key of a host's brief. No table has a name that begins with 0.
 func briefEntry(id bucket.ID) []byte { return append([]byte{entryFleet, 0}, id[:]...) }
 

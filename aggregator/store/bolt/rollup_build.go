@@ -151,8 +151,12 @@ func (s *DB) rebuildFleet(ctx context.Context, key stepKey, watch *rebuilding) (
 					return err
 				}
 				if host, ok := hostOf(k); ok && r != nil {
-					if briefs[string(briefEntry(host))], err = r.Brief(briefTable).AppendBinary(nil); err != nil {
+					brief, err := r.Brief(briefTable).AppendBinary(nil)
+					if err != nil {
 						return err
+					}
+					if len(brief) <= maxBrief {
+						briefs[string(briefEntry(host))] = brief
 					}
 				}
 				k, v = c.Next()
