@@ -116,7 +116,7 @@ func BenchmarkKeyToFrame(b *testing.B) {
 	}
 	d := manyRows(10_000)
 	for _, c := range []struct{ name, before, key, undo string }{
-		{"down", "", "j", ""}, {"page", "", "\x1b[6~", ""}, {"sort", "", "s", ""}, {"filter", "/", "9", "\x7f"},
+		{"down", "", "j", ""}, {"page", "", "\x1b[6~", "\x1b[5~"}, {"sort", "", "s", ""}, {"filter", "/", "9", "\x7f"},
 	} {
 		b.Run("rows=10000/"+c.name, func(b *testing.B) {
 			master, slave := openPTY(b, 200, 60)
