@@ -3,7 +3,7 @@ import { clean, el, id, keyed, name, say, set } from './dom.js';
 import { clock, number, share } from './format.js';
 import { into, matcher, search } from './state.js';
 import { link } from './links.js';
-import { head, keyValue } from './tops.js';
+import { head, keysOf, keyValue } from './tops.js';
 
 export const rows = 10;
 const against = [['1h', 'an hour before'], ['yesterday', 'yesterday'], ['last-week', 'last week'], ['peers', 'its peers']];
@@ -40,8 +40,7 @@ function panel(c) {
 
 function fill(box, c, state, dims, amount) {
   const matches = matcher(state.text);
-  const d = dims.find((x) => x.dimension === c.dimension);
-  const keys = d ? d.keys : [c.dimension];
+  const keys = keysOf(c, dims);
   const found = c.rows.filter((r) => matches(keys.map((k) => keyValue(r, k)).join(' ')));
   const most = Math.max(1, ...c.rows.map((r) => Math.abs(r.change)));
   const bounded = c.rows.some((r) => r.error > 0 || r.then_error > 0);

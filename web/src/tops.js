@@ -26,10 +26,12 @@ const heads = {
 
 export const head = (c) => heads[c] || clean(c.replace(/_(seconds|bytes)$/, '').replaceAll('_', ' ')).replace(/^./, (x) => x.toUpperCase());
 
-/** keysOf names the key columns of a list, from the lists that there are; without them, of its rows. */
+/** keysOf names the key columns of a list, from the lists that there are; before these have come, of its rows: their texts. */
 export function keysOf(top, dims) {
   const d = dims.find((x) => x.dimension === top.dimension);
-  return d ? d.keys : ['key' in (top.rows[0] || { key: 1 }) ? top.dimension : ''];
+  if (d) return d.keys;
+  const row = top.rows[0] || { key: '' };
+  return 'key' in row ? [top.dimension] : Object.keys(row).filter((c) => typeof row[c] === 'string' && !c.endsWith('_seen'));
 }
 
 export const keyValue = (row, key) => String(row[key] ?? row.key ?? '');
