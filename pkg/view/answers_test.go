@@ -217,27 +217,7 @@ var builtin = func() (list []Dimension) {
 func randomBuiltin(r *rand.Rand) *Top {
 	t := random[Top](r)
 	t.Dimension, t.Loss, t.Rows, t.Other, t.Classes = builtin[r.IntN(len(builtin))], distinct(t.Loss), nil, nil, nil
-	row := func() TopRow {
-		x := TopRow{Error: r.Int64N(3) * r.Int64N(1e15)}
-		for range t.Keys {
-			x.Keys = append(x.Keys, words[r.IntN(len(words))]+words[r.IntN(len(words))])
-		}
-		for _, m := range t.Columns {
-			v := Value{Number: r.Int64N(2) * r.Int64() >> r.IntN(63)}
-			if m.Kind == LatencyColumn && r.IntN(2) > 0 {
-				v.Latency = random[Latency](r)
-			}
-			x.Values = append(x.Values, v)
-		}
-		return x
-	}
-	for range r.IntN(4) {
-		t.Rows = append(t.Rows, row())
-	}
-	if r.IntN(2) > 0 {
-		other := row()
-		t.Other = &other
-	}
+	addRows(r, t, words, func() *Latency { return random[Latency](r) })
 	if t.Latency != nil && r.IntN(4) == 0 {
 		t.Latency.Count = 0
 	}

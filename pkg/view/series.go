@@ -3,6 +3,7 @@ package view
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -139,9 +140,10 @@ func WriteSeries(w io.Writer, f Format, s Style, x *Series) error {
 	}
 	g := SeriesGrid(x)
 	machines := f == FormatJSON || f == FormatYAML || f == FormatCSV
+	loss := slices.IndexFunc(g.Columns, func(c Column) bool { return c.Name == "loss" })
 	for i := range g.Rows { // who reads that nothing was missed takes the step for a calm one
 		if p := &x.Points[i]; !machines && p.Covered == 0 && len(Loss(p.Loss)) == 0 {
-			g.Rows[i].Cells[7] = []string{"no data"}
+			g.Rows[i].Cells[loss] = nil
 		}
 	}
 	if zone != "" && !machines {

@@ -469,33 +469,34 @@ func plainJSON(t *testing.T, raw json.RawMessage) string {
 	return fmt.Sprint(v)
 }
 
+// TestSeriesSorts sorts a series with and without data by each of its columns, in each form.
+func TestSeriesSorts(t *testing.T) {
+	x := &Series{Step: "hour", Since: noon, Until: at(3 * time.Hour), Points: []SeriesPoint{
+		{Start: noon, End: at(time.Hour), Requests: 1, Covered: time.Hour, Loss: []Count{{"gap_bytes", 7}}},
+		{Start: at(time.Hour), End: at(2 * time.Hour)},
+		{Start: at(2 * time.Hour), End: at(3 * time.Hour), Requests: 2, Covered: time.Hour, Loss: []Count{{"gap_bytes", 9}}},
+	}}
+	for _, f := range Formats {
+		for _, c := range SeriesGrid(x).Columns {
+			if err := WriteSeries(io.Discard, Format(f), Style{SortBy: "-" + c.Name}, x); err != nil {
+				t.Errorf("%s by %s: %v", f, c.Name, err)
+			}
+		}
+	}
+	var b bytes.Buffer
+	if err := WriteSeries(&b, FormatTable, Style{SortBy: "-loss"}, x); err != nil || !regexp.MustCompile(`(?s)9 gap bytes.*7 gap bytes.* 0s +0 +-\n`).Match(b.Bytes()) {
+		t.Errorf("by what was not seen, %v:\n%s", err, &b)
+	}
+}
+
 func randomTop(r *rand.Rand) *Top {
 	words := []string{"a", "", "x y", "1,234", "\"quoted\"", "é\x1b[2J", "\xff", "日本", "<&>", "\u202e", "a\nb", "-"}
-	word := func() string { return words[r.IntN(len(words))] + words[r.IntN(len(words))] }
 	t := &Top{Dimension: Dimension{Name: "d", Title: "T", Keys: []string{"domain", "status"}[:1+r.IntN(2)],
 		Columns: []Measure{{"hits", "{request}", Sum}, {"volume", "By", Sum}, {"busy", "ns", Sum}, {"last_seen", "ns", Max}, {"ttfb", "ns", LatencyColumn}}[:1+r.IntN(5)]},
 		Total: r.Int64N(3), Since: noon, Until: noon}
-	row := func() TopRow {
-		x := TopRow{Error: r.Int64N(3) * r.Int64N(1e15)}
-		for range t.Keys {
-			x.Keys = append(x.Keys, word())
-		}
-		for _, m := range t.Columns {
-			v := Value{Number: r.Int64N(2) * r.Int64() >> r.IntN(63)}
-			if m.Kind == LatencyColumn && r.IntN(2) > 0 {
-				v.Latency = &Latency{Count: uint64(r.IntN(3)), Average: time.Duration(r.Int64() >> r.IntN(63)), P99: time.Duration(r.IntN(1e9))}
-			}
-			x.Values = append(x.Values, v)
-		}
-		return x
-	}
-	for range r.IntN(4) {
-		t.Rows = append(t.Rows, row())
-	}
-	if r.IntN(2) > 0 {
-		other := row()
-		t.Other = &other
-	}
+	addRows(r, t, words, func() *Latency {
+		return &Latency{Count: uint64(r.IntN(3)), Average: time.Duration(r.Int64() >> r.IntN(63)), P99: time.Duration(r.IntN(1e9))}
+	})
 	return t
 }
 
@@ -612,5 +613,30 @@ func TestHeaderSaysWhereItsRangeEnds(t *testing.T) {
 		if text := strings.Join(Frame(d, Style{Location: time.UTC}, ""), "\n"); !strings.Contains(text, want) {
 			t.Errorf("until %s the header has no %q:\n%s", until, want, text)
 		}
+	}
+}
+
+// addRows gives a list up to three random rows, whose keys are of two words, and perhaps others.
+func addRows(r *rand.Rand, t *Top, words []string, latency func() *Latency) {
+	row := func() TopRow {
+		x := TopRow{Error: r.Int64N(3) * r.Int64N(1e15)}
+		for range t.Keys {
+			x.Keys = append(x.Keys, words[r.IntN(len(words))]+words[r.IntN(len(words))])
+		}
+		for _, m := range t.Columns {
+			v := Value{Number: r.Int64N(2) * r.Int64() >> r.IntN(63)}
+			if m.Kind == LatencyColumn && r.IntN(2) > 0 {
+				v.Latency = latency()
+			}
+			x.Values = append(x.Values, v)
+		}
+		return x
+	}
+	for range r.IntN(4) {
+		t.Rows = append(t.Rows, row())
+	}
+	if r.IntN(2) > 0 {
+		other := row()
+		t.Other = &other
 	}
 }
