@@ -45,18 +45,14 @@ type calendar struct {
 	begin, then func(time.Time) time.Time
 }
 
-const (
-	minute = time.Minute
-	hour   = time.Hour
-	day    = 24 * time.Hour
-)
+const day = 24 * time.Hour
 
 var calendars = map[httpctlv1.SeriesStep]calendar{
-	httpctlv1.SeriesStep_SERIES_STEP_MINUTE: {length: minute},
-	httpctlv1.SeriesStep_SERIES_STEP_TEN_MINUTES: {minute,
+	httpctlv1.SeriesStep_SERIES_STEP_MINUTE: {length: time.Minute},
+	httpctlv1.SeriesStep_SERIES_STEP_TEN_MINUTES: {time.Minute,
 		func(t time.Time) time.Time { return t.Truncate(10 * time.Minute) },
 		func(t time.Time) time.Time { return t.Add(10 * time.Minute) }},
-	httpctlv1.SeriesStep_SERIES_STEP_HOUR: {length: hour},
+	httpctlv1.SeriesStep_SERIES_STEP_HOUR: {length: time.Hour},
 	httpctlv1.SeriesStep_SERIES_STEP_DAY:  {length: day},
 	httpctlv1.SeriesStep_SERIES_STEP_WEEK: {day,
 		func(t time.Time) time.Time { return date(t.Year(), t.Month(), t.Day()-(int(t.Weekday())+6)%7) },
