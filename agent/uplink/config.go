@@ -64,6 +64,8 @@ const (
 	windowBytes = 8 << 20
 	// liveWindow is how much of the window a backlog leaves to the buckets of now: more than are closed while one is answered.
 	liveWindow = 8
+	// lastPause bounds the pause before a bucket is sent again while the agent waits for nothing else to end.
+	lastPause = 100 * time.Millisecond
 	// welcomeWait is how long connecting and the aggregator's first answer may take.
 	welcomeWait = 20 * time.Second
 	// answerWait is how long the oldest bucket under way may stay unanswered. The store's worst

@@ -241,6 +241,7 @@ func (s *session) deliver(ctx context.Context, in <-chan *httpctlv1.DeliverRespo
 	)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	last := s.u.last
 	for {
 		now := time.Now()
 		turned := s.turned(now)
@@ -298,6 +299,8 @@ func (s *session) deliver(ctx context.Context, in <-chan *httpctlv1.DeliverRespo
 			s.message(m)
 		case <-s.u.deps.Queue.Ready():
 			spoolFail = time.Time{} // what is new is at hand, whatever ails the file
+		case <-last: // the pause was drawn for an aggregator that has time to recover
+			last, s.retryAt = nil, time.Time{}
 		case <-timer.C:
 		}
 	}
@@ -425,7 +428,13 @@ func (s *session) ack(m *httpctlv1.Ack) {
 	}
 	if retry {
 		s.split()
-		s.retryAt = time.Now().Add(s.u.pause(s.retries))
+		pause := s.u.pause(s.retries)
+		select {
+		case <-s.u.last:
+			pause = min(pause, lastPause)
+		default:
+		}
+		s.retryAt = time.Now().Add(pause)
 		s.retries++
 	}
 	s.u.metrics.inFlight.Set(float64(len(s.flight)))

@@ -72,6 +72,9 @@ type Uplink struct {
 	// one was.
 	logged time.Time
 	told   bool
+	// last is closed by the first Drain: what is refused for now is soon sent again.
+	last     chan struct{}
+	lastOnce sync.Once
 
 	mu     sync.Mutex
 	cfg    Config
@@ -100,7 +103,7 @@ func New(cfg Config, deps Deps) (*Uplink, error) {
 	if deps.Queue == nil || deps.Identity == nil {
 		return nil, errors.New("uplink needs a queue and an identity")
 	}
-	u := &Uplink{cfg: cfg, deps: deps, log: deps.Log, metrics: newMetrics(deps.Registry)}
+	u := &Uplink{cfg: cfg, deps: deps, log: deps.Log, metrics: newMetrics(deps.Registry), last: make(chan struct{})}
 	if u.log == nil {
 		u.log = slog.New(slog.DiscardHandler)
 	}
@@ -189,8 +192,9 @@ func (u *Uplink) Status() Status {
 
 // Drain waits until every bucket that is in the queue now was answered, the aggregator is found
 // away, or ctx ends. It reports whether the queue is empty. Use it between the last Add and
-// Stop.
+// Stop: from now on the uplink does not wait long before it sends again what was to be sent again.
 func (u *Uplink) Drain(ctx context.Context) bool {
+	u.lastOnce.Do(func() { close(u.last) })
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {

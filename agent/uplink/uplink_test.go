@@ -60,7 +60,11 @@ func (q *queue) Settle(stored, expired, refused []uint64) error {
 
 func (q *queue) Ready() <-chan struct{} { return nil }
 
-func (q *queue) Len() int { return len(q.data) - len(q.stored) - len(q.expired) - len(q.refused) }
+func (q *queue) Len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.data) - len(q.stored) - len(q.expired) - len(q.refused)
+}
 
 func deps(q *queue) Deps {
 	return Deps{Queue: q, Identity: func() Identity { return Identity{Host: bucket.ID{1}, Incarnation: bucket.ID{2}} }}
@@ -231,6 +235,55 @@ func TestAnswers(t *testing.T) {
 	if s.bytes != 2 || len(s.flight) != 2 {
 		t.Errorf("%d buckets, %d bytes under way, want 2 and 2", len(s.flight), s.bytes)
 	}
+}
+
+// TestDrainSendsAgainSoon: what is to be sent again after a long pause goes out as soon as the agent stops.
+func TestDrainSendsAgainSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := &queue{data: [][]byte{{1}}}
+		u, err := New(DefaultConfig(), deps(q))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &session{u: u, flight: map[uint64]flying{}, seqs: map[uint64]bool{}, retries: 20}
+		in, out := make(chan *httpctlv1.DeliverResponse), make(chan *httpctlv1.DeliverRequest)
+		ctx, end := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- s.deliver(ctx, in, out, nil) }()
+		answer := func(status httpctlv1.BucketStatus) {
+			in <- &httpctlv1.DeliverResponse{Message: &httpctlv1.DeliverResponse_Ack{Ack: &httpctlv1.Ack{Results: []*httpctlv1.BucketResult{{Sequence: s.sequence, Status: status}}}}}
+		}
+		<-out
+		var longest time.Duration
+		for range 8 { // pauses of up to 30 s each
+			begin := time.Now()
+			answer(httpctlv1.BucketStatus_BUCKET_STATUS_RETRY)
+			<-out
+			longest = max(longest, time.Since(begin))
+		}
+		if longest <= time.Second {
+			t.Errorf("pauses of at most %s: nothing that Drain could shorten", longest)
+		}
+		answer(httpctlv1.BucketStatus_BUCKET_STATUS_RETRY)
+		synctest.Wait()
+		begin := time.Now()
+		drained := make(chan bool)
+		go func() { drained <- u.Drain(ctx) }()
+		for range 8 {
+			<-out
+			answer(httpctlv1.BucketStatus_BUCKET_STATUS_RETRY)
+		}
+		if took := time.Since(begin); took > 8*lastPause {
+			t.Errorf("eight tries of an agent that stops took %s, want at most %s", took, 8*lastPause)
+		}
+		<-out
+		answer(httpctlv1.BucketStatus_BUCKET_STATUS_STORED)
+		if !<-drained {
+			t.Error("the stored bucket is still waited for")
+		}
+		end()
+		<-ended
+	})
 }
 
 // TestLiveGoesFirst: what is closed while a backlog is sent goes before it, and is marked, where the
