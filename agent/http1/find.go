@@ -152,17 +152,26 @@ func (p *Parser) try(b []byte, old int, at At) (int, Event) {
 		return all, p.miss(len(b))
 	}
 
-	end, resume := headEnd(b, max(p.scan, n-1))
-	if end < 0 {
-		p.lined, p.scan = true, resume
-		return all, p.wait(b, old, at)
+	end := 0
+	if old == 0 && !strict {
+		end = p.env.plain(h, b[n:])
+	}
+	read := end > 0
+	if read {
+		end += n
+	} else {
+		var resume int
+		if end, resume = headEnd(b, max(p.scan, n-1)); end < 0 {
+			p.lined, p.scan = true, resume
+			return all, p.wait(b, old, at)
+		}
 	}
 	if end > p.env.maxHead {
 		return all, p.oversized(len(b))
 	}
 	// A line alone is not enough where anything may stand.
 	bare := h.Kind == Request && p.lost || v == isBare
-	if !h.headers(b[n:end], strict) || bare && h.fields == 0 {
+	if !read && !h.headers(b[n:end], strict) || bare && h.fields == 0 {
 		if !p.lost {
 			p.env.count[malformed]++
 		}

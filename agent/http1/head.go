@@ -132,13 +132,7 @@ func (h *Message) headers(b []byte, strict bool) bool {
 			return false
 		}
 	}
-	if h.crlf && h.bareLF {
-		h.Suspect |= exchange.MixedLineEnds
-	}
-	if h.anyBare {
-		h.Suspect |= exchange.BareCR
-	}
-	h.judge()
+	h.conclude()
 	return true
 }
 
@@ -170,6 +164,13 @@ func (h *Message) field(line []byte, folded, strict bool) bool {
 	if c := name[len(name)-1]; c == ' ' || c == '\t' {
 		name, spaced = bytes.TrimRight(name, " \t"), true
 	}
+	h.named(name, value, spaced, folded)
+	return true
+}
+
+// named reads the value of a field that framing or statistics need; see also mayMatter. spaced says that white space followed its name, folded
+// that it had several lines.
+func (h *Message) named(name, value []byte, spaced, folded bool) {
 	switch len(name) {
 	case 4:
 		if equalFold(name, "host") {
@@ -177,37 +178,36 @@ func (h *Message) field(line []byte, folded, strict bool) bool {
 				h.Host = trim(value)
 			}
 			h.Hosts++
-			return true
+			return
 		}
 	case 6:
 		if equalFold(name, "expect") {
 			h.expects = true
-			return true
+			return
 		}
 	case 10:
 		if equalFold(name, "user-agent") {
 			if h.UserAgent == nil {
 				h.UserAgent = trim(value)
 			}
-			return true
+			return
 		}
 	case 14:
 		if equalFold(name, "content-length") {
 			h.framing(spaced, folded)
 			h.contentLength(value)
-			return true
+			return
 		}
 	case 17:
 		if equalFold(name, "transfer-encoding") {
 			h.framing(spaced, folded)
 			h.transferEncoding(value)
-			return true
+			return
 		}
 	}
 	if len(name) > 14 && len(name) < 24 && disguised(name) {
 		h.Suspect |= exchange.DisguisedName
 	}
-	return true
 }
 
 func (h *Message) framing(spaced, folded bool) {
@@ -291,8 +291,14 @@ func isCoding(b []byte) bool {
 		equalFold(b, "compress") || equalFold(b, "x-compress")
 }
 
-// judge adds the suspicions that need the whole head.
-func (h *Message) judge() {
+// conclude adds the suspicions that need the whole head.
+func (h *Message) conclude() {
+	if h.crlf && h.bareLF {
+		h.Suspect |= exchange.MixedLineEnds
+	}
+	if h.anyBare {
+		h.Suspect |= exchange.BareCR
+	}
 	if !h.coded {
 		return
 	}

@@ -39,6 +39,7 @@ type Env struct {
 	maxHead   int
 	maxMemory int
 	count     *exchange.Counters
+	spans     [maxPlain]span // see plain
 
 	held           int     // capacity of all buffers in use
 	oldest, newest *Parser // the parsers that hold one, in order of taking it

@@ -153,7 +153,7 @@ func startLine(b []byte, h *Message, strict bool) (v verdict, proto Protocol, n 
 	if line[len(line)-1] == '\r' {
 		line, lf = line[:len(line)-1], false
 	}
-	if !strict {
+	if c := line[len(line)-1]; !strict && (c == ' ' || c == '\t' || c == '\r') {
 		line = bytes.TrimRight(line, " \t\r")
 	}
 	i := bytes.LastIndexByte(line, ' ')
