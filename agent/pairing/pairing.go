@@ -124,6 +124,7 @@ type conn struct {
 	sent, seen uint64
 	// overflow counts requests beyond the queue, which follow it in order.
 	overflow int
+	words    words
 	// Since the last response: missed counts those whose beginning was certainly
 	// lost; gapped says that some may have been, missedAt is the value of sent
 	// at the latest such time.

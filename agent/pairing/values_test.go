@@ -88,16 +88,28 @@ func TestRoles(t *testing.T) {
 // TestNames: the remembered forms equal exchange's own.
 func TestNames(t *testing.T) {
 	n := newNames(64)
-	for range 2 { // the second time from memory
+	var last [3]words      // of three connections, between which requests change
+	for round := range 6 { // all but the first from memory
+		last := &last[round%3]
 		for _, method := range []string{"GET", "CONNECT"} {
 			for _, host := range []string{"", "a", "A.b:8", "[2001:DB8::1]:80", "bad host", strings.Repeat("h", 100)} {
 				for _, target := range []string{"", "/", "//", "/a", "//a//b", "/a/b?c", "/?a", "/#a", "/a#b", "/%41%2f/b", "*", "http://X:1/y/z", "a:1", "/" + strings.Repeat("s", 100), "?q", "/a?b/c"} {
 					server := serverEnd.Addr()
-					d := n.domain(method, target, host, server)
+					kept := n.again([]byte(host), &last.host)
+					if want := exchange.Bound(host, 64); kept != want || n.again([]byte(host), &last.host) != want || n.method([]byte(method)) != method {
+						t.Fatalf("again(%q) = %q", host, kept)
+					}
+					host := kept
+					sent, place := n.target([]byte(target))
+					if want := exchange.Bound(target, 64); sent != want {
+						t.Fatalf("target(%q) = %q", target, sent)
+					}
+					target := sent
+					d := n.domain(method, target, host, last.host, server)
 					if want := exchange.Bound(exchange.Domain(method, target, host, server), 64); d != want {
 						t.Fatalf("domain(%q, %q, %q) = %q, want %q", method, target, host, d, want)
 					}
-					got := n.section(d, method, target)
+					got := n.section(d, method, target, place)
 					if want := exchange.Bound(exchange.Section(d, method, target), 64); got != want {
 						t.Fatalf("section(%q, %q, %q) = %q, want %q", d, method, target, got, want)
 					}
