@@ -1,8 +1,10 @@
 package accumulate
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/httpctl/httpctl/pkg/bucket"
 	"github.com/httpctl/httpctl/pkg/exchange"
@@ -29,6 +31,7 @@ type module struct {
 // tables is what the modules add to: an interval's, or everything's.
 type tables struct {
 	list   []*bucket.Table
+	bytes  int64 // of their rows
 	panics uint64
 }
 
@@ -91,7 +94,9 @@ func (c *Collector) fresh() *tables {
 	t := &tables{}
 	for _, m := range c.modules {
 		for _, s := range m.schemas {
-			t.list = append(t.list, bucket.NewTable(s, c.maxKeys))
+			table := bucket.NewTable(s, c.maxKeys)
+			table.Account(&t.bytes)
+			t.list = append(t.list, table)
 		}
 	}
 	return t
@@ -111,15 +116,9 @@ func (c *Collector) observe(o *exchange.Observation, t *tables) {
 // bound keeps t within the memory for one interval's tables: long keys and many-binned
 // sketches make rows that are a hundred times the usual.
 func (c *Collector) bound(t *tables) {
-	for c.memory > 0 {
-		sum, largest := int64(0), (*bucket.Table)(nil)
-		for _, table := range t.list {
-			n := table.Bytes()
-			if sum += n; largest == nil || n > largest.Bytes() {
-				largest = table
-			}
-		}
-		if sum <= c.memory || len(largest.Rows) < 2 {
+	for c.memory > 0 && t.bytes > c.memory {
+		largest := slices.MaxFunc(t.list, func(a, b *bucket.Table) int { return cmp.Compare(a.Bytes(), b.Bytes()) })
+		if len(largest.Rows) < 2 {
 			return
 		}
 		largest.Shed()

@@ -13,20 +13,6 @@ import (
 	"github.com/httpctl/httpctl/pkg/sketch"
 )
 
-// Row is one row of a table.
-type Row struct {
-	Keys []string
-	// Values holds the Sum and Max measures by position; the position of a
-	// Latency measure is unused here.
-	Values []int64
-	// Err bounds how much larger than Values[0] the true value may be.
-	Err int64
-	// Latency holds the sketches of the Latency measures, by order among them.
-	// An entry is nil when nothing was observed, and all are missing where they
-	// were left out when the row was made.
-	Latency []*sketch.Latency
-}
-
 // Table counts by key in bounded memory.
 //
 // Values[0] of a row is a lower bound and Err says how much more it may be.
@@ -65,6 +51,8 @@ const unbounded = math.MaxInt
 type tableState struct {
 	index   map[string]*Row // by appendKey of the row's keys
 	bytes   int64           // see Table.Bytes
+	sum     *int64          // see Table.Account; may be nil
+	kinds   []MeasureKind   // of the measures, close together
 	scratch []byte
 	// recent are rows that were added to, by recentSlot of the keys they were added with: what is busy is
 	// found without its key being written out and hashed.
@@ -92,9 +80,6 @@ func NewTable(s Schema, maxRows int) *Table {
 	return t
 }
 
-// Upper is the largest value that Values[0] may have in truth.
-func (r *Row) Upper() int64 { return addSaturating(r.Values[0], r.Err) }
-
 // bound is how many rows t may have.
 func (t *Table) bound() int {
 	if !t.Schema.Exact {
@@ -113,40 +98,34 @@ func (t *Table) prepare() {
 	}
 	t.state.index = make(map[string]*Row, len(t.Rows))
 	t.state.recent = make([]*Row, 1<<recentBits)
+	t.state.kinds = make([]MeasureKind, len(t.Schema.Measures))
+	for i, m := range t.Schema.Measures {
+		t.state.kinds[i] = m.Kind
+	}
 	for _, r := range t.Rows {
 		t.state.scratch = appendKey(t.state.scratch[:0], r.Keys)
 		t.state.index[string(t.state.scratch)] = r
-		t.state.bytes += r.bytes()
+		t.took(r.bytes())
+	}
+}
+
+// Account has what Bytes returns, and how it changes from now on, added to sum, too.
+func (t *Table) Account(sum *int64) {
+	t.state.sum = sum
+	*sum += t.state.bytes
+}
+
+// took notes that the rows take n bytes more.
+func (t *Table) took(n int64) {
+	t.state.bytes += n
+	if t.state.sum != nil {
+		*t.state.sum += n
 	}
 }
 
 // Bytes estimates the memory of the rows of a table that is added to: their keys, values and
 // sketches, and what finds them.
 func (t *Table) Bytes() int64 { return t.state.bytes }
-
-// What a row takes: itself, its pointer, its places in index and heap, and for each value, key
-// and sketch. From a heap profile of a million rows.
-const (
-	rowBytes     = 80 + 8 + 48 + 16
-	valueBytes   = 8
-	keyBytes     = 16 + 3 // and the key itself, with its length
-	latencyBytes = 8 + 64
-	binBytes     = 16
-)
-
-// bytes is what r counts for in Table.Bytes.
-func (r *Row) bytes() int64 {
-	n := rowBytes + valueBytes*len(r.Values) + keyBytes*len(r.Keys)
-	for _, k := range r.Keys {
-		n += len(k)
-	}
-	for _, l := range r.Latency {
-		if l != nil {
-			n += latencyBytes + binBytes*cap(l.Bins)
-		}
-	}
-	return int64(n)
-}
 
 // Shed folds an eighth of the rows, at least one, those with the smallest upper bounds, to
 // free their memory; one always stays. Keys whose share is above one in as many as are left
@@ -169,7 +148,7 @@ func (t *Table) Shed() {
 		r := t.Rows[e.position]
 		t.state.scratch = appendKey(t.state.scratch[:0], r.Keys)
 		delete(t.state.index, string(t.state.scratch))
-		t.state.bytes -= r.bytes()
+		t.took(-r.bytes())
 		t.fold(r)
 		t.Rows[e.position] = nil
 	}
@@ -207,8 +186,8 @@ func splitKey(key string, keys []string) {
 // Add adds values, parallel to Schema.Measures, to the row of keys, parallel to
 // Schema.Keys. For a Latency measure the value is one observation in
 // nanoseconds; a negative value is no observation. A negative value of a Sum
-// or Max counts as 0. keys and values are borrowed. It allocates only for a
-// new row. It panics if keys or values are of another length than the schema.
+// or Max counts as 0. Both slices are borrowed; the strings in keys may be
+// kept. It allocates only for a new row. It panics if keys or values are of another length than the schema.
 //
 // In a full table a new key takes the place of the row with the smallest
 // upper bound; one that adds nothing to the first measure goes to Other.
@@ -220,32 +199,39 @@ func (t *Table) Add(keys []string, values []int64) {
 	t.prepare()
 	recent := &t.state.recent[recentSlot(keys)]
 	r := *recent
-	if r == nil || !slices.Equal(r.Keys, keys) {
+	if r == nil || !r.has(keys) {
 		if r = t.row(keys, values); r != &t.Other {
 			*recent = r
 		}
 	}
-	latency := 0
-	for i, v := range values {
-		switch t.Schema.Measures[i].Kind {
-		case Sum:
-			r.Values[i] = addSaturating(r.Values[i], max(v, 0))
-		case Max:
-			r.Values[i] = max(r.Values[i], v)
-		case Latency:
+	into, latency := r.Values[:len(values)], 0
+	for i, kind := range t.state.kinds[:len(values)] {
+		switch v := values[i]; {
+		case kind == Latency:
 			if v >= 0 {
-				l := r.Latency[latency]
-				if l == nil {
-					l = new(sketch.Latency)
-					r.Latency[latency] = l
-					t.state.bytes += latencyBytes
-				}
-				before := cap(l.Bins)
-				l.Add(v)
-				t.state.bytes += int64(binBytes * (cap(l.Bins) - before))
+				t.observe(r, latency, v)
 			}
 			latency++
+		case v <= 0:
+		case kind == Sum:
+			into[i] = addSaturating(into[i], v)
+		default:
+			into[i] = max(into[i], v)
 		}
+	}
+}
+
+// observe adds a duration to one of the sketches of r.
+func (t *Table) observe(r *Row, latency int, ns int64) {
+	l := r.Latency[latency]
+	if l == nil {
+		l = new(sketch.Latency)
+		r.Latency[latency] = l
+		t.took(latencyBytes)
+	}
+	before := cap(l.Bins)
+	if l.Add(ns); cap(l.Bins) != before {
+		t.took(int64(binBytes * (cap(l.Bins) - before)))
 	}
 }
 
@@ -269,7 +255,7 @@ func (t *Table) row(keys []string, values []int64) *Row {
 	switch {
 	case r != nil:
 	case len(t.Rows) < t.bound():
-		r = t.insert(string(t.state.scratch), &Row{})
+		r = t.insert(string(t.state.scratch), t.newRow())
 		r.Err = t.Floor
 		if t.state.heap != nil {
 			t.push(heapEntry{addSaturating(r.Err, values[0]), len(t.Rows) - 1})
@@ -286,7 +272,7 @@ func (t *Table) row(keys []string, values []int64) *Row {
 func (t *Table) insert(key string, r *Row) *Row {
 	t.reset(key, r)
 	t.Rows = append(t.Rows, r)
-	t.state.bytes += r.bytes()
+	t.took(r.bytes())
 	return r
 }
 
@@ -295,9 +281,9 @@ func (t *Table) reset(key string, r *Row) {
 	if r.Keys == nil {
 		r.Keys = make([]string, len(t.Schema.Keys))
 		r.Values = make([]int64, len(t.Schema.Measures))
-		if n := len(t.Other.Latency); n > 0 {
-			r.Latency = make([]*sketch.Latency, n)
-		}
+	}
+	if n := len(t.Other.Latency); n > 0 && r.Latency == nil {
+		r.Latency = make([]*sketch.Latency, n)
 	}
 	splitKey(key, r.Keys)
 	clear(r.Values)
@@ -332,9 +318,9 @@ func (t *Table) replace(key string, value int64) *Row {
 	t.state.scratch = appendKey(t.state.scratch[:0], r.Keys)
 	delete(t.state.index, string(t.state.scratch))
 	t.fold(r)
-	t.state.bytes -= r.bytes()
+	t.took(-r.bytes())
 	t.reset(key, r)
-	t.state.bytes += r.bytes()
+	t.took(r.bytes())
 	r.Err = t.Floor
 	h[0].upper = addSaturating(r.Err, value)
 	t.down()
@@ -440,7 +426,7 @@ func (t *Table) Merge(o *Table) error {
 		}
 		before := r.bytes()
 		t.combine(r, or)
-		t.state.bytes += r.bytes() - before
+		t.took(r.bytes() - before)
 	}
 	t.combine(&t.Other, &o.Other)
 	t.Floor = addSaturating(t.Floor, o.Floor)
@@ -467,7 +453,7 @@ func (t *Table) cut(bound int) {
 		if t.state.index != nil {
 			t.state.scratch = appendKey(t.state.scratch[:0], r.Keys)
 			delete(t.state.index, string(t.state.scratch))
-			t.state.bytes -= r.bytes()
+			t.took(-r.bytes())
 		}
 		t.fold(r)
 	}

@@ -551,7 +551,8 @@ func TestShed(t *testing.T) {
 		}
 	}
 	table, other := NewTable(s, 100), NewTable(s, 100)
-	n := int64(0)
+	n, account := int64(0), int64(0)
+	table.Account(&account)
 	for i := range 1000 {
 		table.Add([]string{fmt.Sprint(strings.Repeat("k", i%50), i)}, []int64{1, int64(i * i)})
 		table.Add([]string{"often"}, []int64{1, int64(i)})
@@ -577,7 +578,35 @@ func TestShed(t *testing.T) {
 		table.Shed()
 	}
 	check("shed to the last", table, n+1000)
+	if account != table.Bytes() {
+		t.Errorf("%d bytes are accounted, the rows have %d", account, table.Bytes())
+	}
 	if len(table.Rows) != 1 || table.Rows[0].Keys[0] != "often" || table.Rows[0].Values[0] != 1000 {
 		t.Errorf("the last row is %+v of %d, want the one that was added to most", table.Rows[0], len(table.Rows))
+	}
+}
+
+// TestKeysInMemory: what a table counts does not depend on where in memory the keys are that it is added to with.
+func TestKeysInMemory(t *testing.T) {
+	r := rand.New(rand.NewPCG(11, 12))
+	same, copied := NewTable(testSchema(), 20), NewTable(testSchema(), 20)
+	known := map[string][]string{}
+	for i := range 20_000 {
+		k, v := draw(r, 2, 100)
+		if i%1000 < 500 {
+			k[0], k[1] = k[1], k[0] // as long, and others
+		}
+		id := fmt.Sprintf("%q", k)
+		if known[id] == nil {
+			known[id] = k[:]
+		}
+		same.Add(known[id], v[:])
+		copied.Add([]string{strings.Clone(k[0]), strings.Clone(k[1])}, v[:])
+	}
+	if same.Folded < 100 {
+		t.Fatalf("%d rows were folded, want many", same.Folded)
+	}
+	if a, b := same.Top(0, 0), copied.Top(0, 0); !reflect.DeepEqual(a, b) || same.Floor != copied.Floor || !reflect.DeepEqual(same.Other, copied.Other) {
+		t.Errorf("keys in the same places and in new ones gave two tables:\n%v\n%v", a, b)
 	}
 }
