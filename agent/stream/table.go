@@ -124,18 +124,20 @@ func (t *Table) segment(s *decode.Segment, hash uint32) {
 	}
 }
 
-// handle takes a segment of a known flow. Data in order takes the short way.
+// handle takes a segment of a known flow. Data in order, and an acknowledgement without any, take the short way.
 func (t *Table) handle(n uint32, e *entry, dir uint8, s *decode.Segment) {
 	defer t.rescue(n, e)
 	me, peer := &e.side[dir], &e.side[dir^1]
-	if e.state == live && s.Flags&(decode.FIN|decode.SYN|decode.RST|decode.ACK) == decode.ACK && s.Seq == me.next && len(s.Payload) > 0 &&
+	if e.state == live && s.Flags&(decode.FIN|decode.SYN|decode.RST|decode.ACK) == decode.ACK && s.Seq == me.next &&
 		s.Length == len(s.Payload) && int32(s.Ack-peer.next) <= 0 && e.conn != nil && e.conn.state.held == nil &&
 		me.is&(known|seen|acked|finished) == known|seen|acked && e.from == nobody && e.far == 0 {
 		if int32(s.Ack-me.ack) > 0 {
 			me.ack = s.Ack
 		}
 		t.touch(n, e)
-		t.bytes(n, e, dir, s.Payload, s.Time, s.Packet)
+		if len(s.Payload) > 0 {
+			t.bytes(n, e, dir, s.Payload, s.Time, s.Packet)
+		}
 		return
 	}
 	t.examine(n, e, dir, s)
