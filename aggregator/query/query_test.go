@@ -495,6 +495,33 @@ func TestGetStatus(t *testing.T) {
 	}
 }
 
+// TestGetStatusUnread: how many packets were read, and which connections left alone; in a live answer those of the interval under way, too.
+func TestGetStatusUnread(t *testing.T) {
+	w := newWorld(t)
+	b := made(t, storetest.Header(1, 0), 1000)
+	b.Counters[exchange.Packets], b.Counters[exchange.OtherTLS], b.Counters[exchange.KernelDrops] = 100, 3, 9
+	w.put(b)
+	w.live()
+	w.provisional[0].Counters[exchange.Packets], w.provisional[0].Counters[exchange.OtherSSH] = 10, 1
+	for _, c := range []struct {
+		live    bool
+		packets uint64
+		want    string
+	}{{false, 100, "tls 3"}, {true, 110, "tls 3, ssh 1"}} {
+		r, err := w.GetDashboard(ctx, &httpctlv1.GetDashboardRequest{Live: c.live})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, n := range r.Status.OtherProtocols {
+			got = append(got, fmt.Sprintf("%s %d", n.Name, n.Value))
+		}
+		if r.Status.Packets == nil || *r.Status.Packets != c.packets || strings.Join(got, ", ") != c.want {
+			t.Errorf("live %v: %v packets, %q, want %d, %s", c.live, r.Status.Packets, got, c.packets, c.want)
+		}
+	}
+}
+
 func TestLiveRate(t *testing.T) {
 	w := newWorld(t)
 	w.traffic()

@@ -219,7 +219,10 @@ func (s *Service) status(ctx context.Context, f *fleet, rng span, sel *selection
 	}
 	for i := range open { // as the top lists below it do
 		out.Requests += f.others.requests(&open[i], sel.fleetWide())
+		counters.Add(&open[i].Counters)
 	}
+	out.Packets = &counters[exchange.Packets]
+	out.OtherProtocols = counts(&counters, 0, exchange.Counter.OtherProtocol)
 	history, err := s.rates(ctx, f, sel, live, out)
 	return out, history, err
 }

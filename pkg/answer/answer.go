@@ -39,6 +39,7 @@ func Status(a *pb.GetStatusResponse) view.Status {
 		Fleet: view.Fleet{Reporting: a.GetFleet().GetReporting(), Late: a.GetFleet().GetLate(), Gone: a.GetFleet().GetGone()},
 		Loss:  counts(a.GetLoss()), Refresh: time.Duration(a.GetRefreshNs()), Requests: a.GetRequests(),
 		Since: Moment(a.GetRangeSinceUnixNs()), Until: Moment(a.GetRangeUntilUnixNs()), Warnings: a.GetWarnings(),
+		Packets: a.Packets, OtherProtocols: counts(a.GetOtherProtocols()),
 	}
 }
 

@@ -230,6 +230,7 @@ func randomBuiltin(r *rand.Rand) *Top {
 func randomDashboard(r *rand.Rand) *Dashboard {
 	d := random[Dashboard](r)
 	d.Tops, d.Hosts, d.Filter, d.Status.Loss = randomTops(r), randomHosts(r), "", distinct(d.Status.Loss)
+	d.Status.OtherProtocols = distinct(d.Status.OtherProtocols)
 	d.Status.Alert.State = []State{Unknown, Learning, Normal, Alerting, Dismissed}[r.IntN(5)]
 	d.Status.Time = noon.Add(time.Duration(r.Int64N(1e15)))
 	d.Alerts.Time = d.Status.Time.Truncate(time.Second) // to which the table counts

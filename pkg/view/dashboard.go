@@ -261,7 +261,20 @@ func header(d *Dashboard, s Style, all bool) []string {
 	if text != "nothing" {
 		tone, text = Warn, s.pick("⚠ ", "! ")+text
 	}
+	if unread := UnreadText(st); unread != "" {
+		text += sep + unread
+	}
 	add(tone, "not seen", text)
+	if all {
+		captured := "-"
+		if st.Packets != nil {
+			captured = number(*st.Packets)
+		}
+		add(Plain, "packets", captured+sep+"other protocols "+countsText(st.OtherProtocols))
+	}
+	if why := WhyNothing(st); why != "" {
+		add(Warn, "no HTTP", why)
+	}
 	if len(a.JoinedHosts) > 0 {
 		add(Warn, "joined", Clean(strings.Join(a.JoinedHosts, ", "))+" since the baseline was learned")
 	}

@@ -94,7 +94,7 @@ func counts(list []Count) object {
 	return o
 }
 
-func optional(n *int64) any {
+func optional[N int64 | uint64](n *N) any {
 	if n == nil {
 		return nil
 	}
@@ -240,6 +240,8 @@ func statusObject(s *Status) object {
 		{"hosts_late", s.Fleet.Late},
 		{"hosts_gone", s.Fleet.Gone},
 		{"loss", counts(s.Loss)},
+		{"packets", optional(s.Packets)},
+		{"other_protocols", counts(s.OtherProtocols)},
 		{"alert", alertStatusObject(&s.Alert)},
 		{"warnings", valid(s.Warnings)},
 	}

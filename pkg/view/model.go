@@ -64,11 +64,15 @@ type Status struct {
 	IntervalStart    time.Time
 	Fleet            Fleet
 	// Loss is what was not seen.
-	Loss         []Count
-	Refresh      time.Duration
-	Requests     uint64
-	Since, Until time.Time // the range of RateAverage, Requests and Loss
-	Warnings     []string
+	Loss []Count
+	// Packets is how many the agents read, nil if the aggregator does not tell. OtherProtocols are the connections, and
+	// datagrams, that are not HTTP/1 and so not looked into.
+	Packets        *uint64
+	OtherProtocols []Count
+	Refresh        time.Duration
+	Requests       uint64
+	Since, Until   time.Time // the range of RateAverage, Requests and Loss
+	Warnings       []string
 }
 
 // Fleet counts hosts by health.
@@ -164,7 +168,7 @@ type Alerts struct {
 	MaxDuration, AverageDuration time.Duration
 	// Time is when the answer was made: an open episode lasts until then.
 	Time time.Time
-	// Active says that only the one that lasts was asked for.
+	// Active says that only the one that is active was asked for.
 	Active bool
 }
 

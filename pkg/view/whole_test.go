@@ -199,6 +199,10 @@ func checkDashboard(t *testing.T, d *Dashboard, texts map[Format]string) {
 	checkTable(t, columnNames(HostsGrid(nil)), hosts, tables[1], from(t, lines, "HOST "))
 
 	// What stands above the lists is read as text.
+	packets := "-"
+	if d.Status.Packets != nil {
+		packets = number(*d.Status.Packets)
+	}
 	s, a := Style{Now: d.Status.Time}, &d.Status.Alert
 	above, _, _ := strings.Cut(strings.Join(header, "\n"), "\n\n")
 	listed, _, _ := strings.Cut(texts[FormatMarkdown], "\n### ")
@@ -207,7 +211,8 @@ func checkDashboard(t *testing.T, d *Dashboard, texts map[Format]string) {
 		"window_seconds": "window " + Compact(d.Status.Window), "rate_now": "now " + rate(d.Status.RateNow), "interval_requests": plural(d.Status.IntervalRequests, "request") + " in that of",
 		"interval_start": "in that of " + s.clock(d.Status.IntervalStart), "requests": number(d.Status.Requests) + " requests since", "since": "range " + s.clock(d.Status.Since) + " to " + s.clock(d.Status.Until),
 		"hosts_reporting": fmt.Sprintf("%d reporting", d.Status.Fleet.Reporting), "hosts_late": fmt.Sprintf("%d late", d.Status.Fleet.Late), "hosts_gone": fmt.Sprintf("%d gone", d.Status.Fleet.Gone),
-		"loss": countsText(Loss(d.Status.Loss)), "alert.scope": "httpctl  " + Clean(a.Scope), "alert.state": string(a.State) + " since " + s.clock(a.Since),
+		"loss": countsText(Loss(d.Status.Loss)), "other_protocols": "other protocols " + countsText(d.Status.OtherProtocols),
+		"packets": "packets   " + packets, "alert.scope": "httpctl  " + Clean(a.Scope), "alert.state": string(a.State) + " since " + s.clock(a.Since),
 		"alert.threshold_percent": fmt.Sprintf("threshold +%d%%, %s requests", a.ThresholdPercent, s.Human(Number, optional(a.ThresholdRequests))),
 		"alert.window_requests":   plural(a.WindowRequests, "request"), "alert.learning": s.clock(a.LearningStart) + " to " + s.clock(a.LearningEnd) + "   estimated " + number(a.EstimatedBaseline),
 		"alert.last":         "last      " + s.Human(Number, optional(a.LastRequests)) + " requests until " + s.clock(a.LastWindowEnd),

@@ -1,6 +1,6 @@
 // The state and what is most important beside it: is it fine, since when not, how much was not seen.
 import { el, id, keyed, name, say, set, clean } from './dom.js';
-import { bytes, clock, latency, number, rate, share, span } from './format.js';
+import { bytes, clock, latency, number, plural, rate, share, span } from './format.js';
 import { narrowed } from './state.js';
 
 const words = {
@@ -59,6 +59,24 @@ export function notSeen(loss) {
     if (counter === 'unobserved_seconds') return [span(n), 'not watched'];
     return counter.endsWith('_bytes') ? [bytes(n), what] : [number(n), what];
   });
+}
+
+/** unread says which connections are of other protocols than HTTP/1, and so not looked into; '' if there are none. */
+export function unread(others) {
+  const { tls = 0, http2 = 0, ...rest } = others || {};
+  const other = Object.values(rest).reduce((a, b) => a + b, 0);
+  const parts = [[tls, 'TLS'], [http2, 'HTTP/2'], [other, 'other']].filter(([n]) => n > 0).map(([n, what]) => `${number(n)} ${what}`);
+  if (parts.length === 0) return '';
+  const last = parts.pop();
+  return `${parts.length ? `${parts.join(', ')} and ${last}` : last} ${tls + http2 + other === 1 ? 'connection is' : 'connections are'} not read`;
+}
+
+/** whyNothing says why there is no request, as far as it can be told from what was captured; '' where there are some, or it is too early. */
+export function whyNothing(s) {
+  if (s.requests > 0 || s.packets == null || s.hosts_reporting === 0 || !s.interval_start) return '';
+  if (s.packets === 0) return 'No packets came: is it the right interface? sudo httpctl-agent --check-capture -i any looks at all';
+  const came = `${plural(s.packets, 'packet')} came, none of HTTP/1`;
+  return s.other_protocols.tls || s.other_protocols.http2 ? `${came} in clear text: capture behind what ends TLS` : `${came} yet`;
 }
 
 function tile(key, title) {
@@ -133,8 +151,10 @@ export function draw(d, state, now, series, live) {
 
   const unseen = notSeen(s.loss);
   const nobody = all === 0 && s.requests === 0;
+  const others = unread(s.other_protocols);
+  const seen = others ? `of HTTP/1; ${others}` : 'all traffic was counted';
   fill(tiles.unseen, unseen.length ? unseen[0][0] : nobody ? '–' : 'Nothing',
-    nobody ? 'nobody has watched yet' : unseen.length ? [unseen[0][1], ...unseen.slice(1).map((u) => u.join(' '))].join(', ') : 'all traffic was counted', unseen.length ? 'warn' : null);
+    nobody ? 'nobody has watched yet' : unseen.length ? [unseen[0][1], ...unseen.slice(1).map((u) => u.join(' ')), ...(others ? [others] : [])].join(', ') : seen, unseen.length ? 'warn' : null);
 
   const reach = a.threshold_requests != null ? `of ${number(a.threshold_requests)}` : a.window_end ? 'requests' : 'not begun';
   const last = a.last_requests != null ? `, last ${number(a.last_requests)}${a.last_incomplete ? ' (incomplete)' : ''}` : '';
@@ -142,7 +162,9 @@ export function draw(d, state, now, series, live) {
 
   learning(d, now);
   id('nobody').hidden = !nobody;
+  const why = live ? whyNothing(s) : '';
   const notices = [
+    ...(why ? [['warn', why]] : []),
     ...s.warnings.map((t) => ['warn', t]),
     ...(a.joined_hosts?.length ? [['warn', `${a.joined_hosts.join(', ')} joined since the baseline was learned`]] : []),
     ...d.hosts.filter((h) => h.same_id?.length).map((h) => ['warn', `${h.name}: several agents have its host id: ${h.same_id.join(', ')}`]),

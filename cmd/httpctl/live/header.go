@@ -104,7 +104,13 @@ func (m *Model) header(w int) (lines []string) {
 	tone, text = view.FleetText(&d, sep)
 	add(tone, "hosts", text)
 	tone, text = notSeen(&d, s)
+	if unread := view.UnreadText(st); unread != "" {
+		text += sep + unread
+	}
 	add(tone, "not seen", text)
+	if why := view.WhyNothing(st); why != "" {
+		add(view.Warn, "no HTTP", why)
+	}
 	if len(a.JoinedHosts) > 0 {
 		add(view.Warn, "joined", view.Clean(strings.Join(a.JoinedHosts, ", "))+" since the baseline was learned")
 	}

@@ -421,8 +421,12 @@ type GetStatusResponse struct {
 	RangeSinceUnixNs int64    `protobuf:"varint,14,opt,name=range_since_unix_ns,json=rangeSinceUnixNs,proto3" json:"range_since_unix_ns,omitempty"`
 	RangeUntilUnixNs int64    `protobuf:"varint,15,opt,name=range_until_unix_ns,json=rangeUntilUnixNs,proto3" json:"range_until_unix_ns,omitempty"`
 	Warnings         []string `protobuf:"bytes,16,rep,name=warnings,proto3" json:"warnings,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Packets that the hosts' agents read over the range, and in a live answer in the intervals under way.
+	Packets *uint64 `protobuf:"varint,17,opt,name=packets,proto3,oneof" json:"packets,omitempty"`
+	// Likewise connections of other protocols than HTTP/1, which are left alone: counter name -> count.
+	OtherProtocols []*Count `protobuf:"bytes,18,rep,name=other_protocols,json=otherProtocols,proto3" json:"other_protocols,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *GetStatusResponse) Reset() {
@@ -563,6 +567,20 @@ func (x *GetStatusResponse) GetRangeUntilUnixNs() int64 {
 func (x *GetStatusResponse) GetWarnings() []string {
 	if x != nil {
 		return x.Warnings
+	}
+	return nil
+}
+
+func (x *GetStatusResponse) GetPackets() uint64 {
+	if x != nil && x.Packets != nil {
+		return *x.Packets
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetOtherProtocols() []*Count {
+	if x != nil {
+		return x.OtherProtocols
 	}
 	return nil
 }
@@ -3207,7 +3225,7 @@ const file_httpctl_v1_query_proto_rawDesc = "" +
 	"\x06Filter\x12\x16\n" +
 	"\x06column\x18\x01 \x01(\tR\x06column\x12\x16\n" +
 	"\x06values\x18\x02 \x03(\tR\x06values\"\x12\n" +
-	"\x10GetStatusRequest\"\xfd\x04\n" +
+	"\x10GetStatusRequest\"\xe4\x05\n" +
 	"\x11GetStatusResponse\x12 \n" +
 	"\ftime_unix_ns\x18\x01 \x01(\x03R\n" +
 	"timeUnixNs\x12\x18\n" +
@@ -3227,7 +3245,11 @@ const file_httpctl_v1_query_proto_rawDesc = "" +
 	"\brequests\x18\r \x01(\x04R\brequests\x12-\n" +
 	"\x13range_since_unix_ns\x18\x0e \x01(\x03R\x10rangeSinceUnixNs\x12-\n" +
 	"\x13range_until_unix_ns\x18\x0f \x01(\x03R\x10rangeUntilUnixNs\x12\x1a\n" +
-	"\bwarnings\x18\x10 \x03(\tR\bwarnings\"\xf5\x05\n" +
+	"\bwarnings\x18\x10 \x03(\tR\bwarnings\x12\x1d\n" +
+	"\apackets\x18\x11 \x01(\x04H\x00R\apackets\x88\x01\x01\x12:\n" +
+	"\x0fother_protocols\x18\x12 \x03(\v2\x11.httpctl.v1.CountR\x0eotherProtocolsB\n" +
+	"\n" +
+	"\b_packets\"\xf5\x05\n" +
 	"\vAlertStatus\x12\x14\n" +
 	"\x05scope\x18\x01 \x01(\tR\x05scope\x12,\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x16.httpctl.v1.AlertStateR\x05state\x12\"\n" +
@@ -3552,85 +3574,86 @@ var file_httpctl_v1_query_proto_depIdxs = []int32{
 	8,  // 0: httpctl.v1.GetStatusResponse.alert:type_name -> httpctl.v1.AlertStatus
 	9,  // 1: httpctl.v1.GetStatusResponse.fleet:type_name -> httpctl.v1.FleetHealth
 	10, // 2: httpctl.v1.GetStatusResponse.loss:type_name -> httpctl.v1.Count
-	0,  // 3: httpctl.v1.AlertStatus.state:type_name -> httpctl.v1.AlertState
-	4,  // 4: httpctl.v1.GetTopRequest.range:type_name -> httpctl.v1.Range
-	5,  // 5: httpctl.v1.GetTopRequest.filters:type_name -> httpctl.v1.Filter
-	22, // 6: httpctl.v1.GetTopResponse.dimension:type_name -> httpctl.v1.Dimension
-	24, // 7: httpctl.v1.GetTopResponse.rows:type_name -> httpctl.v1.TopRow
-	24, // 8: httpctl.v1.GetTopResponse.other:type_name -> httpctl.v1.TopRow
-	4,  // 9: httpctl.v1.GetTopResponse.range:type_name -> httpctl.v1.Range
-	26, // 10: httpctl.v1.GetTopResponse.latency:type_name -> httpctl.v1.LatencySummary
-	10, // 11: httpctl.v1.GetTopResponse.classes:type_name -> httpctl.v1.Count
-	13, // 12: httpctl.v1.GetTopResponse.coverage:type_name -> httpctl.v1.Coverage
-	10, // 13: httpctl.v1.GetTopResponse.loss:type_name -> httpctl.v1.Count
-	4,  // 14: httpctl.v1.Coverage.gaps:type_name -> httpctl.v1.Range
-	4,  // 15: httpctl.v1.GetSeriesRequest.range:type_name -> httpctl.v1.Range
-	5,  // 16: httpctl.v1.GetSeriesRequest.filters:type_name -> httpctl.v1.Filter
-	1,  // 17: httpctl.v1.GetSeriesRequest.step:type_name -> httpctl.v1.SeriesStep
-	1,  // 18: httpctl.v1.GetSeriesResponse.step:type_name -> httpctl.v1.SeriesStep
-	4,  // 19: httpctl.v1.GetSeriesResponse.range:type_name -> httpctl.v1.Range
-	16, // 20: httpctl.v1.GetSeriesResponse.points:type_name -> httpctl.v1.SeriesPoint
-	13, // 21: httpctl.v1.GetSeriesResponse.coverage:type_name -> httpctl.v1.Coverage
-	10, // 22: httpctl.v1.GetSeriesResponse.loss:type_name -> httpctl.v1.Count
-	10, // 23: httpctl.v1.SeriesPoint.loss:type_name -> httpctl.v1.Count
-	17, // 24: httpctl.v1.SeriesPoint.outcomes:type_name -> httpctl.v1.Outcomes
-	10, // 25: httpctl.v1.Outcomes.classes:type_name -> httpctl.v1.Count
-	26, // 26: httpctl.v1.Outcomes.latency:type_name -> httpctl.v1.LatencySummary
-	18, // 27: httpctl.v1.Outcomes.histogram:type_name -> httpctl.v1.LatencyBin
-	4,  // 28: httpctl.v1.ExplainRequest.range:type_name -> httpctl.v1.Range
-	5,  // 29: httpctl.v1.ExplainRequest.filters:type_name -> httpctl.v1.Filter
-	22, // 30: httpctl.v1.ExplainResponse.dimension:type_name -> httpctl.v1.Dimension
-	4,  // 31: httpctl.v1.ExplainResponse.range:type_name -> httpctl.v1.Range
-	21, // 32: httpctl.v1.ExplainResponse.hosts:type_name -> httpctl.v1.ExplainedHost
-	3,  // 33: httpctl.v1.ExplainedHost.health:type_name -> httpctl.v1.HostHealth
-	4,  // 34: httpctl.v1.ExplainedHost.covered:type_name -> httpctl.v1.Range
-	4,  // 35: httpctl.v1.ExplainedHost.unobserved:type_name -> httpctl.v1.Range
-	10, // 36: httpctl.v1.ExplainedHost.loss:type_name -> httpctl.v1.Count
-	23, // 37: httpctl.v1.Dimension.columns:type_name -> httpctl.v1.Column
-	2,  // 38: httpctl.v1.Column.kind:type_name -> httpctl.v1.ColumnKind
-	25, // 39: httpctl.v1.TopRow.cells:type_name -> httpctl.v1.Cell
-	26, // 40: httpctl.v1.Cell.latency:type_name -> httpctl.v1.LatencySummary
-	4,  // 41: httpctl.v1.GetDashboardRequest.range:type_name -> httpctl.v1.Range
-	5,  // 42: httpctl.v1.GetDashboardRequest.filters:type_name -> httpctl.v1.Filter
-	7,  // 43: httpctl.v1.GetDashboardResponse.status:type_name -> httpctl.v1.GetStatusResponse
-	12, // 44: httpctl.v1.GetDashboardResponse.tops:type_name -> httpctl.v1.GetTopResponse
-	30, // 45: httpctl.v1.GetDashboardResponse.alerts:type_name -> httpctl.v1.ListAlertsResponse
-	35, // 46: httpctl.v1.GetDashboardResponse.hosts:type_name -> httpctl.v1.Host
-	4,  // 47: httpctl.v1.ListAlertsRequest.range:type_name -> httpctl.v1.Range
-	31, // 48: httpctl.v1.ListAlertsResponse.alerts:type_name -> httpctl.v1.Alert
-	0,  // 49: httpctl.v1.Alert.state:type_name -> httpctl.v1.AlertState
-	32, // 50: httpctl.v1.Alert.entries:type_name -> httpctl.v1.AlertEntry
-	4,  // 51: httpctl.v1.ListHostsRequest.range:type_name -> httpctl.v1.Range
-	35, // 52: httpctl.v1.ListHostsResponse.hosts:type_name -> httpctl.v1.Host
-	3,  // 53: httpctl.v1.Host.health:type_name -> httpctl.v1.HostHealth
-	10, // 54: httpctl.v1.Host.counters:type_name -> httpctl.v1.Count
-	22, // 55: httpctl.v1.ListDimensionsResponse.dimensions:type_name -> httpctl.v1.Dimension
-	8,  // 56: httpctl.v1.GetBaselineResponse.alert:type_name -> httpctl.v1.AlertStatus
-	6,  // 57: httpctl.v1.QueryService.GetStatus:input_type -> httpctl.v1.GetStatusRequest
-	11, // 58: httpctl.v1.QueryService.GetTop:input_type -> httpctl.v1.GetTopRequest
-	27, // 59: httpctl.v1.QueryService.GetDashboard:input_type -> httpctl.v1.GetDashboardRequest
-	14, // 60: httpctl.v1.QueryService.GetSeries:input_type -> httpctl.v1.GetSeriesRequest
-	19, // 61: httpctl.v1.QueryService.Explain:input_type -> httpctl.v1.ExplainRequest
-	29, // 62: httpctl.v1.QueryService.ListAlerts:input_type -> httpctl.v1.ListAlertsRequest
-	33, // 63: httpctl.v1.QueryService.ListHosts:input_type -> httpctl.v1.ListHostsRequest
-	36, // 64: httpctl.v1.QueryService.ListDimensions:input_type -> httpctl.v1.ListDimensionsRequest
-	38, // 65: httpctl.v1.QueryService.GetBaseline:input_type -> httpctl.v1.GetBaselineRequest
-	40, // 66: httpctl.v1.QueryService.Relearn:input_type -> httpctl.v1.RelearnRequest
-	7,  // 67: httpctl.v1.QueryService.GetStatus:output_type -> httpctl.v1.GetStatusResponse
-	12, // 68: httpctl.v1.QueryService.GetTop:output_type -> httpctl.v1.GetTopResponse
-	28, // 69: httpctl.v1.QueryService.GetDashboard:output_type -> httpctl.v1.GetDashboardResponse
-	15, // 70: httpctl.v1.QueryService.GetSeries:output_type -> httpctl.v1.GetSeriesResponse
-	20, // 71: httpctl.v1.QueryService.Explain:output_type -> httpctl.v1.ExplainResponse
-	30, // 72: httpctl.v1.QueryService.ListAlerts:output_type -> httpctl.v1.ListAlertsResponse
-	34, // 73: httpctl.v1.QueryService.ListHosts:output_type -> httpctl.v1.ListHostsResponse
-	37, // 74: httpctl.v1.QueryService.ListDimensions:output_type -> httpctl.v1.ListDimensionsResponse
-	39, // 75: httpctl.v1.QueryService.GetBaseline:output_type -> httpctl.v1.GetBaselineResponse
-	41, // 76: httpctl.v1.QueryService.Relearn:output_type -> httpctl.v1.RelearnResponse
-	67, // [67:77] is the sub-list for method output_type
-	57, // [57:67] is the sub-list for method input_type
-	57, // [57:57] is the sub-list for extension type_name
-	57, // [57:57] is the sub-list for extension extendee
-	0,  // [0:57] is the sub-list for field type_name
+	10, // 3: httpctl.v1.GetStatusResponse.other_protocols:type_name -> httpctl.v1.Count
+	0,  // 4: httpctl.v1.AlertStatus.state:type_name -> httpctl.v1.AlertState
+	4,  // 5: httpctl.v1.GetTopRequest.range:type_name -> httpctl.v1.Range
+	5,  // 6: httpctl.v1.GetTopRequest.filters:type_name -> httpctl.v1.Filter
+	22, // 7: httpctl.v1.GetTopResponse.dimension:type_name -> httpctl.v1.Dimension
+	24, // 8: httpctl.v1.GetTopResponse.rows:type_name -> httpctl.v1.TopRow
+	24, // 9: httpctl.v1.GetTopResponse.other:type_name -> httpctl.v1.TopRow
+	4,  // 10: httpctl.v1.GetTopResponse.range:type_name -> httpctl.v1.Range
+	26, // 11: httpctl.v1.GetTopResponse.latency:type_name -> httpctl.v1.LatencySummary
+	10, // 12: httpctl.v1.GetTopResponse.classes:type_name -> httpctl.v1.Count
+	13, // 13: httpctl.v1.GetTopResponse.coverage:type_name -> httpctl.v1.Coverage
+	10, // 14: httpctl.v1.GetTopResponse.loss:type_name -> httpctl.v1.Count
+	4,  // 15: httpctl.v1.Coverage.gaps:type_name -> httpctl.v1.Range
+	4,  // 16: httpctl.v1.GetSeriesRequest.range:type_name -> httpctl.v1.Range
+	5,  // 17: httpctl.v1.GetSeriesRequest.filters:type_name -> httpctl.v1.Filter
+	1,  // 18: httpctl.v1.GetSeriesRequest.step:type_name -> httpctl.v1.SeriesStep
+	1,  // 19: httpctl.v1.GetSeriesResponse.step:type_name -> httpctl.v1.SeriesStep
+	4,  // 20: httpctl.v1.GetSeriesResponse.range:type_name -> httpctl.v1.Range
+	16, // 21: httpctl.v1.GetSeriesResponse.points:type_name -> httpctl.v1.SeriesPoint
+	13, // 22: httpctl.v1.GetSeriesResponse.coverage:type_name -> httpctl.v1.Coverage
+	10, // 23: httpctl.v1.GetSeriesResponse.loss:type_name -> httpctl.v1.Count
+	10, // 24: httpctl.v1.SeriesPoint.loss:type_name -> httpctl.v1.Count
+	17, // 25: httpctl.v1.SeriesPoint.outcomes:type_name -> httpctl.v1.Outcomes
+	10, // 26: httpctl.v1.Outcomes.classes:type_name -> httpctl.v1.Count
+	26, // 27: httpctl.v1.Outcomes.latency:type_name -> httpctl.v1.LatencySummary
+	18, // 28: httpctl.v1.Outcomes.histogram:type_name -> httpctl.v1.LatencyBin
+	4,  // 29: httpctl.v1.ExplainRequest.range:type_name -> httpctl.v1.Range
+	5,  // 30: httpctl.v1.ExplainRequest.filters:type_name -> httpctl.v1.Filter
+	22, // 31: httpctl.v1.ExplainResponse.dimension:type_name -> httpctl.v1.Dimension
+	4,  // 32: httpctl.v1.ExplainResponse.range:type_name -> httpctl.v1.Range
+	21, // 33: httpctl.v1.ExplainResponse.hosts:type_name -> httpctl.v1.ExplainedHost
+	3,  // 34: httpctl.v1.ExplainedHost.health:type_name -> httpctl.v1.HostHealth
+	4,  // 35: httpctl.v1.ExplainedHost.covered:type_name -> httpctl.v1.Range
+	4,  // 36: httpctl.v1.ExplainedHost.unobserved:type_name -> httpctl.v1.Range
+	10, // 37: httpctl.v1.ExplainedHost.loss:type_name -> httpctl.v1.Count
+	23, // 38: httpctl.v1.Dimension.columns:type_name -> httpctl.v1.Column
+	2,  // 39: httpctl.v1.Column.kind:type_name -> httpctl.v1.ColumnKind
+	25, // 40: httpctl.v1.TopRow.cells:type_name -> httpctl.v1.Cell
+	26, // 41: httpctl.v1.Cell.latency:type_name -> httpctl.v1.LatencySummary
+	4,  // 42: httpctl.v1.GetDashboardRequest.range:type_name -> httpctl.v1.Range
+	5,  // 43: httpctl.v1.GetDashboardRequest.filters:type_name -> httpctl.v1.Filter
+	7,  // 44: httpctl.v1.GetDashboardResponse.status:type_name -> httpctl.v1.GetStatusResponse
+	12, // 45: httpctl.v1.GetDashboardResponse.tops:type_name -> httpctl.v1.GetTopResponse
+	30, // 46: httpctl.v1.GetDashboardResponse.alerts:type_name -> httpctl.v1.ListAlertsResponse
+	35, // 47: httpctl.v1.GetDashboardResponse.hosts:type_name -> httpctl.v1.Host
+	4,  // 48: httpctl.v1.ListAlertsRequest.range:type_name -> httpctl.v1.Range
+	31, // 49: httpctl.v1.ListAlertsResponse.alerts:type_name -> httpctl.v1.Alert
+	0,  // 50: httpctl.v1.Alert.state:type_name -> httpctl.v1.AlertState
+	32, // 51: httpctl.v1.Alert.entries:type_name -> httpctl.v1.AlertEntry
+	4,  // 52: httpctl.v1.ListHostsRequest.range:type_name -> httpctl.v1.Range
+	35, // 53: httpctl.v1.ListHostsResponse.hosts:type_name -> httpctl.v1.Host
+	3,  // 54: httpctl.v1.Host.health:type_name -> httpctl.v1.HostHealth
+	10, // 55: httpctl.v1.Host.counters:type_name -> httpctl.v1.Count
+	22, // 56: httpctl.v1.ListDimensionsResponse.dimensions:type_name -> httpctl.v1.Dimension
+	8,  // 57: httpctl.v1.GetBaselineResponse.alert:type_name -> httpctl.v1.AlertStatus
+	6,  // 58: httpctl.v1.QueryService.GetStatus:input_type -> httpctl.v1.GetStatusRequest
+	11, // 59: httpctl.v1.QueryService.GetTop:input_type -> httpctl.v1.GetTopRequest
+	27, // 60: httpctl.v1.QueryService.GetDashboard:input_type -> httpctl.v1.GetDashboardRequest
+	14, // 61: httpctl.v1.QueryService.GetSeries:input_type -> httpctl.v1.GetSeriesRequest
+	19, // 62: httpctl.v1.QueryService.Explain:input_type -> httpctl.v1.ExplainRequest
+	29, // 63: httpctl.v1.QueryService.ListAlerts:input_type -> httpctl.v1.ListAlertsRequest
+	33, // 64: httpctl.v1.QueryService.ListHosts:input_type -> httpctl.v1.ListHostsRequest
+	36, // 65: httpctl.v1.QueryService.ListDimensions:input_type -> httpctl.v1.ListDimensionsRequest
+	38, // 66: httpctl.v1.QueryService.GetBaseline:input_type -> httpctl.v1.GetBaselineRequest
+	40, // 67: httpctl.v1.QueryService.Relearn:input_type -> httpctl.v1.RelearnRequest
+	7,  // 68: httpctl.v1.QueryService.GetStatus:output_type -> httpctl.v1.GetStatusResponse
+	12, // 69: httpctl.v1.QueryService.GetTop:output_type -> httpctl.v1.GetTopResponse
+	28, // 70: httpctl.v1.QueryService.GetDashboard:output_type -> httpctl.v1.GetDashboardResponse
+	15, // 71: httpctl.v1.QueryService.GetSeries:output_type -> httpctl.v1.GetSeriesResponse
+	20, // 72: httpctl.v1.QueryService.Explain:output_type -> httpctl.v1.ExplainResponse
+	30, // 73: httpctl.v1.QueryService.ListAlerts:output_type -> httpctl.v1.ListAlertsResponse
+	34, // 74: httpctl.v1.QueryService.ListHosts:output_type -> httpctl.v1.ListHostsResponse
+	37, // 75: httpctl.v1.QueryService.ListDimensions:output_type -> httpctl.v1.ListDimensionsResponse
+	39, // 76: httpctl.v1.QueryService.GetBaseline:output_type -> httpctl.v1.GetBaselineResponse
+	41, // 77: httpctl.v1.QueryService.Relearn:output_type -> httpctl.v1.RelearnResponse
+	68, // [68:78] is the sub-list for method output_type
+	58, // [58:68] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_httpctl_v1_query_proto_init() }
@@ -3638,6 +3661,7 @@ func file_httpctl_v1_query_proto_init() {
 	if File_httpctl_v1_query_proto != nil {
 		return
 	}
+	file_httpctl_v1_query_proto_msgTypes[3].OneofWrappers = []any{}
 	file_httpctl_v1_query_proto_msgTypes[4].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -1,0 +1,61 @@
+package view
+
+import (
+	"fmt"
+	"strings"
+)
+
+// UnreadText says which connections are of other protocols than HTTP/1, and so not looked into: "34 TLS, 2 HTTP/2 and 5 other
+// connections are not read"; "" if there are none.
+func UnreadText(s *Status) string {
+	var tls, h2, other uint64
+	for _, c := range s.OtherProtocols {
+		switch c.Name {
+		case "tls":
+			tls += c.Value
+		case "http2":
+			h2 += c.Value
+		default:
+			other += c.Value
+		}
+	}
+	var parts []string
+	for _, p := range []struct {
+		n    uint64
+		what string
+	}{{tls, "TLS"}, {h2, "HTTP/2"}, {other, "other"}} {
+		if p.n > 0 {
+			parts = append(parts, number(p.n)+" "+p.what)
+		}
+	}
+	switch all := tls + h2 + other; {
+	case all == 0:
+		return ""
+	case all == 1:
+		return parts[0] + " connection is not read"
+	case len(parts) > 1:
+		parts = []string{strings.Join(parts[:len(parts)-1], ", ") + " and " + parts[len(parts)-1]}
+	}
+	return parts[0] + " connections are not read"
+}
+
+// WhyNothing says why there is no request, as far as it can be told from what was captured: "" where there are some, where
+// no agent reports, and before the first interval has ended.
+func WhyNothing(s *Status) string {
+	if s.Requests > 0 || s.Packets == nil || s.Fleet.Reporting == 0 || s.IntervalStart.IsZero() {
+		return ""
+	}
+	encrypted := uint64(0)
+	for _, c := range s.OtherProtocols {
+		if c.Name == "tls" || c.Name == "http2" {
+			encrypted += c.Value
+		}
+	}
+	switch {
+	case *s.Packets == 0:
+		return "no packets came: is it the right interface? sudo httpctl-agent --check-capture -i any looks at all"
+	case encrypted > 0:
+		return fmt.Sprintf("%s came, none of HTTP/1 in clear text: capture behind what ends TLS", plural(*s.Packets, "packet"))
+	}
+	return fmt.Sprintf("%s came, none of HTTP/1 yet", plural(*s.Packets, "packet"))
+}
