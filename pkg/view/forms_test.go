@@ -283,9 +283,13 @@ func disagree(cell, column string, raw json.RawMessage) string {
 		if len(v) == 0 {
 			return exactly("nothing")
 		}
-		left := cell
+		var counts []string
 		for name, n := range v {
-			part := number(int64Of(n)) + " " + strings.ReplaceAll(Clean(name), "_", " ")
+			counts = append(counts, number(int64Of(n))+" "+strings.ReplaceAll(Clean(name), "_", " "))
+		}
+		slices.SortFunc(counts, func(a, b string) int { return len(b) - len(a) }) // one may be a part of another
+		left := cell
+		for _, part := range counts {
 			if !strings.Contains(left, strings.TrimSpace(part)) {
 				return fmt.Sprintf("want %q in it", part)
 			}
