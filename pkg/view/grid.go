@@ -422,7 +422,7 @@ func (g *Grid) fit(s Style, cols []int, heads []string, texts [][]string, natura
 			}
 			heads[j] = Cut(heads[j], limits[j], s.ellipsis())
 			for i := range texts {
-				texts[i][j] = Cut(texts[i][j], limits[j], s.ellipsis())
+				texts[i][j] = CutPath(texts[i][j], limits[j], s.ellipsis())
 			}
 		}
 		return cols

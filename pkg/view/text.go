@@ -33,6 +33,21 @@ func Cut(s string, n int, mark string) string {
 	return widths.Truncate(s, n, mark)
 }
 
+// CutPath shortens a key to n columns as Cut does, but of a domain with a path it cuts the domain, as long as a third of the
+// width is left for that: "shop.exam…/checkout", so that the sections of one domain can be told apart.
+func CutPath(s string, n int, mark string) string {
+	if Width(s) <= n {
+		return s
+	}
+	i := strings.IndexByte(s, '/')
+	if i <= 0 || strings.ContainsRune(s, ' ') || n < 3*Width(mark) {
+		return Cut(s, n, mark)
+	}
+	domain, path := s[:i], s[i:]
+	domain = Cut(domain, max(n-Width(path), n/3), mark)
+	return domain + Cut(path, n-Width(domain), mark)
+}
+
 // wrap breaks text between words into lines of at most n columns, 0 for no limit; those behind the first are indented. A word
 // that is longer has a line of its own, which the terminal breaks.
 func wrap(text string, n int) (lines []string) {

@@ -91,8 +91,8 @@ func (m *Model) ellipsis() string {
 	return "…"
 }
 
-// fit chooses columns for a width: the keys and the value always, others as long as there is room for them
-// beside a key of a third of the width. What is left over is the bar's.
+// fit chooses columns for a width: the keys and the value always, the share as long as there is room for it
+// beside a key of a third of the width, others beside one of three fifths: which row it is tells more than when it was last seen. What is left over is the bar's.
 func (p *panel) fit(texts [][]string, w int, wide bool) (t table) {
 	natural := make([]int, len(p.columns))
 	for j, c := range p.columns {
@@ -116,6 +116,7 @@ func (p *panel) fit(texts [][]string, w int, wide bool) (t table) {
 	}
 	chosen := map[int]bool{}
 	room := w - min(keys, max(w/3, 12)) - least // for what stands beside them
+	longer := min(keys, max(w*3/5, 12)) - min(keys, max(w/3, 12))
 	for j := range p.shown {
 		chosen[j] = true
 	}
@@ -145,6 +146,9 @@ func (p *panel) fit(texts [][]string, w int, wide bool) (t table) {
 		n := natural[j]
 		if p.columns[j].Kind == view.List {
 			n = min(n, max(room-gap, 10)) // it may be cut
+		}
+		if order(j) > 0 {
+			room, longer = room-longer, 0
 		}
 		if room -= n + gap; room < 0 {
 			break
@@ -285,7 +289,7 @@ func (m *Model) drawRow(p *panel, t *table, r *row, texts []string, most float64
 			b.WriteString("  ")
 			used += gap
 		}
-		text := view.Cut(texts[j], t.widths[k], m.ellipsis())
+		text := view.CutPath(texts[j], t.widths[k], m.ellipsis())
 		n := view.Width(text)
 		space := strings.Repeat(" ", max(t.widths[k]-n, 0))
 		if leftward(c) {
