@@ -69,7 +69,7 @@ func topNotes(s Style, t *Top) (notes []string) {
 		notes = append(notes, fmt.Sprintf("Hits may be larger by the error bound; a key not shown has at most %s.", number(t.Floor)))
 	}
 	if t.DamagedIntervals > 0 {
-		notes = append(notes, plural(t.DamagedIntervals, "interval")+" failed their checksum and are left out.")
+		notes = append(notes, "Left out, as their checksum failed: "+plural(t.DamagedIntervals, "interval")+".")
 	}
 	return notes
 }
@@ -104,7 +104,7 @@ func WriteAlerts(w io.Writer, f Format, s Style, a *Alerts) error {
 	if len(a.Alerts) == 0 {
 		g.Notes = []string{"No alert in this range."}
 		if a.Active {
-			g.Notes = []string{"No alert lasts."}
+			g.Notes = []string{"No alert is active."}
 		}
 	} else {
 		g.Notes = []string{AlertSummary(a)}

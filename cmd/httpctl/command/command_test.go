@@ -390,7 +390,7 @@ func TestAlertsForScripts(t *testing.T) {
 	b.fake.calm = true
 	for _, args := range []string{"alerts --active --fail", "alerts --active --fail --quiet"} {
 		stdout, _, code := b.run(t, strings.Fields(args)...)
-		if said := strings.Contains(stdout, "No alert lasts."); code != 0 || said == strings.HasSuffix(args, "--quiet") {
+		if said := strings.Contains(stdout, "No alert is active."); code != 0 || said == strings.HasSuffix(args, "--quiet") {
 			t.Errorf("httpctl %s: exit %d, %q; want exit 0", args, code, stdout)
 		}
 	}

@@ -18,11 +18,10 @@ func newCompareCommand(w *world) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "compare [DIMENSION]",
 		Short: "What is different: this hour from yesterday's, or one host from its peers",
-		Long: describe(`Hold a range against the same range a day before, or as long before as --against
-says; or with --peers one host against the others at the same time, of which one
-is taken on average. The keys that differ most come first, those whose
-difference the error bounds explain not at all. Without a dimension, each list is
-compared.
+		Long: describe(`Compare a range with the same range a day before, or as long before as --against
+says; or with --peers one host with the others at the same time, one of them on
+average. The keys that differ most come first; those whose difference the error
+bounds explain are left out. Without a dimension, each list is compared.
 
 The range ends where every reporting host has come, so that both sides are whole.`),
 		Example: `  httpctl compare

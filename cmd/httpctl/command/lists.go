@@ -52,7 +52,7 @@ that were dismissed. In a script, --fail says by the exit code whether there is 
 	r.addList(cmd)
 	r.addRange(cmd, "all that is kept")
 	r.addFilters(cmd, []string{}...)
-	cmd.Flags().BoolVar(&active, "active", false, "only the one that lasts")
+	cmd.Flags().BoolVar(&active, "active", false, "only the alert that is active now")
 	cmd.Flags().BoolVar(&fail, "fail", false, "exit with code 4 if an alert is listed")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "with --fail: print nothing")
 	return cmd
@@ -63,11 +63,11 @@ func newTopCommand(w *world) *cobra.Command {
 	var limit uint32
 	cmd := &cobra.Command{
 		Use:   "top [DIMENSION]",
-		Short: "Print one top list; without a dimension, list those there are",
-		Long: describe(`Print one top list over the range, with hits, how much more they may be, share,
-measures and last seen. Without a dimension, the lists that there are are named,
-and the filters that each has. The rows are those with most hits, in whatever
-order --sort-by puts them.`),
+		Short: "Print one top list; without a dimension, which lists there are",
+		Long: describe(`Print one top list over the range: hits, how much more they may be, share,
+measures and last seen. Without a dimension, print which lists there are, and the
+filters of each. The rows are those with most hits; --sort-by only puts them into
+another order.`),
 		Example: `  httpctl top
   httpctl top section --since 1h
   httpctl top routes --status 5xx --host web-1,web-2

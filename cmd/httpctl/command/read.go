@@ -36,10 +36,10 @@ func newReadCommand(w *world) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "read FILE...",
 		Short: "Read capture files: counts, top lists, or every exchange",
-		Long: `Read capture files (pcap or pcapng, packed with gzip or not; - is standard
-input) and print what HTTP they hold. Nothing else needs to run. Several files
-are read one after another as one capture. A damaged file gives what can be
-read of it, and a warning.`,
+		Long: `Read capture files (pcap or pcapng, gzipped or not; - is standard input) and
+print what HTTP they hold. Nothing else needs to run. Several files are one
+capture: their packets are taken in order of time. A damaged file gives what can
+be read of it, and a warning.`,
 		Example: `  httpctl read capture.pcap
   httpctl read -o json --top 0 monday.pcapng.gz tuesday.pcapng.gz
   httpctl read --exchanges capture.pcap | jq 'select(.status >= 500)'

@@ -62,7 +62,13 @@ func (r *reading) addConnection(cmd *cobra.Command) {
 	f.StringVar(&r.tls.CertFile, "tls-cert", "", "`FILE` with this client's certificate, PEM")
 	f.StringVar(&r.tls.KeyFile, "tls-key", "", "`FILE` with the certificate's private key, PEM")
 	f.StringVar(&r.tls.ServerName, "tls-server-name", "", "`NAME` that the aggregator's certificate carries (default: the host of its address)")
+	for _, name := range []string{"aggregator", "context", "tls-ca", "tls-cert", "tls-key", "tls-server-name"} {
+		_ = f.SetAnnotation(name, connectionFlag, nil) // the flag exists
+	}
 }
+
+// connectionFlag annotates the flags of addConnection.
+const connectionFlag = "httpctl_connection"
 
 // addToken adds the flag of commands that change something.
 func (r *reading) addToken(cmd *cobra.Command) {
@@ -186,7 +192,7 @@ func (l *watched) every(bool) time.Duration { return l.again }
 
 // addRange adds the range; begin says in words where it begins without --since.
 func (r *reading) addRange(cmd *cobra.Command, begin string) {
-	cmd.Flags().StringVar(&r.since, "since", "", "begin of the range: how long ago (90m, 24h, 2d), yesterday, today, or a `TIME` such as 2026-01-02T15:04 (default: "+begin+")")
+	cmd.Flags().StringVar(&r.since, "since", "", "start of the range: how long ago (90m, 24h, 2d), yesterday, today, or a `TIME` such as 2026-01-02T15:04 (default: "+begin+")")
 	cmd.Flags().StringVar(&r.until, "until", "", "end of the range, likewise a `TIME` (default: now)")
 }
 
@@ -310,6 +316,6 @@ func (w *world) style() view.Style {
 }
 
 // readingLong ends the help of commands with range and filters.
-const readingLong = "\n\nFilters may be given several times, and but for --filter with commas between: any of the values matches."
+const readingLong = "\n\nFilters may be given several times or, but for --filter, with commas between values: any of them matches."
 
 func describe(format string, args ...any) string { return fmt.Sprintf(format, args...) + readingLong }

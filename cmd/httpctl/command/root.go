@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"github.com/httpctl/httpctl/cmd/httpctl/client"
@@ -193,5 +194,21 @@ const helpTemplate = `{{with (or .Long .Short)}}{{. | trimTrailingWhitespaces}}
 {{range .Commands}}{{if .IsAvailableCommand}}  {{rpad .Name .NamePadding}} {{.Short}}
 {{end}}{{end}}
 {{end}}{{if .HasAvailableLocalFlags}}Flags:
-{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}
-{{end}}`
+{{flagsOf . false | trimTrailingWhitespaces}}
+{{with flagsOf . true}}
+Where the aggregator is:
+{{. | trimTrailingWhitespaces}}
+{{end}}{{end}}`
+
+func init() { cobra.AddTemplateFunc("flagsOf", flagsOf) }
+
+// flagsOf are a command's flags as help shows them: those that say where the aggregator is, which many commands share, or the others.
+func flagsOf(cmd *cobra.Command, connection bool) string {
+	set := pflag.NewFlagSet("", pflag.ContinueOnError)
+	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+		if _, is := f.Annotations[connectionFlag]; is == connection {
+			set.AddFlag(f)
+		}
+	})
+	return set.FlagUsages()
+}
