@@ -45,8 +45,7 @@ type Accumulator struct {
 	latencies  int  // measures of that kind
 
 	limit   int // of rows; maxSumRows but in tests
-	rows    map[string]*sumRow
-	order   []*sumRow // all of rows, as they came: to go through a map is slow
+	rows    sumRows
 	other   bucket.Row
 	floor   int64 // sum of the floors of the tables added
 	pruned  int64 // bound on what a key dropped by prune had, relative to floor
@@ -57,38 +56,6 @@ type Accumulator struct {
 	bins    int    // bytes that those of the next part may take
 }
 
-// sumRow is a row under way. err is relative: the sum of its own errors minus
-// the floors of the tables that it was present in, so that the final error is
-// err + the sum of all floors.
-type sumRow struct {
-	bucket.Row
-	err    int64
-	key    string      // in rows
-	dict   *Dictionary // in which id is its number; nil is none yet
-	id     uint32
-	values [6]int64 // memory of Values, if that is enough: beside the rest of the row it is there when that is read
-}
-
-// newRow adds a row that is not there. keys are kept.
-func (a *Accumulator) newRow(key string, keys []string) *sumRow {
-	r := &sumRow{err: a.pruned, key: key}
-	r.Keys = keys
-	if n := len(a.schema.Measures); n <= len(r.values) {
-		r.Values = r.values[:n:n]
-		if a.latencies > 0 {
-			r.Latency = make([]*sketch.Latency, a.latencies)
-		}
-	}
-	a.rows[key] = r
-	a.order = append(a.order, r)
-	return r
-}
-
-// reorder drops from order what was dropped from rows.
-func (a *Accumulator) reorder() {
-	a.order = slices.DeleteFunc(a.order, func(r *sumRow) bool { return a.rows[r.key] != r })
-}
-
 // filter is a condition bound to a column.
 type filter struct {
 	column int
@@ -97,7 +64,7 @@ type filter struct {
 
 // NewAccumulator returns an empty Accumulator; see Plan for where and by.
 func NewAccumulator(where []Condition, by []string) *Accumulator {
-	return &Accumulator{where: where, by: by, limit: maxSumRows, rows: map[string]*sumRow{}}
+	return &Accumulator{where: where, by: by, limit: maxSumRows}
 }
 
 // newAccumulator returns an empty one for a plan.
@@ -146,17 +113,17 @@ func (a *Accumulator) AddSum(t *bucket.Table, n, skipped int) error {
 			excluded = true
 			continue
 		}
-		sum := a.row(r.Keys)
-		a.addValues(&sum.Row, r)
+		i := a.row(r.Keys)
+		a.rows.add(i, r.Values, r.Latency)
 		if known {
-			sum.err += min(r.Err, folded) - min(t.Floor, folded)
+			*a.rows.err(i) += min(r.Err, folded) - min(t.Floor, folded)
 		} // Otherwise all that a row may miss is in Other, so floor says it.
 	}
 	if len(a.filters) == 0 || a.mirrorOnly && !excluded {
 		a.addValues(&a.other, &t.Other)
 	}
 	a.folded += t.Folded
-	if len(a.rows) > a.limit {
+	if a.rows.len() > a.limit {
 		a.prune()
 	}
 	return nil
@@ -181,15 +148,12 @@ func (a *Accumulator) merge(b *Accumulator) {
 	a.floor = add(a.floor, add(b.floor, b.pruned))
 	a.folded += b.folded
 	a.addValues(&a.other, &b.other)
-	for _, r := range b.order {
-		sum := a.rows[r.key]
-		if sum == nil {
-			sum = a.newRow(r.key, r.Keys)
-		}
-		a.addValues(&sum.Row, &r.Row)
-		sum.err += r.err
+	for k, key := range b.rows.keys {
+		i := a.rows.at(key, a.pruned)
+		a.rows.add(i, b.rows.values(k), b.rows.latencies(k))
+		*a.rows.err(i) += *b.rows.err(k)
 	}
-	if len(a.rows) > a.limit {
+	if a.rows.len() > a.limit {
 		a.prune()
 	}
 }
@@ -217,12 +181,7 @@ func (a *Accumulator) Table(maxRows int) *bucket.Table {
 	if a.added == 0 {
 		return nil
 	}
-	t := &bucket.Table{Schema: a.out, Max: a.limit, Other: a.other, Floor: add(a.pruned, a.floor), Folded: a.folded}
-	t.Rows = make([]*bucket.Row, 0, len(a.rows))
-	for _, r := range a.order {
-		r.Err = max(0, add(r.err, a.floor))
-		t.Rows = append(t.Rows, &r.Row)
-	}
+	t, _ := a.table()
 	sortRows(t.Rows)
 	if maxRows > 0 {
 		t.Max = maxRows
@@ -236,6 +195,21 @@ func (a *Accumulator) Table(maxRows int) *bucket.Table {
 		}
 	}
 	return t
+}
+
+// table returns the sum, and the rows of its Rows as they are in a.rows, whose memory they have.
+func (a *Accumulator) table() (*bucket.Table, []bucket.Row) {
+	t := &bucket.Table{Schema: a.out, Max: a.limit, Other: a.other, Floor: add(a.pruned, a.floor), Folded: a.folded}
+	rows := make([]bucket.Row, a.rows.len())
+	t.Rows = make([]*bucket.Row, len(rows))
+	keys := make([]string, len(rows)*len(a.columns))
+	for i := range rows {
+		r := &rows[i]
+		r.Keys, keys = splitKey(keys[:len(a.columns):len(a.columns)], a.rows.keys[i]), keys[len(a.columns):]
+		r.Values, r.Latency, r.Err = a.rows.values(i), a.rows.latencies(i), max(0, add(*a.rows.err(i), a.floor))
+		t.Rows[i] = r
+	}
+	return t, rows
 }
 
 // sortRows sorts by the first measure, the largest first, then by keys.
@@ -252,8 +226,7 @@ func (a *Accumulator) begin(s *bucket.Schema) error {
 	}
 	a.skipped += a.added
 	a.added, a.floor, a.pruned, a.folded = 0, 0, 0, 0
-	clear(a.rows)
-	a.order = nil
+	a.rows = newRows(s.Measures, a.latencies)
 	a.other = bucket.Row{}
 	a.addValues(&a.other, &a.other) // makes its columns
 	return nil
@@ -366,8 +339,8 @@ func (a *Accumulator) match(keys []string) bool {
 	return true
 }
 
-// row returns the row of the projected keys.
-func (a *Accumulator) row(keys []string) *sumRow {
+// row returns the number of the row of the projected keys.
+func (a *Accumulator) row(keys []string) int {
 	a.key = a.key[:0]
 	for _, c := range a.columns {
 		k := ""
@@ -377,23 +350,17 @@ func (a *Accumulator) row(keys []string) *sumRow {
 		a.key = binary.AppendUvarint(a.key, uint64(len(k)))
 		a.key = append(a.key, k...)
 	}
-	if r := a.rows[string(a.key)]; r != nil {
-		return r
+	if i, ok := a.rows.index[string(a.key)]; ok {
+		return int(i)
 	}
-	own := make([]string, len(a.columns))
-	for i, c := range a.columns {
-		if c < len(keys) {
-			own[i] = strings.Clone(keys[c])
-		}
-	}
-	return a.newRow(string(a.key), own)
+	return a.rows.at(string(a.key), a.pruned)
 }
 
-// bytes is about what a takes in memory: in a heap profile a row has 250 bytes with its keys, and a sketch as many bins as one of some
+// bytes is about what a takes in memory: a row with its key and its place in the index 200 bytes, and a sketch as many bins as one of some
 // hundred observations.
 func (a *Accumulator) bytes() int64 {
-	const row, sketch = 250, 1024
-	return 256 + int64(len(a.rows))*int64(row+sketch*a.latencies)
+	const row, sketch = 200, 1024
+	return 256 + int64(a.rows.len())*int64(row+sketch*a.latencies)
 }
 
 // addValues adds the values of src to dst as their measures say.
@@ -412,18 +379,20 @@ func (a *Accumulator) prune() { a.pruneTo(a.limit / 2) }
 
 // pruneTo drops all but the largest keep rows into other.
 func (a *Accumulator) pruneTo(keep int) {
-	slices.SortFunc(a.order, func(x, y *sumRow) int {
-		return cmp.Or(cmp.Compare(y.Values[0], x.Values[0]), cmp.Compare(x.key, y.key))
-	})
-	keep = min(keep, len(a.order))
-	for _, r := range a.order[keep:] {
-		a.pruned = max(a.pruned, add(r.Values[0], r.err))
-		a.addValues(&a.other, &r.Row)
-		a.folded++
-		delete(a.rows, r.key)
+	order := make([]int, a.rows.len())
+	for i := range order {
+		order[i] = i
 	}
-	clear(a.order[keep:])
-	a.order = a.order[:keep]
+	slices.SortFunc(order, func(x, y int) int {
+		return cmp.Or(cmp.Compare(a.rows.values(y)[0], a.rows.values(x)[0]), cmp.Compare(a.rows.keys[x], a.rows.keys[y]))
+	})
+	keep = min(keep, len(order))
+	for _, i := range order[keep:] {
+		a.pruned = max(a.pruned, add(a.rows.values(i)[0], *a.rows.err(i)))
+		a.addValues(&a.other, &bucket.Row{Values: a.rows.values(i), Latency: a.rows.latencies(i)})
+		a.folded++
+	}
+	a.rows.keep(order[:keep])
 }
 
 // add adds y, which is not negative, to x and rests at the largest number.

@@ -36,15 +36,14 @@ func (d *Dictionary) all() []string {
 	return d.keys[:len(d.keys):len(d.keys)]
 }
 
-// number numbers the keys of rows that have no number of this dictionary yet.
-func (d *Dictionary) number(rows []*sumRow) {
+// number appends the numbers of keys to ids.
+func (d *Dictionary) number(ids []uint32, keys []string) []uint32 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, r := range rows {
-		if r.dict != d {
-			r.dict, r.id = d, d.enter(r.key)
-		}
+	for _, key := range keys {
+		ids = append(ids, d.enter(key))
 	}
+	return ids
 }
 
 // A Part is the sum of what a plan without Step and PerHost asks for over a piece of its time. It is never
@@ -92,7 +91,7 @@ func (d *Dictionary) enter(key string) uint32 {
 	return id
 }
 
-// sealed is an Accumulator that did not prune, by columns.
+// sealed is an Accumulator that did not prune, as it was. It is never changed.
 type sealed struct {
 	schema, out bucket.Schema
 	ids         []uint32 // of rows, in the dictionary
@@ -100,8 +99,10 @@ type sealed struct {
 	numbers []int64
 	stride  int
 	// bins of the latencies of all rows, where the l-th of row i begin at offsets[i*latencies+l].
-	bins      []byte
-	offsets   []uint32
+	bins    []byte
+	offsets []uint32
+	// sketches are the latencies of all rows instead of bins and offsets, where nothing is packed.
+	sketches  []*sketch.Latency
 	total     []histogram // of the bins of all rows, by latency measure
 	latencies int
 	other     bucket.Row
@@ -131,9 +132,10 @@ func (h *histogram) count(index int32, n uint64) {
 	(*h)[i] += n
 }
 
-// seal returns what a has added up, which must not have pruned; what a holds stays as it is.
-func (a *Accumulator) seal(d *Dictionary) *sealed {
-	s := &sealed{schema: a.schema, out: a.out, stride: len(a.schema.Measures) + 1 + latencyNumbers*a.latencies, latencies: a.latencies,
+// view returns what a has added up, which must not have pruned; what a holds stays as it is, and may be added to.
+// It is cheap to make, as the sketches are those of a, which changes them no more.
+func (a *Accumulator) view(d *Dictionary) *sealed {
+	s := &sealed{schema: a.schema, out: a.out, stride: a.rows.stride, latencies: a.latencies,
 		other: bucket.Row{Values: slices.Clone(a.other.Values)}, floor: a.floor, folded: a.folded, added: a.added, skipped: a.skipped}
 	for _, l := range a.other.Latency {
 		s.other.Latency = append(s.other.Latency, l.Clone())
@@ -141,43 +143,47 @@ func (a *Accumulator) seal(d *Dictionary) *sealed {
 	if a.added == 0 {
 		return s
 	}
-	d.number(a.order)
-	s.ids = make([]uint32, 0, len(a.rows))
-	s.numbers = make([]int64, 0, len(a.rows)*s.stride)
-	if s.latencies > 0 {
-		s.total = make([]histogram, s.latencies)
-		s.offsets = make([]uint32, 0, len(a.order)*s.latencies)
-		s.bins = make([]byte, 0, a.bins)
+	s.ids = a.rows.numbered(d)
+	s.numbers = slices.Clone(a.rows.numbers)
+	s.sketches, s.total = a.rows.share()
+	return s
+}
+
+// seal is view in little memory: with the bins packed.
+func (a *Accumulator) seal(d *Dictionary) *sealed {
+	s := a.view(d)
+	if len(s.sketches) == 0 {
+		return s
 	}
-	for _, r := range a.order {
-		s.ids = append(s.ids, r.id)
-		s.numbers = append(s.numbers, r.Values...)
-		s.numbers = append(s.numbers, r.err)
-		for i := range s.latencies {
-			s.offsets = append(s.offsets, uint32(len(s.bins)))
-			l := r.Latency[i]
-			if l == nil {
-				l = new(sketch.Latency)
-			}
-			s.numbers = append(s.numbers, int64(l.Count), int64(l.Sum), l.Min, l.Max)
-			s.total[i].add(l)
-			s.bins = binary.AppendUvarint(s.bins, uint64(len(l.Bins)))
-			last := int32(sketch.MinIndex) - 1
-			for _, b := range l.Bins {
-				s.bins = binary.AppendUvarint(s.bins, uint64(b.Index-last))
-				s.bins = binary.AppendUvarint(s.bins, b.Count)
-				last = b.Index
-			}
+	s.ids = slices.Clone(s.ids) // what a appends to its own is not kept alive
+	s.offsets = make([]uint32, 0, len(s.sketches))
+	s.bins = make([]byte, 0, a.bins)
+	for _, l := range s.sketches {
+		s.offsets = append(s.offsets, uint32(len(s.bins)))
+		if l == nil {
+			s.bins = append(s.bins, 0)
+			continue
+		}
+		s.bins = binary.AppendUvarint(s.bins, uint64(len(l.Bins)))
+		last := int32(sketch.MinIndex) - 1
+		for _, b := range l.Bins {
+			s.bins = binary.AppendUvarint(s.bins, uint64(b.Index-last))
+			s.bins = binary.AppendUvarint(s.bins, b.Count)
+			last = b.Index
 		}
 	}
 	if a.bins = len(s.bins) + len(s.bins)/8; cap(s.bins) > a.bins {
 		s.bins = slices.Clone(s.bins)
 	}
+	s.sketches = nil
 	return s
 }
 
-// sketch returns the l-th latency of row i, nil if nothing was observed.
+// sketch returns the l-th latency of row i, nil if nothing was observed. It must not be changed.
 func (s *sealed) sketch(i, l int) *sketch.Latency {
+	if s.sketches != nil {
+		return s.sketches[i*s.latencies+l]
+	}
 	n := s.numbers[(i+1)*s.stride-latencyNumbers*(s.latencies-l):]
 	if n[0] == 0 {
 		return nil
@@ -209,22 +215,18 @@ func (a *Accumulator) mergeSealed(b *sealed, d *Dictionary) {
 	a.folded += b.folded
 	a.addValues(&a.other, &b.other)
 	keys := d.all()
-	var row bucket.Row
-	for i, id := range b.ids {
-		sum := a.rows[keys[id]]
-		if sum == nil {
-			sum = a.newRow(keys[id], splitKey(keys[id], len(b.out.Keys)))
-			sum.dict, sum.id = d, id
+	measures := len(b.schema.Measures)
+	latencies := make([]*sketch.Latency, b.latencies)
+	for k, id := range b.ids {
+		i := a.rows.at(keys[id], a.pruned)
+		n := b.numbers[k*b.stride : (k+1)*b.stride]
+		for l := range latencies {
+			latencies[l] = b.sketch(k, l)
 		}
-		n := b.numbers[i*b.stride : (i+1)*b.stride]
-		row.Values, row.Latency = n[:len(b.schema.Measures)], row.Latency[:0]
-		for l := range b.latencies {
-			row.Latency = append(row.Latency, b.sketch(i, l))
-		}
-		a.addValues(&sum.Row, &row)
-		sum.err += n[len(b.schema.Measures)]
+		a.rows.add(i, n[:measures], latencies)
+		*a.rows.err(i) += n[measures]
 	}
-	if len(a.rows) > a.limit {
+	if a.rows.len() > a.limit {
 		a.prune()
 	}
 }
@@ -241,9 +243,8 @@ func cutKey(key string) (first, rest string) {
 	return key[p+1 : p+1+size], key[p+1+size:]
 }
 
-// splitKey returns the n keys that Accumulator.row wrote.
-func splitKey(key string, n int) []string {
-	keys := make([]string, n)
+// splitKey fills in the keys that Accumulator.row wrote.
+func splitKey(keys []string, key string) []string {
 	for i := range keys {
 		keys[i], key = cutKey(key)
 	}
@@ -254,7 +255,7 @@ func splitKey(key string, n int) []string {
 func (p *Part) Bytes() int64 {
 	n := int64(1024+16*len(p.Hosts)+16*len(p.Covered)+16*len(p.Unobserved)) + 8*int64(exchange.NumCounters)
 	if s := p.sealed; s != nil {
-		n += int64(4*cap(s.ids) + 8*cap(s.numbers) + cap(s.bins) + 4*cap(s.offsets))
+		n += int64(4*cap(s.ids) + 8*cap(s.numbers) + cap(s.bins) + 4*cap(s.offsets) + 8*cap(s.sketches))
 		for _, h := range s.total {
 			n += int64(8 * cap(h))
 		}
@@ -264,7 +265,12 @@ func (p *Part) Bytes() int64 {
 
 // Part returns what the Collector has collected, which must be Whole and of a plan without Step and PerHost. The
 // Collector may be added to afterwards. Its rows are numbered in d, which is that of all parts that it is to be added up with.
-func (c *Collector) Part(d *Dictionary) *Part {
+func (c *Collector) Part(d *Dictionary) *Part { return c.part(d, (*Accumulator).seal) }
+
+// View is Part where it is soon to be made again: it takes a fraction of the time, and keeps memory of the Collector.
+func (c *Collector) View(d *Dictionary) *Part { return c.part(d, (*Accumulator).view) }
+
+func (c *Collector) part(d *Dictionary, seal func(*Accumulator, *Dictionary) *sealed) *Part {
 	p := &Part{dict: d}
 	for _, s := range c.slices { // one at most
 		s.flatten()
@@ -272,7 +278,7 @@ func (c *Collector) Part(d *Dictionary) *Part {
 		p.Slice = s.Slice
 		p.Covered, p.Unobserved = slices.Clone(s.Covered), slices.Clone(s.Unobserved)
 		p.Hosts = s.sortedHosts()
-		p.sealed = s.sum.seal(d)
+		p.sealed = seal(s.sum, d)
 	}
 	return p
 }
@@ -280,7 +286,7 @@ func (c *Collector) Part(d *Dictionary) *Part {
 // CutPart is Part, of which a table that is not exact keeps as many rows as one of a roll-up of the fleet does: those with the largest
 // upper bounds, the others folded. It may return whole, which is nil or the Part.
 func (c *Collector) CutPart(d *Dictionary, whole *Part) *Part {
-	if whole != nil && (whole.sealed == nil || len(whole.sealed.ids) <= fleetRows) {
+	if whole != nil && (whole.sealed == nil || whole.sealed.sketches == nil && len(whole.sealed.ids) <= fleetRows) {
 		return whole
 	}
 	for _, s := range c.slices {
@@ -291,24 +297,24 @@ func (c *Collector) CutPart(d *Dictionary, whole *Part) *Part {
 }
 
 // cut folds rows until at most that many are left, unless the tables are exact.
-func (a *Accumulator) cut(rows int) {
-	if len(a.rows) <= rows || a.schema.Exact || a.pruned > 0 {
+func (a *Accumulator) cut(most int) {
+	if a.rows.len() <= most || a.schema.Exact || a.pruned > 0 {
 		return
 	}
-	t := a.Table(0)
-	t.Cut(rows)
+	t, rows := a.table()
+	t.Cut(most)
 	kept := make(map[*bucket.Row]bool, len(t.Rows))
 	for _, r := range t.Rows {
 		kept[r] = true
 	}
-	for key, r := range a.rows {
-		if kept[&r.Row] {
-			r.err = r.Err - t.Floor
-		} else {
-			delete(a.rows, key)
+	var keep []int
+	for i := range rows {
+		if kept[&rows[i]] {
+			*a.rows.err(i) = rows[i].Err - t.Floor
+			keep = append(keep, i)
 		}
 	}
-	a.reorder()
+	a.rows.keep(keep)
 	a.other, a.floor, a.folded = t.Other, t.Floor, t.Folded
 }
 

@@ -176,11 +176,11 @@ func (b *RollupBuilder) AddRollup(r *Rollup) error {
 			sum.exact, sum.sum.limit = true, maxSumRows
 		}
 		sum.max = max(sum.max, t.Max)
-		b.rows -= len(sum.sum.rows)
+		b.rows -= sum.sum.rows.len()
 		if err := sum.sum.AddSum(t, n, skipped); err != nil {
 			return err
 		}
-		for b.rows += len(sum.sum.rows); b.rows > b.most; {
+		for b.rows += sum.sum.rows.len(); b.rows > b.most; {
 			b.pruneLargest()
 		}
 	}
@@ -225,7 +225,7 @@ func (b *RollupBuilder) makeRoom(n int) bool {
 		return false
 	}
 	b.skip(least, found.sum.added+found.sum.skipped)
-	b.rows -= len(found.sum.rows)
+	b.rows -= found.sum.rows.len()
 	delete(b.tables, least)
 	b.others--
 	b.Damage(b.out.Start)
@@ -247,13 +247,13 @@ func (b *RollupBuilder) skip(name string, n int) {
 func (b *RollupBuilder) pruneLargest() {
 	most, found := "", (*tableSum)(nil)
 	for name, sum := range b.tables {
-		if found == nil || cmp.Or(cmp.Compare(len(found.sum.rows), len(sum.sum.rows)), cmp.Compare(name, most)) < 0 {
+		if found == nil || cmp.Or(cmp.Compare(found.sum.rows.len(), sum.sum.rows.len()), cmp.Compare(name, most)) < 0 {
 			most, found = name, sum
 		}
 	}
-	b.rows -= len(found.sum.rows)
-	found.sum.pruneTo(len(found.sum.rows) / 2) // most is more than one row a table
-	b.rows += len(found.sum.rows)
+	b.rows -= found.sum.rows.len()
+	found.sum.pruneTo(found.sum.rows.len() / 2) // most is more than one row a table
+	b.rows += found.sum.rows.len()
 }
 
 // addAbsent counts what a roll-up skipped of the tables that it does not have.

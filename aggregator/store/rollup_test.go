@@ -166,7 +166,7 @@ func TestRollupBoundsRows(t *testing.T) {
 		}
 		held := 0
 		for _, s := range b.tables {
-			held += len(s.sum.rows)
+			held += s.sum.rows.len()
 		}
 		if held != b.rows || held > most {
 			t.Errorf("after %d tables %d rows are held, counted as %d; want at most %d", i+1, held, b.rows, most)

@@ -166,7 +166,7 @@ func (s *Sum) top(n int, measure string) (*Ranked, bool) {
 		if s.dict == nil {
 			s.dict = new(Dictionary)
 		}
-		more := s.acc.seal(s.dict)
+		more := s.acc.view(s.dict)
 		if len(parts) > 0 && !more.like(parts[0]) {
 			return nil, false
 		}
@@ -375,7 +375,7 @@ func (u *union) rank(parts []*sealed, keys []string, n, column int) *Ranked {
 	place := make([]int32, len(u.ids)) // among the first, plus 1
 	for i, k := range u.first(keys, n, column) {
 		place[k] = int32(i + 1)
-		row := &bucket.Row{Keys: splitKey(keys[u.ids[k]], len(u.out.Keys)), Values: slices.Clone(u.row(k)[:u.err]), Err: max(0, add(u.row(k)[u.err], u.floor))}
+		row := &bucket.Row{Keys: splitKey(make([]string, len(u.out.Keys)), keys[u.ids[k]]), Values: slices.Clone(u.row(k)[:u.err]), Err: max(0, add(u.row(k)[u.err], u.floor))}
 		if u.latencies > 0 {
 			row.Latency = make([]*sketch.Latency, u.latencies)
 		}

@@ -292,7 +292,7 @@ func (q *question) take(k *kept) (bool, error) {
 		q.c.Merge(k.collector)
 		return true, nil
 	case k.part == nil:
-		if k.guard(&q.s.sums.faults, func() { k.part = k.collector.Part(k.shape.dict.Load()) }); k.gone {
+		if k.guard(&q.s.sums.faults, func() { k.part = k.collector.View(k.shape.dict.Load()) }); k.gone {
 			return false, nil
 		}
 	}

@@ -1,0 +1,171 @@
+package store
+
+import (
+	"slices"
+
+	"github.com/httpctl/httpctl/pkg/bucket"
+	"github.com/httpctl/httpctl/pkg/sketch"
+)
+
+// sumRows are those of an Accumulator, by columns: what is added to a row lies together, and all can be copied at once. They are
+// numbered as they came. The zero value has no measures.
+type sumRows struct {
+	index map[string]int32
+	keys  []string // as Accumulator.row writes them
+	// numbers of row i begin at i*stride, as those of sealed do. An error is relative: the sum of the row's own errors
+	// minus the floors of the tables that it was present in, so that the final error is it + the sum of all floors.
+	numbers  []int64
+	stride   int
+	measures int
+	sums     []int // measures that add up
+	maxima   []int
+	// sketches of row i begin at i*latency; nil if nothing was observed.
+	sketches []*sketch.Latency
+	latency  int
+	// Once they are shared, sketches are copied before they change: those of row i if own[i] is less than shares.
+	shares uint32
+	own    []uint32
+	total  []histogram // of the bins of all rows, by latency measure; nil unless shared
+	ids    []uint32    // of the first of keys, in dict
+	dict   *Dictionary
+}
+
+// newRows returns those of tables with measures, without all but the first latencies.
+func newRows(measures []bucket.Measure, latencies int) sumRows {
+	r := sumRows{index: map[string]int32{}, stride: len(measures) + 1 + latencyNumbers*latencies, measures: len(measures), latency: latencies}
+	for i, m := range measures {
+		switch m.Kind {
+		case bucket.Sum:
+			r.sums = append(r.sums, i)
+		case bucket.Max:
+			r.maxima = append(r.maxima, i)
+		}
+	}
+	return r
+}
+
+func (r *sumRows) len() int { return len(r.keys) }
+
+// values are those of row i, by measure.
+func (r *sumRows) values(i int) []int64 {
+	n := r.numbers[i*r.stride:]
+	return n[:r.measures:r.measures]
+}
+
+// latencies are the sketches of row i, by latency measure. They must not be changed.
+func (r *sumRows) latencies(i int) []*sketch.Latency {
+	if r.latency == 0 {
+		return nil
+	}
+	return r.sketches[i*r.latency : (i+1)*r.latency : (i+1)*r.latency]
+}
+
+func (r *sumRows) err(i int) *int64 { return &r.numbers[i*r.stride+r.measures] }
+
+// at returns the number of the row of a key. It keeps the key. One that is not there begins with an error.
+func (r *sumRows) at(key string, err int64) int {
+	if i, ok := r.index[key]; ok {
+		return int(i)
+	}
+	i := len(r.keys)
+	r.index[key] = int32(i)
+	r.keys = append(r.keys, key)
+	r.numbers = slices.Grow(r.numbers, r.stride)[:len(r.numbers)+r.stride]
+	clear(r.numbers[i*r.stride:])
+	*r.err(i) = err
+	if r.latency > 0 {
+		r.own = append(r.own, r.shares)
+		for range r.latency {
+			r.sketches = append(r.sketches, nil)
+		}
+	}
+	return i
+}
+
+// add adds to row i, as the measures say. It takes no memory of what is added.
+func (r *sumRows) add(i int, values []int64, latencies []*sketch.Latency) {
+	n := r.numbers[i*r.stride : (i+1)*r.stride]
+	for _, c := range r.sums {
+		if c < len(values) {
+			n[c] = add(n[c], values[c])
+		}
+	}
+	for _, c := range r.maxima {
+		if c < len(values) {
+			n[c] = max(n[c], values[c])
+		}
+	}
+	if r.latency == 0 || len(latencies) == 0 {
+		return
+	}
+	sketches := r.latencies(i)
+	if r.own[i] < r.shares {
+		r.own[i] = r.shares
+		for l := range sketches {
+			sketches[l] = sketches[l].Clone()
+		}
+	}
+	for l, k := range latencies[:min(len(latencies), r.latency)] {
+		if k == nil || k.Count == 0 {
+			continue
+		}
+		if sketches[l] == nil {
+			sketches[l] = new(sketch.Latency)
+		}
+		s := sketches[l]
+		s.Merge(k)
+		copy(n[r.measures+1+l*latencyNumbers:], []int64{int64(s.Count), int64(s.Sum), s.Min, s.Max})
+		if r.total != nil {
+			r.total[l].add(k)
+		}
+	}
+}
+
+// keep drops all rows but those, which it puts in that order.
+func (r *sumRows) keep(order []int) {
+	old := *r
+	r.index = make(map[string]int32, len(order))
+	r.keys, r.numbers = make([]string, 0, len(order)), make([]int64, 0, len(order)*r.stride)
+	r.sketches, r.own, r.total, r.ids, r.dict = nil, nil, nil, nil, nil
+	for k, i := range order {
+		r.index[old.keys[i]] = int32(k)
+		r.keys = append(r.keys, old.keys[i])
+		r.numbers = append(r.numbers, old.numbers[i*r.stride:(i+1)*r.stride]...)
+		r.sketches = append(r.sketches, old.latencies(i)...)
+		if r.latency > 0 {
+			r.own = append(r.own, old.own[i])
+		}
+	}
+}
+
+// numbered returns the numbers of all keys in a dictionary. They are not changed any more.
+func (r *sumRows) numbered(d *Dictionary) []uint32 {
+	if r.dict != d {
+		r.ids, r.dict = nil, d
+	}
+	if len(r.ids) < len(r.keys) {
+		r.ids = d.number(r.ids, r.keys[len(r.ids):])
+	}
+	return r.ids[:len(r.ids):len(r.ids)]
+}
+
+// share returns the sketches of all rows, which are not changed any more, and what their bins add up to, as it is now.
+func (r *sumRows) share() ([]*sketch.Latency, []histogram) {
+	if r.latency == 0 {
+		return nil, nil
+	}
+	if r.total == nil {
+		r.total = make([]histogram, r.latency)
+		for k, s := range r.sketches {
+			if s != nil {
+				r.total[k%r.latency].add(s)
+			}
+		}
+	}
+	r.shares++
+	total := make([]histogram, r.latency)
+	for l := range total {
+		total[l] = slices.Clone(r.total[l])
+	}
+	return slices.Clone(r.sketches), total
+}
