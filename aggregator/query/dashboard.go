@@ -2,11 +2,16 @@ package query
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/httpctl/httpctl/aggregator/store"
+	"github.com/httpctl/httpctl/pkg/lifecycle"
 	httpctlv1 "github.com/httpctl/httpctl/proto/httpctl/v1"
 )
 
@@ -75,18 +80,48 @@ func (s *Service) GetDashboard(ctx context.Context, r *httpctlv1.GetDashboardReq
 		open = s.provisional(rng, &sel)
 	}
 	out.Hosts = f.messages(rng, open)
-	if out.Status, out.RateHistory, err = s.status(ctx, f, rng, &sel, r.GetLive(), open); err != nil {
-		return nil, err
-	}
-	for _, d := range lists {
-		top, err := s.top(ctx, d, rng, &sel, f.others, limit, r.GetLive())
-		if err != nil {
-			return nil, err
+	out.Tops = make([]*httpctlv1.GetTopResponse, len(lists))
+	err = together(ctx, 1+len(lists), func(ctx context.Context, i int) (err error) {
+		if i == 0 {
+			out.Status, out.RateHistory, err = s.status(ctx, f, rng, &sel, r.GetLive(), open)
+			return err
 		}
-		out.Tops = append(out.Tops, top)
+		out.Tops[i-1], err = s.top(ctx, lists[i-1], rng, &sel, f.others, limit, r.GetLive())
+		return err
+	})
+	if err != nil {
+		return nil, failed("dashboard", err)
 	}
 	out.Alerts = s.alerts(history)
 	return out, nil
+}
+
+// together runs the parts 0 to n-1 of a question, as many at a time as there are processors, and returns the first error, which ends
+// the others' ctx. A panic in a part is one of the caller.
+func together(ctx context.Context, n int, part func(ctx context.Context, i int) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var next atomic.Int64
+	var group sync.WaitGroup
+	for range min(n, runtime.GOMAXPROCS(0)) {
+		group.Go(func() {
+			for ctx.Err() == nil {
+				i := int(next.Add(1)) - 1
+				if i >= n {
+					return
+				}
+				if err := lifecycle.Guard(func() error { return part(ctx, i) }); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	err := context.Cause(ctx)
+	if errors.Is(err, lifecycle.ErrPanic) {
+		panic(err)
+	}
+	return err
 }
 
 // keptWarm is how many hosts a fleet may have whose sums are kept up to date though nobody asks: each bucket takes about a millisecond for
