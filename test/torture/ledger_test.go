@@ -195,12 +195,27 @@ func (l *ledger) spans(b *book) (beyond time.Duration, weakened int, wrong []str
 		}
 		for _, o := range b.outages {
 			if s.From < o.from && o.from < s.To && !touches(weak, s.From, o.from) && !touches(b.steps, s.From, o.from) {
-				beyond = max(beyond, time.Duration(o.from-l.width-s.From))
+				// It was away before, too, where it had closed an interval and was killed before it was ready.
+				beyond = max(beyond, time.Duration(o.from-s.From-b.away(s.From, o.from)-l.width))
 				break // the first kill within it, where its beginning comes from
 			}
 		}
 	}
 	return beyond, weakened, wrong
+}
+
+// away is for how long of a time the host's agent was away.
+func (b *book) away(from, to int64) (n int64) {
+	var spans []bucket.Span
+	for _, o := range b.outages {
+		if o.from < to && o.to > from {
+			spans = append(spans, bucket.Span{From: max(o.from, from), To: min(o.to, to)})
+		}
+	}
+	for _, s := range bucket.MergeSpans(spans) {
+		n += s.To - s.From
+	}
+	return n
 }
 
 // killed returns what kills of a host's agent may have taken, and when its disk was weak.

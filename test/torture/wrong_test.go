@@ -3,6 +3,7 @@ package torture
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/httpctl/httpctl/pkg/bucket"
 )
@@ -120,4 +121,24 @@ func TestLedger(t *testing.T) {
 		b.stored[79][0].interval = 8 * second
 	})
 	f("what a kill took is not declared", "10 are neither", func(_ *ledger, b *book) { b.declared = nil })
+}
+
+// TestLedgerAway: an agent that takes twenty seconds to start on a busy machine may close an interval in that time, be killed again before it is ready, and once
+// more soon after it was: the span from that interval on lies within the time away, but for its last second.
+func TestLedgerAway(t *testing.T) {
+	const second = int64(1e9)
+	b := &book{host: "host-0", declared: []bucket.Span{{From: 12 * second, To: 33 * second}},
+		outages: []outage{{from: 10 * second, to: 315 * second / 10}, {from: 32 * second, to: 34 * second}}}
+	l := &ledger{width: second, lag: 2 * second, books: []*book{b}}
+	if beyond, _, wrong := l.spans(b); beyond != 0 || len(wrong) > 0 {
+		t.Errorf("a span within the time away goes %v beyond it, %q", beyond, wrong)
+	}
+	b.outages[0].to = 30 * second // two seconds and a bit before the next kill, of which one is more than an interval
+	if beyond, _, wrong := l.spans(b); beyond != time.Second || len(wrong) > 0 {
+		t.Errorf("a span goes %v beyond an interval and the time away, want 1s; %q", beyond, wrong)
+	}
+	b.outages = b.outages[1:]
+	if _, _, wrong := l.spans(b); len(wrong) != 1 {
+		t.Errorf("a span of 20 s before a kill is taken for right: %q", wrong)
+	}
 }
