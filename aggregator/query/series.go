@@ -2,6 +2,7 @@ package query
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -115,6 +116,19 @@ func (s *Service) GetSeries(ctx context.Context, r *httpctlv1.GetSeriesRequest) 
 			step = httpctlv1.SeriesStep_SERIES_STEP_MINUTE
 		}
 	}
+	out, err := s.seriesOf(ctx, rng, &sel, step, r.GetOutcomes())
+	if errors.Is(err, errWider) {
+		return s.seriesOf(ctx, rng, &sel, httpctlv1.SeriesStep_SERIES_STEP_MINUTE, r.GetOutcomes())
+	}
+	return out, err
+}
+
+// errWider says that intervals are longer than the steps of a series, as dashboard_bucket_size has become less since: what such an interval has
+// would stand in its first step, and the others would be empty. All divide a minute.
+var errWider = errors.New("intervals are longer than the steps")
+
+// seriesOf is the series of the given step.
+func (s *Service) seriesOf(ctx context.Context, rng span, sel *selection, step httpctlv1.SeriesStep, outcomes bool) (*httpctlv1.GetSeriesResponse, error) {
 	cal, ok := calendars[step]
 	switch {
 	case step == httpctlv1.SeriesStep_SERIES_STEP_INTERVAL:
@@ -126,7 +140,7 @@ func (s *Service) GetSeries(ctx context.Context, r *httpctlv1.GetSeriesRequest) 
 	if n := (rng.until - rng.from) / int64(cal.length); n > maxPoints {
 		return nil, invalid("series: %d steps of %s: the most is %d; take a longer step or a shorter range", n, cal.length, maxPoints)
 	}
-	d, err := s.counting(ctx, &sel)
+	d, err := s.counting(ctx, sel)
 	if err != nil {
 		return nil, err
 	}
@@ -137,11 +151,11 @@ func (s *Service) GetSeries(ctx context.Context, r *httpctlv1.GetSeriesRequest) 
 	absences := sync.OnceValues(func() ([]store.Absence, error) {
 		return store.FindAbsences(ctx, s.Store, append(tables, drillDown), rng.from, rng.to, int64(cal.length), spans(s.Live.Provisional()))
 	})
-	out, err := s.series(ctx, d, rng, &sel, step, cal, absences)
-	if err != nil || !r.GetOutcomes() {
+	out, err := s.series(ctx, d, rng, sel, step, cal, absences)
+	if err != nil || !outcomes {
 		return out, err
 	}
-	return out, s.addOutcomes(ctx, out, rng, &sel, cal, absences)
+	return out, s.addOutcomes(ctx, out, rng, sel, cal, absences)
 }
 
 // fewBuckets reports whether a range has at most maxFine intervals, and maxBuckets of all hosts, or with filters of names an eighth of
@@ -255,6 +269,9 @@ func (s *Service) series(ctx context.Context, d *dimension, rng span, sel *selec
 	var all sum
 	for i := range answer.Slices {
 		sl := &answer.Slices[i]
+		if step == httpctlv1.SeriesStep_SERIES_STEP_INTERVAL && slices.ContainsFunc(sl.Covered, func(c bucket.Span) bool { return c.To > sl.Start+int64(cal.length) }) {
+			return nil, errWider
+		}
 		p := find(sl.Start)
 		if p == nil {
 			continue

@@ -190,6 +190,56 @@ func TestSeriesByInterval(t *testing.T) {
 	byMinute("what may only be in roll-ups", storetest.At(0), storetest.At(2))
 }
 
+// TestSeriesAcrossWidths: where dashboard_bucket_size became less within the range, points are of minutes: an interval from before is none
+// that has all requests, with others after it that have none. Where it became more, shorter ones add up.
+func TestSeriesAcrossWidths(t *testing.T) {
+	w := newWorld(t)
+	some := func(interval int, width time.Duration, n int) {
+		h := storetest.Header(1, interval)
+		h.Width, h.ClosedThrough = width, h.Start+int64(width)
+		w.put(made(t, h, 1000, hit{n: n, domain: "a.example.org", path: "/", method: "GET", status: 200}))
+	}
+	for m := range 3 {
+		some(6*m, time.Minute, 60)
+	}
+	for i := range 12 {
+		some(18+i, 10*time.Second, 10)
+	}
+	for i := range 6 { // less than the present width
+		h := storetest.Header(1, 30)
+		h.Start += int64(i) * 5e9
+		h.Width, h.ClosedThrough, h.Ordinal = 5*time.Second, h.Start+5e9, uint64(30+i)
+		w.put(made(t, h, 1000, hit{n: 5, domain: "a.example.org", path: "/", method: "GET", status: 200}))
+	}
+	w.now = time.Unix(0, storetest.At(33))
+	for _, c := range []struct {
+		from int
+		step httpctlv1.SeriesStep
+		want []uint64
+	}{
+		{0, httpctlv1.SeriesStep_SERIES_STEP_MINUTE, []uint64{60, 60, 60, 60, 60, 30}},
+		{13, httpctlv1.SeriesStep_SERIES_STEP_INTERVAL, []uint64{0, 0, 0, 0, 0, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10}},
+		{18, httpctlv1.SeriesStep_SERIES_STEP_INTERVAL, []uint64{10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10}},
+	} {
+		for again := range 2 { // of sums that are kept
+			a, err := w.GetSeries(ctx, &httpctlv1.GetSeriesRequest{Step: httpctlv1.SeriesStep_SERIES_STEP_INTERVAL, Outcomes: true, Range: &httpctlv1.Range{SinceUnixNs: storetest.At(c.from)}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []uint64
+			for _, p := range a.Points {
+				got = append(got, p.Requests)
+				if p.CoveredNs > p.EndUnixNs-p.StartUnixNs || p.Outcomes.GetTotal() != p.Requests {
+					t.Errorf("from %d on: point %v covers more than itself, or has other outcomes", c.from, p)
+				}
+			}
+			if a.Step != c.step || !slices.Equal(got, c.want) {
+				t.Errorf("from interval %d on, time %d: by %v %v, want by %v %v", c.from, again, a.Step, got, c.step, c.want)
+			}
+		}
+	}
+}
+
 // TestSeriesOfAway: what a host counts of another counts for the fleet as long as that one is away.
 func TestSeriesOfAway(t *testing.T) {
 	w := newWorld(t)

@@ -90,7 +90,7 @@ const (
 	SeriesStep_SERIES_STEP_MONTH       SeriesStep = 5
 	SeriesStep_SERIES_STEP_TEN_MINUTES SeriesStep = 6
 	// The interval, where that is little work: at most 720 points, of 20,000 buckets, or 2,500 with filters
-	// other than by host. Else the minute.
+	// other than by host, and none of them longer than the interval is now. Else the minute.
 	SeriesStep_SERIES_STEP_INTERVAL SeriesStep = 7
 )
 
