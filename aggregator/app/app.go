@@ -64,6 +64,8 @@ type App struct {
 	servers  *lifecycle.Group
 	timers   *lifecycle.Group // use the judge and the store, and stop before them
 	teardown lifecycle.Stack
+	rolling  *lifecycle.Rounds // of the workers of those names
+	purging  *lifecycle.Rounds
 
 	reloads  *telemetry.Reloads
 	changing sync.Mutex // held by whoever puts settings in force
@@ -104,7 +106,8 @@ httpctl-aggregator store backup -o httpctl-backup.db      # while it runs`,
 // something cannot be set up, what was is torn down.
 func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.Logger) (_ *App, err error) {
 	own := context.WithoutCancel(ctx) // ended by Stop
-	a := &App{settings: settings, keeps: cfg.Rollups, log: log, servers: lifecycle.NewGroup(own), timers: lifecycle.NewGroup(own)}
+	a := &App{settings: settings, keeps: cfg.Rollups, log: log, servers: lifecycle.NewGroup(own), timers: lifecycle.NewGroup(own),
+		rolling: lifecycle.NewRounds("roll-ups", log), purging: lifecycle.NewRounds("purge", log)}
 	defer func() {
 		if err != nil {
 			_ = a.Stop(ctx) // the first error is the one to tell
@@ -198,9 +201,10 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.
 	if err := a.serveWeb(ctx, cfg, queries, identity, registry); err != nil {
 		return nil, err
 	}
-	rolls := &rollups{store: db, log: log}
+	rolls := &rollups{store: db, log: log, rounds: a.rolling}
 	if cfg.Metrics != "" {
 		registerStats(registry, db, &a.judge)
+		a.registerFaults(registry)
 		rolls.register(registry)
 		var pages []telemetry.Metrics
 		if cfg.Export.Scrape {
@@ -350,6 +354,7 @@ func (a *App) warnings() (out []string) {
 	if err := a.judge.get().Err(); err != nil {
 		out = append(out, "judging fails and is tried again: "+err.Error())
 	}
+	out = append(out, a.workerWarnings(time.Now())...)
 	clones := a.ingest.Clones()
 	for i, c := range clones {
 		if i == maxClonesTold {
@@ -357,6 +362,22 @@ func (a *App) warnings() (out []string) {
 			break
 		}
 		out = append(out, fmt.Sprintf("several agents have the host id %s: %s; on the copy, stop the agent, remove its state directory, and start it", c.Host, strings.Join(c.Agents, ", ")))
+	}
+	return out
+}
+
+// workerWait is how long a worker may fail before readers are told. What has failed once mostly works the next time.
+const workerWait = time.Minute
+
+// workerWarnings tells of workers that do not get on.
+func (a *App) workerWarnings(now time.Time) (out []string) {
+	for _, w := range []struct {
+		what   string
+		rounds *lifecycle.Rounds
+	}{{"roll-ups are not made", a.rolling}, {"old data is not dropped", a.purging}} {
+		if since, err := w.rounds.Failing(); err != nil && now.Sub(since) >= workerWait {
+			out = append(out, w.what+" since "+since.UTC().Format(time.RFC3339)+", which is tried again: "+err.Error())
+		}
 	}
 	return out
 }
@@ -383,4 +404,15 @@ func registerStats(r prometheus.Registerer, db store.Store, j *currentJudge) {
 	counter("httpctl_judge_verdicts_total", "Windows judged.", func() float64 { return float64(j.get().Stats().Verdicts) })
 	counter("httpctl_judge_incomplete_total", "Windows judged without a host or with damaged data.", func() float64 { return float64(j.get().Stats().Incomplete) })
 	counter("httpctl_judge_errors_total", "Passes of the judge that failed and were tried again.", func() float64 { return float64(j.get().Stats().Errors) })
+}
+
+// registerFaults lets Prometheus see the workers' rounds that ended in a fault.
+func (a *App) registerFaults(r prometheus.Registerer) {
+	for worker, faults := range map[string]func() uint64{
+		"judge": func() uint64 { return a.judge.get().Stats().Faults }, "roll-ups": a.rolling.Faults, "purge": a.purging.Faults,
+	} {
+		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "httpctl_worker_faults_total", ConstLabels: prometheus.Labels{"worker": worker},
+			Help: "Rounds of a worker (judge, roll-ups, purge) that ended in a fault of this program, which is in its log; it goes on with the next, after a pause that grows."},
+			func() float64 { return float64(faults()) }))
+	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/httpctl/httpctl/aggregator/store"
 	"github.com/httpctl/httpctl/pkg/config"
+	"github.com/httpctl/httpctl/pkg/lifecycle"
 )
 
 // Rollups says how long roll-ups are kept. None goes before what it is made of has, so a value
@@ -79,8 +80,9 @@ type roller interface {
 
 // rollups is the worker that keeps roll-ups up to date, and what it tells of itself.
 type rollups struct {
-	store roller
-	log   *slog.Logger
+	store  roller
+	log    *slog.Logger
+	rounds *lifecycle.Rounds
 
 	mu       sync.Mutex
 	rebuilt  uint64
@@ -95,12 +97,17 @@ func (r *rollups) run(ctx context.Context) error {
 	failing := false
 	for {
 		begin := time.Now()
-		err := r.pass(ctx, begin)
-		if err != nil && ctx.Err() == nil && !failing {
+		err := r.rounds.Do(func() error { return r.pass(ctx, begin) })
+		if errors.Is(err, lifecycle.ErrPanic) {
+			r.mu.Lock()
+			r.failures++
+			r.mu.Unlock()
+		}
+		if err != nil && ctx.Err() == nil && !failing && !errors.Is(err, lifecycle.ErrPanic) { // which is logged already
 			r.log.Error("rolling up fails and is tried again", "every", rollupEvery, "err", err)
 		}
 		failing = err != nil
-		pause := time.NewTimer(max(rollupEvery, rollupRest*time.Since(begin)))
+		pause := time.NewTimer(max(r.rounds.Pause(rollupEvery), rollupRest*time.Since(begin)))
 		select {
 		case <-ctx.Done():
 			pause.Stop()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/httpctl/httpctl/aggregator/store"
 	"github.com/httpctl/httpctl/aggregator/store/storetest"
+	"github.com/httpctl/httpctl/pkg/lifecycle"
 )
 
 // fakeRoller rolls up as its function says, and notes when it was asked for what.
@@ -53,7 +54,8 @@ func TestRollupWorker(t *testing.T) {
 			return store.Progress{Rebuilt: 1}, nil
 		}}
 		var log strings.Builder
-		w := &rollups{store: fake, log: slog.New(slog.NewTextHandler(&log, nil))}
+		logger := slog.New(slog.NewTextHandler(&log, nil))
+		w := &rollups{store: fake, log: logger, rounds: lifecycle.NewRounds("roll-ups", logger)}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- w.run(ctx) }()
@@ -100,7 +102,7 @@ func TestRollupWorker(t *testing.T) {
 // TestRollupStops: a pass under way ends with the worker, and counts as no failure.
 func TestRollupStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &rollups{log: slog.New(slog.DiscardHandler), store: &fakeRoller{f: func(ctx context.Context, _ int) (store.Progress, error) {
+		w := &rollups{log: slog.New(slog.DiscardHandler), rounds: lifecycle.NewRounds("roll-ups", slog.New(slog.DiscardHandler)), store: &fakeRoller{f: func(ctx context.Context, _ int) (store.Progress, error) {
 			<-ctx.Done()
 			return store.Progress{}, ctx.Err()
 		}}}

@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/httpctl/httpctl/aggregator/ingest"
 	"github.com/httpctl/httpctl/aggregator/store"
 	"github.com/httpctl/httpctl/pkg/bucket"
 	"github.com/httpctl/httpctl/pkg/config"
+	"github.com/httpctl/httpctl/pkg/lifecycle"
 )
 
 // widthKey is where the interval width in force is kept.
@@ -165,38 +167,52 @@ func (c *purgeClock) read(hosts []store.Host, now time.Time) int64 {
 	return min(c.newest+int64(now.Sub(c.since)), now.UnixNano())
 }
 
-// purge drops what is older than max_retention_length + max_late, and roll-ups that are older than aggregator.rollups says.
-func (a *App) purge(ctx context.Context) error {
-	var clock purgeClock
+// purgeRounds has once drop what is older than keep, max_retention_length + max_late, until ctx ends.
+func purgeRounds(ctx context.Context, rounds *lifecycle.Rounds, settings func() config.Settings, once func(ctx context.Context, keep time.Duration) error, log *slog.Logger) error {
 	failing := false
 	for {
-		settings := a.currentSettings() // a reload changes them
-		keep := settings.MaxRetentionLength + settings.MaxLate
-		every := purgeEvery(keep, settings.DashboardBucketSize)
-		hosts, err := a.store.Hosts(ctx)
-		if err == nil {
-			if now := clock.read(hosts, time.Now()); now > 0 {
-				err = a.currentRollups().purge(ctx, a.store, now, keep)
-			}
-			err = errors.Join(err, a.hosts.Prune(ctx, hosts))
-		}
-		if err == nil {
-			stored := make(map[bucket.ID]bool, len(hosts))
-			for _, h := range hosts {
-				stored[h.ID] = true
-			}
-			a.ingest.Retain(func(id bucket.ID) bool { return stored[id] })
-		}
-		if err != nil && ctx.Err() == nil && !failing {
-			a.log.Error("purging old intervals fails and is tried again", "every", every, "err", err)
+		now := settings() // a reload changes them
+		keep := now.MaxRetentionLength + now.MaxLate
+		every := purgeEvery(keep, now.DashboardBucketSize)
+		err := rounds.Do(func() error { return once(ctx, keep) })
+		if err != nil && ctx.Err() == nil && !failing && !errors.Is(err, lifecycle.ErrPanic) { // which is logged already
+			log.Error("purging old intervals fails and is tried again", "every", every, "err", err)
 		}
 		failing = err != nil
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(every):
+		case <-time.After(rounds.Pause(every)):
 		}
 	}
+}
+
+// purge drops what is older than max_retention_length + max_late, and roll-ups that are older than aggregator.rollups says, until ctx ends.
+func (a *App) purge(ctx context.Context) error {
+	var clock purgeClock
+	return purgeRounds(ctx, a.purging, a.currentSettings, func(ctx context.Context, keep time.Duration) error {
+		return a.purgeOnce(ctx, &clock, keep)
+	}, a.log)
+}
+
+// purgeOnce purges what is older than keep.
+func (a *App) purgeOnce(ctx context.Context, clock *purgeClock, keep time.Duration) error {
+	hosts, err := a.store.Hosts(ctx)
+	if err != nil {
+		return err
+	}
+	if now := clock.read(hosts, time.Now()); now > 0 {
+		err = a.currentRollups().purge(ctx, a.store, now, keep)
+	}
+	if err = errors.Join(err, a.hosts.Prune(ctx, hosts)); err != nil {
+		return err
+	}
+	stored := make(map[bucket.ID]bool, len(hosts))
+	for _, h := range hosts {
+		stored[h.ID] = true
+	}
+	a.ingest.Retain(func(id bucket.ID) bool { return stored[id] })
+	return nil
 }
 
 // releaseEvery: in 10 s, 1,000 agents' buckets and what is made of them are some 20 MB.

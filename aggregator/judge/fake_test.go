@@ -32,6 +32,14 @@ type fake struct {
 	failAfter int
 	writes    int
 	queries   int
+	// fault is called, if set, with each call, and once more after a write; it may panic.
+	fault func()
+}
+
+func (s *fake) may() {
+	if s.fault != nil {
+		s.fault()
+	}
 }
 
 type sample struct {
@@ -79,6 +87,7 @@ func (s *fake) add(name string, start time.Time, width time.Duration, requests i
 func (s *fake) Query(_ context.Context, p store.Plan) (*store.Answer, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.may()
 	s.queries++
 	type key struct {
 		step int64
@@ -140,6 +149,7 @@ func (s *fake) Query(_ context.Context, p store.Plan) (*store.Answer, error) {
 func (s *fake) Hosts(context.Context) ([]store.Host, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.may()
 	var out []store.Host
 	for _, h := range s.hosts {
 		out = append(out, *h)
@@ -158,6 +168,8 @@ func (s *fake) Get(_ context.Context, key string) ([]byte, uint64, error) {
 func (s *fake) CompareAndSwap(_ context.Context, key string, version uint64, value []byte) (uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.may()
+	defer s.may()
 	if s.failAfter >= 0 && s.writes >= s.failAfter {
 		return 0, errKilled
 	}

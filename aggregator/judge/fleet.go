@@ -59,7 +59,29 @@ func (j *Judge) census(ctx context.Context) (fleet, error) {
 			f.newest = max(f.newest, h.CoveredThrough)
 		}
 	}
+	known := j.note(hosts, &f)
+	for _, h := range hosts {
+		m := member{Host: h}
+		gone := j.health(known[h.ID], f.now) == Gone
+		skewed := h.CoveredThrough > ahead
+		m.ignored = skewed && !gone
+		m.live = !skewed && !gone
+		f.hosts = append(f.hosts, m)
+		if !m.ignored {
+			f.plan = append(f.plan, h.ID)
+			f.counted++
+		}
+	}
+	if f.counted == len(hosts) {
+		f.plan = nil
+	}
+	return f, nil
+}
+
+// note notes the progress of the hosts, and returns it.
+func (j *Judge) note(hosts []store.Host, f *fleet) map[bucket.ID]progress {
 	j.mu.Lock()
+	defer j.mu.Unlock()
 	first := !j.surveyed
 	j.surveyed = true
 	known := make(map[bucket.ID]progress, len(hosts))
@@ -77,24 +99,7 @@ func (j *Judge) census(ctx context.Context) (fleet, error) {
 		known[h.ID] = p
 	}
 	j.progress = known
-	j.mu.Unlock()
-
-	for _, h := range hosts {
-		m := member{Host: h}
-		gone := j.health(known[h.ID], f.now) == Gone
-		skewed := h.CoveredThrough > ahead
-		m.ignored = skewed && !gone
-		m.live = !skewed && !gone
-		f.hosts = append(f.hosts, m)
-		if !m.ignored {
-			f.plan = append(f.plan, h.ID)
-			f.counted++
-		}
-	}
-	if f.counted == len(hosts) {
-		f.plan = nil
-	}
-	return f, nil
+	return known
 }
 
 func (j *Judge) health(p progress, now time.Time) Health {

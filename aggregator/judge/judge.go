@@ -15,6 +15,7 @@ import (
 	"github.com/httpctl/httpctl/aggregator/store"
 	"github.com/httpctl/httpctl/pkg/bucket"
 	"github.com/httpctl/httpctl/pkg/config"
+	"github.com/httpctl/httpctl/pkg/lifecycle"
 	"github.com/httpctl/httpctl/pkg/telemetry"
 )
 
@@ -64,6 +65,7 @@ type Judge struct {
 	moment          live
 	appended        atomic.Bool
 	beat            telemetry.Beat
+	rounds          *lifecycle.Rounds
 
 	// mu guards what readers see.
 	mu       sync.RWMutex
@@ -88,6 +90,7 @@ type Stats struct {
 	Gaps       uint64 // gaps begun or extended
 	Late       uint64 // verdicts annotated with late requests
 	Errors     uint64 // passes that failed and will be tried again
+	Faults     uint64 // of them, those that ended in a fault of this program
 }
 
 // New returns a Judge that does nothing before Start. clock is time.Now but in tests.
@@ -105,6 +108,7 @@ func New(cfg config.Settings, st store.Store, clock func() time.Time, log *slog.
 	return &Judge{
 		cfg: cfg, st: st, clock: clock, log: log, scope: baseline.Fleet,
 		wake:     make(chan struct{}, 1),
+		rounds:   lifecycle.NewRounds("judge", log),
 		progress: map[bucket.ID]progress{},
 	}, nil
 }
@@ -156,10 +160,12 @@ func (j *Judge) Notify() {
 func (j *Judge) Stats() Stats {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
-	return j.stats
+	stats := j.stats
+	stats.Faults = j.rounds.Faults()
+	return stats
 }
 
-// Err returns why the last pass failed, nil if it did not. It is retried every second.
+// Err returns why the last pass failed, nil if it did not. It is retried every second, after a fault of this program later each time.
 func (j *Judge) Err() error {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
@@ -185,8 +191,14 @@ func (j *Judge) loop(ctx context.Context) {
 	defer j.beat.Rest()
 	for {
 		j.beat.Round()
-		if err := j.pass(ctx); err != nil && ctx.Err() == nil {
+		if err := j.rounds.Do(func() error { return j.pass(ctx) }); err != nil && ctx.Err() == nil {
 			j.failed(err)
+		}
+		if more := j.rounds.Pause(tick) - tick; more > 0 {
+			j.beat.Rest()
+			if !sleep(ctx, more, nil) {
+				return
+			}
 		}
 		if !sleep(ctx, pause, nil) || !sleep(ctx, tick-pause, j.wake) {
 			return
@@ -201,7 +213,7 @@ func (j *Judge) failed(err error) {
 	j.lastErr = err
 	j.stats.Errors++
 	j.mu.Unlock()
-	if !again {
+	if !again && !errors.Is(err, lifecycle.ErrPanic) { // which is logged already
 		j.log.Error("judging failed, trying again", "err", err)
 	}
 }
@@ -219,30 +231,47 @@ func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
 	return true
 }
 
-// pass does all that can be done now.
-func (j *Judge) pass(ctx context.Context) error {
+// exclusively runs what steps the machine. After a fault in it, what is in memory may be half of a step: the next pass begins, as after a
+// crash, with what is in the store.
+func (j *Judge) exclusively(f func() error) error {
 	j.work.Lock()
 	defer j.work.Unlock()
-	if !j.loaded { // another writer was faster: its journal is the true one
-		if err := j.load(ctx); err != nil {
-			return fmt.Errorf("load baseline and verdicts: %w", err)
+	over := false
+	defer func() {
+		if !over {
+			j.loaded = false
+			j.appended.Store(true)
 		}
-	}
-	fresh := j.appended.Swap(false)
-	err := j.advance(ctx, fresh)
-	if err != nil && fresh {
-		j.appended.Store(true)
-	}
-	if errors.Is(err, store.ErrConflict) {
-		j.loaded = false
-	}
-	if err != nil {
-		return err
-	}
-	j.mu.Lock()
-	j.lastErr = nil
-	j.mu.Unlock()
-	return nil
+	}()
+	err := f()
+	over = true
+	return err
+}
+
+// pass does all that can be done now.
+func (j *Judge) pass(ctx context.Context) error {
+	return j.exclusively(func() error {
+		if !j.loaded { // another writer was faster, or a pass ended in a fault: the journal in the store is the true one
+			if err := j.load(ctx); err != nil {
+				return fmt.Errorf("load baseline and verdicts: %w", err)
+			}
+		}
+		fresh := j.appended.Swap(false)
+		err := j.advance(ctx, fresh)
+		if err != nil && fresh {
+			j.appended.Store(true)
+		}
+		if errors.Is(err, store.ErrConflict) {
+			j.loaded = false
+		}
+		if err != nil {
+			return err
+		}
+		j.mu.Lock()
+		j.lastErr = nil
+		j.mu.Unlock()
+		return nil
+	})
 }
 
 func (j *Judge) advance(ctx context.Context, fresh bool) error {
@@ -311,19 +340,24 @@ func (j *Judge) begin(ctx context.Context, f fleet) error {
 // Relearn forgets the baseline and learns a new one from the next whole
 // interval on. An alert under way is closed. It returns when learning will end.
 func (j *Judge) Relearn(ctx context.Context) (until time.Time, err error) {
-	j.work.Lock()
-	defer j.work.Unlock()
-	if !j.loaded {
-		return time.Time{}, fmt.Errorf("relearn: %w", errors.Join(errors.New("the journal is not loaded"), j.Err()))
-	}
-	if err := j.relearn(ctx); err != nil {
-		if errors.Is(err, store.ErrConflict) {
-			j.loaded = false
+	err = j.exclusively(func() error {
+		if !j.loaded {
+			return errors.Join(errors.New("the journal is not loaded"), j.Err())
 		}
+		if err := j.relearn(ctx); err != nil {
+			if errors.Is(err, store.ErrConflict) {
+				j.loaded = false
+			}
+			return err
+		}
+		j.publish()
+		until = time.Unix(0, j.learning.Until())
+		return nil
+	})
+	if err != nil {
 		return time.Time{}, fmt.Errorf("relearn: %w", err)
 	}
-	j.publish()
-	return time.Unix(0, j.learning.Until()), nil
+	return until, nil
 }
 
 // relearn journals the wish first: load takes what is then missing from there.

@@ -1,5 +1,5 @@
-// Package lifecycle holds the two small things that every long-lived part of
-// the programs needs: goroutines that have an owner, and tearing down in the
+// Package lifecycle holds the few small things that every long-lived part of
+// the programs needs: goroutines that have an owner, rounds that a fault does not end, and tearing down in the
 // reverse order of setting up.
 package lifecycle
 
