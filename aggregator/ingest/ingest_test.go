@@ -313,12 +313,53 @@ func TestSlowStoreHoldsAgentsBack(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	time.Sleep(20 * time.Millisecond)
-	if got, limit := waiting(), (one+4)*unackedPerStream; got > limit {
+	if got, limit := waiting(), (one+4+outlineOf(t, sound(0)).Bytes())*unackedPerStream; got > limit {
 		t.Errorf("%d bytes were taken in, want at most %d", got, limit)
 	}
 	close(release)
 	if got := answers(t, st, n); len(got) != n {
 		t.Errorf("%d answers, want %d", len(got), n)
+	}
+}
+
+func outlineOf(t *testing.T, b *bucket.Bucket) *store.Outline {
+	t.Helper()
+	data := encode(t, b)
+	full, err := bucket.Decode(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store.OutlineOf(full, data)
+}
+
+// TestOutlinesAreHandedOn: the store gets the outline of each bucket, which is read once for all.
+func TestOutlinesAreHandedOn(t *testing.T) {
+	items := make(chan store.Item, 4)
+	_, c := serve(t, DefaultConfig(), func(b []store.Item) ([]store.Result, error) {
+		for _, it := range b {
+			items <- it
+		}
+		return storeAll(b)
+	})
+	st := connect(t, c, hostA, inc1)
+	idle, busy := sound(0), sound(1)
+	busy.Tables = []*bucket.Table{bucket.NewTable(bucket.Schema{Name: "totals", Version: 1, Exact: true, Keys: []string{"mirror", "status"},
+		Measures: []bucket.Measure{{Name: "requests", Kind: bucket.Sum}}}, 10)}
+	for i, status := range []string{"200", "404"} {
+		busy.Tables[0].Add([]string{"0", status}, []int64{int64(i + 1)})
+	}
+	for i, b := range []*bucket.Bucket{idle, busy} {
+		if err := st.Send(&httpctlv1.DeliverRequest{Message: &httpctlv1.DeliverRequest_Bucket{Bucket: &httpctlv1.Bucket{Sequence: uint64(i + 1), Data: encode(t, b)}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	answers(t, st, 2)
+	if it := <-items; it.Outline == nil || it.Outline.Table() != nil || !it.Outline.Of(it.Data) {
+		t.Errorf("the outline of an idle bucket is %+v, want one without a table", it.Outline)
+	}
+	it := <-items
+	if it.Outline == nil || !it.Outline.Of(it.Data) || len(it.Outline.Table().Rows) != 1 || it.Outline.Table().Rows[0].Values[0] != 3 {
+		t.Errorf("the outline of a bucket with 3 requests is %+v", it.Outline)
 	}
 }
 

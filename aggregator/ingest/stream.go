@@ -376,9 +376,10 @@ func (s *Service) take(ctx context.Context, a *agent, st *stream, m *httpctlv1.B
 	data := m.GetData()
 	s.metrics.bytes.Add(float64(len(data)))
 	var b *bucket.Bucket
+	var outline *store.Outline
 	var extract Extract
 	bad := s.guard("read a bucket", func() (err error) {
-		b, extract, err = s.decode(data, a.Host)
+		b, outline, extract, err = s.decode(data, a.Host)
 		return err
 	})
 	s.mu.Lock()
@@ -411,6 +412,9 @@ func (s *Service) take(ctx context.Context, a *agent, st *stream, m *httpctlv1.B
 		s.metrics.skewed.Inc()
 	}
 	size := int64(len(data))
+	if outline != nil {
+		size += outline.Bytes()
+	}
 	if extract != nil {
 		size += int64(extract.Size())
 	}
@@ -418,7 +422,7 @@ func (s *Service) take(ctx context.Context, a *agent, st *stream, m *httpctlv1.B
 		return err
 	}
 	select {
-	case s.queue <- &delivery{item: store.Item{Header: &b.Header, Data: data, Skewed: skewed, Ahead: m.GetAhead()}, extract: extract, size: size, sequence: m.GetSequence(), stream: st}:
+	case s.queue <- &delivery{item: store.Item{Header: &b.Header, Data: data, Skewed: skewed, Ahead: m.GetAhead(), Outline: outline}, extract: extract, size: size, sequence: m.GetSequence(), stream: st}:
 		return nil
 	case <-ctx.Done():
 		s.budget.release(size)
@@ -427,23 +431,27 @@ func (s *Service) take(ctx context.Context, a *agent, st *stream, m *httpctlv1.B
 }
 
 // decode verifies a bucket as a whole, and that it is one that this host may send. Of a final one it returns the
-// header, and what is to be had of it once it is stored.
-func (s *Service) decode(data []byte, host bucket.ID) (*bucket.Bucket, Extract, error) {
+// header, its outline for the store, and what is to be had of it once it is stored.
+func (s *Service) decode(data []byte, host bucket.ID) (*bucket.Bucket, *store.Outline, Extract, error) {
 	b, err := check(data, host)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	d := <-decoders
 	defer func() { decoders <- d }()
 	if !b.Final { // is kept
 		b, err := bucket.Decode(data)
-		return b, nil, err
+		return b, nil, nil, err
 	}
 	full, err := d.Decode(data) // the store keeps the bytes
-	if err != nil || s.deps.Extract == nil {
-		return b, nil, err
+	if err != nil {
+		return nil, nil, nil, err
 	}
-	return b, s.deps.Extract(full), nil
+	outline := store.OutlineOf(full, data)
+	if s.deps.Extract == nil {
+		return b, outline, nil, nil
+	}
+	return b, outline, s.deps.Extract(full), nil
 }
 
 // check verifies a bucket's checksum and header.

@@ -93,6 +93,8 @@ type Item struct {
 	// Ahead marks a bucket that its agent has sent before older ones, which will follow: what is
 	// missing before it is not lost.
 	Ahead bool
+	// Outline is that of Data, from whoever has decoded it anyway; nil is fine. The engine may keep it.
+	Outline *Outline
 }
 
 // Result is what became of an Item.

@@ -86,7 +86,7 @@ func (m *memory) schema(s *Schema) (kept Schema, known bool) {
 	if !m.again {
 		return *s, false
 	}
-	if k := m.schemas[s.Name]; k != nil && k.equal(s) {
+	if k := m.schemas[s.Name]; k != nil && k.Equal(s) {
 		return *k, true
 	}
 	return s.clone(), false
@@ -103,7 +103,8 @@ func (m *memory) remember(s *Schema) {
 	m.schemas[s.Name] = s
 }
 
-func (s *Schema) equal(o *Schema) bool {
+// Equal reports whether two schemas are the same in all.
+func (s *Schema) Equal(o *Schema) bool {
 	return s.Exact == o.Exact && s.Name == o.Name && s.Version == o.Version && slices.Equal(s.Keys, o.Keys) && slices.Equal(s.Measures, o.Measures) &&
 		slices.EqualFunc(s.Views, o.Views, func(a, b View) bool {
 			return a.Name == b.Name && a.Title == b.Title && a.Hits == b.Hits && slices.Equal(a.By, b.By) && slices.Equal(a.Show, b.Show)

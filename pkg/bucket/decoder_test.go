@@ -52,7 +52,7 @@ func TestDecoderEqualsDecode(t *testing.T) {
 			t.Errorf("header %d is now %+v, want %+v", i, k.header, k.of.Header)
 		}
 		for j, s := range k.schemas {
-			if !s.equal(&k.of.Tables[j].Schema) {
+			if !s.Equal(&k.of.Tables[j].Schema) {
 				t.Errorf("schema %d of bucket %d is now %+v, want %+v", j, i, s, k.of.Tables[j].Schema)
 			}
 		}

@@ -57,8 +57,10 @@ func (s *DB) Append(ctx context.Context, batch []store.Item) ([]store.Result, er
 		complete = err == nil
 		return a.changed, err
 	}, starts, func() {
+		now := s.opts.Now().UnixNano()
+		s.outlines.stored(now, added.outlines)
 		s.sums.replaced(added.replaced)
-		s.sums.feed(s.opts.Now().UnixNano(), added.buckets, added.fresh)
+		s.sums.feed(now, added.buckets, added.fresh)
 	})
 	if err != nil {
 		s.unmake(made)
@@ -73,11 +75,12 @@ func (s *DB) Append(ctx context.Context, batch []store.Item) ([]store.Result, er
 	return results, nil
 }
 
-// appended is what the sums that are kept must know of a transaction.
+// appended is what the sums and outlines that are kept must know of a transaction.
 type appended struct {
 	buckets  []fedBucket
 	fresh    []piece // intervals, and minutes, without a bucket before
 	replaced []int64 // intervals in which a damaged bucket was replaced
+	outlines []outlined
 }
 
 // minutes adds the minutes in which there are only fresh intervals.
@@ -160,6 +163,7 @@ func (a *appender) add(it *store.Item) (store.Result, error) {
 	} else {
 		a.added.replaced = append(a.added.replaced, h.Start)
 	}
+	a.added.outlines = append(a.added.outlines, outlined{h.Start, blobName(key), it.Outline})
 	if iv.fresh {
 		a.added.fresh = append(a.added.fresh, piece{h.Start, int64(h.Width)})
 		iv.fresh = false
@@ -361,6 +365,7 @@ func (s *DB) Purge(ctx context.Context, t int64) (int, error) {
 		return 0, err
 	}
 	s.sums.purge(t)
+	s.outlines.forget(t)
 	s.forgetLooked(t)
 	total := 0
 	for {

@@ -90,6 +90,46 @@ func BenchmarkQuery(b *testing.B) {
 	}
 }
 
+// BenchmarkJudged asks as the judge does for two minutes of 20 busy hosts: of outlines, and of buckets that must be inflated. The ratio counts.
+func BenchmarkJudged(b *testing.B) {
+	const hosts, intervals = 20, 12
+	s := open(b, b.TempDir())
+	defer s.Close()
+	for i := range intervals {
+		var batch []store.Item
+		for host := range hosts {
+			bk, err := bucket.Decode(wide(b, host, i).Data)
+			if err != nil {
+				b.Fatal(err)
+			}
+			tb := bucket.NewTable(storetest.Totals(), 1000)
+			for k := range 1000 {
+				tb.Add([]string{"0", "server", []string{"GET", "POST"}[k%2], []string{"200", "304", "404"}[k%3]}, []int64{1, 1, storetest.At(i), int64(1+k%37) * 1e5})
+			}
+			bk.Tables = append(bk.Tables, tb)
+			batch = append(batch, outlinedItem(b, bk))
+		}
+		if _, err := s.Append(ctx, batch); err != nil {
+			b.Fatal(err)
+		}
+	}
+	plan := store.Plan{Table: "totals", From: storetest.At(0), To: storetest.At(intervals), Step: intervals * storetest.Width, PerHost: true, Judged: true, By: []string{"mirror"}, Numbers: true}
+	for _, forget := range []bool{false, true} {
+		b.Run(map[bool]string{false: "outlines", true: "buckets"}[forget], func(b *testing.B) {
+			for b.Loop() {
+				if forget {
+					s.outlines.forget(storetest.At(intervals))
+				}
+				a, err := s.Query(ctx, plan)
+				if err != nil || len(a.Slices) != hosts || a.Slices[0].Table.Rows[0].Values[0] != 1000*intervals {
+					b.Fatal(err, len(a.Slices))
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*hosts*intervals), "µs/bucket")
+		})
+	}
+}
+
 // BenchmarkRollup rolls up a minute of a host, six buckets of 200 rows with latencies, and the fleet's of 50 such.
 func BenchmarkRollup(b *testing.B) {
 	s := open(b, b.TempDir())

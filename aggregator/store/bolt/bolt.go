@@ -81,6 +81,8 @@ type DB struct {
 
 	sums sums // of chunks of time, for queries
 
+	outlines outlines // of the newest buckets, for the judge
+
 	copies copies
 
 	checksumErrors atomic.Uint64

@@ -491,7 +491,9 @@ func (s *DB) readInterval(tx *bbolt.Tx, key []byte, start int64, readers ...read
 		}
 	}
 	var tables []string
+	short := true // outlines say all that is asked for
 	for _, r := range readers {
+		short = short && r.plan.Outlined()
 		if r.plan.Table != "" && !slices.Contains(tables, r.plan.Table) {
 			tables = append(tables, r.plan.Table)
 		}
@@ -524,7 +526,14 @@ func (s *DB) readInterval(tx *bbolt.Tx, key []byte, start int64, readers ...read
 		if !slices.ContainsFunc(readers, func(r reader) bool { return r.wants(host) }) {
 			continue
 		}
-		b, skewed, err := decode(d, key, k, v, tables...)
+		var b *bucket.Bucket
+		var skewed bool
+		var err error
+		if short {
+			b, skewed, err = s.outlined(d, key, k, v)
+		} else {
+			b, skewed, err = decode(d, key, k, v, tables...)
+		}
 		if err != nil {
 			if errors.Is(err, bucket.ErrVersion) {
 				return fmt.Errorf("bucket of host %s at %d: %w", host, start, err)
@@ -558,14 +567,22 @@ const allTables = "*"
 // be nil where none is named.
 func decode(d *bucket.Decoder, start, key, value []byte, tables ...string) (b *bucket.Bucket, skewed bool, err error) {
 	data, skewed, err := unsealBlob(start, key, value)
+	if err == nil {
+		b, err = decodeData(d, start, key, data, tables...)
+	}
 	if err != nil {
 		return nil, false, err
 	}
+	return b, skewed, nil
+}
+
+// decodeData is decode for what was verified.
+func decodeData(d *bucket.Decoder, start, key, data []byte, tables ...string) (b *bucket.Bucket, err error) {
 	switch {
 	case len(tables) == 0:
 		h, err := bucket.DecodeHeader(data)
 		if err != nil {
-			return nil, false, err
+			return nil, err
 		}
 		b = &bucket.Bucket{Header: *h}
 	case tables[0] == allTables:
@@ -574,12 +591,12 @@ func decode(d *bucket.Decoder, start, key, value []byte, tables ...string) (b *b
 		b, err = d.Decode(data, tables...)
 	}
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	if !bytes.Equal(blobKey(&b.Name), key) || b.Start != int64(binary.BigEndian.Uint64(start)) {
-		return nil, false, fmt.Errorf("bucket under another's name: %w", store.ErrCorrupt)
+		return nil, fmt.Errorf("bucket under another's name: %w", store.ErrCorrupt)
 	}
-	return b, skewed, nil
+	return b, nil
 }
 
 // Hosts implements store.Store.

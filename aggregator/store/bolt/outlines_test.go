@@ -1,0 +1,255 @@
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/httpctl/httpctl/aggregator/store"
+	"github.com/httpctl/httpctl/aggregator/store/storetest"
+	"github.com/httpctl/httpctl/pkg/bucket"
+	"github.com/httpctl/httpctl/pkg/exchange"
+)
+
+// outlinedItem is the item of a bucket as ingest hands it on.
+func outlinedItem(t testing.TB, b *bucket.Bucket) store.Item {
+	t.Helper()
+	it := storetest.Item(t, b)
+	full, err := bucket.Decode(it.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	it.Outline = store.OutlineOf(full, it.Data)
+	return it
+}
+
+// randomTotals returns a table named totals: mostly as the built-in one, sometimes an odd one, or one of which there is no outline.
+func randomTotals(rng *rand.Rand, odd bool) *bucket.Table {
+	s := storetest.Totals()
+	rows, bound, kind := rng.IntN(12), 1000, rng.IntN(12)
+	if !odd && kind < 4 {
+		kind = 12
+	}
+	switch kind {
+	case 0:
+		s.Version = 2
+	case 1:
+		s.Keys = []string{"mirror", "server", "method", "status"} // the same version with other columns
+	case 2:
+		s.Exact, bound = false, 3 // folds
+	case 3:
+		s.Keys, s.Views = []string{"mirror"}, nil
+	case 4:
+		rows = 300 // more mirrors than an outline has
+	}
+	tb := bucket.NewTable(s, bound)
+	for range rows {
+		mirror := "0"
+		switch rng.IntN(3) {
+		case 0:
+			mirror = storetest.ID(rng.IntN(3 + rows)).String()
+		case 1:
+			mirror = []string{"0", "", "1", "a host that is none, with a name longer than an id has"}[rng.IntN(4)]
+		}
+		keys := []string{mirror, []string{"server", "client"}[rng.IntN(2)], []string{"GET", "POST"}[rng.IntN(2)], fmt.Sprint(200 + rng.IntN(3))}
+		tb.Add(keys[:len(s.Keys)], []int64{rng.Int64N(100), rng.Int64N(100), storetest.T0 + rng.Int64N(1e9), 1 + rng.Int64N(1e9)})
+	}
+	return tb
+}
+
+// What is answered from outlines is what the buckets say, whatever is remembered: random buckets of ten minutes, with and without outlines,
+// appended in any order, purged, reopened. Tables of several versions, and those that fold, depend on the order in which they are added, so they
+// are asked for as the judge does.
+func TestOutlinesAnswerAsBuckets(t *testing.T) {
+	for _, odd := range []bool{false, true} {
+		t.Run(fmt.Sprintf("odd=%t", odd), func(t *testing.T) { answersAsBuckets(t, odd) })
+	}
+}
+
+func answersAsBuckets(t *testing.T, odd bool) {
+	rng := rand.New(rand.NewPCG(21, 4))
+	dir := t.TempDir()
+	s := open(t, dir)
+	defer func() { s.Close() }()
+	const hosts, intervals = 4, 60
+	all := map[string]store.Item{}
+	purged, used := int64(0), uint64(0)
+	for op := range 160 {
+		s.outlines.most = []int64{0, 8 << 10}[op/40%2] // sometimes few are remembered
+		switch r := rng.IntN(100); {
+		case r < 50:
+			var batch []store.Item
+			for range 1 + rng.IntN(6) {
+				b := &bucket.Bucket{Header: storetest.Header(1+rng.IntN(hosts), rng.IntN(intervals))}
+				b.Part = uint32(rng.IntN(3))
+				b.Counters[exchange.Requests] = rng.Uint64N(1000)
+				if rng.IntN(8) > 0 {
+					b.Tables = append(b.Tables, randomTotals(rng, odd))
+				}
+				it := storetest.Item(t, b)
+				if rng.IntN(3) > 0 {
+					it = outlinedItem(t, b)
+				}
+				it.Skewed = rng.IntN(10) == 0
+				batch = append(batch, it)
+			}
+			got, err := s.Append(t.Context(), batch)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, r := range got {
+				if h := batch[i].Header; r == store.Stored {
+					all[string(startKey(h.Start))+string(blobKey(&h.Name))] = batch[i]
+				}
+			}
+		case r < 96:
+			p := store.Plan{Table: "totals", Numbers: true, Judged: rng.IntN(2) == 0, PerHost: odd || rng.IntN(2) == 0, By: []string{"mirror"}[:rng.IntN(2)],
+				From: max(purged, storetest.At(rng.IntN(intervals)))}
+			p.To = p.From + rng.Int64N(intervals)*int64(storetest.Width)
+			if odd || rng.IntN(2) == 0 {
+				p.Step = time.Duration(1+rng.IntN(12)) * storetest.Width
+			}
+			if rng.IntN(3) == 0 {
+				p.Where = []store.Condition{{Column: "mirror", Values: []string{"0", storetest.ID(1).String()}[rng.IntN(2):]}}
+			}
+			if rng.IntN(3) == 0 {
+				p.Hosts = []bucket.ID{storetest.ID(1 + rng.IntN(hosts))}
+			}
+			want := store.NewCollector(p)
+			for _, key := range slices.Sorted(maps.Keys(all)) {
+				it := all[key]
+				if it.Skewed && p.Judged {
+					continue
+				}
+				b, err := bucket.Decode(it.Data)
+				if err == nil {
+					err = want.Add(b)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			got, err := s.Query(t.Context(), p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, want := said(got), said(want.Answer()); got != want {
+				t.Fatalf("op %d: Query(%+v) =\n%s\nwant\n%s", op, p, got, want)
+			}
+		case r < 98:
+			if purged = max(purged, storetest.At(0)); rng.IntN(2) == 0 {
+				purged += 60e9
+			}
+			if _, err := s.Purge(t.Context(), purged); err != nil {
+				t.Fatal(err)
+			}
+		default:
+			used += s.outlines.used
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			s = open(t, dir)
+		}
+		checkOutlines(t, s)
+	}
+	if used += s.outlines.used; used < 300 {
+		t.Errorf("%d outlines were used, want most", used)
+	}
+}
+
+// said writes an answer out.
+func said(a *store.Answer) string {
+	var out strings.Builder
+	for _, s := range a.Slices {
+		fmt.Fprintln(&out, s.Start, s.End, s.Host, s.Skipped, s.Counters, s.Hosts, s.Covered, s.Unobserved, s.Buckets)
+		if s.Table == nil {
+			continue
+		}
+		t := s.Table
+		fmt.Fprintln(&out, t.Schema, t.Floor, t.Folded, t.Other.Values)
+		for _, r := range t.Rows {
+			fmt.Fprintln(&out, r.Keys, r.Values, r.Err)
+		}
+	}
+	return out.String() + fmt.Sprint(a.Damaged)
+}
+
+// checkOutlines compares the memory that outlines say they take with what they take, and their bound.
+func checkOutlines(t *testing.T, s *DB) {
+	t.Helper()
+	x := &s.outlines
+	bytes := int64(0)
+	for start, names := range x.intervals {
+		if start < x.newest-outlineTime || len(names) == 0 {
+			t.Fatalf("an interval of %v with %d outlines is remembered", time.Unix(0, start), len(names))
+		}
+		for _, o := range names {
+			bytes += o.Bytes() + outlineCost
+		}
+	}
+	if bytes != x.bytes || len(x.schemas) > maxOutlineSchemas {
+		t.Fatalf("outlines take %d bytes, and say %d; %d schemas", bytes, x.bytes, len(x.schemas))
+	}
+}
+
+// An outline is of the bytes that are stored: where a damaged bucket is replaced by another of its name, that one's counts.
+func TestOutlineOfReplaced(t *testing.T) {
+	s := open(t, t.TempDir())
+	defer s.Close()
+	ask := func() int64 {
+		t.Helper()
+		a, err := s.Query(context.Background(), store.Plan{Table: "totals", From: storetest.At(0), To: storetest.At(1), Step: storetest.Width, PerHost: true, By: []string{"mirror"}, Numbers: true, Judged: true})
+		if err != nil || len(a.Slices) > 1 {
+			t.Fatal(err, a)
+		}
+		if len(a.Damaged) > 0 {
+			return -1
+		}
+		return a.Slices[0].Table.Rows[0].Values[0]
+	}
+	item := func(n int64) store.Item {
+		return outlinedItem(t, storetest.Bucket(storetest.Header(1, 0), func(tb *bucket.Table) uint64 {
+			tb.Add([]string{"0", "server", "GET", "200"}, []int64{n, n, 1, 1})
+			return uint64(n)
+		}))
+	}
+	first, second := item(5), item(7)
+	append1 := func(it store.Item, want store.Result) {
+		t.Helper()
+		if got, err := s.Append(context.Background(), []store.Item{it}); err != nil || got[0] != want {
+			t.Fatalf("Append = %v, %v, want %v", got, err, want)
+		}
+	}
+	append1(first, store.Stored)
+	if n := ask(); n != 5 || s.outlines.used != 1 {
+		t.Fatalf("%d requests, %d outlines used, want 5 of 1", n, s.outlines.used)
+	}
+	append1(second, store.Mismatch)
+	if n := ask(); n != 5 {
+		t.Fatalf("after a mismatch %d requests, want 5", n)
+	}
+	if err := s.db.Update(func(tx *bbolt.Tx) error {
+		blobs, key := tx.Bucket(bucketIntervals).Bucket(startKey(first.Header.Start)), blobKey(&first.Header.Name)
+		value := bytes.Clone(blobs.Get(key))
+		value[len(value)/2] ^= 1
+		return blobs.Put(key, value)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if n := ask(); n != -1 {
+		t.Fatalf("a damaged bucket: %d requests, want it reported", n)
+	}
+	second.Outline = nil
+	append1(second, store.Stored)
+	if n := ask(); n != 7 {
+		t.Fatalf("after it was replaced: %d requests, want 7", n)
+	}
+}
