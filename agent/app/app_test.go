@@ -148,6 +148,29 @@ func TestReplay(t *testing.T) {
 	})
 }
 
+// TestReplayIsNotIdleLate: who gets the processor late does not take the time meanwhile for one without packets.
+func TestReplayIsNotIdleLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const recorded, timeout = int64(1e18), 100 * time.Millisecond
+		r := newReplay(&packets{times: []int64{recorded, recorded + int64(time.Second)}, err: io.EOF}, timeout)
+		begin := time.Now()
+		var p [1]capture.Packet
+		if _, err := r.Next(p[:]); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Next(p[:]); !errors.Is(err, capture.ErrIdle) {
+			t.Fatalf("Next() = %v, want ErrIdle", err)
+		}
+		time.Sleep(5 * time.Second)
+		if got := idleClock(r, timeout)(); got > begin.UnixNano() {
+			t.Errorf("the clock is %v after the beginning, want what was looked at, 0", time.Duration(got-begin.UnixNano()))
+		}
+		if _, err := r.Next(p[:]); err != nil || p[0].Time != begin.Add(time.Second).UnixNano() {
+			t.Errorf("then Next() gives %v, of %v after the beginning, want the packet that was due", err, time.Duration(p[0].Time-begin.UnixNano()))
+		}
+	})
+}
+
 // TestClockStep sets the clock back an hour under a pipeline: the new
 // incarnation begins with the next packet, not an hour later, and once.
 func TestClockStep(t *testing.T) {
@@ -296,7 +319,7 @@ func TestFollowWidth(t *testing.T) {
 
 func stopAgent(t *testing.T, a *Agent) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	if err := a.Stop(ctx); err != nil {
 		t.Error(err)
@@ -327,7 +350,7 @@ func TestStopKeepsWhatWasCounted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(3 * time.Minute)
 	for seen := uint64(0); seen < 21; {
 		time.Sleep(10 * time.Millisecond)
 		if c := a.pipelines[0].snapshot.Load(); c != nil {

@@ -71,7 +71,7 @@ type liveClock struct {
 // back, and not behind now, which may be later by as long as other programs had the processor.
 func idleClock(source capture.Source, timeout time.Duration) func() int64 {
 	looked := time.Now
-	if l, ok := source.(*capture.Live); ok {
+	if l, ok := source.(interface{ Looked() time.Time }); ok { // a ring, and a replay
 		looked = l.Looked
 	}
 	return func() int64 { return looked().Add(-timeout).UnixNano() }

@@ -20,6 +20,7 @@ type replay struct {
 	packets [batch]capture.Packet
 	pending []capture.Packet // those of packets that were not due yet
 	ended   bool
+	looked  time.Time
 
 	once   sync.Once
 	closed chan struct{}
@@ -46,29 +47,41 @@ func (r *replay) Next(ps []capture.Packet) (int, error) {
 			}
 		}
 	}
+	if n := r.due(ps); n > 0 {
+		return n, nil
+	}
 	wait := r.idle
 	if len(r.pending) > 0 {
-		now, n := time.Now().UnixNano(), 0
-		for n < min(len(ps), len(r.pending)) && r.pending[n].Time+r.shift <= now {
-			ps[n] = r.pending[n]
-			ps[n].Time += r.shift
-			n++
-		}
-		if n > 0 {
-			r.pending = r.pending[n:]
-			return n, nil
-		}
-		wait = min(wait, time.Duration(r.pending[0].Time+r.shift-now))
+		wait = min(wait, time.Duration(r.pending[0].Time+r.shift-r.looked.UnixNano()))
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-r.closed:
 		return 0, io.EOF
-	case <-timer.C:
+	case <-timer.C: // perhaps long ago
+		if n := r.due(ps); n > 0 {
+			return n, nil
+		}
 		return 0, capture.ErrIdle
 	}
 }
+
+// due takes the packets whose time has come.
+func (r *replay) due(ps []capture.Packet) (n int) {
+	r.looked = time.Now()
+	now := r.looked.UnixNano()
+	for n < min(len(ps), len(r.pending)) && r.pending[n].Time+r.shift <= now {
+		ps[n] = r.pending[n]
+		ps[n].Time += r.shift
+		n++
+	}
+	r.pending = r.pending[n:]
+	return n
+}
+
+// Looked is when Next looked last before it returned ErrIdle: nothing older is to come. It is called by who calls Next.
+func (r *replay) Looked() time.Time { return r.looked }
 
 func (r *replay) Stats() capture.Stats { return r.source.Stats() }
 
