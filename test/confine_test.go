@@ -86,24 +86,15 @@ func TestConfinedAgent(t *testing.T) {
 			t.Errorf("the threads' %s is %v, want %s for all", field, got, want)
 		}
 	}
-	shows := func(what string) {
-		t.Helper()
-		eventually(t, what, func() error {
-			if text := fetch(t, metrics); !strings.Contains(text, "\n"+what+"\n") {
-				return fmt.Errorf("%s is not on the metrics page", what)
-			}
-			return nil
-		})
-	}
-	shows("httpctl_uplink_connected 1")
-	shows(`httpctl_confined{part="seccomp"} 1`)
-	shows(`httpctl_confined{part="capabilities"} 1`)
+	showsMetric(t, metrics, "httpctl_uplink_connected 1")
+	showsMetric(t, metrics, `httpctl_confined{part="seccomp"} 1`)
+	showsMetric(t, metrics, `httpctl_confined{part="capabilities"} 1`)
 	if text := fetch(t, metrics); !strings.Contains(text, "\nprocess_resident_memory_bytes ") || !strings.Contains(text, "\nprocess_start_time_seconds ") {
 		t.Error("the confined agent does not know its own memory or start any more")
 	}
 	// It counts, and spools while the aggregator is away.
 	first.stop(t, syscall.SIGKILL)
-	shows("httpctl_uplink_connected 0")
+	showsMetric(t, metrics, "httpctl_uplink_connected 0")
 	if response, err := http.Get(site.URL + "/away"); err != nil {
 		t.Fatal(err)
 	} else {
@@ -111,7 +102,7 @@ func TestConfinedAgent(t *testing.T) {
 	}
 	again := launch(t, "httpctl-aggregator", "--config", center)
 	again.says(t, "serving")
-	shows("httpctl_uplink_connected 1")
+	showsMetric(t, metrics, "httpctl_uplink_connected 1")
 	eventually(t, "what was counted meanwhile is stored", func() error {
 		said := try(t, nil, "httpctl", "top", "section", "-o", "json", "--since", "1h", "--aggregator", address)
 		if !strings.Contains(said.stdout, "/away") {

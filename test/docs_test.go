@@ -155,7 +155,7 @@ func TestDocsCounters(t *testing.T) {
 // against the programs, every target of make against the Makefile, and every
 // flag of the programs against docs/cli.md.
 func TestDocsCommandLines(t *testing.T) {
-	dir := build(t)
+	dir := filepath.Dir(program(t, "httpctl"))
 	help := func(args ...string) string {
 		out, _ := exec.Command(filepath.Join(dir, args[0]), append(args[1:], "--help")...).CombinedOutput()
 		return string(out)

@@ -18,19 +18,6 @@ import (
 	"github.com/httpctl/httpctl/pkg/testkit"
 )
 
-// build compiles the programs once for all tests of this package.
-func build(t *testing.T) (dir string) {
-	t.Helper()
-	dir = t.TempDir()
-	cmd := exec.Command("go", "build", "-o", dir+"/", "./cmd/...")
-	cmd.Dir = ".."
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
-	return dir
-}
-
 // need skips the test unless the programs are installed and it runs as root.
 func need(t *testing.T, programs ...string) {
 	t.Helper()
@@ -76,7 +63,7 @@ func start(t *testing.T, cmd *exec.Cmd) {
 // unit.
 func TestFleetEqualsAccessLogs(t *testing.T) {
 	need(t, "ip", "nginx", "curl")
-	bin := build(t)
+	bin := filepath.Dir(program(t, "httpctl"))
 	lab, err := testkit.NewLab("web1", "web2", "client", "center")
 	if err != nil {
 		t.Skip(err)
@@ -86,7 +73,7 @@ func TestFleetEqualsAccessLogs(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*patience)
 	t.Cleanup(cancel)
 
 	certs := testkit.Certificates(t, map[string]netip.Addr{"center": lab.Address("center"), "web1": {}, "web2": {}})
@@ -146,7 +133,7 @@ func TestFleetEqualsAccessLogs(t *testing.T) {
 			base := "http://" + lab.Address(web).String()
 			curl := func(args ...string) {
 				t.Helper()
-				args = append([]string{"-sS", "-o", "/dev/null", "--max-time", "20"}, args...)
+				args = append([]string{"-sS", "-o", "/dev/null", "--max-time", "120"}, args...)
 				if out, err := lab.Command(ctx, "client", "curl", args...).CombinedOutput(); err != nil {
 					t.Fatalf("curl %v: %v: %s", args, err, out)
 				}
@@ -254,14 +241,14 @@ func topInJSON(ctx context.Context, t *testing.T, address, dimension string, mor
 // eventually waits until f returns nil.
 func eventually(t *testing.T, what string, f func() error) {
 	t.Helper()
-	deadline := time.Now().Add(45 * time.Second)
+	deadline := time.Now().Add(patience)
 	for {
 		err := f()
 		if err == nil {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within 45 s: %v", what, err)
+			t.Fatalf("%s: not within %v: %v", what, patience, err)
 		}
 		time.Sleep(200 * time.Millisecond)
 	}

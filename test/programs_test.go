@@ -14,12 +14,19 @@ import (
 	"time"
 )
 
+// patience is how long a test waits for what takes a moment on a machine that does nothing else.
+const patience = 3 * time.Minute
+
+// programsDir is where they are, once somebody asked for them; TestMain removes it.
+var programsDir string
+
 // programs compiles the programs once for all tests that share them.
 var programs = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "httpctl-programs-")
 	if err != nil {
 		return "", err
 	}
+	programsDir = dir
 	cmd := exec.Command("go", "build", "-o", dir+"/", "./cmd/...")
 	cmd.Dir = ".."
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -31,11 +38,10 @@ var programs = sync.OnceValues(func() (string, error) {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if dir, _ := programs(); dir != "" {
-		_ = os.RemoveAll(dir)
-	}
-	if collectorDir != "" {
-		_ = os.RemoveAll(collectorDir)
+	for _, dir := range []string{programsDir, collectorDir} {
+		if dir != "" {
+			_ = os.RemoveAll(dir)
+		}
 	}
 	os.Exit(code)
 }
@@ -56,11 +62,11 @@ type said struct {
 	stdout, stderr string
 }
 
-// try runs a program to its end, at most 20 s. Its environment has no settings of the caller.
+// try runs a program to its end. Its environment has no settings of the caller.
 func try(t *testing.T, change func(*exec.Cmd), args ...string) said {
 	t.Helper()
 	path := program(t, args[0]) // may have to be compiled first
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args[1:]...)
 	cmd.Env = []string{"HOME=/nonexistent", "PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8"}
@@ -79,9 +85,9 @@ func try(t *testing.T, change func(*exec.Cmd), args ...string) said {
 
 // background is a program that runs until it is ended.
 type background struct {
-	cmd *exec.Cmd
-	out output
-	end chan error
+	cmd   *exec.Cmd
+	out   output
+	ended chan struct{} // closed then
 }
 
 // output collects what a program says while it runs.
@@ -110,13 +116,16 @@ func launch(t *testing.T, args ...string) *background {
 
 func launchCommand(t *testing.T, cmd *exec.Cmd, env ...string) *background {
 	t.Helper()
-	b := &background{cmd: cmd, end: make(chan error, 1)}
+	b := &background{cmd: cmd, ended: make(chan struct{})}
 	b.cmd.Env = append([]string{"HOME=/nonexistent", "PATH=" + os.Getenv("PATH")}, env...)
 	b.cmd.Stdout, b.cmd.Stderr = &b.out, &b.out
 	if err := b.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	go func() { b.end <- b.cmd.Wait() }()
+	go func() {
+		defer close(b.ended)
+		_ = b.cmd.Wait() // stop tells how it went
+	}()
 	t.Cleanup(func() { b.stop(t, syscall.SIGKILL) })
 	return b
 }
@@ -124,16 +133,18 @@ func launchCommand(t *testing.T, cmd *exec.Cmd, env ...string) *background {
 // stop sends a signal, waits, and returns the exit code, -1 if a signal ended it.
 func (b *background) stop(t *testing.T, s syscall.Signal) int {
 	t.Helper()
-	if b.cmd.ProcessState != nil {
+	select {
+	case <-b.ended:
 		return b.cmd.ProcessState.ExitCode()
+	default:
 	}
 	_ = b.cmd.Process.Signal(s)
 	select {
-	case <-b.end:
-	case <-time.After(15 * time.Second):
+	case <-b.ended:
+	case <-time.After(patience):
 		_ = b.cmd.Process.Kill()
-		<-b.end
-		t.Errorf("%s did not end within 15 s of %s:\n%s", strings.Join(b.cmd.Args, " "), s, b.out.String())
+		<-b.ended
+		t.Errorf("%s did not end within %v of %s:\n%s", strings.Join(b.cmd.Args, " "), patience, s, b.out.String())
 	}
 	return b.cmd.ProcessState.ExitCode()
 }
@@ -141,9 +152,20 @@ func (b *background) stop(t *testing.T, s syscall.Signal) int {
 // says waits until the program has said something.
 func (b *background) says(t *testing.T, text string) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(b.out.String(), text); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s did not say %q within 20 s, but\n%s", strings.Join(b.cmd.Args, " "), text, b.out.String())
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		ended := false
+		select {
+		case <-b.ended:
+			ended = true
+		default:
+		}
+		switch {
+		case strings.Contains(b.out.String(), text):
+			return
+		case ended:
+			t.Fatalf("%s ended and did not say %q, but\n%s", strings.Join(b.cmd.Args, " "), text, b.out.String())
+		case time.Now().After(deadline):
+			t.Fatalf("%s did not say %q within %v, but\n%s", strings.Join(b.cmd.Args, " "), text, patience, b.out.String())
 		}
 	}
 }

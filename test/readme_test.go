@@ -14,7 +14,7 @@ import (
 // wants the output that the block after it shows. There, a line of three dots
 // stands for lines left out. TestDocsCommandLines checks the other blocks.
 func TestReadmeExamples(t *testing.T) {
-	dir := build(t)
+	dir := filepath.Dir(program(t, "httpctl"))
 	blocks := regexp.MustCompile("(?ms)^```sh run\n(.*?)^```\n\n```text\n(.*?)^```$").FindAllStringSubmatch(page(t, "README.md"), -1)
 	if n := strings.Count(page(t, "README.md"), "```sh run"); n < 3 || n != len(blocks) {
 		t.Fatalf("README.md has %d examples, %d with an output; want at least 3, all with one", n, len(blocks))

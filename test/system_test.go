@@ -2,6 +2,7 @@ package test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -12,6 +13,8 @@ import (
 
 	agent "github.com/httpctl/httpctl/agent/app"
 	aggregator "github.com/httpctl/httpctl/aggregator/app"
+	"github.com/httpctl/httpctl/aggregator/store"
+	"github.com/httpctl/httpctl/aggregator/store/bolt"
 	"github.com/httpctl/httpctl/cmd/httpctl/client"
 	"github.com/httpctl/httpctl/pkg/config"
 	"github.com/httpctl/httpctl/pkg/testkit"
@@ -48,6 +51,19 @@ func newCenter(t *testing.T, change func(*config.Settings, *aggregator.Config)) 
 	return c
 }
 
+// prefill makes the database of an aggregator that has not started.
+func prefill(t *testing.T, cfg aggregator.Config, batch []store.Item) {
+	t.Helper()
+	db, err := bolt.Open(filepath.Join(cfg.Data, "httpctl.db"), bolt.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = db.Append(t.Context(), batch)
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // connect opens the client, which is closed at the test's end, as is the aggregator stopped.
 func (c *center) connect() {
 	c.t.Helper()
@@ -80,7 +96,7 @@ func (c *center) stop() {
 	if c.app == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := c.app.Stop(ctx); err != nil {
 		c.t.Error(err)
@@ -116,7 +132,7 @@ func startWatcher(t *testing.T, settings config.Settings, cfg agent.Config, file
 
 func (w *watcher) stop() {
 	w.once.Do(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := w.app.Stop(ctx); err != nil {
 			w.t.Error(err)
@@ -206,7 +222,7 @@ func traffic(t *testing.T, seed uint64, length time.Duration, perSecond int) (fi
 // differs tells the first difference between what the aggregator answers and
 // the truth, nil if there is none.
 func (c *center) differs(want *truth) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for _, dimension := range []string{"section", "domain", "method", "status", "user_agent"} {
 		got, err := c.client.Top(ctx, dimension, client.Question{Limit: 1000})

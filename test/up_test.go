@@ -22,10 +22,7 @@ func TestUp(t *testing.T) {
 	need(t)
 	t.Parallel()
 	home := worldReadable(t)
-	bin := filepath.Join(home, "bin")
-	if err := os.Rename(filepath.Join(build(t), "httpctl"), bin); err != nil { // where others may run it
-		t.Fatal(err)
-	}
+	bin := program(t, "httpctl")
 	data := filepath.Join(home, "httpctl")
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "hello") }))
 	t.Cleanup(server.Close)
@@ -122,6 +119,13 @@ func TestUp(t *testing.T) {
 		t.Errorf("the second one took the first one's socket away: %v", err)
 	}
 
+	pictures := func() int { return strings.Count(out.String(), "\nwindow ") + strings.Count(out.String(), " window ") }
+	eventually(t, "dashboards follow each other, with the traffic", func() error {
+		if n := pictures(); n < 3 || !strings.Contains(out.String(), "/greeting") {
+			return fmt.Errorf("%d so far", n)
+		}
+		return nil
+	})
 	ran := time.Since(begin)
 	if err := up.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
@@ -132,20 +136,16 @@ func TestUp(t *testing.T) {
 	if err != nil {
 		t.Errorf("Ctrl-C ended it with %v, want exit code 0", err)
 	}
-	if d := time.Since(begin); d > 5*time.Second {
+	if d := time.Since(begin); d > 20*time.Second {
 		t.Errorf("it took %v to end", d)
 	}
 	if _, err := os.Stat(socket); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the socket is still there: %v", err)
 	}
-	pictures := strings.Count(out.String(), "\nwindow ") + strings.Count(out.String(), " window ")
-	if most := int(ran/time.Second) + 5; pictures < 3 || pictures > most {
-		t.Errorf("%d dashboards in %v, want one a second", pictures, ran)
+	if n, most := pictures(), int(ran/time.Second)+5; n < 3 || n > most {
+		t.Errorf("%d dashboards in %v, want one a second", n, ran)
 	}
 	if strings.ContainsAny(out.String(), "\x1b\r\a") {
 		t.Error("there are escape codes on a pipe")
-	}
-	if !strings.Contains(out.String(), "/greeting") {
-		t.Error("no dashboard shows the traffic")
 	}
 }

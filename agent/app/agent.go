@@ -37,9 +37,10 @@ const (
 	// settingsWait is how long a first start waits for the aggregator to say
 	// how wide intervals are before it begins with what the configuration says.
 	settingsWait = 2 * time.Second
-	// deliverWait is how long a stop waits for the last bucket to be
-	// acknowledged. What is not stays in the spool.
+	// deliverWait is how long a stop waits for a bucket to be acknowledged, and deliverMost for all of them: half of
+	// what daemon gives a stop. What is not stays in the spool.
 	deliverWait = 2 * time.Second
+	deliverMost = 10 * time.Second
 	// unwrittenBuckets is how many closed buckets may wait for a slow disk before
 	// the pipelines wait too, and packets in the rings: at an interval of 10 s, 40 s. Each may take a
 	// share of table_memory.
@@ -385,12 +386,23 @@ func (a *Agent) connecting(remote netip.AddrPort, localPort uint16) {
 	}
 }
 
-// delivered waits a moment for the spool to be empty.
+// delivered waits for the spool to be empty, a moment for each time that it has become shorter.
 func (a *Agent) delivered(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, deliverWait)
+	ctx, cancel := context.WithTimeout(ctx, deliverMost)
 	defer cancel()
-	if !a.uplink.Drain(ctx) {
-		a.log.Info("buckets stay in the spool until the aggregator is back", "buckets", a.spool.Len())
+	for waiting := a.spool.Len(); ; {
+		moment, cancel := context.WithTimeout(ctx, deliverWait)
+		all := a.uplink.Drain(moment)
+		cancel()
+		if all {
+			return
+		}
+		left := a.spool.Len()
+		if left >= waiting || ctx.Err() != nil {
+			a.log.Info("buckets stay in the spool until the aggregator is back", "buckets", left)
+			return
+		}
+		waiting = left
 	}
 }
 
