@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 )
 
 // Lab is a set of hosts on one machine: network namespaces, each with an eth0
@@ -34,6 +35,9 @@ func NewPair(a, b string) (*Lab, error) {
 	})
 }
 
+// labs counts those of this process, so that those of tests that run at a time do not meet.
+var labs atomic.Int64
+
 // newLab makes the hosts; join returns what joins them.
 func newLab(hosts []string, join func(*Lab) (steps [][]string, err error)) (*Lab, error) {
 	if os.Geteuid() != 0 {
@@ -42,7 +46,7 @@ func newLab(hosts []string, join func(*Lab) (steps [][]string, err error)) (*Lab
 	if _, err := lookPath("ip"); err != nil {
 		return nil, errors.New("`ip` is not installed (Debian package iproute2)")
 	}
-	l := &Lab{prefix: fmt.Sprintf("hc%d-", os.Getpid()), hosts: hosts}
+	l := &Lab{prefix: fmt.Sprintf("hc%d-%d-", os.Getpid(), labs.Add(1)), hosts: hosts}
 	if err := l.build(join); err != nil {
 		l.Close()
 		return nil, err
