@@ -136,6 +136,8 @@ func (v *volume) Observe(o *exchange.Observation) {
 func watchLive(t *testing.T, cfg capture.Config, requests uint64, traffic func()) (n exchange.Counters, v *volume, seen *seenFrames) {
 	t.Helper()
 	cfg.PollTimeout = 50 * time.Millisecond
+	// A block is full after that time, however little is in it: so many last for a busy machine.
+	cfg.RingSize, cfg.BlockSize = 64*config.MiB, 256*config.KiB
 	rings := openRings(t, cfg)
 	all := DefaultConfig()
 	all.Capture = cfg
@@ -171,7 +173,7 @@ func watchLive(t *testing.T, cfg capture.Config, requests uint64, traffic func()
 		}
 		return n
 	}
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if n = sum(); n[exchange.Outcomes] >= requests {
 			break
 		}

@@ -92,7 +92,7 @@ func TestNamespaces(t *testing.T) {
 		send(t, sink(t), "netown-", n)
 		seen, numbers := map[string]int{}, map[uint32]string{}
 		for _, l := range rings {
-			until(t, l, 10, func(p *Packet) bool {
+			until(t, l, 25, func(p *Packet) bool {
 				i := bytes.Index(p.Data, []byte("net"))
 				if i != 14+20+8 {
 					return false
@@ -223,19 +223,19 @@ func TestNamespaceGone(t *testing.T) {
 		t.Fatal("the rings do not keep the namespace alive: this test shows nothing")
 	}
 	end(l)
-	for deadline := time.Now().Add(10 * time.Second); exists("hctgone"); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); exists("hctgone"); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("with the rings closed, the namespace still lives")
 		}
 	}
 
 	// A process's namespace, by its path: gone with the process.
-	cmd := exec.Command("ip", "netns", "exec", name, "sleep", "60")
+	cmd := exec.Command("ip", "netns", "exec", name, "sleep", "600")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	defer cmd.Process.Kill()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		if text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", cmd.Process.Pid)); string(text) == "sleep\n" {
 			break
 		}
