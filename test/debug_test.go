@@ -1,6 +1,7 @@
 package test
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -67,11 +68,14 @@ func TestDocsDebug(t *testing.T) {
 		if strings.HasPrefix(plain, "httpctl hosts") {
 			script += " --aggregator " + socket
 		}
-		cmd := exec.Command("bash", "-c", script)
-		cmd.Dir, cmd.Env = dir, []string{"HOME=/nonexistent", "LANG=C.UTF-8", "PATH=" + path}
-		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(strings.ToLower(string(out)), strings.ToLower(want)) {
-			t.Errorf("%s: %v, want %q in\n%s", script, err, want, out)
-		}
+		eventually(t, script, func() error { // that a host reports, say, may take a moment
+			cmd := exec.Command("bash", "-c", script)
+			cmd.Dir, cmd.Env = dir, []string{"HOME=/nonexistent", "LANG=C.UTF-8", "PATH=" + path}
+			if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(strings.ToLower(string(out)), strings.ToLower(want)) {
+				return fmt.Errorf("%v, want %q in\n%s", err, want, out)
+			}
+			return nil
+		})
 	}
 	if len(says) > 0 {
 		t.Errorf("the page lacks commands that begin with %v", says)

@@ -194,7 +194,7 @@ func TestFleetFromNothing(t *testing.T) {
 
 	must("center", append(initial, "--data", data)...)
 	settings := write(t, "aggregator.yaml", "dashboard_bucket_size: 1s\naverage_bucket_size: 10s\naggregator:\n  data: "+data+
-		"\n  listen: ['0.0.0.0:7420']\n  metrics: 127.0.0.1:7421\n  enroll: {certificate_life: 10s}\n")
+		"\n  listen: ['0.0.0.0:7420']\n  metrics: 127.0.0.1:7421\n  enroll: {certificate_life: 15s}\n")
 	serve := func() *background {
 		t.Helper()
 		b := launchCommand(t, on("center", "httpctl-aggregator", "--config", settings))

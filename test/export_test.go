@@ -26,7 +26,7 @@ func TestExport(t *testing.T) {
 		t.Skip(err)
 	}
 	t.Cleanup(func() { lab.Close() })
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 8*patience)
 	t.Cleanup(cancel)
 	data, site, metrics, address, collector := t.TempDir(), worldReadable(t), freePort(t), freePort(t), startCollector(t, "")
 	socket := "unix:" + data + "/httpctl.sock"
@@ -51,7 +51,7 @@ aggregator:
 	start(t, lab.Command(ctx, "web", "nginx", "-c", conf))
 	for _, host := range []string{"web", "shop"} {
 		launchCommand(t, lab.Command(ctx, host, program(t, "httpctl-agent"), "-i", "eth0", "--config", write(t, "agent.yaml",
-			"agent:\n  host_name: "+host+"\n  state: "+t.TempDir()+"\n  aggregator: "+socket+"\n  capture: {ring_size: 4MiB, poll_timeout: 50ms}\n"))).says(t, "connected to the aggregator")
+			"dashboard_bucket_size: 1s\nagent:\n  host_name: "+host+"\n  state: "+t.TempDir()+"\n  aggregator: "+socket+"\n  capture: {poll_timeout: 50ms, block_size: 128KiB}\n"))).says(t, "connected to the aggregator")
 	}
 	server := startPrometheus(t, mustFind(t, "prometheus"), address, fmt.Sprintf(`
 global: {scrape_interval: 2s, scrape_timeout: 2s}
@@ -64,7 +64,7 @@ scrape_configs:
 		t.Helper()
 		base := "http://" + lab.Address("web").String()
 		for site := range 2 {
-			curl := lab.Command(ctx, "shop", "curl", "-sS", "--max-time", "60", "--rate", "100/s", "-H", fmt.Sprintf("Host: site%d.example.org", site),
+			curl := lab.Command(ctx, "shop", "curl", "-sS", "--max-time", "120", "--rate", "100/s", "-H", fmt.Sprintf("Host: site%d.example.org", site),
 				"-o", "/dev/null", fmt.Sprintf("%s/small/[1-%d].txt", base, n/3), "-o", "/dev/null", fmt.Sprintf("%s/missing/[1-%d]", base, n/6))
 			if out, err := curl.CombinedOutput(); err != nil {
 				t.Fatalf("curl: %v: %s", err, out)
@@ -206,7 +206,8 @@ scrape_configs:
 			if panel.Title != "Domains" {
 				continue
 			}
-			got, err := server.answers(panel, job, time.Since(first).Truncate(time.Second))
+			now := time.Now()
+			got, err := server.answers(panel, job, now.Sub(first).Truncate(time.Second), fmt.Sprintf("%.3f", float64(now.UnixMilli())/1000))
 			if want := (map[string]float64{"site0.example.org": 9, "site1.example.org": 9, lab.Address("web").String(): 2}); err != nil || !maps.Equal(got[0], want) {
 				t.Errorf("%s: domains since the first requests were %v, %v, want %v", job, got, err, want)
 			}

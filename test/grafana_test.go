@@ -36,10 +36,10 @@ func grafanaPanels(t *testing.T) []panel {
 	return dashboard.Panels
 }
 
-// answers evaluates a panel's queries as Grafana would: values by the one label that they have.
-func (p *prometheus) answers(panel panel, job string, rng time.Duration) (out []map[string]float64, err error) {
+// answers evaluates a panel's queries as Grafana would, now or at a time in seconds since the epoch: values by the one label that they have.
+func (p *prometheus) answers(panel panel, job string, rng time.Duration, at ...string) (out []map[string]float64, err error) {
 	for _, target := range panel.Targets {
-		results, err := p.query(strings.NewReplacer("$__range", fmt.Sprint(int(rng.Seconds()), "s"), "$__rate_interval", "2m", "$job", job, "$host", ".*", "$mirror", "0").Replace(target.Expr))
+		results, err := p.query(strings.NewReplacer("$__range", fmt.Sprint(int(rng.Seconds()), "s"), "$__rate_interval", "15m", "$job", job, "$host", ".*", "$mirror", "0").Replace(target.Expr), at...)
 		if err != nil {
 			return nil, err
 		}

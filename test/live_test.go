@@ -22,9 +22,6 @@ func TestLiveNeverExceedsTheTruth(t *testing.T) {
 	t.Parallel()
 	c := newCenter(t, func(s *config.Settings, _ *aggregator.Config) { s.MaxTopHits, s.MaxKeys = 1000, 10_000 })
 	const n, step = 1600, 5 * time.Millisecond
-	for i := range 2 {
-		startWatcher(t, c.settings, agentConfig(c.address(), stateDir(t), fmt.Sprintf("web-%d", i)), numbered(t, i*100_000, n, step))
-	}
 	type sample struct {
 		asked, answered time.Time
 		total           int64
@@ -32,16 +29,15 @@ func TestLiveNeverExceedsTheTruth(t *testing.T) {
 	}
 	var mu sync.Mutex
 	var samples []sample
-	var inWindow, ahead int
-	var group sync.WaitGroup
-	end := time.Now().Add(9 * time.Second)
+	var inWindow, ahead, hosts int
+	var end time.Time
 	keep := func(s sample) {
 		s.answered = time.Now()
 		mu.Lock()
 		samples = append(samples, s)
 		mu.Unlock()
 	}
-	group.Go(func() {
+	lists := func() {
 		for time.Now().Before(end) {
 			s := sample{asked: time.Now()}
 			top, err := c.client.Top(t.Context(), "section", client.Question{Live: true, Limit: 10})
@@ -54,8 +50,8 @@ func TestLiveNeverExceedsTheTruth(t *testing.T) {
 				ahead++
 			}
 		}
-	})
-	group.Go(func() {
+	}
+	dashboards := func() {
 		for time.Now().Before(end) {
 			s := sample{asked: time.Now()}
 			d, err := c.client.Dashboard(t.Context(), client.Question{Live: true, Limit: 10})
@@ -79,16 +75,26 @@ func TestLiveNeverExceedsTheTruth(t *testing.T) {
 			keep(s)
 			time.Sleep(5 * time.Millisecond)
 		}
-	})
-	group.Wait()
-	c.settledSections(2 * n)
-
-	// When each request happened follows from the first of its host.
+	}
+	enough := func() bool { return len(samples) >= 100 && ahead > 0 && inWindow > 0 }
 	var times []time.Time
-	for i := range 2 {
-		begin := c.firstSeen(i * 100_000)
-		for k := range n {
-			times = append(times, begin.Add(time.Duration(k)*step))
+	for hosts < 2 || hosts < 12 && !enough() { // on a busy machine it takes more of them
+		end = time.Now().Add(9 * time.Second)
+		for i := hosts; i < hosts+2; i++ {
+			startWatcher(t, c.settings, agentConfig(c.address(), stateDir(t), fmt.Sprintf("web-%d", i)), numbered(t, i*100_000, n, step))
+		}
+		var group sync.WaitGroup
+		group.Go(lists)
+		group.Go(dashboards)
+		group.Wait()
+		hosts += 2
+		c.settledSections(int64(hosts) * n)
+		// When each request happened follows from the first of its host.
+		for i := hosts - 2; i < hosts; i++ {
+			begin := c.firstSeen(i * 100_000)
+			for k := range n {
+				times = append(times, begin.Add(time.Duration(k)*step))
+			}
 		}
 	}
 	slices.SortFunc(times, time.Time.Compare)
@@ -107,7 +113,7 @@ func TestLiveNeverExceedsTheTruth(t *testing.T) {
 		}
 		worst = max(worst, true_-s.total)
 	}
-	if len(samples) < 100 || ahead == 0 || inWindow == 0 {
+	if !enough() {
 		t.Errorf("%d answers, %d ahead of the final ones, %d of windows in their first interval: want many of each", len(samples), ahead, inWindow)
 	}
 	t.Logf("%d answers, at most %d behind the truth", len(samples), worst)
@@ -171,12 +177,16 @@ func TestRetention(t *testing.T) {
 			return nil
 		})
 	}
-	f, sent := feed(t, c, 1), int64(0)
+	f, sent, stalled := feed(t, c, 1), int64(0), 0
 	send := func(from, to time.Duration) {
 		t.Helper()
 		for at := f.ago(from); at < f.ago(to); at += int64(time.Second) {
-			sent += 50
-			if status := f.send(f.make(at, 50)); status != httpctlv1.BucketStatus_BUCKET_STATUS_STORED {
+			switch status := f.send(f.make(at, 50)); status {
+			case httpctlv1.BucketStatus_BUCKET_STATUS_STORED:
+				sent += 50
+			case httpctlv1.BucketStatus_BUCKET_STATUS_EXPIRED: // this machine has stood still for longer than is kept
+				stalled++
+			default:
 				t.Fatalf("a bucket was %v", status)
 			}
 			if at/int64(time.Second)%100 == 0 {
@@ -196,8 +206,8 @@ func TestRetention(t *testing.T) {
 			t.Errorf("a bucket of minutes ago is %v, want expired", status)
 		}
 	}
-	if n := gauge("httpctl_store_expired_total"); n != 2 {
-		t.Errorf("%v expired buckets are counted, want 2", n)
+	if n := gauge("httpctl_store_expired_total"); n != float64(2+stalled) || stalled > 300 {
+		t.Errorf("%v expired buckets are counted, want 2 and %d that this machine was too slow for", n, stalled)
 	}
 	top, err := c.client.Top(t.Context(), "domain", client.Question{})
 	if err != nil || top.Total != sent {

@@ -273,7 +273,7 @@ func TestPrometheus(t *testing.T) {
 	}
 	p := startPair(t)
 	server := startPrometheus(t, program, freePort(t), fmt.Sprintf(`
-global: {scrape_interval: 1s, scrape_timeout: 1s}
+global: {scrape_interval: 2s, scrape_timeout: 2s}
 scrape_configs:
 - job_name: httpctl
   static_configs: [{targets: [%q, %q]}]
@@ -289,12 +289,12 @@ scrape_configs:
 		}
 		return "success", values
 	}
-	// eventually waits for values: a scrape is a second away, on a busy machine more.
+	// eventually waits for values: a scrape is two seconds away, on a busy machine more.
 	eventually := func(expression string, want ...string) {
 		t.Helper()
 		var status string
 		var got []string
-		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 			if status, got = query(expression); slices.Equal(got, want) {
 				return
 			}
@@ -310,9 +310,10 @@ scrape_configs:
 		t.Fatalf("%d expressions to alert on were found in docs/metrics.md, want at least 5", len(alerts))
 	}
 	for _, m := range alerts {
-		if status, values := query(m[1]); status != "success" || len(values) > 0 {
-			t.Errorf("Prometheus: %s = %s %q, want success and no value, as all is well", m[1], status, values)
+		if status, _ := query(m[1]); status != "success" {
+			t.Errorf("Prometheus: %s: %s", m[1], status)
 		}
+		eventually(m[1]) // no value, as all is well
 		for _, name := range regexp.MustCompile(`httpctl_\w+`).FindAllString(m[1], -1) {
 			if _, values := query(name); len(values) == 0 {
 				t.Errorf("docs/metrics.md alerts on %s, which nobody serves", name)

@@ -2,8 +2,10 @@ package test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -23,7 +25,7 @@ func TestMirror(t *testing.T) {
 		t.Skip(err)
 	}
 	t.Cleanup(func() { lab.Close() })
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*patience)
 	t.Cleanup(cancel)
 	run := func(host, name string, args ...string) *background {
 		t.Helper()
@@ -40,10 +42,14 @@ func TestMirror(t *testing.T) {
 	}
 	start(t, lab.Command(ctx, "web", "nginx", "-c", conf))
 	states := map[string]string{"web": t.TempDir(), "shop": t.TempDir()}
+	launchAgent := func(host string) *background {
+		t.Helper()
+		return run(host, "httpctl-agent", "-i", "eth0", "--config", write(t, "agent.yaml",
+			"dashboard_bucket_size: 1s\nagent:\n  host_name: "+host+"\n  state: "+states[host]+"\n  aggregator: "+socket+"\n  backoff_max: 500ms\n  capture: {poll_timeout: 50ms, block_size: 128KiB}\n"))
+	}
 	watch := func(host string) *background {
 		t.Helper()
-		b := run(host, "httpctl-agent", "-i", "eth0", "--config", write(t, "agent.yaml",
-			"agent:\n  host_name: "+host+"\n  state: "+states[host]+"\n  aggregator: "+socket+"\n  backoff_max: 500ms\n  capture: {ring_size: 4MiB, poll_timeout: 50ms}\n"))
+		b := launchAgent(host)
 		b.says(t, "connected to the aggregator")
 		return b
 	}
@@ -66,7 +72,7 @@ func TestMirror(t *testing.T) {
 		t.Helper()
 		for site := range 2 {
 			base := "http://" + lab.Address("web").String()
-			curl := lab.Command(ctx, "shop", "curl", "-sS", "--max-time", "60", "--rate", "50/s", "-H", fmt.Sprintf("Host: site%d.example.org", site),
+			curl := lab.Command(ctx, "shop", "curl", "-sS", "--max-time", "120", "--rate", "50/s", "-H", fmt.Sprintf("Host: site%d.example.org", site),
 				"-o", "/dev/null", fmt.Sprintf("%s/small/[1-%d].txt", base, n/3), "-o", "/dev/null", fmt.Sprintf("%s/missing/[1-%d]", base, n/6))
 			if out, err := curl.CombinedOutput(); err != nil {
 				t.Fatalf("curl: %v: %s", err, out)
@@ -139,6 +145,26 @@ func TestMirror(t *testing.T) {
 
 	web = watch("web")
 	time.Sleep(1500 * time.Millisecond) // the rest of an interval of which web's agent saw a part
+	back := time.Now()
+	eventually(t, "what web's agent had on its disk is delivered", func() error {
+		out, err := exec.CommandContext(ctx, program(t, "httpctl"), "hosts", "-o", "json", "--aggregator", socket).Output()
+		var answer struct {
+			Hosts []struct {
+				Name    string
+				Through time.Time `json:"covered_through"`
+			}
+		}
+		if err == nil {
+			err = json.Unmarshal(out, &answer)
+		}
+		for _, h := range answer.Hosts {
+			if h.Name == "web" && h.Through.After(back) {
+				return nil
+			}
+		}
+		return fmt.Errorf("%v: %s", err, out)
+	})
+	onWeb = int(query("section", "--host", "web").Total)
 	ask(30)
 	equal("web's agent is back", onWeb+30, asked)
 
@@ -146,8 +172,7 @@ func TestMirror(t *testing.T) {
 	// is on its disk.
 	aggregator.stop(t, syscall.SIGKILL)
 	shop.stop(t, syscall.SIGTERM)
-	shop = run("shop", "httpctl-agent", "-i", "eth0", "--config", write(t, "agent.yaml",
-		"agent:\n  host_name: shop\n  state: "+states["shop"]+"\n  aggregator: "+socket+"\n  backoff_max: 500ms\n  capture: {ring_size: 4MiB, poll_timeout: 50ms}\n"))
+	shop = launchAgent("shop")
 	shop.says(t, "the agent is confined")
 	ask(30)
 	aggregator = run("center", "httpctl-aggregator", "--config", center)

@@ -2,6 +2,8 @@ package test
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"regexp"
 	"strconv"
 	"syscall"
@@ -31,36 +33,60 @@ func TestOwnTrafficIsNotCounted(t *testing.T) {
 		aggregator := run("httpctl-aggregator", "--config", center)
 		aggregator.says(t, "serving")
 		agent := run("httpctl-agent", "-i", "any", "--config", write(t, "agent.yaml",
-			"agent:\n  state: "+t.TempDir()+"\n  aggregator: \""+address+"\"\n  metrics: 127.0.0.1:7422\n  backoff_max: 500ms\n  capture: {ring_size: 4MiB, poll_timeout: 50ms}\n"))
+			"dashboard_bucket_size: 1s\nagent:\n  state: "+t.TempDir()+"\n  aggregator: \""+address+"\"\n  metrics: 127.0.0.1:7422\n  backoff_max: 500ms\n  capture: {poll_timeout: 50ms, block_size: 128KiB}\n"))
 		agent.says(t, "connected")
-		// The page of the agent's own counters is HTTP on lo, too, and shows what was seen before.
+		// The page of the agent's own counters is HTTP on lo, too, and shows what was seen before. look waits until those are
+		// all pages before it; where it does not come to that, the counters below say so.
 		pages := 0
-		look := func() map[string]int {
+		look := func() (values map[string]int) {
 			t.Helper()
-			time.Sleep(400 * time.Millisecond)
-			pages++
-			out, err := lab.Command(t.Context(), "host", "curl", "-sS", "--max-time", "20", "http://127.0.0.1:7422/metrics").Output()
-			if err != nil {
-				t.Fatal(err)
-			}
-			values := map[string]int{}
-			for _, m := range regexp.MustCompile(`(?m)^httpctl_([a-z0-9_]+)(?:\{result="stored"\})? ([0-9]+)$`).FindAllStringSubmatch(string(out), -1) {
-				values[m[1]], _ = strconv.Atoi(m[2])
+			for tries := 0; tries < 20 && (values == nil || values["agent_outcomes_total"] != pages-1); tries++ {
+				time.Sleep(time.Duration(400*(tries+1)) * time.Millisecond)
+				pages++
+				out, err := lab.Command(t.Context(), "host", "curl", "-sS", "--max-time", "120", "http://127.0.0.1:7422/metrics").Output()
+				if err != nil {
+					t.Fatal(err)
+				}
+				values = map[string]int{"pages": pages}
+				for _, m := range regexp.MustCompile(`(?m)^httpctl_([a-z0-9_]+)(?:\{result="stored"\})? ([0-9]+)$`).FindAllStringSubmatch(string(out), -1) {
+					values[m[1]], _ = strconv.Atoi(m[2])
+				}
 			}
 			return values
+		}
+		// stores waits until the aggregator has stored so many intervals more.
+		stores := func(n int) {
+			t.Helper()
+			was := time.Now()
+			eventually(t, fmt.Sprint(n, " intervals are delivered"), func() error {
+				out, err := lab.Command(t.Context(), "host", program(t, "httpctl"), "hosts", "-o", "json", "--aggregator", "unix:"+data+"/httpctl.sock").Output()
+				var answer struct {
+					Hosts []struct {
+						Through time.Time `json:"covered_through"`
+					}
+				}
+				if err == nil {
+					err = json.Unmarshal(out, &answer)
+				}
+				if err != nil || len(answer.Hosts) != 1 || answer.Hosts[0].Through.Before(was.Add(time.Duration(n)*time.Second)) {
+					return fmt.Errorf("%s, %v", out, err)
+				}
+				return nil
+			})
 		}
 		first := look()
 		one := look()
 		begin := time.Now()
-		time.Sleep(5 * time.Second)
+		stores(4)
 		aggregator.stop(t, syscall.SIGTERM)
 		aggregator = run("httpctl-aggregator", "--config", center)
 		agent.says(t, "is back")
-		time.Sleep(2 * time.Second)
+		stores(1)
 		last := look()
 		delivered := last["uplink_answers_total"] - one["uplink_answers_total"]
-		each := one["agent_segments_total"] - first["agent_segments_total"]
-		if got := last["agent_segments_total"] - one["agent_segments_total"]; delivered < 4 || each < 7 || got > each+4 {
+		each := (one["agent_segments_total"] - first["agent_segments_total"]) / (one["pages"] - first["pages"])
+		most := (each + 4) * (last["pages"] - one["pages"])
+		if got := last["agent_segments_total"] - one["agent_segments_total"]; delivered < 4 || each < 7 || got > most {
 			t.Errorf("%s: %d segments in %v with %d deliveries; one page is %d", address, got, time.Since(begin), delivered, each)
 		}
 		for name, want := range map[string]int{

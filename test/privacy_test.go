@@ -102,11 +102,11 @@ func textOf(data []byte) string {
 }
 
 // asked are requests of two clients for two domains, within some seconds.
-func asked(first int) []testkit.Frame {
+func asked(first int, step time.Duration) []testkit.Frame {
 	var all []*testkit.Conversation
 	for i, from := range []string{"203.0.113.77", "203.0.113.78"} {
 		c := testkit.NewConversation(fmt.Sprintf("%s:%d", from, first+i), serverAddress+":80")
-		c.Step = 40 * time.Millisecond
+		c.Step = step
 		c.Open()
 		for k := range 20 {
 			host := []string{"kept.example.org", "secret.example.net"}[k%2]
@@ -182,7 +182,9 @@ func TestPrivacy(t *testing.T) {
 				return paths
 			}
 			// While nobody is there to take them, buckets stay in the spool.
-			run("unix:"+filepath.Join(t.TempDir(), "nobody.sock"), asked(40000), func() { time.Sleep(5 * time.Second) })
+			run("unix:"+filepath.Join(t.TempDir(), "nobody.sock"), asked(40000, 20*time.Millisecond), func() {
+				showsMetric(t, cfg.Metrics, "httpctl_agent_outcomes_total 40")
+			})
 			hold("spool", files(cfg.State)...)
 			if len(bucketsIn([]byte(places["spool"]))) == 0 {
 				t.Fatal("no bucket is in the spool")
@@ -190,7 +192,7 @@ func TestPrivacy(t *testing.T) {
 			// Then they are delivered, and those of the interval under way while somebody watches.
 			// And somebody tails.
 			provisional := false
-			run(cfg.Aggregator, asked(50000), func() {
+			run(cfg.Aggregator, asked(50000, 100*time.Millisecond), func() {
 				ctx, cancel := context.WithCancel(t.Context())
 				var tailing sync.WaitGroup
 				tailing.Go(func() {
@@ -232,7 +234,7 @@ func TestPrivacy(t *testing.T) {
 			hold("store", filepath.Join(g.cfg.Data, "httpctl.db"))
 
 			var lines strings.Builder
-			r, err := agent.Read(t.Context(), []string{testkit.WriteFile(t, asked(40000)...)}, agent.ReadOptions{Settings: g.settings, Config: cfg,
+			r, err := agent.Read(t.Context(), []string{testkit.WriteFile(t, asked(40000, 20*time.Millisecond)...)}, agent.ReadOptions{Settings: g.settings, Config: cfg,
 				Exchange: view.NewRecords(&lines, view.FormatJSON, view.Style{}).Exchange})
 			if err != nil {
 				t.Fatal(err)

@@ -56,7 +56,7 @@ func TestDocsRotateAuthority(t *testing.T) {
 	socket := "unix:" + config.SocketPath(data)
 	commanded(t, "httpctl", "ca", "init", "--data", data, "--name", "127.0.0.1")
 	settings := write(t, "aggregator.yaml",
-		fmt.Sprintf("dashboard_bucket_size: 1s\naverage_bucket_size: 10s\naggregator:\n  data: %s\n  listen: ['%s']\n  enroll: {certificate_life: 10s}\n", data, listen))
+		fmt.Sprintf("dashboard_bucket_size: 1s\naverage_bucket_size: 10s\naggregator:\n  data: %s\n  listen: ['%s']\n  enroll: {certificate_life: 15s}\n", data, listen))
 	serve := func() *background {
 		t.Helper()
 		b := launch(t, "httpctl-aggregator", "--config", settings)

@@ -3,6 +3,7 @@ package test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -36,11 +37,21 @@ func TestBackupAndRestore(t *testing.T) {
 	startWatcher(t, c.settings, agentConfig(c.address(), stateDir(t), "web-1"), numbered(t, 0, n, step))
 	begun := time.Now()
 	backup := filepath.Join(t.TempDir(), "httpctl.backup")
-	time.Sleep(4 * time.Second)
+	covered := func(through time.Time) {
+		t.Helper()
+		eventually(t, "what was before "+through.String()+" is stored", func() error {
+			hosts, err := c.client.Hosts(t.Context(), client.Question{})
+			if err == nil && (len(hosts) != 1 || hosts[0].CoveredThrough.Before(through)) {
+				err = fmt.Errorf("%+v", hosts)
+			}
+			return err
+		})
+	}
+	covered(begun.Add(3 * time.Second))
 	if out := c.storeSays(0, "backup", "-o", backup); !strings.Contains(out, "httpctl.backup: sound\n") {
 		t.Errorf("store backup says:\n%s", out)
 	}
-	time.Sleep(3 * time.Second)
+	covered(time.Now().Add(2 * time.Second))
 	c.storeSays(3, "check") // it runs
 	c.storeSays(1, "restore", backup)
 	c.stop()

@@ -109,7 +109,7 @@ func TestTerminalIsGivenBack(t *testing.T) {
 				if err != nil {
 					t.Errorf("it ended with %v", err)
 				}
-			case <-time.After(10 * time.Second):
+			case <-time.After(patience):
 				_ = cmd.Process.Kill()
 				t.Fatalf("it does not end; screen %q", out.String())
 			}

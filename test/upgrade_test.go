@@ -22,7 +22,7 @@ const olderCommit = "f28e4448cfe5a756b975ecd2439991e6680babe1"
 // tests, which shows it a capture (TestAgentProcess).
 func olderPrograms(t *testing.T) (aggregator, agent string) {
 	t.Helper()
-	installed(t, "go", "git", "tar")
+	installed(t, "go", "git", "tar", "nice")
 	git := exec.Command("git", "archive", olderCommit)
 	git.Dir = ".."
 	archive := filepath.Join(t.TempDir(), "tar")
@@ -41,7 +41,7 @@ func olderPrograms(t *testing.T) (aggregator, agent string) {
 		{"go", "build", "-buildvcs=false", "-o", "bin/aggregator", "./cmd/httpctl-aggregator"},
 		{"go", "test", "-buildvcs=false", "-c", "-o", "bin/agent", "./test"},
 	} {
-		cmd := exec.Command(args[0], args[1:]...)
+		cmd := exec.Command("nice", append([]string{"-n", "19"}, args...)...) // other tests run meanwhile
 		cmd.Dir = dir
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%v at commit %.12s: %v\n%s", args, olderCommit, err, out)
@@ -103,12 +103,14 @@ func TestRollingUpgrade(t *testing.T) {
 	c.settled("nothing is lost where the aggregator was replaced, nothing counted twice", want)
 	c.nothingUnobserved()
 
+	stopped := time.Now()
 	older.end(t)
 	file, seen = traffic(t, 23, 2*time.Second, 60)
 	want.add(seen)
 	startWatcher(t, c.settings, agentConfig(c.address(), state, "web-1"), file)
+	away := time.Since(stopped)
 	c.settled("nothing is lost where the agent was replaced, nothing counted twice", want)
-	if n := c.unobserved(); n < 1 || n > 30 {
-		t.Errorf("%d s are declared unobserved, want the moments between the agents", n)
+	if n := c.unobserved(); n < 1 || n > uint64(away.Seconds())+5 {
+		t.Errorf("%d s are declared unobserved, want the moments between the agents, of %v", n, away)
 	}
 }

@@ -379,7 +379,7 @@ func TestGate(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 			defer cancel()
 			if c.token != "" {
 				ctx = metadata.AppendToOutgoingContext(ctx, security.TokenHeader, c.token)

@@ -274,7 +274,7 @@ func TestMaxAgents(t *testing.T) {
 	first.CloseSend()
 	for _, err := first.Recv(); err == nil; _, err = first.Recv() {
 	}
-	for end := time.Now().Add(5 * time.Second); s.Agents()[0].Connected && time.Now().Before(end); {
+	for end := time.Now().Add(3 * time.Minute); s.Agents()[0].Connected && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)
 	}
 	connect(t, c, hostB, inc1) // takes the place of the one that left
@@ -309,7 +309,7 @@ func TestSlowStoreHoldsAgentsBack(t *testing.T) {
 	}()
 	waiting := func() int64 { s.budget.mu.Lock(); defer s.budget.mu.Unlock(); return s.budget.used }
 	one := int64(len(encode(t, sound(0))))
-	for end := time.Now().Add(5 * time.Second); waiting() < one*(unackedPerStream-1) && time.Now().Before(end); {
+	for end := time.Now().Add(3 * time.Minute); waiting() < one*(unackedPerStream-1) && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)
 	}
 	time.Sleep(20 * time.Millisecond)
@@ -393,7 +393,7 @@ func TestMaxPending(t *testing.T) {
 		}
 	}()
 	used := func() int64 { s.budget.mu.Lock(); defer s.budget.mu.Unlock(); return s.budget.used }
-	for end := time.Now().Add(5 * time.Second); used() < 32<<10 && time.Now().Before(end); {
+	for end := time.Now().Add(3 * time.Minute); used() < 32<<10 && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)
 	}
 	time.Sleep(50 * time.Millisecond)

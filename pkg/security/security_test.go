@@ -164,7 +164,7 @@ func shake(t *testing.T, server, client credentials.TransportCredentials, name s
 			return
 		}
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(10 * time.Second))
+		c.SetDeadline(time.Now().Add(3 * time.Minute))
 		var info credentials.AuthInfo
 		var sc net.Conn
 		if sc, info, serverErr = server.ServerHandshake(c); serverErr == nil {
@@ -177,7 +177,7 @@ func shake(t *testing.T, server, client credentials.TransportCredentials, name s
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(3 * time.Minute))
 	cc, _, clientErr := client.ClientHandshake(context.Background(), name, c)
 	if clientErr == nil {
 		_, clientErr = io.ReadFull(cc, make([]byte, 1)) // TLS 1.3: a refused certificate shows with the first read

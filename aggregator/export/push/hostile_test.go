@@ -90,7 +90,7 @@ func TestBadReceivers(t *testing.T) {
 		if err != nil && len(err.Error()) > maxAnswer+200 {
 			t.Errorf("a receiver that %s: an error of %d bytes", what, len(err.Error()))
 		}
-		if took := time.Since(began); !c.taken && took > 10*time.Second {
+		if took := time.Since(began); !c.taken && took > time.Minute {
 			t.Errorf("a receiver that %s kept it for %v", what, took)
 		}
 		if n := said.Load(); n > 64<<20 {

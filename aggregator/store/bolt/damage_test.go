@@ -731,7 +731,7 @@ func TestAppendDuringQuery(t *testing.T) {
 		select {
 		case err := <-done:
 			return err
-		case <-time.After(30 * time.Second):
+		case <-time.After(3 * time.Minute):
 			return errors.New("append waits for the reader")
 		}
 	})

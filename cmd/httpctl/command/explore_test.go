@@ -36,7 +36,7 @@ func explored(t *testing.T, ctx context.Context, fetch func(context.Context, liv
 // wait waits until the screen has the text, or the view has ended.
 func (e *exploring) wait(t *testing.T, text string) {
 	t.Helper()
-	for range 1000 {
+	for range 18_000 { // three minutes
 		if strings.Contains(e.out.String(), text) {
 			return
 		}

@@ -122,7 +122,7 @@ func TestPaceOfAProgram(t *testing.T) {
 
 func eventuallyHas(t *testing.T, out *terminalOf, text string) {
 	t.Helper()
-	for range 1000 {
+	for range 18_000 { // three minutes
 		if out.has(text) {
 			return
 		}

@@ -127,7 +127,7 @@ func TestReportFile(t *testing.T) {
 	defer end.Close()
 	write(pipe, "piped")
 	got := make([]byte, 5)
-	if err := end.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := end.SetReadDeadline(time.Now().Add(3 * time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := end.Read(got); err != nil || string(got[:n]) != "piped" {

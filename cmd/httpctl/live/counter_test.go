@@ -33,7 +33,7 @@ func (c *counter) n() int {
 // until waits until the text was written.
 func (c *counter) until(t *testing.T, text string) {
 	t.Helper()
-	for range 1000 {
+	for range 18_000 { // three minutes
 		c.mu.Lock()
 		has := strings.Contains(c.b.String(), text)
 		c.mu.Unlock()
