@@ -52,7 +52,7 @@ func (s *DB) Append(ctx context.Context, batch []store.Item) ([]store.Result, er
 			}
 			results[i] = r
 		}
-		added.minutes(s, tx)
+		added.empty(s, tx)
 		err := a.finish()
 		complete = err == nil
 		return a.changed, err
@@ -83,27 +83,30 @@ type appended struct {
 	outlines []outlined
 }
 
-// minutes adds the minutes in which there are only fresh intervals.
-func (a *appended) minutes(s *DB, tx *bbolt.Tx) {
-	intervals := make(map[int64]bool, len(a.fresh))
+// empty keeps of the fresh intervals those in whose time there was no bucket before, also none of shorter intervals in it, and adds the minutes of which
+// that is so.
+func (a *appended) empty(s *DB, tx *bbolt.Tx) {
+	intervals, seen := make(map[int64]bool, len(a.fresh)), make(map[piece]bool, len(a.fresh))
 	for _, p := range a.fresh {
 		intervals[p.start] = true
 	}
-	seen := map[int64]bool{}
-	for start := range intervals {
-		minute := store.Minute.Floor(start)
-		if seen[minute] {
-			continue
-		}
-		seen[minute] = true
-		next, fresh := s.starts(tx, minute, minute+minuteLength), true
-		for k := next(); k != nil && fresh; k = next() {
-			fresh = intervals[int64(binary.BigEndian.Uint64(k))]
-		}
-		if fresh {
-			a.fresh = append(a.fresh, piece{minute, minuteLength})
+	var pieces []piece
+	for _, p := range a.fresh {
+		for _, p := range []piece{p, {store.Minute.Floor(p.start), minuteLength}} {
+			if seen[p] {
+				continue
+			}
+			seen[p] = true
+			next, fresh := s.starts(tx, p.start, p.end()), true
+			for k := next(); k != nil && fresh; k = next() {
+				fresh = intervals[int64(binary.BigEndian.Uint64(k))]
+			}
+			if fresh {
+				pieces = append(pieces, p)
+			}
 		}
 	}
+	a.fresh = pieces
 }
 
 // appender is one transaction of Append.
