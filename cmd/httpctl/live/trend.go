@@ -65,7 +65,11 @@ func (m *Model) takeTrends(a trendAnswer) {
 	}
 	m.trends = trends{}
 	for _, p := range panelsOf(a.d, m.style()) {
-		if p.value < 0 || p.total < trendLeast && p.name != hostsName {
+		total := p.total
+		if p.name == hostsName { // which is of rates
+			total = float64(a.d.Status.Requests)
+		}
+		if p.value < 0 || total < trendLeast {
 			continue
 		}
 		s := &shares{of: map[string]float64{}, all: p.other == nil}

@@ -2,6 +2,7 @@ package live
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -106,5 +107,25 @@ func TestBandIsTheFleets(t *testing.T) {
 	m = at(fixture(), view.Style{Width: 120, Height: 40})
 	if m.o.Filters = []string{"host"}; m.ofFleet() {
 		t.Error("--host is the fleet")
+	}
+}
+
+// TestNoTrendOfNothing: where the newest part had hardly a request, no host has less of it than of all.
+func TestNoTrendOfNothing(t *testing.T) {
+	m, _ := asker(t)
+	d := fixture()
+	for _, c := range []struct {
+		requests uint64
+		want     int
+	}{{0, 0}, {trendLeast - 1, 0}, {trendLeast, -1}} {
+		for i := range d.Hosts {
+			d.Hosts[i].Rate = 0
+		}
+		d.Status.Requests = c.requests
+		m.takeTrends(trendAnswer{m.turned, d})
+		p := m.panel(hostsName)
+		if got := m.trend(p, p.rows[slices.IndexFunc(p.rows, func(r *row) bool { return p.share(r) > trendShare })]); got != c.want {
+			t.Errorf("%d requests: trend %d, want %d", c.requests, got, c.want)
+		}
 	}
 }
