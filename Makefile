@@ -144,10 +144,24 @@ torture: ## kill agents and aggregator, spoil their connections and disks for TO
 	HTTPCTL_TORTURE=$(TORTURE) $(GO) test ./test/powercut -run TestPowerCuts -v -count 1 -timeout 0
 	HTTPCTL_TORTURE=$(TORTURE) $(GO) test ./agent/spool ./aggregator/store/bolt -run TestFlips -v -count 1 -timeout 0
 
+PLACE = $(DESTDIR)$(or $(PREFIX),/usr/local)
+PROGRAMS = httpctl httpctl-agent httpctl-aggregator
+
+# Go is often not in root's PATH: then what make build has made is installed.
 .PHONY: install
-install: build man ## install the programs and their manual pages into $(PREFIX) (default /usr/local)
-	install -D -m 0755 -t $(DESTDIR)$(or $(PREFIX),/usr/local)/bin bin/httpctl bin/httpctl-agent bin/httpctl-aggregator
-	for section in 1 5 8; do install -D -m 0644 -t $(DESTDIR)$(or $(PREFIX),/usr/local)/share/man/man$$section man/*.$$section || exit; done
+install: $(if $(shell command -v $(GO)),build man) ## install programs, manual pages and completion into $(PREFIX) (default /usr/local)
+	@[[ -x bin/httpctl && -e man/httpctl.1 ]] || { echo "install: there is no $(GO) to build with here: run make build man before" >&2; exit 1; }
+	install -D -m 0755 -t $(PLACE)/bin $(addprefix bin/,$(PROGRAMS))
+	for section in 1 5 8; do install -D -m 0644 -t $(PLACE)/share/man/man$$section man/*.$$section || exit; done
+	install -d $(addprefix $(PLACE)/share/,bash-completion/completions zsh/site-functions fish/vendor_completions.d)
+	bin/httpctl completion bash >$(PLACE)/share/bash-completion/completions/httpctl
+	bin/httpctl completion zsh >$(PLACE)/share/zsh/site-functions/_httpctl
+	bin/httpctl completion fish >$(PLACE)/share/fish/vendor_completions.d/httpctl.fish
+
+.PHONY: uninstall
+uninstall: ## remove what make install has put there; settings and data stay
+	rm -f $(addprefix $(PLACE)/bin/,$(PROGRAMS)) $(PLACE)/share/man/man[158]/httpctl*.[158]
+	rm -f $(PLACE)/share/bash-completion/completions/httpctl $(PLACE)/share/zsh/site-functions/_httpctl $(PLACE)/share/fish/vendor_completions.d/httpctl.fish
 
 .PHONY: clean
 clean: ## remove what the other targets made
