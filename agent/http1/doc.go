@@ -21,7 +21,7 @@
 // # What is not RFC 9112 and is on the wire
 //
 // In its place a start line is taken although it is wrong, as long as those it
-// was meant for take it too: another version, more white space than one SP,
+// was meant for take it too: another version, other or more white space than one SP,
 // ICY for a version, several CRs before a LF, a first request line without version
 // before fields. While the place is lost only what the RFC allows is taken.
 // [Parser.Due] ends a message that the other end has left behind.

@@ -140,6 +140,10 @@ var messages = []struct {
 		want: "GET http://example.org/x 11 host= ua=\nend wire=37 body=0\nCONNECT [2001:db8::1]:443 11 host= ua=\nend wire=38 body=0\nOPTIONS * 11 host= ua=\nend wire=22 body=0"},
 	{name: "unknown and small methods", in: "M-SEARCH * HTTP/1.1\r\n\r\nget / HTTP/1.1\r\n\r\nQUERY /q HTTP/1.1\r\n\r\n",
 		want: "M-SEARCH * 11 host= ua=\nend wire=23 body=0\nget / 11 host= ua=\nend wire=18 body=0\nQUERY /q 11 host= ua=\nend wire=21 body=0"},
+	{name: "tabs for spaces", in: "GET\t/a\tHTTP/1.1\r\nHost: a\r\n\r\nGET \t /b\t HTTP/1.1\t\r\n\r\n",
+		want: "GET /a 11 host=a ua=\nend wire=28 body=0\nGET /b 11 host= ua=\nend wire=23 body=0"},
+	{name: "vertical tabs, form feeds and bare CRs for spaces", in: "GET\x0b/a\x0cHTTP/1.1\r\n\r\nGET\r/b\rHTTP/1.1\r\n\r\nGET /c\td HTTP/1.1\r\n\r\n",
+		want: "GET /a 11 host= ua=\nend wire=19 body=0\nGET /b 11 host= ua=\nend wire=19 body=0\nGET /c\td 11 host= ua=\nend wire=21 body=0", suspects: 1},
 	{name: "space and octets in target", in: "GET /a b\xff HTTP/1.1\r\n\r\n", want: "GET /a b\xff 11 host= ua=\nend wire=22 body=0"},
 	{name: "http/0.9", in: "GET /old\r\n", want: "GET /old 9 host= ua=\nend wire=10 body=0"},
 

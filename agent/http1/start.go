@@ -117,7 +117,7 @@ func startLine(b []byte, h *Message, strict bool) (v verdict, proto Protocol, n 
 	if whole, partly := matches(b, "HTTP/"); whole || partly {
 		return statusLine(b, h, strict)
 	}
-	// method SP request-target SP HTTP-version (RFC 9112 section 3)
+	// method SP request-target SP HTTP-version (RFC 9112 section 3); not strict, with any white space for SP
 	m := 0
 	for m < len(b) && m <= maxMethod && isToken[b[m]] {
 		m++
@@ -137,7 +137,7 @@ func startLine(b []byte, h *Message, strict bool) (v verdict, proto Protocol, n 
 			return isForeign, p, 0
 		}
 	}
-	if b[m] != ' ' {
+	if b[m] != ' ' && (strict || !isBlank(b[m])) {
 		return isNot, Unknown, 0
 	}
 	eol := bytes.IndexByte(b[m:], '\n')
@@ -153,10 +153,16 @@ func startLine(b []byte, h *Message, strict bool) (v verdict, proto Protocol, n 
 	if line[len(line)-1] == '\r' {
 		line, lf = line[:len(line)-1], false
 	}
-	if c := line[len(line)-1]; !strict && (c == ' ' || c == '\t' || c == '\r') {
-		line = bytes.TrimRight(line, " \t\r")
+	i := 0
+	if strict {
+		i = bytes.LastIndexByte(line, ' ')
+	} else {
+		for len(line) > m && isBlank(line[len(line)-1]) {
+			line = line[:len(line)-1]
+		}
+		for i = len(line) - 1; i >= m && !isBlank(line[i]); i-- {
+		}
 	}
-	i := bytes.LastIndexByte(line, ' ')
 	if i < m || bytes.IndexByte(line, 0) >= 0 {
 		return isNot, Unknown, 0
 	}
@@ -179,7 +185,13 @@ func startLine(b []byte, h *Message, strict bool) (v verdict, proto Protocol, n 
 			return isNot, Unknown, 0
 		}
 	}
-	target := bytes.Trim(line[m+1:i], " ")
+	target := line[m+1 : i]
+	for len(target) > 0 && isBlank(target[0]) {
+		target = target[1:]
+	}
+	for len(target) > 0 && isBlank(target[len(target)-1]) {
+		target = target[:len(target)-1]
+	}
 	if len(target) == 0 || strict && !isStrictTarget(target) {
 		return isNot, Unknown, 0
 	}
@@ -187,8 +199,12 @@ func startLine(b []byte, h *Message, strict bool) (v verdict, proto Protocol, n 
 	if isVersion(version) {
 		h.Version = 10 + version[7] - '0'
 	}
+	h.anyBare = line[m] == '\r' || line[i] == '\r'
 	return isRequest, Unknown, eol + 1
 }
+
+// isBlank reports whether c may stand for SP in a request line that is not read strictly (RFC 9112 section 3).
+func isBlank(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' && c != '\n' }
 
 // statusLine judges a line that begins like a status line: HTTP-version SP
 // 3DIGIT [ SP reason ] (RFC 9112 section 4). The reason is not looked at.
