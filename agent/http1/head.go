@@ -41,7 +41,8 @@ type Message struct {
 	UserAgent []byte
 
 	expects   bool   // has Expect
-	coded     bool   // has Transfer-Encoding
+	coded     bool   // has Transfer-Encoding, other than identity alone
+	identity  bool   // has it with identity alone, which leaves the body as it is (RFC 2616 section 3.6)
 	chunked   bool   // whose last coding is chunked
 	lengths   int    // number of Content-Length values
 	length    uint64 // the first one
@@ -261,6 +262,12 @@ func decimal(b []byte) (n uint64, ok bool) {
 // transferEncoding reads one Transfer-Encoding value; repeated fields make one
 // list (RFC 9110 section 5.3).
 func (h *Message) transferEncoding(value []byte) {
+	if !h.coded && equalFold(trim(value), "identity") {
+		// No coding any more, so that there are servers which refuse it. For those that do not, it is none.
+		h.identity = true
+		h.Suspect |= exchange.UnknownCoding
+		return
+	}
 	h.coded = true
 	for more := true; more; {
 		var item []byte
@@ -299,11 +306,11 @@ func (h *Message) conclude() {
 	if h.anyBare {
 		h.Suspect |= exchange.BareCR
 	}
+	if h.lengths > 0 && (h.coded || h.identity) {
+		h.Suspect |= exchange.LengthAndCoding
+	}
 	if !h.coded {
 		return
-	}
-	if h.lengths > 0 {
-		h.Suspect |= exchange.LengthAndCoding
 	}
 	if !h.chunked {
 		h.Suspect |= exchange.ChunkedNotLast
