@@ -509,6 +509,9 @@ func (p *Pairer) Finished(sc *stream.Conn, d stream.Direction, time int64) {
 		return
 	}
 	c.finished[d] = true
+	if d == c.req && c.parsers[d].Begun() && !c.headless && !c.finished[1-d] {
+		return // the server may answer what there is of the head, see unfinished
+	}
 	ev := c.parsers[d].Finish()
 	if ev == http1.Head {
 		p.on(c, d, ev, http1.At{Time: c.last[d]})

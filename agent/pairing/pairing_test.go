@@ -489,6 +489,15 @@ func TestPairing(t *testing.T) {
 		{"a head that the server has waited for long enough", func(r *rig) {
 			r.up("GET /1 HTTP/1.1\r\nHost: exam").down(okay(408, "")).fin(down).fin(up).close(stream.ByFIN)
 		}, "GET /1 = 408 closed", map[exchange.Counter]uint64{exchange.EarlyResponses: 1, exchange.SkippedBytes: 27}},
+		{"a head that its client has ended with its direction, and the answer", func(r *rig) {
+			r.up("GET /1 HTTP/1.1\r\nHost: exam").fin(up).down(okay(400, "")).fin(down).close(stream.ByFIN)
+		}, "GET /1 = 400 closed", map[exchange.Counter]uint64{exchange.EarlyResponses: 1, exchange.SkippedBytes: 27}},
+		{"the same behind other requests", func(r *rig) {
+			r.get("/0").get("/1").up("GET /2 HTTP/1.1\r\nHost: exam").fin(up).ok("").ok("").down(okay(400, "")).fin(down).close(stream.ByFIN)
+		}, "GET /0 = 200 complete\nGET /1 = 200 complete\nGET /2 = 400 closed", map[exchange.Counter]uint64{exchange.EarlyResponses: 1, exchange.SkippedBytes: 27}},
+		{"the same without an answer", func(r *rig) {
+			r.get("/0").ok("").up("GET /1 HTTP/1.1\r\nHost: exam").fin(up).fin(down).close(stream.ByFIN)
+		}, "GET /0 = 200 complete", map[exchange.Counter]uint64{exchange.SkippedBytes: 27}},
 		{"a head that is too long for the server, of which more comes, and the next request", func(r *rig) {
 			r.get("/0").ok("").up("GET /1 HTTP/1.1\r\nHost: a\r\nCookie: aaaa").down(okay(431, "big")).up("aaaaaa\r\n\r\n").get("/2").ok("").close(stream.ByFIN)
 		}, "GET /0 = 200 complete\nGET /1 = 431 complete\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.EarlyResponses: 1}},
