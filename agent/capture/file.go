@@ -71,6 +71,7 @@ type Files struct {
 	mu       sync.Mutex // guards file against Close, and what follows
 	warnings []string
 	warned   map[string]bool
+	unsaid   int // warnings beyond maxWarnings
 }
 
 var _ Source = (*Files)(nil)
@@ -188,13 +189,16 @@ func (f *Files) open(path string) error {
 func (f *Files) recognise(path string) error {
 	f.window.reset(&counting{r: f.file, n: &f.read})
 	packed := ""
+	// The first reading is of as much as gzip is given to read on from.
+	whole := f.window.buf
+	f.window.buf = whole[:packedSize]
 	h, err := f.window.peek(24)
 	if len(h) >= 3 && h[0] == 0x1f && h[1] == 0x8b && h[2] == 8 {
 		packed = "gzip with "
-		// The window is read on by gzip, and a second one reads what it unpacks.
 		packedBytes := &window{}
 		*packedBytes = f.window
-		f.window = window{}
+		packedBytes.buf = bytes.Clone(f.window.buf)
+		f.window = window{buf: whole}
 		z, zerr := gzip.NewReader(packedBytes)
 		if zerr != nil {
 			return &Error{Op: "open", Path: path, Err: ErrNotCapture, Hint: "it begins as gzip and can't be unpacked: " + zerr.Error()}
@@ -202,6 +206,7 @@ func (f *Files) recognise(path string) error {
 		f.window.reset(z)
 		h, err = f.window.peek(24)
 	}
+	f.window.buf = whole
 	if err != nil && err != io.EOF && !isDamage(err) {
 		return &Error{Op: "read", Path: path, Err: err}
 	}
@@ -369,19 +374,27 @@ func (f *Files) Stats() Stats { return f.stats }
 func (f *Files) Progress() (read, total int64) { return f.read.Load(), f.total }
 
 // Warnings returns what was wrong with the files so far, one sentence each,
-// without repetition, at most 100. A byte's place is that in the unpacked
+// without repetition, at most 100, and one that says how many more there were. A byte's place is that in the unpacked
 // file. It may be called by any goroutine.
 func (f *Files) Warnings() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return append([]string(nil), f.warnings...)
+	list := slices.Clone(f.warnings)
+	if f.unsaid > 0 {
+		list = append(list, fmt.Sprintf("%d more warnings, of which some may be the same, are not shown; read fewer files at once to see them", f.unsaid))
+	}
+	return list
 }
 
 func (f *Files) warn(format string, args ...any) {
 	s := fmt.Sprintf(format, args...)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(f.warnings) < maxWarnings && !f.warned[s] {
+	switch {
+	case f.warned[s]:
+	case len(f.warnings) == maxWarnings:
+		f.unsaid++
+	default:
 		f.warned[s] = true
 		f.warnings = append(f.warnings, s)
 	}

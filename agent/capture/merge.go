@@ -42,13 +42,18 @@ type input struct {
 	nth    uint64
 }
 
-// look finds the time of a file's first packet, for its place among others. That of a file without any is the
-// earliest, so that what is wrong with it is told first.
+// maxLook is how much of a file, unpacked, is looked through for its first packet.
+const maxLook = 16 << 20
+
+// look finds the time of a file's first packet, for its place among others. That of a file without any, or none in its
+// first maxLook bytes, is the earliest: what is wrong with it is told first, and what it has comes in order all the same, as it
+// is open then.
 func (f *Files) look(path string) (part, error) {
 	if err := f.open(path); err != nil {
 		return part{}, err
 	}
 	defer f.file.Close()
+	f.window.limit = maxLook
 	p := Packet{Time: math.MinInt64}
 	if ng, ok := f.format.(*pcapngFile); ok {
 		ng.warn = func(string) {} // it is told when it is read

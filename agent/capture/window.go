@@ -11,6 +11,8 @@ import (
 const (
 	windowSize = 1 << 20
 	maxFrame   = windowSize - 4096
+	// packedSize is that of the buffer before gzip, of which each file that is read at once has one.
+	packedSize = 64 << 10
 )
 
 // window lets a reader look at the next bytes of a stream without copying
@@ -24,14 +26,19 @@ type window struct {
 	offset int64
 	// later is how much to pass over before the next peek.
 	later int64
+	// limit, if not 0, is where reading ends, see errLimit.
+	limit int64
 	err   error
 }
 
+// errLimit says that what is looked for was not found in the part of a file that is looked through.
+var errLimit = errors.New("not found")
+
 func (w *window) reset(r io.Reader) {
-	if w.buf == nil {
+	if cap(w.buf) < windowSize {
 		w.buf = make([]byte, windowSize)
 	}
-	*w = window{r: r, buf: w.buf}
+	*w = window{r: r, buf: w.buf[:windowSize]}
 }
 
 // peek returns the next n <= maxFrame bytes without passing over them. At the end of
@@ -91,6 +98,9 @@ func (w *window) skip(n int64) error {
 func (w *window) skipLater(n int64) { w.later += n }
 
 func (w *window) fill(n int) error {
+	if w.limit > 0 && w.offset >= w.limit {
+		return errLimit
+	}
 	if w.start > 0 {
 		w.end = copy(w.buf, w.buf[w.start:w.end])
 		w.start = 0
