@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -89,6 +90,57 @@ func TestPackedFilesAtOnce(t *testing.T) {
 		t.Errorf("%d files, half of them packed, took %d bytes", maxMerged, took)
 	}
 	runtime.KeepAlive(f)
+}
+
+// Files of the usual magic numbers whose records have longer headers.
+func TestRecordHeaders(t *testing.T) {
+	for _, order := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
+		for _, c := range []struct {
+			name  string
+			magic uint32
+			more  int
+		}{
+			{"usual", magicMicro, 0}, {"nanoseconds", magicNano, 0}, {"Nokia", magicMicro, 4}, {"Red Hat 6.1", magicMicro, 8},
+			{"Kuznetzov's", magicModified, 8}, {"SuSE 6.3", magicModified, 12},
+		} {
+			for frames := range 12 {
+				b := make([]byte, 24)
+				order.PutUint32(b, c.magic)
+				order.PutUint16(b[4:], 2)
+				order.PutUint16(b[6:], 4)
+				order.PutUint32(b[20:], 1)
+				want := []string{}
+				for i := range frames {
+					text := strings.Repeat(string(rune('a'+i)), 40*(i%5)+i)
+					record := make([]byte, 16+c.more)
+					order.PutUint32(record, uint32(testkit.Start.Unix()))
+					order.PutUint32(record[4:], uint32(i))
+					order.PutUint32(record[8:], uint32(len(text)))
+					order.PutUint32(record[12:], uint32(len(text)+i))
+					for k := range c.more {
+						record[16+k] = byte(k) // the interface and the like
+					}
+					b = append(append(b, record...), text...)
+					want = append(want, text)
+				}
+				if frames == 1 && slices.Contains([]string{"Nokia", "Red Hat 6.1", "SuSE 6.3"}, c.name) {
+					continue // one alone could be either
+				}
+				f, err := OpenFile(write(t, "x", b))
+				if err != nil {
+					t.Fatal(err)
+				}
+				got := []string{}
+				for _, p := range readAll(t, f) {
+					got = append(got, string(p.Data))
+				}
+				if w := f.Warnings(); !slices.Equal(got, want) || len(w) > 0 {
+					t.Errorf("%s, %v: %d frames %q, want %q; warnings %q", c.name, order, frames, got, want, w)
+				}
+				f.Close()
+			}
+		}
+	}
 }
 
 func TestWarningsLeftOut(t *testing.T) {

@@ -212,6 +212,7 @@ func (f *Files) recognise(path string) error {
 	}
 	if p, ok := newPcap(h); ok {
 		f.window.take(24)
+		p.vary(f.window.there())
 		f.format = p
 		return nil
 	}

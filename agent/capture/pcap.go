@@ -55,6 +55,53 @@ func newPcap(h []byte) (*pcapFile, bool) {
 	return nil, false
 }
 
+// Lengths of record headers that files of the same magic number have, the usual one first: others are those of Red Hat 6.1 (24 bytes) and of
+// Nokia's firewalls (20), and of SuSE 6.3 (28). Nothing but the records tells which it is.
+var (
+	records         = []int{16, 24, 20}
+	recordsModified = []int{24, 28}
+)
+
+// vary finds out the length of the records' headers from b, the beginning of the records.
+func (f *pcapFile) vary(b []byte) {
+	lengths := records
+	switch {
+	case f.nanos == 1:
+		return
+	case f.record == recordsModified[0]:
+		lengths = recordsModified
+	}
+	for i, n := range lengths {
+		if count, ok := f.chain(b, n); ok && (i == 0 || count > 1) {
+			f.record = n
+			return
+		}
+	}
+}
+
+// chain follows the first records of b, as if their headers had n bytes. It returns how many there are, and whether they look like ones.
+func (f *pcapFile) chain(b []byte, n int) (count int, ok bool) {
+	const many, years = 8, 10 * 365 * 86400
+	first := int64(0)
+	for ; count < many && len(b) >= n; count++ {
+		sec, frac, captured, length := int64(f.order.Uint32(b)), f.order.Uint32(b[4:]), f.order.Uint32(b[8:]), f.order.Uint32(b[12:])
+		if f.swapped {
+			captured, length = length, captured
+		}
+		if count == 0 {
+			first = sec
+		}
+		if frac >= 1e6 || captured > length || length > longestRecord || sec-first > years || first-sec > years {
+			return count, false
+		}
+		if b = b[n:]; uint64(captured) > uint64(len(b)) {
+			return count + 1, true
+		}
+		b = b[captured:]
+	}
+	return count, true
+}
+
 // next reads one record.
 func (f *pcapFile) next(w *window, p *Packet) error {
 	h, err := w.take(f.record)
