@@ -28,13 +28,13 @@ func hangup(t *testing.T, b *background) string {
 	if err := b.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		said := b.out.String()[before:]
 		if strings.Contains(said, "the configuration is ") {
 			return said
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("no reload within 20 s of SIGHUP:\n%s", b.out.String())
+			t.Fatalf("no reload within %v of SIGHUP:\n%s", patience, b.out.String())
 		}
 	}
 }

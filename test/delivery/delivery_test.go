@@ -235,7 +235,7 @@ func startUplink(t *testing.T, s *spool.Spool, dial func(context.Context) (net.C
 
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !f(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(3 * time.Minute); !f(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("never: %s", what)
 		}
@@ -335,7 +335,9 @@ func TestAgentRestart(t *testing.T) {
 }
 
 func TestAbsence(t *testing.T) {
-	a := newAggregator(t, newMemory())
+	m := newMemory()
+	m.slow = 20 * time.Millisecond // while one transaction runs, buckets come for the next
+	a := newAggregator(t, m)
 	a.stop()
 	s := openSpool(t, t.TempDir())
 	u := startUplink(t, s, a.dial, nil)
@@ -427,9 +429,14 @@ func TestProvisionalWhileWatched(t *testing.T) {
 	if got := a.service.Provisional(); len(got) != 0 {
 		t.Errorf("%d provisional buckets though nobody watches", len(got))
 	}
-	a.service.Watch(time.Second, 7)
-	eventually(t, "a provisional bucket comes", func() bool { return len(a.service.Provisional()) == 1 })
-	p := a.service.Provisional()[0].Bucket
+	var p *bucket.Bucket
+	eventually(t, "a provisional bucket comes", func() bool {
+		a.service.Watch(time.Second, 7)
+		if all := a.service.Provisional(); len(all) == 1 {
+			p = all[0].Bucket
+		}
+		return p != nil
+	})
 	if p.Final || p.Start != base || p.Counters[exchange.Requests] != 7 {
 		t.Errorf("provisional bucket %+v", p.Header)
 	}
