@@ -224,7 +224,7 @@ func TestTortureClock(t *testing.T) {
 	close(stop)
 	playing.Wait()
 	end := time.Now()
-	settle, cancel := context.WithTimeout(ctx, 45*time.Second)
+	settle, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	if err := f.covered(settle, end); err != nil {
 		t.Error(err)

@@ -178,10 +178,10 @@ func (p *process) end() error {
 	_ = r.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-r.ended:
-	case <-time.After(30 * time.Second):
+	case <-time.After(3 * time.Minute):
 		_ = r.cmd.Process.Kill()
 		<-r.ended
-		return fmt.Errorf("%s did not end within 30 s of SIGTERM:\n%s", p.name, p.said())
+		return fmt.Errorf("%s did not end within three minutes of SIGTERM:\n%s", p.name, p.said())
 	}
 	if code := r.cmd.ProcessState.ExitCode(); code != 0 {
 		return fmt.Errorf("%s ended with %d:\n%s", p.name, code, p.said())

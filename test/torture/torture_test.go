@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -36,8 +37,8 @@ const (
 	seedEnv = "HTTPCTL_TORTURE_SEED"
 
 	width = time.Second // the least there is
-	// lag is how long closing an interval and writing it to disk may take on a busy machine, before its
-	// loss by a kill is another fault than the kill.
+	// lag is how long closing an interval and writing it to disk may take, besides what this machine was late
+	// meanwhile (lateness), before its loss by a kill is another fault than the kill.
 	lag  = 2 * time.Second
 	port = "7420"
 	// ringDeep is how long the kernel's ring holds packets for an agent that a busy machine does not let run: 32 blocks, of which
@@ -67,6 +68,7 @@ type fleet struct {
 	// upgradeAt is when the aggregator of the version before is started for the last time; before begin it is that one, if there is one.
 	upgradeAt time.Time
 	starts    [2]int // of the aggregator: of the version before, of this one
+	late      lateness
 	mu        sync.Mutex
 	done      []fault
 	weak      map[int][]outage // of a host's disk
@@ -80,6 +82,7 @@ func newFleet(t *testing.T, hosts int, lasts time.Duration, upgraded bool) *flee
 		t.Skip(err)
 	}
 	f := &fleet{t: t, lab: lab, dir: t.TempDir(), sent: make(chan struct{}, 1), weak: map[int][]outage{}}
+	t.Cleanup(f.late.watch())
 	t.Cleanup(func() {
 		f.killAll() // a namespace lives on while a process is in it
 		for _, w := range f.wires {
@@ -149,6 +152,29 @@ func newFleet(t *testing.T, hosts int, lasts time.Duration, upgraded bool) *flee
 	f.can.nft = testkit.Installed("nft") && f.nft("add table inet torture; add chain inet torture input { type filter hook input priority 0; }") == nil
 	return f
 }
+
+// lateness is how much later than it wanted to somebody had the processor, at most.
+type lateness struct{ longest atomic.Int64 }
+
+// watch looks until the function that it returns is called.
+func (l *lateness) watch() (stop func()) {
+	const pause = 20 * time.Millisecond
+	ended := make(chan struct{})
+	var running sync.WaitGroup
+	running.Go(func() {
+		for begin := time.Now(); ; begin = time.Now() {
+			select {
+			case <-ended:
+				return
+			case <-time.After(pause):
+				l.longest.Store(max(l.longest.Load(), int64(time.Since(begin)-pause)))
+			}
+		}
+	})
+	return func() { close(ended); running.Wait() }
+}
+
+func (l *lateness) most() time.Duration { return time.Duration(l.longest.Load()) }
 
 func (f *fleet) file(name, format string, args ...any) string {
 	f.t.Helper()
@@ -369,7 +395,7 @@ func (f *fleet) read(from, to time.Time) *ledger {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	l := &ledger{width: int64(width), lag: int64(lag), deep: int64(ringDeep), faults: f.done}
+	l := &ledger{width: int64(width), lag: int64(lag + f.late.most()), deep: int64(ringDeep), faults: f.done}
 	books := map[bucket.ID]*book{}
 	for i, p := range f.agents {
 		b := &book{host: p.name, sent: f.wires[i].sent, stored: map[int][]record{}, lost: map[int64]counted{}, outages: p.outages}
@@ -504,6 +530,7 @@ func TestTorture(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(context.Background(), lasts+5*time.Minute)
 	defer cancel()
+	started := time.Now()
 	for _, p := range f.processes() {
 		if err := p.start(); err != nil {
 			t.Fatal(err)
@@ -512,6 +539,12 @@ func TestTorture(t *testing.T) {
 	for _, p := range f.processes() {
 		if err := p.watching(ctx); err != nil {
 			t.Fatal(err)
+		}
+	}
+	if slow := min(time.Since(started).Seconds()/2, 5); slow > 1 && os.Getenv(minutesEnv) == "" {
+		t.Logf("the programs took %v to start: the script is played %.1f times as slowly", time.Since(started).Round(time.Millisecond), slow)
+		for i := range script {
+			script[i].at = time.Duration(float64(script[i].at) * slow)
 		}
 	}
 	f.begin = time.Now()
@@ -533,7 +566,7 @@ func TestTorture(t *testing.T) {
 	playing.Wait()
 	end := time.Now()
 	// All that has passed is to arrive by itself, with idle intervals after it.
-	settle, cancel := context.WithTimeout(ctx, 45*time.Second)
+	settle, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	if err := f.covered(settle, end); err != nil {
 		t.Error(err)
@@ -562,8 +595,8 @@ func TestTorture(t *testing.T) {
 	}
 	t.Logf("%d kills (%d of the aggregator, which started %d times as the version before, then %d times as this one); connections cut %d, stalled %d, one way %d, late %d, dribbling %d; packets dropped %d times; disks full %d and %d (the aggregator's), fsync fails %d and %d (the programs have said so %d and %d times, %d of them at a start, which was tried again)",
 		kills, f.aggregator.kills, f.starts[0], f.starts[1], f.count[cut], f.count[stall], f.count[oneWay], f.count[reorder], f.count[dribble], f.count[dropPackets], f.count[fillAgent], f.count[fillAggregator], f.count[failAgent], f.count[failAggregator], full, failing, refused)
-	t.Logf("%d requests in %d intervals of the hosts: %d stored, %d counted lost, %d within %d declared spans (%d of them with a disk that failed before the kill), %d intervals without any; a span took up to %v more than an interval and the time away",
-		total.oracle, total.intervals, total.stored, total.lost, total.inside, total.spans, total.weak, total.clean, total.longest.Round(time.Millisecond))
+	t.Logf("%d requests in %d intervals of the hosts: %d stored, %d counted lost, %d within %d declared spans (%d of them with a disk that failed before the kill), %d intervals without any; a span took up to %v more than an interval and the time away; this machine was late by up to %v",
+		total.oracle, total.intervals, total.stored, total.lost, total.inside, total.spans, total.weak, total.clean, total.longest.Round(time.Millisecond), f.late.most().Round(time.Millisecond))
 	// A test that has hardly seen anything has shown nothing.
 	if total.stored < total.oracle/3 || total.clean < total.intervals/5 || total.stored == total.oracle || f.aggregator.kills == 0 || kills == f.aggregator.kills {
 		t.Errorf("this shows little: %+v, %d kills", total, kills)
