@@ -24,9 +24,7 @@ demo: build ## watch real traffic be learned, alerted on and dismissed, in 90 se
 
 .PHONY: test
 test: test-tools ## install what the tests need (as root on Debian), then run all of them
-	$(GO) test -timeout 20m ./...
-	cd examples/plugin-tld && $(GO) test ./...
-	cd test/receivers && $(GO) test ./...
+	@GO=$(GO) scripts/test
 
 .PHONY: test-tools
 test-tools:
