@@ -16,6 +16,7 @@ import (
 // exchange.Sink and not safe for concurrent use.
 type Collector struct {
 	modules []module
+	schemas []bucket.Schema // of all tables, in the order of the statistics
 	maxKeys int
 	memory  int64 // of the tables of an interval; 0 is without bound
 	current *tables
@@ -24,7 +25,6 @@ type Collector struct {
 // module is one statistic; its tables are first to last among all.
 type module struct {
 	stat.Module
-	schemas     []bucket.Schema
 	first, last int
 }
 
@@ -50,7 +50,9 @@ func NewCollector(statistics []string, maxKeys int, memory int64) (*Collector, e
 	}
 	c := &Collector{maxKeys: maxKeys, memory: memory}
 	var faults []error
-	named, owner, viewed, n := map[string]bool{}, map[string]string{}, map[string]string{}, 0
+	named, owner, viewed := map[string]bool{}, map[string]string{}, map[string]string{}
+	var modules []stat.Module
+	var at []int // the position of the first table of each
 	for _, name := range statistics {
 		if named[name] {
 			faults = append(faults, fmt.Errorf("statistics: %q is listed twice", name))
@@ -79,11 +81,21 @@ func NewCollector(statistics []string, maxKeys int, memory int64) (*Collector, e
 				viewed[v.Name] = name
 			}
 		}
-		c.modules = append(c.modules, module{m, schemas, n, n + len(schemas)})
-		n += len(schemas)
+		modules, at = append(modules, m), append(at, len(c.schemas))
+		c.schemas = append(c.schemas, schemas...)
 	}
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
+	}
+	common, of := stat.NewCommon(modules, at)
+	at = append(at, len(c.schemas))
+	if common != nil {
+		c.modules = append(c.modules, module{common, 0, len(c.schemas)})
+	}
+	for i, m := range modules {
+		if !of[i] {
+			c.modules = append(c.modules, module{m, at[i], at[i+1]})
+		}
 	}
 	c.current = c.fresh()
 	return c, nil
@@ -92,12 +104,10 @@ func NewCollector(statistics []string, maxKeys int, memory int64) (*Collector, e
 // fresh returns empty tables.
 func (c *Collector) fresh() *tables {
 	t := &tables{}
-	for _, m := range c.modules {
-		for _, s := range m.schemas {
-			table := bucket.NewTable(s, c.maxKeys)
-			table.Account(&t.bytes)
-			t.list = append(t.list, table)
-		}
+	for _, s := range c.schemas {
+		table := bucket.NewTable(s, c.maxKeys)
+		table.Account(&t.bytes)
+		t.list = append(t.list, table)
 	}
 	return t
 }

@@ -1,7 +1,6 @@
 package bucket
 
 import (
-	"slices"
 	"unsafe"
 
 	"github.com/httpctl/httpctl/pkg/sketch"
@@ -88,24 +87,13 @@ func (t *Table) newRow() *Row {
 	return r
 }
 
-// has reports whether r is the row of keys. One that is busy takes over where the keys are in memory, as who counts
-// keeps one copy of each: the next time it need not be read.
+// has reports whether keys are those of r, in the same places of memory.
 func (r *Row) has(keys []string) bool {
 	own := r.Keys[:len(keys)]
 	for i, k := range keys {
 		if len(own[i]) != len(k) || unsafe.StringData(own[i]) != unsafe.StringData(k) {
-			if !slices.Equal(own, keys) {
-				return false
-			}
-			if len(r.Values) > 0 && r.Values[0] >= busy {
-				copy(own, keys)
-			}
-			return true
+			return false
 		}
 	}
 	return true
 }
-
-// busy is from which value of its first measure a row holds on to the strings it is added to with. Those of others, as which
-// there may be any number, come and go without.
-const busy = 16

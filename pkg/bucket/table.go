@@ -53,6 +53,7 @@ type tableState struct {
 	bytes   int64           // see Table.Bytes
 	sum     *int64          // see Table.Account; may be nil
 	kinds   []MeasureKind   // of the measures, close together
+	moves   uint64          // see Table.Moves
 	scratch []byte
 	// recent are rows that were added to, by recentSlot of the keys they were added with: what is busy is
 	// found without its key being written out and hashed.
@@ -153,6 +154,7 @@ func (t *Table) Shed() {
 		t.Rows[e.position] = nil
 	}
 	t.Rows = slices.DeleteFunc(t.Rows, func(r *Row) bool { return r == nil })
+	t.state.moves++
 	t.state.heap = nil
 	clear(t.state.recent)
 }
@@ -191,7 +193,10 @@ func splitKey(key string, keys []string) {
 //
 // In a full table a new key takes the place of the row with the smallest
 // upper bound; one that adds nothing to the first measure goes to Other.
-func (t *Table) Add(keys []string, values []int64) {
+func (t *Table) Add(keys []string, values []int64) { t.AddRow(keys, values) }
+
+// AddRow is Add, and returns the row of keys, for [Table.AddTo]; nil if the values went to Other.
+func (t *Table) AddRow(keys []string, values []int64) *Row {
 	if len(keys) != len(t.Schema.Keys) || len(values) != len(t.Schema.Measures) {
 		panic(fmt.Sprintf("table %s: Add of %d keys and %d values, want %d and %d",
 			t.Schema.Name, len(keys), len(values), len(t.Schema.Keys), len(t.Schema.Measures)))
@@ -199,11 +204,22 @@ func (t *Table) Add(keys []string, values []int64) {
 	t.prepare()
 	recent := &t.state.recent[recentSlot(keys)]
 	r := *recent
-	if r == nil || !r.has(keys) {
-		if r = t.row(keys, values); r != &t.Other {
-			*recent = r
+	if r == nil || !r.has(keys) && !t.take(r, keys) {
+		if r = t.row(keys, values); r == &t.Other {
+			t.AddTo(r, values)
+			return nil
 		}
+		*recent = r
 	}
+	t.AddTo(r, values)
+	return r
+}
+
+// Moves changes whenever a row may have become that of other keys, or none: what AddRow returned before is not valid any more then.
+func (t *Table) Moves() uint64 { return t.state.moves }
+
+// AddTo adds values as Add does to the row r of t, which AddRow returned when Moves was what it is now.
+func (t *Table) AddTo(r *Row, values []int64) {
 	into, latency := r.Values[:len(values)], 0
 	for i, kind := range t.state.kinds[:len(values)] {
 		switch v := values[i]; {
@@ -220,6 +236,22 @@ func (t *Table) Add(keys []string, values []int64) {
 		}
 	}
 }
+
+// take reports whether r is the row of keys, which stand in other places of memory than its own. One that is busy takes them over, as who counts
+// keeps one copy of each: the next time they need not be read. Of few keys all do; of others, of which there may be any number, those
+// that come and go do not.
+func (t *Table) take(r *Row, keys []string) bool {
+	if !slices.Equal(r.Keys, keys) {
+		return false
+	}
+	if t.Schema.Exact || r.Values[0] >= busy {
+		copy(r.Keys, keys)
+	}
+	return true
+}
+
+// busy is from which value of its first measure a row is.
+const busy = 16
 
 // observe adds a duration to one of the sketches of r.
 func (t *Table) observe(r *Row, latency int, ns int64) {
@@ -319,6 +351,7 @@ func (t *Table) replace(key string, value int64) *Row {
 	delete(t.state.index, string(t.state.scratch))
 	t.fold(r)
 	t.took(-r.bytes())
+	t.state.moves++
 	t.reset(key, r)
 	t.took(r.bytes())
 	r.Err = t.Floor
@@ -459,6 +492,7 @@ func (t *Table) cut(bound int) {
 	}
 	clear(t.Rows[bound:])
 	t.Rows = t.Rows[:bound]
+	t.state.moves++
 	t.state.heap = nil
 	clear(t.state.recent)
 }

@@ -146,6 +146,19 @@ func (t *texts[K]) of(k K, format func(K) string) string {
 	return s
 }
 
+// counted is a statistic of one table to which an event adds one row at most: under names, amounts, which is nil if it adds nothing. Both
+// are valid until the next event.
+type counted interface {
+	names(o *exchange.Observation) []string
+	amounts(o *exchange.Observation) []int64
+}
+
+func count[M counted](m M, o *exchange.Observation, t *bucket.Table) {
+	if amounts := m.amounts(o); amounts != nil {
+		t.Add(m.names(o), amounts)
+	}
+}
+
 // totals counts everything, by role, method and status. A request counts
 // under status "-", as its outcome is not known yet; the outcome counts under
 // its own. Bytes count when they are known, at Progress and Outcome.
@@ -176,16 +189,23 @@ func (*totals) Tables() []bucket.Schema {
 	}}
 }
 
-func (m *totals) Observe(o *exchange.Observation, tables []*bucket.Table) {
-	x := o.Exchange
-	prefix(m.keys[:], x)
-	m.keys[2] = method(x)
-	v := &m.values
+func (m *totals) Observe(o *exchange.Observation, tables []*bucket.Table) { count(m, o, tables[0]) }
+
+func (m *totals) names(o *exchange.Observation) []string {
+	prefix(m.keys[:], o.Exchange)
+	m.keys[2], m.keys[3] = method(o.Exchange), Absent
+	if o.Event != exchange.RequestSeen {
+		m.keys[3] = status(o.Exchange)
+	}
+	return m.keys[:]
+}
+
+func (m *totals) amounts(o *exchange.Observation) []int64 {
+	x, v := o.Exchange, &m.values
 	clear(v[:])
 	v[10], v[11] = -1, seen(o)
 	switch o.Event {
 	case exchange.RequestSeen:
-		m.keys[3] = Absent
 		v[0] = 1
 	case exchange.Outcome:
 		v[2] = 1
@@ -204,13 +224,12 @@ func (m *totals) Observe(o *exchange.Observation, tables []*bucket.Table) {
 		v[10] = firstByte(x)
 		fallthrough
 	case exchange.Progress:
-		m.keys[3] = status(x)
 		v[6], v[7] = int64(o.NewRequestBytes), int64(o.NewResponseBytes)
 		v[8], v[9] = int64(o.NewRequestWireBytes), int64(o.NewResponseWireBytes)
 	default:
-		return
+		return nil
 	}
-	tables[0].Add(m.keys[:], v[:])
+	return v[:]
 }
 
 // requests counts requests by some of their fields, and adds the wire bytes
@@ -240,17 +259,23 @@ func newRequests(name, title string, keys []string, fill func(*exchange.Exchange
 
 func (m *requests) Tables() []bucket.Schema { return []bucket.Schema{m.schema} }
 
-func (m *requests) Observe(o *exchange.Observation, tables []*bucket.Table) {
+func (m *requests) Observe(o *exchange.Observation, tables []*bucket.Table) { count(m, o, tables[0]) }
+
+func (m *requests) names(o *exchange.Observation) []string {
+	prefix(m.keys, o.Exchange)
+	m.fill(o.Exchange, m.keys[2:])
+	return m.keys
+}
+
+func (m *requests) amounts(o *exchange.Observation) []int64 {
 	if !o.HasRequest {
-		return
+		return nil
 	}
 	m.values = [3]int64{0, wire(o), seen(o)}
 	if o.Event == exchange.RequestSeen {
 		m.values[0], m.values[1] = 1, 0
 	}
-	prefix(m.keys, o.Exchange)
-	m.fill(o.Exchange, m.keys[2:])
-	tables[0].Add(m.keys, m.values[:])
+	return m.values[:]
 }
 
 // domainBytes adds up volume: wire bytes by domain, upload and download apart.
@@ -277,21 +302,29 @@ func (*domainBytes) Tables() []bucket.Schema {
 }
 
 func (m *domainBytes) Observe(o *exchange.Observation, tables []*bucket.Table) {
-	if o.Event == exchange.RequestSeen {
-		return
-	}
+	count(m, o, tables[0])
+}
+
+func (m *domainBytes) names(o *exchange.Observation) []string {
 	prefix(m.keys[:], o.Exchange)
 	m.keys[2] = orAbsent(o.Domain)
+	return m.keys[:]
+}
+
+func (m *domainBytes) amounts(o *exchange.Observation) []int64 {
+	if o.Event == exchange.RequestSeen {
+		return nil
+	}
 	m.values = [5]int64{wire(o), int64(o.NewRequestWireBytes), int64(o.NewResponseWireBytes), 0, seen(o)}
 	if o.Event == exchange.Outcome && o.HasRequest {
 		m.values[3] = 1
 	}
-	tables[0].Add(m.keys[:], m.values[:])
+	return m.values[:]
 }
 
 // server counts responses by the address that gave them, with their ttfb.
 type server struct {
-	names  texts[netip.AddrPort]
+	texts  texts[netip.AddrPort]
 	keys   [3]string
 	values [4]int64
 }
@@ -308,17 +341,23 @@ func (*server) Tables() []bucket.Schema {
 	}}
 }
 
-func (m *server) Observe(o *exchange.Observation, tables []*bucket.Table) {
-	if o.Event == exchange.RequestSeen {
-		return
-	}
+func (m *server) Observe(o *exchange.Observation, tables []*bucket.Table) { count(m, o, tables[0]) }
+
+func (m *server) names(o *exchange.Observation) []string {
 	prefix(m.keys[:], o.Exchange)
-	m.keys[2] = m.names.of(o.Server, netip.AddrPort.String)
+	m.keys[2] = m.texts.of(o.Server, netip.AddrPort.String)
+	return m.keys[:]
+}
+
+func (m *server) amounts(o *exchange.Observation) []int64 {
+	if o.Event == exchange.RequestSeen {
+		return nil
+	}
 	m.values = [4]int64{0, wire(o), -1, seen(o)}
 	if o.Event == exchange.Outcome && o.HasResponse {
 		m.values[0], m.values[2] = 1, firstByte(o.Exchange)
 	}
-	tables[0].Add(m.keys[:], m.values[:])
+	return m.values[:]
 }
 
 // routes counts outcomes by everything that a drill-down asks for.
@@ -339,16 +378,22 @@ func (*routes) Tables() []bucket.Schema {
 	}}
 }
 
-func (m *routes) Observe(o *exchange.Observation, tables []*bucket.Table) {
-	if o.Event == exchange.RequestSeen {
-		return
-	}
+func (m *routes) Observe(o *exchange.Observation, tables []*bucket.Table) { count(m, o, tables[0]) }
+
+func (m *routes) names(o *exchange.Observation) []string {
 	x := o.Exchange
 	prefix(m.keys[:], x)
 	m.keys[2], m.keys[3], m.keys[4], m.keys[5] = orAbsent(x.Domain), orAbsent(x.Section), method(x), status(x)
+	return m.keys[:]
+}
+
+func (m *routes) amounts(o *exchange.Observation) []int64 {
+	if o.Event == exchange.RequestSeen {
+		return nil
+	}
 	m.values = [4]int64{0, wire(o), -1, seen(o)}
 	if o.Event == exchange.Outcome {
-		m.values[0], m.values[2] = 1, firstByte(x)
+		m.values[0], m.values[2] = 1, firstByte(o.Exchange)
 	}
-	tables[0].Add(m.keys[:], m.values[:])
+	return m.values[:]
 }
