@@ -160,6 +160,7 @@ func fleetCommands(t *testing.T) (init, create, enroll []string) {
 func TestFleetFromNothing(t *testing.T) {
 	need(t, "ip")
 	mayCapture(t)
+	t.Parallel()
 	lab, err := testkit.NewLab("center", "web1", "web2")
 	if err != nil {
 		t.Skip(err)

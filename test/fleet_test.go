@@ -63,6 +63,7 @@ func start(t *testing.T, cmd *exec.Cmd) {
 // unit.
 func TestFleetEqualsAccessLogs(t *testing.T) {
 	need(t, "ip", "nginx", "curl")
+	t.Parallel()
 	bin := filepath.Dir(program(t, "httpctl"))
 	lab, err := testkit.NewLab("web1", "web2", "client", "center")
 	if err != nil {

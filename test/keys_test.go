@@ -40,6 +40,7 @@ func (x tmux) shows(t *testing.T, texts ...string) {
 // TestKeys works with the live view as a person does, on a terminal that tmux is.
 func TestKeys(t *testing.T) {
 	installed(t, "tmux")
+	t.Parallel()
 	dir := t.TempDir()
 	recording, err := filepath.Abs("../demo/recording.pcap.gz")
 	if err != nil {

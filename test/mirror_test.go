@@ -20,6 +20,7 @@ import (
 // is back, and while the aggregator was away with one of them.
 func TestMirror(t *testing.T) {
 	need(t, "ip", "nginx", "curl")
+	t.Parallel()
 	lab, err := testkit.NewLab("web", "shop", "center")
 	if err != nil {
 		t.Skip(err)

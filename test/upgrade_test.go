@@ -41,7 +41,7 @@ func olderPrograms(t *testing.T) (aggregator, agent string) {
 		{"go", "build", "-buildvcs=false", "-o", "bin/aggregator", "./cmd/httpctl-aggregator"},
 		{"go", "test", "-buildvcs=false", "-c", "-o", "bin/agent", "./test"},
 	} {
-		cmd := exec.Command("nice", append([]string{"-n", "19"}, args...)...) // other tests run meanwhile
+		cmd := exec.Command("nice", append([]string{"-n", "5"}, args...)...) // other tests run meanwhile
 		cmd.Dir = dir
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%v at commit %.12s: %v\n%s", args, olderCommit, err, out)

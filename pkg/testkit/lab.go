@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 )
 
 // Lab is a set of hosts on one machine: network namespaces, each with an eth0
@@ -99,12 +100,17 @@ func (l *Lab) joinBySwitch() ([][]string, error) {
 	return steps, nil
 }
 
-func (l *Lab) namespace(name string) error {
-	if err := ip("netns", "add", name); err != nil {
-		return err
+func (l *Lab) namespace(name string) (err error) {
+	// The first ones of a machine may stand in each other's way, as /run/netns is mounted then.
+	for range 5 {
+		if err = ip("netns", "add", name); err == nil {
+			l.made = append(l.made, name)
+			return nil
+		}
+		_ = ip("netns", "del", name) // what is half made
+		time.Sleep(200 * time.Millisecond)
 	}
-	l.made = append(l.made, name)
-	return nil
+	return err
 }
 
 // Address returns the address of a host on the switch, of 192.0.2.0/24.

@@ -216,7 +216,7 @@ await test('where a number comes from, and what is different', async () => {
   await compared.waitForFunction(() => document.querySelector('#chart-compare [role=img]')?.getAttribute('aria-label')?.includes('Now:'));
   await section.locator('a.row').filter({ hasText: '/cart' }).click();
   await compared.waitForURL(/section=shop\.example\.org%2Fcart/);
-  const peers = await open('/?host=web-1&view=compare&since=15m');
+  const peers = await open('/?host=web-1&view=compare&since=1h');
   await peers.locator('.choices a').filter({ hasText: 'its peers' }).click();
   await peers.waitForURL(/against=peers/);
   await peers.locator('#view-compare .range').filter({ hasText: 'web-1 against one of 64 peers on average' }).waitFor();
@@ -289,7 +289,7 @@ const looks = {
   '/?view=list&list=routes': ['desktop light', 'phone dark'],
   '/?view=explain&list=section&key=shop.example.org%2Fcart': ['phone light', 'desktop dark'],
   '/?view=compare&since=5m': ['desktop light', 'phone dark'],
-  '/?view=compare&host=web-1&against=peers&since=15m': ['phone light'],
+  '/?view=compare&host=web-1&against=peers&since=1h': ['phone light'],
   keys: ['phone light'],
   times: ['desktop dark'],
 };
