@@ -430,17 +430,20 @@ func (s *DB) settleMinutes(ctx context.Context, t int64) (end int64, err error) 
 	var minutes []stepKey
 	err = s.view(func(tx *bbolt.Tx) error {
 		end = t
-		next, n := s.starts(tx, 0, t), 0
+		next, intervals, buckets := s.starts(tx, 0, t), 0, uint64(0)
 		for key := next(); key != nil; key = next() {
 			minute := newStepKey(store.Minute, store.Minute.Floor(int64(binary.BigEndian.Uint64(key))))
 			if len(minutes) == 0 || minutes[len(minutes)-1] != minute {
-				if n >= perTx {
+				if intervals >= perTx || buckets >= s.opts.mostPurged {
 					end = minute.start()
 					return nil
 				}
 				minutes = append(minutes, minute)
 			}
-			n++
+			intervals++
+			if m, err := parseManifest(key, tx.Bucket(bucketManifests).Get(key)); err == nil { // else nobody knows
+				buckets += m.count
+			}
 		}
 		return nil
 	})

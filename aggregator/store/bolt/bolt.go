@@ -43,6 +43,9 @@ type Options struct {
 	// allocSize is by how much the file grows at a time; 0 is 4 MiB: small for
 	// a single host, and a growth (truncate and fsync) is rare for a fleet.
 	allocSize int
+	// mostPurged is how many buckets one transaction of Purge drops before the minute under way ends it; 0 is 16,384. Appends
+	// wait for it, and a bucket of a busy host has four or five pages to be freed.
+	mostPurged uint64
 }
 
 // DB is a store in a bbolt file.
@@ -151,6 +154,9 @@ func Open(path string, opts Options) (*DB, error) {
 	}
 	if opts.allocSize == 0 {
 		opts.allocSize = 4 << 20
+	}
+	if opts.mostPurged == 0 {
+		opts.mostPurged = 16 << 10
 	}
 	if opts.Now == nil {
 		opts.Now = time.Now
