@@ -97,8 +97,18 @@ func TestAuthorityServesReaders(t *testing.T) {
 	commanded(t, "httpctl", "ca", "init", "--data", filepath.Join(dir, "other"), "--name", "center.example.org")
 	commanded(t, "httpctl", "ca", "issue", "--data", filepath.Join(dir, "other"), "eve", "-o", filepath.Join(dir, "eve"))
 
+	// Out of the aggregator's container, which says by its environment where the authority is: one file, for all three.
+	whole := try(t, func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, "HTTPCTL_AGGREGATOR_DATA="+data) }, "httpctl", "ca", "issue", "bob", "-o", "-")
+	if whole.code != 0 || !strings.Contains(whole.stderr, "/viewer/bob, until ") || strings.Contains(whole.stdout, "/viewer/bob") {
+		t.Errorf("ca issue -o -: exit %d, says %q", whole.code, whole.stderr)
+	}
+	bob := write(t, "bob.pem", whole.stdout)
+
 	center := launch(t, "httpctl-aggregator", "--config", settings)
 	center.says(t, "address="+listen)
+	if s := try(t, nil, "httpctl", "hosts", "--aggregator", listen, "--tls-server-name", "center.example.org", "--tls-ca", bob, "--tls-cert", bob, "--tls-key", bob); s.code != 0 {
+		t.Errorf("with one file for all three: exit %d, %q", s.code, s.stderr)
+	}
 	reader := func(ca, who string) said {
 		return try(t, nil, "httpctl", "hosts", "--aggregator", listen, "--tls-server-name", "center.example.org",
 			"--tls-ca", filepath.Join(dir, ca, "ca.pem"), "--tls-cert", filepath.Join(dir, who, who+".pem"), "--tls-key", filepath.Join(dir, who, who+".key"))

@@ -113,6 +113,8 @@ func image(t *testing.T, name string, layout map[string]member) {
 			Config                    struct {
 				User       string
 				Entrypoint []string
+				Env        []string
+				Volumes    map[string]struct{}
 				Labels     map[string]string
 			}
 		}
@@ -129,6 +131,13 @@ func image(t *testing.T, name string, layout map[string]member) {
 		if config.OS != "linux" || config.Architecture != d.Platform.Architecture || config.Created != "2026-01-02T03:04:05Z" ||
 			config.Config.User != user || !slices.Equal(config.Config.Entrypoint, []string{"/usr/bin/" + name}) || len(manifest.Layers) != 1 {
 			t.Errorf("%s is %+v", what, config)
+		}
+		// A container without settings keeps its state in the volume.
+		if variable := map[string]string{"httpctl-agent": "HTTPCTL_AGENT_STATE", "httpctl-aggregator": "HTTPCTL_AGGREGATOR_DATA"}[name]; variable != "" {
+			_, volume := config.Config.Volumes["/"+state]
+			if want := variable + "=/" + state; !volume || !slices.Contains(config.Config.Env, want) {
+				t.Errorf("%s has the volumes %v and the environment %q, want /%s and %s", what, config.Config.Volumes, config.Config.Env, state, want)
+			}
 		}
 		for _, key := range []string{"title", "version", "revision", "licenses", "source", "created"} {
 			key = "org.opencontainers.image." + key

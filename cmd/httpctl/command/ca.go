@@ -33,9 +33,13 @@ not run.`,
 	return cmd
 }
 
-// addData adds the flag that names the aggregator's data directory.
+// addData adds the flag that names the aggregator's data directory. Without it the environment names that, as it does
+// for the aggregator: in its container, for instance.
 func addData(w *world, cmd *cobra.Command, data *string) {
-	dir := config.DataDir(w.uid, w.getenv)
+	dir := w.getenv(config.EnvPrefix + "AGGREGATOR_DATA")
+	if dir == "" {
+		dir = config.DataDir(w.uid, w.getenv)
+	}
 	cmd.Flags().StringVar(data, "data", dir, "data `DIR` of the aggregator (its setting aggregator.data)")
 }
 
@@ -151,7 +155,9 @@ func newCAIssueCommand(w *world) *cobra.Command {
 		Short: "Make a key and a certificate, for httpctl on another host",
 		Long: `Make a key and a certificate, for httpctl on another host: a viewer may read, an admin may
 also change. With --role agent, NAME is the host id of an agent that cannot get its own.
-The files NAME.pem, NAME.key and ca.pem are made in the directory -o.`,
+The files NAME.pem, NAME.key and ca.pem are made in the directory -o. With -o - all three are
+printed as one: out of a container, for instance, or to openssl. Such a file does for --tls-ca,
+--tls-cert and --tls-key.`,
 		Example: `  sudo httpctl ca issue --role viewer alice -o alice
   httpctl dashboard --aggregator center.example.org:7420 \
       --tls-ca alice/ca.pem --tls-cert alice/alice.pem --tls-key alice/alice.key`,
@@ -170,7 +176,7 @@ The files NAME.pem, NAME.key and ca.pem are made in the directory -o.`,
 	addData(w, cmd, &data)
 	f := cmd.Flags()
 	f.StringVar(&role, "role", string(authority.Viewer), "`ROLE`: viewer, admin or agent")
-	f.StringVarP(&out, "out", "o", ".", "`DIR` for the files, made if it is not there")
+	f.StringVarP(&out, "out", "o", ".", "`DIR` for the files, made if it is not there; - prints them as one")
 	f.StringVar(&ttl, "ttl", config.FormatDuration(defaultIssued), "`TIME` for which it is valid")
 	_ = cmd.RegisterFlagCompletionFunc("role", cobra.FixedCompletions([]string{"viewer", "admin", "agent"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -197,6 +203,19 @@ func issue(w *world, data string, s authority.Subject, out string, life time.Dur
 	if err != nil {
 		return err
 	}
+	until := w.now().Add(life)
+	if end := a.Certificate().NotAfter; until.After(end) {
+		until = end
+	}
+	said := fmt.Sprintf("spiffe://%s/%s/%s, until %s\n", a.TrustDomain(), s.Role, s.Name, until.UTC().Format(time.RFC3339))
+	if out == "-" {
+		// The certificate comes before that of the authority: what reads a pair takes the first.
+		if _, err := w.out.Write(slices.Concat(pair, authority.EncodeCertificate(der), a.PEM())); err != nil {
+			return err
+		}
+		_, err = fmt.Fprint(w.err, said) // not to standard output, where the key is
+		return err
+	}
 	if err := os.MkdirAll(out, 0o700); err != nil {
 		return err
 	}
@@ -215,13 +234,7 @@ func issue(w *world, data string, s authority.Subject, out string, life time.Dur
 			return err
 		}
 	}
-	until := w.now().Add(life)
-	if end := a.Certificate().NotAfter; until.After(end) {
-		until = end
-	}
-	_, err = fmt.Fprintf(w.out, `spiffe://%s/%s/%s, until %s
-  --tls-ca %s --tls-cert %s.pem --tls-key %s.key
-`, a.TrustDomain(), s.Role, s.Name, until.UTC().Format(time.RFC3339), filepath.Join(out, "ca.pem"), base, base)
+	_, err = fmt.Fprintf(w.out, "%s  --tls-ca %s --tls-cert %s.pem --tls-key %s.key\n", said, filepath.Join(out, "ca.pem"), base, base)
 	return err
 }
 
