@@ -210,7 +210,8 @@ func isBlank(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' && c != '\
 // 3DIGIT [ SP reason ] (RFC 9112 section 4). The reason is not looked at.
 func statusLine(b []byte, h *Message, strict bool) (v verdict, proto Protocol, n int) {
 	const form = "HTTP/1.d ddd"
-	for i := 0; i < len(form) && i < len(b); i++ {
+	whole := len(b) >= len(form) && string(b[:7]) == form[:7] && b[8] == ' ' && b[7]-'0' <= 9 && b[9]-'0' <= 9 && b[10]-'0' <= 9 && b[11]-'0' <= 9
+	for i := 0; !whole && i < len(form) && i < len(b); i++ {
 		if form[i] == 'd' {
 			if b[i] < '0' || b[i] > '9' {
 				return isNot, Unknown, 0
