@@ -211,6 +211,7 @@ func (p *Pairer) Data(sc *stream.Conn, ch *stream.Chunk) bool {
 	if c.finished[d] {
 		return true
 	}
+	sided := c.sided
 	at := http1.At{Time: ch.Time, Packet: ch.Packet}
 	own, other := &c.turns[d], &c.turns[1-d]
 	if ch.Data == nil {
@@ -244,7 +245,11 @@ func (p *Pairer) Data(sc *stream.Conn, ch *stream.Chunk) bool {
 		}
 	}
 	p.measure(c)
-	p.settle(c)
+	if sided {
+		p.settle(c, c.parsers[d:d+1]) // the other one has read nothing
+	} else {
+		p.settle(c, c.parsers[:])
+	}
 	return !c.off
 }
 
@@ -478,14 +483,14 @@ func (p *Pairer) missedHead(c *conn, d stream.Direction, certain bool) {
 	}
 }
 
-// settle counts what was passed over, and gives up what is not HTTP.
-func (p *Pairer) settle(c *conn) {
+// settle counts what some of the parsers of c have passed over, and gives up what is not HTTP.
+func (p *Pairer) settle(c *conn, parsers []http1.Parser) {
 	if c.off {
 		return
 	}
 	if c.sided {
-		for i := range c.parsers {
-			p.count[exchange.SkippedBytes] += c.parsers[i].Skipped()
+		for i := range parsers {
+			p.count[exchange.SkippedBytes] += parsers[i].Skipped()
 		}
 	}
 	limit, starts := uint64(p.cfg.SniffBytes), p.cfg.SniffStarts
@@ -493,8 +498,8 @@ func (p *Pairer) settle(c *conn) {
 		// Each packet of a long body may be a start, if only one end is heard.
 		limit, starts = limit*256, starts*256
 	}
-	for i := range c.parsers {
-		q := &c.parsers[i]
+	for i := range parsers {
+		q := &parsers[i]
 		if q.Misses() > starts || !c.sided && q.PeekSkipped() > limit {
 			p.leave(c, exchange.OtherUnknown)
 			return
@@ -534,7 +539,7 @@ func (p *Pairer) Finished(sc *stream.Conn, d stream.Direction, time int64) {
 	case ev == http1.End:
 		p.answered(c, false, c.last[d], time)
 	}
-	p.settle(c)
+	p.settle(c, c.parsers[:])
 }
 
 // Closed implements stream.Handler.
@@ -564,7 +569,7 @@ func (p *Pairer) Closed(sc *stream.Conn, reason stream.CloseReason, time int64) 
 			for i := range c.parsers {
 				p.count[exchange.SkippedBytes] += c.parsers[i].Unread()
 			}
-			p.settle(c)
+			p.settle(c, c.parsers[:])
 			p.turnOff(c)
 		}
 	}
