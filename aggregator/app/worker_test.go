@@ -52,9 +52,8 @@ func TestWorkersOutliveFaults(t *testing.T) {
 						good++
 					})
 				}()
-				for len(at) < 5 {
+				for synctest.Wait(); len(at) < 5; synctest.Wait() {
 					time.Sleep(time.Second)
-					synctest.Wait()
 				}
 				for i := 2; i < len(at); i++ {
 					if at[i].Sub(at[i-1]) < at[i-1].Sub(at[i-2]) || at[i].Sub(at[i-1]) > 5*time.Minute {

@@ -32,10 +32,18 @@ type fake struct {
 	failAfter int
 	writes    int
 	queries   int
+	kept      int // queries of which a store may keep sums
 	// fault is called, if set, with each call, and once more after a write; it may panic.
 	fault func()
 }
 
+func (s *fake) setFault(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fault = f
+}
+
+// may is called by who holds the lock.
 func (s *fake) may() {
 	if s.fault != nil {
 		s.fault()
@@ -89,6 +97,9 @@ func (s *fake) Query(_ context.Context, p store.Plan) (*store.Answer, error) {
 	defer s.mu.Unlock()
 	s.may()
 	s.queries++
+	if p.Table != "" && p.Step == 0 {
+		s.kept++
+	}
 	type key struct {
 		step int64
 		host bucket.ID

@@ -29,18 +29,16 @@ func TestFaultsChangeNoVerdict(t *testing.T) {
 		inBubble(t, func(s *sim) {
 			rng, faults := rand.New(rand.NewPCG(seed, 3)), 0
 			if seed > 0 { // the first goes without
-				s.st.fault = func() {
+				s.st.setFault(func() {
 					if rng.IntN(12) == 0 {
 						faults++
 						panic("as a test wants")
 					}
-				}
+				})
 			}
 			for n := range 14 {
 				if n == 10 {
-					s.st.mu.Lock()
-					s.st.fault = nil
-					s.st.mu.Unlock()
+					s.st.setFault(nil)
 				}
 				s.rates["a"], s.rates["b"] = 10, []int64{10, 10, 40, 40, 10}[n%5]
 				s.run(end(n))
@@ -73,10 +71,8 @@ func TestFaultThatLasts(t *testing.T) {
 	inBubble(t, func(s *sim) {
 		s.rates["a"] = 10
 		s.want(t1, alert.Normal)
-		s.st.mu.Lock()
 		tries := 0
-		s.st.fault = func() { tries++; panic("as a test wants\nfor long") }
-		s.st.mu.Unlock()
+		s.st.setFault(func() { tries++; panic("as a test wants\nfor long") })
 		s.run(end(9))
 		if tries < 4 || tries > 12 {
 			t.Errorf("in nine minutes a judge that cannot judge tried %d times", tries)
@@ -93,9 +89,7 @@ func TestFaultThatLasts(t *testing.T) {
 		if got := s.j.Status(); got.Status != alert.Normal || got.Judged {
 			t.Errorf("Status = %+v, want what was before", got)
 		}
-		s.st.mu.Lock()
-		s.st.fault = nil
-		s.st.mu.Unlock()
+		s.st.setFault(nil)
 		s.run(end(15))
 		if got := s.j.Status(); got.Last.To != s.at(end(15)) || s.j.Stats().Verdicts != 15 || s.j.Err() != nil {
 			t.Errorf("after it: %+v, %+v, %v; want 15 verdicts", got, s.j.Stats(), s.j.Err())

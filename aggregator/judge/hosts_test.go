@@ -78,6 +78,11 @@ func TestAskedHostGoesAway(t *testing.T) {
 		if got := s.want(end(3)+2*width, alert.Normal); got.Last.To != s.at(end(3)) || got.Last.Requests != 6*14 || !got.Last.Incomplete {
 			t.Errorf("after a restart without b: %+v, want 84, incomplete", got.Last)
 		}
+		s.st.mu.Lock()
+		defer s.st.mu.Unlock()
+		if s.st.kept > 0 {
+			t.Errorf("%d questions without steps, of which a store would keep sums that nobody asks for again", s.st.kept)
+		}
 	})
 }
 

@@ -89,10 +89,11 @@ func (j *Judge) readAbsent(ctx context.Context, plan store.Plan, answer *store.A
 	}
 	sortIDs(named)
 	from, step := plan.From, int64(plan.Step)
-	plan.Step = 0
 	absences := store.Absences(slices.Compact(named), store.Coverage(answer, nil), from, plan.To, step)
 	for i := range absences {
-		answer, err := j.st.Query(ctx, absences[i].Plan(plan))
+		p := absences[i].Plan(plan)
+		p.Step = time.Duration(p.To - p.From) // one step: of what has none a store may keep sums, and nobody asks for this again
+		answer, err := j.st.Query(ctx, p)
 		if err != nil {
 			return fmt.Errorf("read requests of hosts that were away, from %d to %d: %w", absences[i].From, absences[i].To, err)
 		}
