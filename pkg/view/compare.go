@@ -121,6 +121,19 @@ func ratio(now, then float64) any {
 	return (now - then) / then
 }
 
+// inBytes reports whether what is compared is a volume.
+func (c *Comparison) inBytes() bool {
+	return len(c.Dimension.Columns) > 0 && c.Dimension.Columns[0].Unit == "By"
+}
+
+// amount writes a total for people.
+func (c *Comparison) amount(n float64) string {
+	if c.inBytes() {
+		return byteSize(round(n))
+	}
+	return number(round(n))
+}
+
 // ComparisonGrid lays one comparison out.
 func ComparisonGrid(c *Comparison) *Grid {
 	g := &Grid{}
@@ -135,10 +148,14 @@ func ComparisonGrid(c *Comparison) *Grid {
 	for _, r := range c.Rows {
 		bounded = bounded || r.Error > 0 || r.ThenError > 0
 	}
+	hits, kind, change := "HITS", Number, Signed
+	if c.inBytes() {
+		hits, kind, change = heading(c.Dimension.Columns[0].Name), Bytes, SignedBytes
+	}
 	g.Columns = append(g.Columns,
-		Column{Name: "hits", Head: "HITS", Kind: Number}, Column{Name: "error", Head: "ERROR", Kind: Number, Drop: 5, Wide: !bounded},
-		Column{Name: "then", Head: "THEN", Kind: Number}, Column{Name: "then_error", Head: "THEN ERROR", Kind: Number, Drop: 6, Wide: !bounded},
-		Column{Name: "change", Head: "CHANGE", Kind: Signed}, Column{Name: "change_ratio", Head: "%", Kind: SignedShare, Drop: 1},
+		Column{Name: "hits", Head: hits, Kind: kind}, Column{Name: "error", Head: "ERROR", Kind: kind, Drop: 5, Wide: !bounded},
+		Column{Name: "then", Head: "THEN", Kind: kind}, Column{Name: "then_error", Head: "THEN ERROR", Kind: kind, Drop: 6, Wide: !bounded},
+		Column{Name: "change", Head: "CHANGE", Kind: change}, Column{Name: "change_ratio", Head: "%", Kind: SignedShare, Drop: 1},
 		Column{Name: "share", Head: "SHARE", Kind: Share, Drop: 3}, Column{Name: "then_share", Head: "THEN SHARE", Kind: Share, Drop: 4})
 	row := func(r *ComparisonRow) []any {
 		var cells []any
@@ -194,7 +211,7 @@ func WriteComparisons(w io.Writer, f Format, s Style, list []*Comparison, notes 
 		if !c.ThenSince.Equal(c.Since) {
 			g.Title += fmt.Sprintf(", %s to %s", s.clock(c.ThenSince), s.clock(c.ThenUntil))
 		}
-		total := fmt.Sprintf("In all %s, then %s.", number(round(c.Total)), number(round(c.ThenTotal)))
+		total := fmt.Sprintf("In all %s, then %s.", c.amount(c.Total), c.amount(c.ThenTotal))
 		g.Notes = append(g.Notes, total)
 		var err error
 		switch f {

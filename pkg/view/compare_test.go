@@ -2,6 +2,7 @@ package view
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 	"time"
 
@@ -71,6 +72,21 @@ func TestWriteComparisons(t *testing.T) {
 				t.Fatal(err)
 			}
 			sameAsJSON(t, b.Bytes(), j.Bytes())
+		}
+	}
+}
+
+// TestVolumesAreComparedInBytes: rows, changes and totals of a list by volume have their unit.
+func TestVolumesAreComparedInBytes(t *testing.T) {
+	now, then := list(4<<20, 0, 0, hits("a", 3<<20, 0), hits("b", 1<<20, 0)), list(2<<20, 0, 0, hits("b", 2<<20, 0))
+	now.Columns = []Measure{{Name: "volume", Unit: "By"}}
+	var b bytes.Buffer
+	if err := WriteComparisons(&b, FormatTable, Style{Now: noon}, []*Comparison{Compare(now, then, 1, 0)}, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"VOLUME", "  3.00 MiB", "+3.00 MiB", "-1.00 MiB", "In all 4.00 MiB, then 2.00 MiB."} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("want %q in\n%s", want, b.String())
 		}
 	}
 }

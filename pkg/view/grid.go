@@ -35,6 +35,7 @@ const (
 	List                    // []string, []Count or []AlertEntry
 	Signed                  // int64: +1,234
 	SignedShare             // float64: +12.3%
+	SignedBytes             // int64: +1.2 KiB
 )
 
 // Column is one column of a Grid.
@@ -88,6 +89,10 @@ func (s Style) Human(k Kind, cell any) string {
 	case int64:
 		switch {
 		case k == Bytes:
+			return byteSize(v)
+		case k == SignedBytes && v > 0:
+			return "+" + byteSize(v)
+		case k == SignedBytes:
 			return byteSize(v)
 		case k == Signed && v > 0:
 			return "+" + number(v)

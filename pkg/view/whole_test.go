@@ -280,7 +280,7 @@ func checkComparisons(t *testing.T, list []*Comparison, texts map[Format]string)
 			lines = from(t, lines, "─")
 		}
 		lines = checkTable(t, columnNames(ComparisonGrid(c)), rows, tables[i], lines)
-		total := fmt.Sprintf("In all %s, then %s.", number(round(c.Total)), number(round(c.ThenTotal)))
+		total := fmt.Sprintf("In all %s, then %s.", c.amount(c.Total), c.amount(c.ThenTotal))
 		for lines[0] != "" && lines[0] != total {
 			lines = lines[1:]
 		}
