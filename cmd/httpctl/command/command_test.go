@@ -153,6 +153,7 @@ func TestExitCodes(t *testing.T) {
 		text string // in stderr
 	}{
 		{"nonsense", 2, `unknown command "nonsense"`},
+		{"topp section --host web-1 -o json", 2, `unknown command "topp"; did you mean "top"?`},
 		{"dashbord", 2, `unknown command "dashbord"; did you mean "dashboard"?`},
 		{"config chekc", 2, `unknown command "config chekc"; did you mean "config check"?`},
 		{"baseline forget", 2, `unknown command "baseline forget"; there are: relearn, show`},

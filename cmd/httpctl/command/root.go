@@ -81,7 +81,10 @@ func run(ctx context.Context, args []string, w *world) int {
 	started := false // whether a command's own code was reached
 	root := newRootCommand(w, &started)
 	root.SetArgs(args)
-	cmd, err := root.ExecuteContextC(ctx)
+	cmd, err := root, unknownBeforeFlags(root, args)
+	if err == nil {
+		cmd, err = root.ExecuteContextC(ctx)
+	}
 	if err == nil {
 		return exitDone
 	}

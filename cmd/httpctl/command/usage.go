@@ -64,6 +64,18 @@ func unknownCommand(cmd *cobra.Command, name string, names []string) error {
 	return usagef("unknown command %q; there are: %s", commandPrefix(cmd)+name, strings.Join(names, ", "))
 }
 
+// unknownBeforeFlags is the error of a first word that is no command: cobra would complain of the flags behind it, as the root does not have them.
+func unknownBeforeFlags(root *cobra.Command, args []string) error {
+	if len(args) == 0 || strings.HasPrefix(args[0], "-") || strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
+		return nil
+	}
+	root.InitDefaultHelpCmd()
+	if of, _, err := root.Find(args[:1]); err != nil || of != root {
+		return nil
+	}
+	return noArguments(root, args[:1])
+}
+
 // flagError says what is wrong with a flag in the words of the other errors.
 func flagError(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
