@@ -37,6 +37,10 @@ ended and how long responses took.`,
 			return r.list(cmd.Context(), func(ctx context.Context, c *client.Client, q client.Question, f view.Format) error {
 				q.Outcomes = outcomes
 				x, err := c.Series(ctx, name, q)
+				if err == nil && r.since == "" && x.Coverage != nil && x.Coverage.First.Sub(x.Since) > x.Until.Sub(x.Since)/2 {
+					q.Since = x.Coverage.First // of a day that is nearly empty the rest tells more, in shorter steps
+					x, err = c.Series(ctx, name, q)
+				}
 				if err != nil {
 					return err
 				}
@@ -46,7 +50,7 @@ ended and how long responses took.`,
 	}
 	r.addConnection(cmd)
 	r.addList(cmd)
-	r.addRange(cmd, "a day before its end")
+	r.addRange(cmd, "a day before its end, or where data begins if that is in its second half")
 	r.addFilters(cmd)
 	cmd.Flags().BoolVar(&outcomes, "outcomes", false, "also how exchanges ended, and how long responses took")
 	cmd.Flags().StringVar(&step, "step", "", "`STEP` of a row: "+strings.Join(ask.StepTexts(), ", ")+" (default: by the length of the range)")
