@@ -8,6 +8,18 @@ import (
 // UnreadText says which connections are of other protocols than HTTP/1, and so not looked into: "34 TLS, 2 HTTP/2 and 5 other
 // connections are not read"; "" if there are none.
 func UnreadText(s *Status) string {
+	switch text, n := Unread(s); n {
+	case 0:
+		return ""
+	case 1:
+		return text + " is not read"
+	default:
+		return text + " are not read"
+	}
+}
+
+// Unread names and counts the connections that are not looked into.
+func Unread(s *Status) (text string, n uint64) {
 	var tls, h2, other uint64
 	for _, c := range s.OtherProtocols {
 		switch c.Name {
@@ -28,15 +40,15 @@ func UnreadText(s *Status) string {
 			parts = append(parts, number(p.n)+" "+p.what)
 		}
 	}
-	switch all := tls + h2 + other; {
-	case all == 0:
-		return ""
-	case all == 1:
-		return parts[0] + " connection is not read"
+	switch n = tls + h2 + other; {
+	case n == 0:
+		return "", 0
+	case n == 1:
+		return parts[0] + " connection", 1
 	case len(parts) > 1:
 		parts = []string{strings.Join(parts[:len(parts)-1], ", ") + " and " + parts[len(parts)-1]}
 	}
-	return parts[0] + " connections are not read"
+	return parts[0] + " connections", n
 }
 
 // WhyNothing says why there is no request, as far as it can be told from what was captured: "" where there are some, where

@@ -139,6 +139,9 @@ func (in *Input) summary() section {
 	} else {
 		add(view.Good, "not seen", "nothing: no counter of losses has moved")
 	}
+	if text, n := view.Unread(st); n > 0 {
+		add(view.Plain, "not read", "%s", text)
+	}
 	for _, n := range in.Dashboard.Notes {
 		s.Notes = append(s.Notes, view.Clean(n))
 	}
