@@ -588,6 +588,69 @@ func TestConcurrentUse(t *testing.T) {
 	}
 }
 
+// TestBatch: a pipeline that keeps its lock for a batch counts the same, also what is late or of the next interval, and holds up
+// nobody for longer than that.
+func TestBatch(t *testing.T) {
+	r := newRig(t, 2, Config{})
+	var pipelines, readers sync.WaitGroup
+	for i, p := range r.p {
+		p.Batch()
+		pipelines.Go(func() {
+			for k := range int64(3000) {
+				at := origin + k*second/10
+				switch k % 50 {
+				case 20:
+					at -= 15 * second // late
+				case 40:
+					p.Advance(at + 1)
+				}
+				r.counters[i][exchange.Requests]++
+				p.Observe(observation(exchange.RequestSeen, at))
+				if k%7 == 0 {
+					p.Release()
+				}
+			}
+			p.Release()
+			p.Release()
+			if !p.mu.TryLock() {
+				t.Error("Release does not give the lock back")
+				return
+			}
+			p.mu.Unlock()
+		})
+	}
+	done := make(chan struct{})
+	readers.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				r.Provisional(5)
+			}
+		}
+	})
+	pipelines.Wait()
+	close(done)
+	readers.Wait()
+	if got := requests(r.Provisional(5)); got == 0 {
+		t.Error("nothing is known of the interval under way")
+	}
+	r.p[0].Observe(observation(exchange.RequestSeen, origin+3000*second/10))
+	if r.p[0].mu.TryLock() {
+		t.Error("Observe has not kept the lock")
+	}
+	r.p[0].Release()
+	r.Close()
+	sum := int64(0)
+	for _, b := range r.out {
+		sum += requests(b)
+	}
+	if sum != 6001 {
+		t.Errorf("%d requests, want 6001", sum)
+	}
+}
+
 func TestObserveDoesNotAllocate(t *testing.T) {
 	r := newRig(t, 1, Config{})
 	o := observation(exchange.Outcome, origin)

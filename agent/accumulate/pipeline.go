@@ -21,7 +21,7 @@ type interval struct{ start, end int64 }
 
 // Pipeline takes the events of one pipeline. Observe and Advance are called
 // by the pipeline's goroutine; what Observe does in steady state allocates
-// nothing and takes an uncontended lock.
+// nothing and takes an uncontended lock, see Batch.
 type Pipeline struct {
 	owner    *Accumulator
 	counters *exchange.Counters
@@ -37,6 +37,9 @@ type Pipeline struct {
 	synced    int64 // clock at the last sync
 	step      int64 // of the wall clock, the last one noticed; guarded by owner.mu
 	ended     bool  // by End; guarded by owner.mu
+
+	// Of the pipeline's goroutine: batches says that Observe keeps mu until Release, held that it has it.
+	batches, held bool
 }
 
 var _ exchange.Sink = (*Pipeline)(nil)
@@ -45,19 +48,36 @@ var _ exchange.Sink = (*Pipeline)(nil)
 // may be. Final buckets have them exact.
 const syncEvery = 100_000_000 // 100 ms
 
+// Batch has Observe keep its lock from one event to the next, which costs as much as a table does, until Release. Who calls it calls Release whenever
+// the events at hand have been observed: until then whoever wants to know something of the open interval waits.
+func (p *Pipeline) Batch() { p.batches = true }
+
+// Release gives back the lock that Observe has kept. Like Observe it is called by the pipeline's goroutine.
+func (p *Pipeline) Release() {
+	if p.held {
+		p.held = false
+		p.mu.Unlock()
+	}
+}
+
 // Observe adds an event to its interval: that of o.Time. An event later than
 // the clock advances it; one for an interval that is closed goes into a
 // further part of that interval.
 func (p *Pipeline) Observe(o *exchange.Observation) {
 	for {
-		p.mu.Lock()
+		if !p.held {
+			p.mu.Lock()
+			p.held = true
+		}
 		c := p.current
 		if c != nil && o.Time >= c.start && o.Time < c.end {
 			p.collector.observe(o, c.tables)
-			p.mu.Unlock()
+			if !p.batches {
+				p.Release()
+			}
 			return
 		}
-		p.mu.Unlock()
+		p.Release() // which comes after owner.mu
 		if c != nil && o.Time < c.start {
 			p.owner.late(p, o)
 			return
@@ -72,6 +92,7 @@ func (p *Pipeline) Observe(o *exchange.Observation) {
 // and tables of a bucket speak of the same packets. When every pipeline's
 // clock has passed the end of an interval, its bucket is emitted from here.
 func (p *Pipeline) Advance(now int64) {
+	p.Release()
 	p.mu.Lock()
 	if c := p.current; c != nil && now < c.end {
 		p.clock = max(p.clock, now)
@@ -105,6 +126,7 @@ func (p *Pipeline) Advance(now int64) {
 // are those of the incarnation id, with ordinals from 0. It reports whether
 // that happened now.
 func (p *Pipeline) NewIncarnation(step int64, id bucket.ID) bool {
+	p.Release()
 	a := p.owner
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -130,6 +152,7 @@ func (p *Pipeline) NewIncarnation(step int64, id bucket.ID) bool {
 // for its clock, and what it has of the interval under way leaves with theirs. The last one's stays
 // for Close, as if it had not ended.
 func (p *Pipeline) End() {
+	p.Release()
 	a := p.owner
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -506,12 +506,13 @@ func (a *Agent) startPipelines(sources []capture.Source) error {
 		sink := &exchangeSink{}
 		p := newPipeline(source, a.cfg, a.settings.MaxStrLength, sink, a.local)
 		part := acc.Pipeline(i, p.counters)
+		part.Batch()
 		sink.Sink = veiled(a.cfg.Privacy, key, a.tails.Tap(part))
 		parts = append(parts, part)
 		p.live = &liveClock{
 			idle:    idleClock(source, a.cfg.Capture.PollTimeout),
 			wall:    func() int64 { return time.Now().UnixNano() },
-			advance: part.Advance, width: &a.width, steps: &a.steps,
+			advance: part.Advance, release: part.Release, width: &a.width, steps: &a.steps,
 			stepped: func(step int64) { a.clockStepped(part, step) },
 		}
 		a.pipelines = append(a.pipelines, p)

@@ -57,6 +57,8 @@ type liveClock struct {
 	idle, wall func() int64
 	// advance closes intervals.
 	advance func(now int64)
+	// release, unless it is nil, is called when what was at hand has been handled.
+	release func()
 	// width is the step at whose multiples long exchanges report their bytes.
 	width *atomic.Int64
 	// steps counts the steps of the wall clock; stepped is called once for each
@@ -158,6 +160,14 @@ func (p *pipeline) take(packets []capture.Packet) {
 func (p *pipeline) handle() {
 	p.table.Segments(p.segments[:p.waiting], p.ahead)
 	p.waiting = 0
+	p.release()
+}
+
+// release lets others know what the events so far have come to.
+func (p *pipeline) release() {
+	if l := p.live; l != nil && l.release != nil {
+		l.release()
+	}
 }
 
 // clockStepped begins anew at now, which may be before the time reached: every
@@ -191,6 +201,7 @@ func (p *pipeline) step() {
 		l.advance(p.now)
 	}
 	p.table.Advance(p.now)
+	p.release()
 }
 
 // count takes over what the source counts itself, and shows all counters to
@@ -209,5 +220,6 @@ func (p *pipeline) count() {
 func (p *pipeline) drain() {
 	p.decoder.Drain()
 	p.table.Drain(p.now)
+	p.release()
 	p.count()
 }
