@@ -102,6 +102,7 @@ func TestPage(t *testing.T) {
 	cmd := webTools(t, "test/page.mjs", "http://"+address+"/")
 	c := newCenter(t, func(s *config.Settings, cfg *aggregator.Config) {
 		cfg.Web.Listen = []string{address}
+		s.HostGoneAfter = time.Hour // the thousand are peers to the end, on a busy machine too
 		prefill(t, *cfg, thousand(t, s.DashboardBucketSize))
 	})
 	in, err := cmd.StdinPipe()
