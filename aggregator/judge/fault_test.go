@@ -1,6 +1,7 @@
 package judge
 
 import (
+	"log/slog"
 	"math/rand/v2"
 	"reflect"
 	"strings"
@@ -95,4 +96,55 @@ func TestFaultThatLasts(t *testing.T) {
 			t.Errorf("after it: %+v, %+v, %v; want 15 verdicts", got, s.j.Stats(), s.j.Err())
 		}
 	})
+}
+
+// TestBatchesChangeNoVerdict: how many windows are read at once, which depends on how many hosts there are, changes nothing: neither while an aggregator that
+// was away catches up with what its agents kept, nor in a gap of hours.
+func TestBatchesChangeNoVerdict(t *testing.T) {
+	var want map[string]string
+	for _, slices := range []int{maxSlices, 2} {
+		inBubble(t, func(s *sim) {
+			s.j.work.Lock()
+			s.j.slices = slices
+			s.j.work.Unlock()
+			again := func() {
+				s.Helper()
+				j, err := New(s.cfg, s.st, time.Now, slog.New(slog.DiscardHandler))
+				if err != nil {
+					s.Fatal(err)
+				}
+				j.slices = slices
+				if err := j.Start(s.Context()); err != nil {
+					s.Fatal(err)
+				}
+				s.j = j
+			}
+			s.rates["a"], s.rates["b"] = 10, 10
+			s.run(end(3))
+			s.stop()
+			for n := 3; n < 75; n++ { // while it is away
+				for at := end(n); at < end(n+1); at += width {
+					time.Sleep(width)
+					s.st.add("a", s.begin.Add(at), width, int64(10+10*(n%3)))
+					s.st.add("b", s.begin.Add(at), width, 10)
+				}
+			}
+			again()
+			s.run(end(77))
+			s.rates = map[string]int64{} // nobody, for hours
+			s.run(end(150))
+			s.rates["a"] = 10
+			s.run(end(153))
+			got := s.journalOf()
+			if want == nil {
+				want = got
+			}
+			if !reflect.DeepEqual(got, want) {
+				s.Errorf("with %d slices at once the journal is\n%q\nwant\n%q", slices, got, want)
+			}
+			if n := s.j.Stats().Verdicts; n < 70 {
+				s.Errorf("%d verdicts after it came back, want one for each window", n)
+			}
+		})
+	}
 }

@@ -26,8 +26,9 @@ const (
 	// graceWidths: two widths after its end a window is judged without those
 	// still missing; lateWidths without progress make a host late (DESIGN section 7).
 	graceWidths, lateWidths = 2, 3
-	// maxBatch is how many windows one query reads: it bounds the memory of catching up.
-	maxBatch = 64
+	// maxBatch is how many windows one query reads, and maxSlices how many of all hosts together, each some 2 KB: they bound the memory of
+	// catching up.
+	maxBatch, maxSlices = 64, 16 << 10
 	// recentWindows are looked at again for late requests whenever a window is judged.
 	recentWindows = 4
 )
@@ -66,6 +67,7 @@ type Judge struct {
 	appended        atomic.Bool
 	beat            telemetry.Beat
 	rounds          *lifecycle.Rounds
+	slices          int // maxSlices but in tests
 
 	// mu guards what readers see.
 	mu       sync.RWMutex
@@ -109,6 +111,7 @@ func New(cfg config.Settings, st store.Store, clock func() time.Time, log *slog.
 		cfg: cfg, st: st, clock: clock, log: log, scope: baseline.Fleet,
 		wake:     make(chan struct{}, 1),
 		rounds:   lifecycle.NewRounds("judge", log),
+		slices:   maxSlices,
 		progress: map[bucket.ID]progress{},
 	}, nil
 }

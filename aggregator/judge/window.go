@@ -193,12 +193,15 @@ func (j *Judge) firstCovered(ctx context.Context, f fleet, from int64) (int64, b
 	return answer.Slices[0].Covered[0].From, true
 }
 
-// judgeBatch judges the windows that are ready, at most maxBatch. It returns true if there may
+// batch is how many windows are read at once.
+func (j *Judge) batch(f *fleet) int { return min(max(j.slices/max(f.counted, 1), 1), maxBatch) }
+
+// judgeBatch judges the windows that are ready, at most a batch of them. It returns true if there may
 // be more.
 func (j *Judge) judgeBatch(ctx context.Context, f fleet) (bool, error) {
-	width := j.learning.Window
+	width, most := j.learning.Window, j.batch(&f)
 	from, n := j.state.Through, 0
-	for n < maxBatch && j.ready(&f, from+int64(n+1)*int64(width)) {
+	for n < most && j.ready(&f, from+int64(n+1)*int64(width)) {
 		n++
 	}
 	ts, err := j.read(ctx, &f, from, width, n)
@@ -222,14 +225,14 @@ func (j *Judge) judgeBatch(ctx context.Context, f fleet) (bool, error) {
 			continue // the gap goes on: one write for all of it
 		}
 		to := t.to
-		if dark && n == maxBatch && i == n-1 {
+		if dark && n == most && i == n-1 {
 			to = j.leap(ctx, &f, to)
 		}
 		if err := j.skip(ctx, to); err != nil {
 			return false, err
 		}
 	}
-	return n == maxBatch, nil
+	return n == most, nil
 }
 
 // leap returns the end of a long gap that reached to: the start of the window
@@ -331,13 +334,14 @@ func (j *Judge) late(ctx context.Context, f fleet) error {
 	for i := len(due) - 1; j.recent && i >= max(0, len(due)-recentWindows); i-- {
 		due[i] = due[i] || j.journal[i].Kind == alert.KindVerdict
 	}
+	most := j.batch(&f)
 	for i := 0; i < len(due); {
 		if !due[i] {
 			i++
 			continue
 		}
 		n := 1 // windows that follow one another are read together
-		for i+n < len(due) && n < maxBatch && due[i+n] && j.journal[i+n].From == j.journal[i+n-1].To &&
+		for i+n < len(due) && n < most && due[i+n] && j.journal[i+n].From == j.journal[i+n-1].To &&
 			j.journal[i+n].To-j.journal[i+n].From == j.journal[i].To-j.journal[i].From {
 			n++
 		}
