@@ -37,8 +37,8 @@ const (
 	// settingsWait is how long a first start waits for the aggregator to say
 	// how wide intervals are before it begins with what the configuration says.
 	settingsWait = 2 * time.Second
-	// deliverWait is how long a stop waits for a bucket to be acknowledged, and deliverMost for all of them: half of
-	// what daemon gives a stop. What is not stays in the spool.
+	// deliverWait is how long a stop waits for a bucket to be acknowledged, and deliverMost for all of them, or half of
+	// the time that it has. What is not stays in the spool.
 	deliverWait = 2 * time.Second
 	deliverMost = 10 * time.Second
 	// unwrittenBuckets is how many closed buckets may wait for a slow disk before
@@ -388,7 +388,11 @@ func (a *Agent) connecting(remote netip.AddrPort, localPort uint16) {
 
 // delivered waits for the spool to be empty, a moment for each time that it has become shorter.
 func (a *Agent) delivered(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, deliverMost)
+	most := deliverMost
+	if end, ok := ctx.Deadline(); ok {
+		most = min(most, time.Until(end)/2)
+	}
+	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	for waiting := a.spool.Len(); ; {
 		moment, cancel := context.WithTimeout(ctx, deliverWait)
