@@ -240,6 +240,31 @@ func TestSeriesAcrossWidths(t *testing.T) {
 	}
 }
 
+// TestRatesAcrossWidths: the rates of a dashboard begin with the intervals that are as long as now.
+func TestRatesAcrossWidths(t *testing.T) {
+	w := newWorld(t)
+	ordinal := uint64(0)
+	some := func(interval int, width time.Duration, n int) {
+		h := storetest.Header(1, interval)
+		h.Width, h.ClosedThrough, h.Ordinal = width, h.Start+int64(width), ordinal
+		ordinal++
+		w.put(made(t, h, 1000, hit{n: n, domain: "a.example.org", path: "/", method: "GET", status: 200}))
+	}
+	for m := range 3 {
+		some(6*m, time.Minute, 60)
+	}
+	for i := range 4 {
+		some(18+i, 10*time.Second, 10+i)
+	}
+	w.now = time.Unix(0, storetest.At(22))
+	for range 2 { // of sums that are kept
+		a, err := w.GetDashboard(ctx, &httpctlv1.GetDashboardRequest{})
+		if err != nil || !slices.Equal(a.RateHistory, []uint64{10, 11, 12, 13}) || a.Status.IntervalRequests != 13 || a.Status.Requests != 226 {
+			t.Errorf("requests by interval are %v, %d of the newest, %d in all, %v; want 10, 11, 12 and 13, of 226", a.GetRateHistory(), a.GetStatus().GetIntervalRequests(), a.GetStatus().GetRequests(), err)
+		}
+	}
+}
+
 // TestSeriesOfAway: what a host counts of another counts for the fleet as long as that one is away.
 func TestSeriesOfAway(t *testing.T) {
 	w := newWorld(t)

@@ -259,12 +259,17 @@ func (s *Service) rates(ctx context.Context, f *fleet, sel *selection, live bool
 			return nil, failed("read rates", err)
 		}
 		history = make([]uint64, (end-from)/width)
-		first := int64(-1)
+		first, newer := int64(-1), int64(-1)
 		for i := range answer.Slices {
 			sl := &answer.Slices[i]
 			n := (sl.Start - from) / width
 			if first < 0 {
 				first = n
+			}
+			for _, c := range sl.Covered {
+				if c.To > sl.Start+width {
+					newer = max(newer, min((c.To-from)/width, int64(len(history))-1))
+				}
 			}
 			all, own := requestsOf(sl.Table, &sl.Counters, nil)
 			history[n] = all
@@ -277,8 +282,10 @@ func (s *Service) rates(ctx context.Context, f *fleet, sel *selection, live bool
 				return nil, failed("read rates", err)
 			}
 		}
-		if first > 0 { // before the first bucket there was no zero, but nobody who counted
-			history = history[first:]
+		// Before the first bucket there was no zero, but nobody who counted. And where intervals were longer than now, one of them
+		// would stand there with all that it has, and zeros after it.
+		if begin := max(first, newer); begin > 0 {
+			history = history[begin:]
 		}
 		if first >= 0 {
 			out.IntervalRequests = history[len(history)-1]
