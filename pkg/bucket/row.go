@@ -21,7 +21,7 @@ type Row struct {
 }
 
 // Upper is the largest value that Values[0] may have in truth.
-func (r *Row) Upper() int64 { return addSaturating(r.Values[0], r.Err) }
+func (r *Row) Upper() int64 { return AddSaturating(r.Values[0], r.Err) }
 
 // What a row takes: itself, its pointer, its places in index and heap, and for each value, key
 // and sketch. From a heap profile of a million rows.

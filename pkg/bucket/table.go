@@ -230,7 +230,7 @@ func (t *Table) AddTo(r *Row, values []int64) {
 			latency++
 		case v <= 0:
 		case kind == Sum:
-			into[i] = addSaturating(into[i], v)
+			into[i] = AddSaturating(into[i], v)
 		default:
 			into[i] = max(into[i], v)
 		}
@@ -290,7 +290,7 @@ func (t *Table) row(keys []string, values []int64) *Row {
 		r = t.insert(string(t.state.scratch), t.newRow())
 		r.Err = t.Floor
 		if t.state.heap != nil {
-			t.push(heapEntry{addSaturating(r.Err, values[0]), len(t.Rows) - 1})
+			t.push(heapEntry{AddSaturating(r.Err, values[0]), len(t.Rows) - 1})
 		}
 	case values[0] <= 0:
 		r = &t.Other // its row, if there was one, is counted as folded already
@@ -355,7 +355,7 @@ func (t *Table) replace(key string, value int64) *Row {
 	t.reset(key, r)
 	t.took(r.bytes())
 	r.Err = t.Floor
-	h[0].upper = addSaturating(r.Err, value)
+	h[0].upper = AddSaturating(r.Err, value)
 	t.down()
 	return r
 }
@@ -373,7 +373,7 @@ func (t *Table) combine(r, o *Row) {
 	for i, m := range t.Schema.Measures {
 		switch m.Kind {
 		case Sum:
-			r.Values[i] = addSaturating(r.Values[i], o.Values[i])
+			r.Values[i] = AddSaturating(r.Values[i], o.Values[i])
 		case Max:
 			r.Values[i] = max(r.Values[i], o.Values[i])
 		case Latency:
@@ -444,7 +444,7 @@ func (t *Table) Merge(o *Table) error {
 	if o.Floor > 0 {
 		// As if o had none of the keys; for those it has, this is undone below.
 		for _, r := range t.Rows {
-			r.Err = addSaturating(r.Err, o.Floor)
+			r.Err = AddSaturating(r.Err, o.Floor)
 		}
 	}
 	floor := t.Floor
@@ -453,16 +453,16 @@ func (t *Table) Merge(o *Table) error {
 		r := t.state.index[string(t.state.scratch)]
 		if r == nil {
 			r = t.insert(string(t.state.scratch), &Row{})
-			r.Err = addSaturating(floor, or.Err)
+			r.Err = AddSaturating(floor, or.Err)
 		} else {
-			r.Err = addSaturating(r.Err-o.Floor, or.Err)
+			r.Err = AddSaturating(r.Err-o.Floor, or.Err)
 		}
 		before := r.bytes()
 		t.combine(r, or)
 		t.took(r.bytes() - before)
 	}
 	t.combine(&t.Other, &o.Other)
-	t.Floor = addSaturating(t.Floor, o.Floor)
+	t.Floor = AddSaturating(t.Floor, o.Floor)
 	t.Folded += o.Folded
 	t.cut(t.bound())
 	return nil
@@ -505,7 +505,7 @@ func (t *Table) Total(measure int) int64 {
 	for _, r := range t.Rows {
 		switch t.Schema.Measures[measure].Kind {
 		case Sum:
-			total = addSaturating(total, r.Values[measure])
+			total = AddSaturating(total, r.Values[measure])
 		case Max:
 			total = max(total, r.Values[measure])
 		}
@@ -513,9 +513,9 @@ func (t *Table) Total(measure int) int64 {
 	return total
 }
 
-// addSaturating adds two numbers that are not negative, and rests at the
+// AddSaturating adds two numbers that are not negative, and rests at the
 // largest instead of wrapping.
-func addSaturating(a, b int64) int64 {
+func AddSaturating(a, b int64) int64 {
 	if s := a + b; s >= a {
 		return s
 	}

@@ -116,11 +116,12 @@ func (c *Common) Observe(o *exchange.Observation, all []*bucket.Table) {
 	if amounts := c.totals.amounts(o); amounts != nil {
 		add(&k.totals, all[c.at[partTotals]], c.totals, o, amounts)
 	}
-	if amounts := c.requests[0].amounts(o); amounts != nil { // those of all four
-		add(&k.section_, all[c.at[partSection]], c.requests[0], o, amounts)
-		add(&k.domain_, all[c.at[partDomain]], c.requests[1], o, amounts)
-		add(&e.agent_, all[c.at[partUserAgent]], c.requests[2], o, amounts)
-		add(&e.client_, all[c.at[partClientIP]], c.requests[3], o, amounts)
+	if c.requests[0].amounts(o) != nil { // which are those of all four
+		amounts := &c.requests[0].values
+		addRequest(&k.section_, all[c.at[partSection]], c.requests[0], o, amounts)
+		addRequest(&k.domain_, all[c.at[partDomain]], c.requests[1], o, amounts)
+		addRequest(&e.agent_, all[c.at[partUserAgent]], c.requests[2], o, amounts)
+		addRequest(&e.client_, all[c.at[partClientIP]], c.requests[3], o, amounts)
 	}
 	if o.Event == exchange.RequestSeen {
 		return
@@ -138,6 +139,17 @@ func add(f *found, t *bucket.Table, m counted, o *exchange.Observation, amounts 
 	}
 	f.row = t.AddRow(m.names(o), amounts)
 	f.moves = t.Moves()
+}
+
+// addRequest is add for a table of requests: eight of the thirteen rows that an exchange is counted in.
+func addRequest(f *found, t *bucket.Table, m *requests, o *exchange.Observation, amounts *[3]int64) {
+	if f.row == nil || f.moves != t.Moves() {
+		add(f, t, m, o, amounts[:])
+		return
+	}
+	v := (*[3]int64)(f.row.Values)
+	v[0], v[1] = bucket.AddSaturating(v[0], amounts[0]), bucket.AddSaturating(v[1], max(amounts[1], 0))
+	v[2] = max(v[2], amounts[2])
 }
 
 // find returns what is remembered of exchanges like that of o. Strings are told apart by where they are in memory, as who makes exchanges keeps one

@@ -56,6 +56,8 @@ func TestCommon(t *testing.T) {
 				x.ClientName = "a"
 			case 5:
 				x.ClientName, x.UserAgent = "b", strings.Clone(x.UserAgent)
+			case 6:
+				x.ResponseWireBytes = 1<<63 + uint64(i%2)<<62 // as a chunk may claim, and more than a sum holds
 			}
 			if i > 0 && r.IntN(3) > 0 { // most are like one of before
 				o := list[r.IntN(i)]
