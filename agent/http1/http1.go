@@ -187,6 +187,21 @@ func (p *Parser) Within(n int) bool {
 	return p.state == inBody && uint64(n) < p.rem || p.state == inChunk && uint64(n) <= p.rem || p.state == inRest
 }
 
+// Pass reads n bytes, as Next does after Stretch, if all of them are of the body that is being read, and not its last, and nothing is
+// to be looked at in them. Else it reads nothing and returns false.
+func (p *Parser) Pass(n int) bool {
+	switch {
+	case p.stale, p.evicted, p.unsure, n == 0:
+		return false
+	case (p.state == inBody || p.state == inChunk) && uint64(n) < p.rem:
+		p.rem -= uint64(n)
+	case p.state != inRest:
+		return false
+	}
+	p.take(uint64(n))
+	return true
+}
+
 // Skipped returns the number of bytes passed over since it was last called.
 func (p *Parser) Skipped() uint64 {
 	n := p.skipped

@@ -211,7 +211,7 @@ func (p *Pairer) Data(sc *stream.Conn, ch *stream.Chunk) bool {
 	if c.finished[d] {
 		return true
 	}
-	sided := c.sided
+	sided, passed := c.sided, false // whether all of it is of a body
 	at := http1.At{Time: ch.Time, Packet: ch.Packet}
 	own, other := &c.turns[d], &c.turns[1-d]
 	if ch.Data == nil {
@@ -220,12 +220,14 @@ func (p *Pairer) Data(sc *stream.Conn, ch *stream.Chunk) bool {
 		other.otherGap = true
 		p.gap(c, d, ch.Gap, at)
 	} else {
-		if c.sided && !c.handshake && c.req != stream.ToServer && c.parsers[d].Contradicts(ch.Data) {
-			p.sideAnew(c, ch.Time)
-		}
-		c.parsers[d].Stretch(p.mayStart(c, d))
-		if c.due(d) {
-			c.parsers[d].Due(d != c.req && c.deep && !c.doubt)
+		if passed = sided && !c.due(d) && c.parsers[d].Pass(len(ch.Data)); !passed {
+			if c.sided && !c.handshake && c.req != stream.ToServer && c.parsers[d].Contradicts(ch.Data) {
+				p.sideAnew(c, ch.Time)
+			}
+			c.parsers[d].Stretch(p.mayStart(c, d))
+			if c.due(d) {
+				c.parsers[d].Due(d != c.req && c.deep && !c.doubt)
+			}
 		}
 		if c.sided && d == c.req {
 			c.turned = c.turned || own.otherData || own.otherGap
@@ -237,12 +239,17 @@ func (p *Pairer) Data(sc *stream.Conn, ch *stream.Chunk) bool {
 		c.last[d] = ch.Time
 		c.replied = c.replied && d != c.req
 		c.answered, c.interim = c.answering != nil, false
-		p.bytes(c, d, ch.Data, at)
+		if !passed {
+			p.bytes(c, d, ch.Data, at)
+		}
 		if c.sided && d != c.req && !c.answered && !c.parsers[d].Lost() {
 			// Nothing but interim responses: the client goes on with its request.
 			*other = before
 			other.otherData = before.otherData && !c.interim
 		}
+	}
+	if passed {
+		return true
 	}
 	p.measure(c)
 	if sided {
