@@ -410,3 +410,21 @@ func TestComparePeers(t *testing.T) {
 		t.Errorf("the last question was %v", q)
 	}
 }
+
+// TestSeriesOfAYoungAggregator: without --since a day that is nearly empty is left out, and with it nothing is.
+func TestSeriesOfAYoungAggregator(t *testing.T) {
+	b := newBench(t)
+	for _, c := range []struct {
+		young bool
+		args  []string
+		since int64
+	}{{false, []string{"series"}, 0}, {true, []string{"series"}, ns(-3 * time.Minute)}, {true, []string{"series", "--since", "24h"}, ns(-24 * time.Hour)}} {
+		b.fake.young = c.young
+		if _, stderr, code := b.run(t, c.args...); code != 0 {
+			t.Fatalf("%v: exit %d, %s", c.args, code, stderr)
+		}
+		if got := b.fake.series.GetRange().GetSinceUnixNs(); got != c.since {
+			t.Errorf("young %v, %v: the last question begins at %d, want %d", c.young, c.args, got, c.since)
+		}
+	}
+}

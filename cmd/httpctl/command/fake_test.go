@@ -38,6 +38,7 @@ type fake struct {
 	fresh     bool // no agent has delivered yet
 	calm      bool // no alert lasts
 	peer      bool // there is a second host
+	young     bool // there is data of three minutes only
 }
 
 func (f *fake) GetTop(_ context.Context, q *pb.GetTopRequest) (*pb.GetTopResponse, error) {
@@ -75,6 +76,9 @@ func (f *fake) GetSeries(_ context.Context, q *pb.GetSeriesRequest) (*pb.GetSeri
 		Dimension: "routes", Loss: []*pb.Count{{Name: "kernel_drops", Value: 7}},
 		Coverage: &pb.Coverage{CoveredNs: int64(38 * time.Hour), FirstUnixNs: at(2), LastUnixNs: ns(0), GapCount: 1,
 			Gaps: []*pb.Range{{SinceUnixNs: at(3) + 2*int64(time.Hour), UntilUnixNs: at(4)}}},
+	}
+	if f.young {
+		a.Coverage.FirstUnixNs = ns(-3 * time.Minute)
 	}
 	if q.Outcomes {
 		a.Points[0].Outcomes = &pb.Outcomes{Latency: &pb.LatencySummary{}}
