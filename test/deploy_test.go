@@ -64,3 +64,39 @@ func TestUnits(t *testing.T) {
 		t.Errorf("systemd-analyze %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 }
+
+// TestMakeInstall: without Go, as under sudo, what is built already is installed, and what is installed, but for directories,
+// is what make uninstall removes.
+func TestMakeInstall(t *testing.T) {
+	if _, err := exec.LookPath("make"); err != nil {
+		t.Skip("needs make, which is not installed")
+	}
+	dry := func(target string) string {
+		cmd := exec.Command("make", "-n", target, "GO=no-such-go", "DESTDIR=/there")
+		cmd.Dir = ".."
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("make -n %s: %v\n%s", target, err, out)
+		}
+		return string(out)
+	}
+	install, uninstall := dry("install"), dry("uninstall")
+	if strings.Contains(install, "no-such-go build") || strings.Contains(install, "no-such-go run") {
+		t.Errorf("make install builds without Go:\n%s", install)
+	}
+	for _, path := range regexp.MustCompile(`>(/there\S+)`).FindAllStringSubmatch(install, -1) {
+		if !strings.Contains(uninstall, path[1]) {
+			t.Errorf("make uninstall leaves %s:\n%s", path[1], uninstall)
+		}
+	}
+	for _, name := range []string{"httpctl", "httpctl-agent", "httpctl-aggregator"} {
+		if !strings.Contains(install, "bin/"+name) || !strings.Contains(uninstall, "/there/usr/local/bin/"+name) {
+			t.Errorf("%s is not installed and removed:\n%s%s", name, install, uninstall)
+		}
+	}
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		if !strings.Contains(install, "completion "+shell+" >") {
+			t.Errorf("no completion for %s is installed:\n%s", shell, install)
+		}
+	}
+}
