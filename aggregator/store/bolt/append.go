@@ -166,7 +166,11 @@ func (a *appender) add(it *store.Item) (store.Result, error) {
 	} else {
 		a.added.replaced = append(a.added.replaced, h.Start)
 	}
-	a.added.outlines = append(a.added.outlines, outlined{h.Start, blobName(key), it.Outline})
+	outline := it.Outline
+	if it.Skewed {
+		outline = nil
+	}
+	a.added.outlines = append(a.added.outlines, outlined{h.Start, blobName(key), outline})
 	if iv.fresh {
 		a.added.fresh = append(a.added.fresh, piece{h.Start, int64(h.Width)})
 		iv.fresh = false

@@ -10,7 +10,8 @@ import (
 
 // What the judge asks of a bucket is a few numbers, and it asks for them again with each window under way, when the window ends, and
 // for late ones: to inflate the bucket each time is most of its work. So they are taken from the bucket when it is decoded
-// to be checked, and remembered for the newest intervals. What is not remembered is read as a whole.
+// to be checked, and remembered for the newest intervals. What is not remembered is read as a whole: also what is skewed, which nobody
+// judges, and which would outlast all others.
 
 const (
 	// maxOutlineBytes bounds the memory of outlines. One takes about 220 bytes: ten minutes of 1,000 hosts have 60,000.
@@ -91,6 +92,9 @@ func (x *outlines) add(added outlined) {
 	}
 	o := added.outline
 	if o == nil || added.start < x.newest-outlineTime {
+		if names != nil && len(names) == 0 {
+			delete(x.intervals, added.start)
+		}
 		return
 	}
 	if o, x.schemas = o.Interned(x.schemas); len(x.schemas) > maxOutlineSchemas {
@@ -160,7 +164,7 @@ func (s *DB) outlined(d *bucket.Decoder, start, key, value []byte) (b *bucket.Bu
 	if b, err = decodeData(d, start, key, data, store.OutlineTable); err != nil {
 		return nil, false, err
 	}
-	if o := store.OutlineOf(b, data); o != nil {
+	if o := store.OutlineOf(b, data); o != nil && !skewed {
 		s.outlines.read(at, key, o)
 	}
 	return b, skewed, nil

@@ -253,3 +253,43 @@ func TestOutlineOfReplaced(t *testing.T) {
 		t.Fatalf("after it was replaced: %d requests, want 7", n)
 	}
 }
+
+// What a host sends whose clock is far ahead takes no room from what is judged, neither when it comes nor when it is read.
+func TestOutlinesOfFastClock(t *testing.T) {
+	s := open(t, t.TempDir())
+	defer s.Close()
+	const ahead = 1 << 25 // intervals, ten years
+	cost := int64(0)
+	send := func(i int) {
+		t.Helper()
+		b := &bucket.Bucket{Header: storetest.Header(1, i)}
+		b.Tables = append(b.Tables, bucket.NewTable(storetest.Totals(), 10))
+		it := outlinedItem(t, b)
+		it.Skewed = i >= ahead
+		cost = it.Outline.Bytes() + outlineCost
+		if _, err := s.Append(t.Context(), []store.Item{it}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 6 {
+		send(ahead + i)
+	}
+	s.outlines.most = 3 * cost
+	for i := range 2 {
+		send(i)
+		send(ahead + 6 + i)
+	}
+	p := store.Plan{Table: "totals", Numbers: true, PerHost: true, By: []string{"mirror"}, From: storetest.At(ahead), To: storetest.At(ahead + 8)}
+	if a, err := s.Query(t.Context(), p); err != nil || len(a.Slices) != 1 || a.Slices[0].Buckets != 8 {
+		t.Fatalf("Query = %+v, %v, want 8 buckets of one host", a, err)
+	}
+	checkOutlines(t, s)
+	for start := range s.outlines.intervals {
+		if start >= storetest.At(ahead) {
+			t.Errorf("interval %d is remembered, of a clock that is ahead", start)
+		}
+	}
+	if n := len(s.outlines.intervals); n != 2 {
+		t.Errorf("%d intervals are remembered, want the two that were not ahead", n)
+	}
+}
