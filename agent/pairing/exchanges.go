@@ -296,7 +296,9 @@ func (p *Pairer) match(c *conn, time int64) *pair {
 // unfinished makes an exchange of a request whose head has not ended, when there is no other one that the response
 // in env.Message could answer: the server has waited for the rest long enough (408), or wants no more of it (400, 431).
 func (p *Pairer) unfinished(c *conn, at http1.At) {
-	if len(c.queue) > 0 || c.overflow > 0 || c.gapped || c.asking != nil {
+	// One that has begun since responses were lost is the next request of a client that has got them: those before do not wait.
+	next := c.gapped && !c.pipelined && c.sent == c.missedAt
+	if c.overflow > 0 || c.asking != nil || !next && (c.gapped || len(c.queue) > 0) {
 		return
 	}
 	response := p.env.Message

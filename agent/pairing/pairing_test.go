@@ -495,6 +495,12 @@ func TestPairing(t *testing.T) {
 		{"the same behind other requests", func(r *rig) {
 			r.get("/0").get("/1").up("GET /2 HTTP/1.1\r\nHost: exam").fin(up).ok("").ok("").down(okay(400, "")).fin(down).close(stream.ByFIN)
 		}, "GET /0 = 200 complete\nGET /1 = 200 complete\nGET /2 = 400 closed", map[exchange.Counter]uint64{exchange.EarlyResponses: 1, exchange.SkippedBytes: 27}},
+		{"the same behind a response that was lost", func(r *rig) {
+			r.get("/0").gapDown(90).up("GET /1 HTTP/1.1\r\nHost: exam").fin(up).down(okay(400, "")).fin(down).close(stream.ByFIN)
+		}, "GET /0 = - lost\nGET /1 = 400 closed", map[exchange.Counter]uint64{exchange.EarlyResponses: 1, exchange.SkippedBytes: 27}},
+		{"the same behind it, and its client has not ended", func(r *rig) {
+			r.get("/0").gapDown(90).up("GET /1 HTTP/1.1\r\nHost: exam").down(okay(408, "")).fin(down).close(stream.ByFIN)
+		}, "GET /0 = - lost\nGET /1 = 408 closed", map[exchange.Counter]uint64{exchange.EarlyResponses: 1, exchange.SkippedBytes: 27}},
 		{"the same without an answer", func(r *rig) {
 			r.get("/0").ok("").up("GET /1 HTTP/1.1\r\nHost: exam").fin(up).fin(down).close(stream.ByFIN)
 		}, "GET /0 = 200 complete", map[exchange.Counter]uint64{exchange.SkippedBytes: 27}},
