@@ -61,14 +61,12 @@ export function notSeen(loss) {
   });
 }
 
-/** unread says which connections are of other protocols than HTTP/1, and so not looked into; '' if there are none. */
+/** unread says how many connections are of other protocols than HTTP/1, and so not looked into; '' if there are none. */
 export function unread(others) {
   const { tls = 0, http2 = 0, ...rest } = others || {};
   const other = Object.values(rest).reduce((a, b) => a + b, 0);
   const parts = [[tls, 'TLS'], [http2, 'HTTP/2'], [other, 'other']].filter(([n]) => n > 0).map(([n, what]) => `${number(n)} ${what}`);
-  if (parts.length === 0) return '';
-  const last = parts.pop();
-  return `${parts.length ? `${parts.join(', ')} and ${last}` : last} ${tls + http2 + other === 1 ? 'connection is' : 'connections are'} not read`;
+  return parts.length ? `not read: ${parts.join(', ')}` : '';
 }
 
 /** whyNothing says why there is no request, as far as it can be told from what was captured; '' where there are some, or it is too early. */
