@@ -3,12 +3,15 @@ package test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -77,7 +80,11 @@ func bucketsIn(data []byte) (found []*bucket.Bucket) {
 			return found
 		}
 		data = data[i:]
+		sum := crc32.Checksum(data[:min(len(data), 15)], crcTable)
 		for n := 20; n <= min(len(data), 16<<10); n++ { // its checksum says where it ends
+			if sum = crc32.Update(sum, crcTable, data[n-5:n-4]); binary.LittleEndian.Uint32(data[n-4:]) != sum {
+				continue
+			}
 			if b, err := bucket.Decode(data[:n]); err == nil {
 				found = append(found, b)
 				break
@@ -190,45 +197,40 @@ func TestPrivacy(t *testing.T) {
 				t.Fatal("no bucket is in the spool")
 			}
 			// Then they are delivered, and those of the interval under way while somebody watches.
-			// And somebody tails.
-			provisional := false
-			run(cfg.Aggregator, asked(50000, 100*time.Millisecond), func() {
-				ctx, cancel := context.WithCancel(t.Context())
-				var tailing sync.WaitGroup
-				tailing.Go(func() {
-					for ctx.Err() == nil { // until the agent is there
-						_ = g.client.Tail(ctx, client.TailQuestion{}, func([]view.Sample, *view.TailSummary) error { return nil })
-						time.Sleep(20 * time.Millisecond)
-					}
-				})
-				defer tailing.Wait()
-				defer cancel()
-				eventually(t, "a provisional bucket is sent", func() error {
-					if _, err := g.client.Dashboard(t.Context(), client.Question{Live: true}); err != nil {
+			// And somebody tails. On a busy machine all may be over before somebody does, and is done again.
+			provisional, tailed := false, false
+			for runs := 1; runs < 10 && !(provisional && tailed); runs++ {
+				run(cfg.Aggregator, asked(50000+10*runs, 100*time.Millisecond), func() {
+					ctx, cancel := context.WithCancel(t.Context())
+					var tailing sync.WaitGroup
+					tailing.Go(func() {
+						for ctx.Err() == nil { // until the agent is there
+							_ = g.client.Tail(ctx, client.TailQuestion{}, func([]view.Sample, *view.TailSummary) error { return nil })
+							time.Sleep(20 * time.Millisecond)
+						}
+					})
+					defer tailing.Wait()
+					defer cancel()
+					eventually(t, "all is stored", func() error {
+						if _, err := g.client.Dashboard(t.Context(), client.Question{Live: true}); err != nil {
+							return err
+						}
+						top, err := g.client.Top(t.Context(), "section", client.Question{Limit: 10})
+						if err == nil && top.Total != int64(40*(1+runs)) {
+							err = fmt.Errorf("%d requests, want %d", top.Total, 40*(1+runs))
+						}
 						return err
-					}
-					stream.mu.Lock()
-					defer stream.mu.Unlock()
-					for _, b := range bucketsIn(stream.sent) {
-						provisional = provisional || !b.Final && len(b.Tables) > 0
-					}
-					if !provisional {
-						return fmt.Errorf("none yet")
-					}
-					return nil
+					})
 				})
-				eventually(t, "all is stored", func() error {
-					top, err := g.client.Top(t.Context(), "section", client.Question{Limit: 10})
-					if err == nil && top.Total != 80 {
-						err = fmt.Errorf("%d requests, want 80", top.Total)
-					}
-					return err
-				})
-			})
-			places["stream"] = textOf(stream.sent)
-			if !bytes.Contains(stream.sent, []byte("/hidden-0/x")) {
-				t.Error("no live exchange of kept.example.org is in the stream: nothing is shown by those that are not")
+				stream.mu.Lock()
+				provisional = slices.ContainsFunc(bucketsIn(stream.sent), func(b *bucket.Bucket) bool { return !b.Final && len(b.Tables) > 0 })
+				tailed = bytes.Contains(stream.sent, []byte("/hidden-0/x"))
+				stream.mu.Unlock()
 			}
+			if !provisional || !tailed {
+				t.Errorf("a provisional bucket is in the stream: %v, a live exchange of kept.example.org: %v: nothing is shown by those that are not", provisional, tailed)
+			}
+			places["stream"] = textOf(stream.sent)
 			places["log and metrics"] = said.String()
 			g.stop()
 			hold("store", filepath.Join(g.cfg.Data, "httpctl.db"))
