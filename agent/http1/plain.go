@@ -41,9 +41,6 @@ func (e *Env) split(b []byte) (n, all, kept int) {
 		}
 		odd := lf ^ (cr<<1 | carry) // a LF without CR, or what follows a CR and is none
 		carry = cr >> 63
-		if from := start - base; from > 0 {
-			colons &^= 1<<from - 1 // those of the line before
-		}
 		for ; lf != 0; lf &= lf - 1 {
 			i := bits.TrailingZeros64(lf)
 			if odd&(1<<i<<1-1) != 0 {

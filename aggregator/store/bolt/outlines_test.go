@@ -65,6 +65,30 @@ func randomTotals(rng *rand.Rand, odd bool) *bucket.Table {
 	return tb
 }
 
+// askedBoth returns what a store says to a plan, and what the items that are in it say when each is decoded and added up.
+func askedBoth(t *testing.T, s *DB, all map[string]store.Item, p store.Plan) (got, want string) {
+	t.Helper()
+	sum := store.NewCollector(p)
+	for _, key := range slices.Sorted(maps.Keys(all)) {
+		it := all[key]
+		if it.Skewed && p.Judged {
+			continue
+		}
+		b, err := bucket.Decode(it.Data)
+		if err == nil {
+			err = sum.Add(b)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	answer, err := s.Query(t.Context(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return said(answer), said(sum.Answer())
+}
+
 // What is answered from outlines is what the buckets say, whatever is remembered: random buckets of ten minutes, with and without outlines,
 // appended in any order, purged, reopened. Tables of several versions, and those that fold, depend on the order in which they are added, so they
 // are asked for as the judge does.
@@ -123,25 +147,8 @@ func answersAsBuckets(t *testing.T, odd bool) {
 			if rng.IntN(3) == 0 {
 				p.Hosts = []bucket.ID{storetest.ID(1 + rng.IntN(hosts))}
 			}
-			want := store.NewCollector(p)
-			for _, key := range slices.Sorted(maps.Keys(all)) {
-				it := all[key]
-				if it.Skewed && p.Judged {
-					continue
-				}
-				b, err := bucket.Decode(it.Data)
-				if err == nil {
-					err = want.Add(b)
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
-			}
-			got, err := s.Query(t.Context(), p)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got, want := said(got), said(want.Answer()); got != want {
+			got, want := askedBoth(t, s, all, p)
+			if got != want {
 				t.Fatalf("op %d: Query(%+v) =\n%s\nwant\n%s", op, p, got, want)
 			}
 		case r < 98:

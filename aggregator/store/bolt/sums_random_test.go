@@ -1,9 +1,7 @@
 package bolt
 
 import (
-	"maps"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -25,25 +23,8 @@ func TestSumsOfMixedWidths(t *testing.T) {
 		all := map[string]store.Item{}
 		now, purged := storetest.At(60), int64(0) // ten minutes after T0
 		ask := func(op int, p store.Plan) {
-			want := store.NewCollector(p)
-			for _, key := range slices.Sorted(maps.Keys(all)) {
-				it := all[key]
-				if it.Skewed && p.Judged {
-					continue
-				}
-				b, err := bucket.Decode(it.Data)
-				if err == nil {
-					err = want.Add(b)
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
-			}
-			got, err := s.Query(t.Context(), p)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got, want := said(got), said(want.Answer()); got != want {
+			got, want := askedBoth(t, s, all, p)
+			if got != want {
 				g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
 				for i := 0; i < len(g) && i < len(w); i++ {
 					if g[i] != w[i] {
