@@ -83,7 +83,8 @@ func TestNetworkNamespaces(t *testing.T) {
 
 	curl := func(host string, args ...string) {
 		t.Helper()
-		args = append([]string{"-sS", "-o", "/dev/null", "--max-time", "120"}, args...)
+		// Of several requests whose first are refused, as nginx does not listen yet, it would tell how the last one went.
+		args = append([]string{"-sS", "-o", "/dev/null", "--max-time", "120", "--fail-early"}, args...)
 		eventually(t, "curl", func() error {
 			out, err := lab.Command(t.Context(), host, "curl", args...).CombinedOutput()
 			if err != nil {
