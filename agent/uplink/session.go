@@ -36,6 +36,7 @@ type session struct {
 	bytes    int
 	retryAt  time.Time // no final bucket goes out before
 	retries  int
+	apart    bool // it is told that this clock and the aggregator's are
 
 	shown *x509.Certificate // to the aggregator; nil without TLS
 	turn  time.Time         // when to change to the certificate after it; zero without TLS
@@ -394,8 +395,8 @@ func (s *session) message(m *httpctlv1.DeliverResponse) {
 }
 
 func (s *session) ack(m *httpctlv1.Ack) {
-	var stored, expired, refused []uint64
-	retry := false
+	var stored, expired, refused, future []uint64
+	retry, why := false, "" // why: the reason of the last that is of the future
 	for _, r := range m.GetResults() {
 		f, ok := s.flight[r.GetSequence()]
 		if !ok {
@@ -415,11 +416,28 @@ func (s *session) ack(m *httpctlv1.Ack) {
 		case httpctlv1.BucketStatus_BUCKET_STATUS_REFUSED:
 			refused, result = append(refused, f.seq), "refused"
 			s.u.log.Error("the aggregator refused a bucket; its interval is declared unobserved", "reason", security.CleanText(r.GetReason()))
+		case httpctlv1.BucketStatus_BUCKET_STATUS_FUTURE:
+			result, why = "future", r.GetReason()
+			if s.future(f.seq) {
+				future = append(future, f.seq)
+				break
+			}
+			retry = true
+			s.cursor = min(s.cursor, f.seq-1)
 		default: // RETRY, and what this agent does not know: keeping the bucket is always right
 			retry = true
 			s.cursor = min(s.cursor, f.seq-1)
 		}
 		s.u.metrics.answers.WithLabelValues(result).Inc()
+	}
+	if len(future) > 0 {
+		s.u.log.Error("buckets are dated in the future, of a clock that was wrong and is set right now; the aggregator does not store them, and their intervals are declared unobserved",
+			"buckets", len(future), "reason", security.CleanText(why))
+		refused = append(refused, future...)
+	}
+	if why != "" && retry && !s.apart {
+		s.apart = true
+		s.u.log.Error("the aggregator stores no bucket that is dated so far in the future: the clock of this host is wrong, or its own; buckets are kept while the spool has room", "reason", security.CleanText(why))
 	}
 	if len(stored)+len(expired)+len(refused) > 0 {
 		s.settle(stored, expired, refused)
@@ -438,6 +456,20 @@ func (s *session) ack(m *httpctlv1.Ack) {
 		s.retries++
 	}
 	s.u.metrics.inFlight.Set(float64(len(s.flight)))
+}
+
+// maxAhead is how far ahead of the clock a bucket is not of the future.
+const maxAhead = 5 * time.Minute
+
+// future reports whether a bucket of the spool is of the future by this host's clock, too: then the clock that dated it
+// was wrong, whatever the aggregator's is.
+func (s *session) future(seq uint64) bool {
+	found, data, err := s.u.deps.Queue.Next(seq - 1)
+	if err != nil || found != seq {
+		return false
+	}
+	h, err := bucket.DecodeHeader(data)
+	return err == nil && h.Start > time.Now().Add(maxAhead).UnixNano()
 }
 
 // settle tells the spool. If it cannot note it now, it does later, and does not offer these

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -234,6 +235,48 @@ func TestAnswers(t *testing.T) {
 	}
 	if s.bytes != 2 || len(s.flight) != 2 {
 		t.Errorf("%d buckets, %d bytes under way, want 2 and 2", len(s.flight), s.bytes)
+	}
+}
+
+// TestFuture: a bucket that the aggregator finds to be of the future is declared if it is by this host's clock, too, and kept
+// if it is not.
+func TestFuture(t *testing.T) {
+	dated := func(at time.Time) []byte {
+		b := &bucket.Bucket{}
+		b.Host, b.Incarnation, b.Width, b.Final = bucket.ID{1}, bucket.ID{2}, 10*time.Second, true
+		b.Start = at.Truncate(b.Width).UnixNano()
+		data, err := bucket.Encode(nil, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	// The clock was a year ahead and has been set right; or the aggregator's is a year behind.
+	q := &queue{data: [][]byte{dated(time.Now().AddDate(1, 0, 0)), dated(time.Now())}}
+	var log bytes.Buffer
+	d := deps(q)
+	d.Log = slog.New(slog.NewTextHandler(&log, nil))
+	u, err := New(DefaultConfig(), d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &session{u: u, flight: map[uint64]flying{}, seqs: map[uint64]bool{}}
+	for range 3 {
+		s.retryAt = time.Time{}
+		var sent []*httpctlv1.BucketResult
+		for m, err := s.final(time.Now()); m != nil || err != nil; m, err = s.final(time.Now()) {
+			sent = append(sent, &httpctlv1.BucketResult{Sequence: m.GetBucket().GetSequence(), Status: httpctlv1.BucketStatus_BUCKET_STATUS_FUTURE, Reason: "set the \x1bclock"})
+		}
+		s.ack(&httpctlv1.Ack{Results: sent})
+	}
+	if len(q.stored)+len(q.expired) != 0 || !slices.Equal(q.refused, []uint64{1}) || q.data[1] == nil {
+		t.Errorf("settled as refused: %v, want only the one that is of the future by this clock, too", q.refused)
+	}
+	if s.retryAt.IsZero() || len(s.flight) != 0 {
+		t.Errorf("%d under way, next at %s: no pause", len(s.flight), s.retryAt)
+	}
+	if text := log.String(); strings.Count(text, "\n") != 2 || strings.Count(text, "buckets=1") != 1 || strings.Count(text, "is wrong, or its own") != 1 || strings.Contains(text, "\x1b") {
+		t.Errorf("log: %q, want that one bucket is given up, and once that clocks are apart", text)
 	}
 }
 

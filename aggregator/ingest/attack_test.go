@@ -197,7 +197,8 @@ func TestHostileBuckets(t *testing.T) {
 	}
 }
 
-// TestFarBuckets: what is merely old or early is stored; what is more than five minutes ahead, marked.
+// TestFarBuckets: what is merely old or early is stored; what is more than five minutes ahead, marked; and what is more
+// than a day ahead is not, as no purge would reach it.
 func TestFarBuckets(t *testing.T) {
 	marks := map[int64]bool{}
 	service, c := serve(t, DefaultConfig(), func(batch []store.Item) ([]store.Result, error) {
@@ -207,21 +208,29 @@ func TestFarBuckets(t *testing.T) {
 		return storeAll(batch)
 	})
 	s := connect(t, c, hostA, inc1)
-	near := time.Now().Truncate(10 * time.Second).Add(4 * time.Minute)
+	now := time.Now().Truncate(10 * time.Second)
+	near, skewed := now.Add(4*time.Minute), now.Add(24*time.Hour-time.Minute)
 	defer func() {
-		want := map[int64]bool{10e9: false, near.UnixNano(): false, time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC).UnixNano(): true}
+		want := map[int64]bool{10e9: false, near.UnixNano(): false, skewed.UnixNano(): true}
 		if !maps.Equal(marks, want) || count(t, service.metrics.skewed) != 1 {
 			t.Errorf("marked as skewed: %v, %v counted, want %v", marks, count(t, service.metrics.skewed), want)
 		}
 	}()
-	for i, start := range []time.Time{time.Unix(10, 0), near, time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)} {
+	for i, start := range []time.Time{time.Unix(10, 0), near, skewed, now.Add(24*time.Hour + 10*time.Minute), time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)} {
 		b := sound(0)
 		b.Start = start.UnixNano()
 		b.ClosedThrough = b.End()
 		send(t, s, uint64(i+1), encode(t, b))
-		if r := answers(t, s, 1)[uint64(i+1)]; r.GetStatus() != httpctlv1.BucketStatus_BUCKET_STATUS_STORED {
-			t.Errorf("bucket of %s: %v, want it stored", start, r)
+		want, reason := httpctlv1.BucketStatus_BUCKET_STATUS_STORED, ""
+		if i > 2 {
+			want, reason = httpctlv1.BucketStatus_BUCKET_STATUS_FUTURE, "it is dated "+start.UTC().Format(time.RFC3339)+", more than 24h0m0s after now"
 		}
+		if r := answers(t, s, 1)[uint64(i+1)]; r.GetStatus() != want || !strings.HasPrefix(r.GetReason(), reason) {
+			t.Errorf("bucket of %s: %v, want %s, %q", start, r, want, reason)
+		}
+	}
+	if n := count(t, service.metrics.buckets.WithLabelValues("future")); n != 2 {
+		t.Errorf("%v buckets are counted as of the future, want 2", n)
 	}
 }
 

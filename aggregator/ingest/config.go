@@ -91,6 +91,9 @@ const (
 	maxProvisional = 256 << 10
 	// maxAhead is how far ahead of the wall clock a bucket is not skewed (DESIGN section 6).
 	maxAhead = 5 * time.Minute
+	// maxFuture is how far ahead of the wall clock a bucket is stored. What is dated later would be out of the reach of
+	// purges for as long as it is ahead. A day holds what a clock in the wrong time zone does, which is up to 14 hours.
+	maxFuture = 24 * time.Hour
 	// minWidth and maxWidth bound an interval (DESIGN section 8: a divisor of one minute, at
 	// least 1s).
 	minWidth = time.Second

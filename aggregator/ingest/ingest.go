@@ -521,6 +521,8 @@ func label(s httpctlv1.BucketStatus) string {
 		return "expired"
 	case httpctlv1.BucketStatus_BUCKET_STATUS_REFUSED:
 		return "refused"
+	case httpctlv1.BucketStatus_BUCKET_STATUS_FUTURE:
+		return "future"
 	}
 	return "retry"
 }

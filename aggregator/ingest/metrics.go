@@ -29,7 +29,7 @@ func newMetrics(r prometheus.Registerer, clones func() float64) *metrics {
 		bytes:          counter("received_bytes_total", "Size of the buckets received."),
 		provisional:    counter("provisional_buckets_total", "Provisional buckets received."),
 		badProvisional: counter("bad_provisional_buckets_total", "Provisional buckets left out because they are too large."),
-		skewed:         counter("skewed_buckets_total", "Final buckets whose interval was more than five minutes ahead: stored, and never judged."),
+		skewed:         counter("skewed_buckets_total", "Final buckets whose interval was more than five minutes ahead, and at most a day: stored, and never judged."),
 		faults:         counter("faults_total", "Faults of this program with what agents have sent, which are in its log; each cost the bucket or the stream that it was met in."),
 		storeErrors:    counter("store_errors_total", "Transactions that the store failed; their buckets are sent again."),
 		batch: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: ns, Subsystem: sub, Name: "batch_buckets",
@@ -37,7 +37,7 @@ func newMetrics(r prometheus.Registerer, clones func() float64) *metrics {
 		appendSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: ns, Subsystem: sub, Name: "append_seconds",
 			Help: "Time a transaction took, with its fsync.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 14)}),
 	}
-	for _, result := range []string{"stored", "duplicate", "expired", "refused", "retry"} {
+	for _, result := range []string{"stored", "duplicate", "expired", "refused", "future", "retry"} {
 		m.buckets.WithLabelValues(result) // shown from the start, as 0
 	}
 	for _, reason := range []string{"hello", "full", "identity", "replaced", "protocol", "too_large", "samples"} {

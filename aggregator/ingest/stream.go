@@ -382,8 +382,9 @@ func (s *Service) take(ctx context.Context, a *agent, st *stream, m *httpctlv1.B
 		b, outline, extract, err = s.decode(data, a.Host)
 		return err
 	})
+	now := time.Now()
 	s.mu.Lock()
-	a.LastMessage = time.Now()
+	a.LastMessage = now
 	if bad == nil && b.Final && a.stream == st && a.Backlog > 0 {
 		a.Backlog--
 	}
@@ -398,16 +399,22 @@ func (s *Service) take(ctx context.Context, a *agent, st *stream, m *httpctlv1.B
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+	verdict, text := httpctlv1.BucketStatus_BUCKET_STATUS_REFUSED, "a bucket is refused; its agent declares the interval unobserved"
+	if bad == nil && b.Start > now.Add(maxFuture).UnixNano() {
+		verdict, text = httpctlv1.BucketStatus_BUCKET_STATUS_FUTURE, "a bucket is not stored; its agent keeps it, or declares the interval unobserved"
+		bad = fmt.Errorf("it is dated %s, more than %s after now by the aggregator's clock, which says %s: set the clock that is wrong",
+			time.Unix(0, b.Start).UTC().Format(time.RFC3339), maxFuture, now.UTC().Format(time.RFC3339))
+	}
 	if bad != nil {
-		s.metrics.buckets.WithLabelValues("refused").Inc()
-		if quiet, ok := s.refusals.pass(time.Now()); ok {
-			s.log.Warn("a bucket is refused; its agent declares the interval unobserved", "host", a.Host, "name", security.CleanText(name),
+		s.metrics.buckets.WithLabelValues(label(verdict)).Inc()
+		if quiet, ok := s.refusals.pass(now); ok {
+			s.log.Warn(text, "host", a.Host, "name", security.CleanText(name),
 				"peer", from, "reason", security.CleanText(bad.Error()), "others_since_last_logged", quiet)
 		}
-		st.answer(&httpctlv1.BucketResult{Sequence: m.GetSequence(), Status: httpctlv1.BucketStatus_BUCKET_STATUS_REFUSED, Reason: bad.Error()})
+		st.answer(&httpctlv1.BucketResult{Sequence: m.GetSequence(), Status: verdict, Reason: bad.Error()})
 		return nil
 	}
-	skewed := b.Start > time.Now().Add(maxAhead).UnixNano()
+	skewed := b.Start > now.Add(maxAhead).UnixNano()
 	if skewed {
 		s.metrics.skewed.Inc()
 	}

@@ -24,7 +24,7 @@ const (
 )
 
 // BucketStatus is what became of a bucket. An agent forgets the bucket on any
-// but BUCKET_STATUS_RETRY.
+// but BUCKET_STATUS_RETRY and BUCKET_STATUS_FUTURE.
 type BucketStatus int32
 
 const (
@@ -37,6 +37,10 @@ const (
 	BucketStatus_BUCKET_STATUS_REFUSED BucketStatus = 4
 	// The store failed for now.
 	BucketStatus_BUCKET_STATUS_RETRY BucketStatus = 5
+	// Its interval begins more than a day after now by the aggregator's clock, and either that clock or the agent's is
+	// wrong. It was not stored. An agent whose own clock says the same of it forgets it, as one that is refused;
+	// else it keeps the bucket and sends it again.
+	BucketStatus_BUCKET_STATUS_FUTURE BucketStatus = 6
 )
 
 // Enum value maps for BucketStatus.
@@ -48,6 +52,7 @@ var (
 		3: "BUCKET_STATUS_EXPIRED",
 		4: "BUCKET_STATUS_REFUSED",
 		5: "BUCKET_STATUS_RETRY",
+		6: "BUCKET_STATUS_FUTURE",
 	}
 	BucketStatus_value = map[string]int32{
 		"BUCKET_STATUS_UNSPECIFIED": 0,
@@ -56,6 +61,7 @@ var (
 		"BUCKET_STATUS_EXPIRED":     3,
 		"BUCKET_STATUS_REFUSED":     4,
 		"BUCKET_STATUS_RETRY":       5,
+		"BUCKET_STATUS_FUTURE":      6,
 	}
 )
 
@@ -900,14 +906,15 @@ const file_httpctl_v1_ingest_proto_rawDesc = "" +
 	"\fBucketResult\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x120\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x18.httpctl.v1.BucketStatusR\x06status\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason*\xb3\x01\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason*\xcd\x01\n" +
 	"\fBucketStatus\x12\x1d\n" +
 	"\x19BUCKET_STATUS_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14BUCKET_STATUS_STORED\x10\x01\x12\x1b\n" +
 	"\x17BUCKET_STATUS_DUPLICATE\x10\x02\x12\x19\n" +
 	"\x15BUCKET_STATUS_EXPIRED\x10\x03\x12\x19\n" +
 	"\x15BUCKET_STATUS_REFUSED\x10\x04\x12\x17\n" +
-	"\x13BUCKET_STATUS_RETRY\x10\x052W\n" +
+	"\x13BUCKET_STATUS_RETRY\x10\x05\x12\x18\n" +
+	"\x14BUCKET_STATUS_FUTURE\x10\x062W\n" +
 	"\rIngestService\x12F\n" +
 	"\aDeliver\x12\x1a.httpctl.v1.DeliverRequest\x1a\x1b.httpctl.v1.DeliverResponse(\x010\x01B7Z5github.com/httpctl/httpctl/proto/httpctl/v1;httpctlv1b\x06proto3"
 
