@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/httpctl/httpctl/pkg/lifecycle"
 	httpctlv1 "github.com/httpctl/httpctl/proto/httpctl/v1"
 )
 
@@ -63,11 +64,12 @@ func (s *Service) Backup(_ *httpctlv1.BackupRequest, stream httpctlv1.AdminServi
 	go func() {
 		defer close(chunks)
 		w := &sender{ctx: ctx, chunks: chunks, patience: s.patience, left: s.patience}
-		var err error
-		if size, err = s.store.Backup(ctx, w); err == nil {
-			err = w.flush(ctx)
-		}
-		done <- err
+		done <- lifecycle.Guard(func() (err error) {
+			if size, err = s.store.Backup(ctx, w); err == nil {
+				err = w.flush(ctx)
+			}
+			return err
+		})
 	}()
 	var sending error
 	for chunk := range chunks {
@@ -78,6 +80,8 @@ func (s *Service) Backup(_ *httpctlv1.BackupRequest, stream httpctlv1.AdminServi
 	cancel()
 	err := <-done
 	switch {
+	case errors.Is(err, lifecycle.ErrPanic): // counted, logged and told by who answers calls
+		return err
 	case sending != nil:
 		err = sending
 	case errors.Is(err, errSlow):

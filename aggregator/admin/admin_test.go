@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/httpctl/httpctl/aggregator/store/bolt"
+	"github.com/httpctl/httpctl/pkg/lifecycle"
 	httpctlv1 "github.com/httpctl/httpctl/proto/httpctl/v1"
 )
 
@@ -49,6 +50,24 @@ func (s *stream) Send(r *httpctlv1.BackupResponse) error {
 	s.most = max(s.most, len(r.Data))
 	s.got.Write(r.Data)
 	return nil
+}
+
+// faulty is a store of which a backup panics.
+type faulty struct{}
+
+func (faulty) Backup(_ context.Context, w io.Writer) (int64, error) {
+	_, _ = w.Write(make([]byte, 2*chunkSize))
+	panic("a fault")
+}
+
+// TestFaultCostsItsBackup: a fault while a backup is made is an error of that call, and the next one can be made.
+func TestFaultCostsItsBackup(t *testing.T) {
+	s := New(faulty{}, slog.New(slog.DiscardHandler))
+	for range 2 {
+		if err := s.Backup(nil, &stream{ctx: t.Context()}); !errors.Is(err, lifecycle.ErrPanic) {
+			t.Errorf("Backup of a store that panics = %v, want that", err)
+		}
+	}
 }
 
 func TestBackup(t *testing.T) {
