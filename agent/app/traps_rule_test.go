@@ -22,6 +22,7 @@ type part struct {
 	simple               bool     // HTTP/0.9
 	interim, upgrade     bool
 	bad                  int  // the end of the first line that is wrong, the head's if it lacks fields
+	sure                 bool // it is wrong only by bytes that are no framing, and so a message once its head has ended
 	until                bool // as long as the connection
 	chunked              bool
 	exchange             int // that it belongs to, of its connection
@@ -103,6 +104,7 @@ func (p *part) measure(off bool) {
 		line, after, _ := strings.Cut(rest, "\r\n")
 		if strings.ContainsAny(line, "\x00\x01\x02\x08\x0b\x7f\r") || strings.Contains(line, " :") || line == "" {
 			p.bad = p.to - len(after)
+			p.sure = line != "" && !strings.Contains(line, " :") && !strings.ContainsAny(line, "\x0b\r")
 		}
 		rest = after
 	}
@@ -364,7 +366,7 @@ func (w *told) take(s stretch) {
 			continue
 		}
 		if !p.seen && !p.missed && !p.opaque && p.head <= s.to {
-			if p == me.doubt || p.simple && p.up && (s.from > 0 || !conn.handshake || other.shown) || p.simple && !p.up && !w.partner(p).seen {
+			if p == me.doubt && !p.sure || p.simple && p.up && (s.from > 0 || !conn.handshake || other.shown) || p.simple && !p.up && !w.partner(p).seen {
 				p.missed, me.lost = true, true
 				continue
 			}

@@ -23,7 +23,8 @@
 // In its place a start line is taken although it is wrong, as long as those it
 // was meant for take it too: another version, other or more white space than one SP,
 // ICY for a version, several CRs before a LF, a first request line without version
-// before fields. While the place is lost only what the RFC allows is taken.
+// before fields. While the place is lost only what the RFC allows is taken, and a whole request head in which nothing but bytes of
+// the target or of values is wrong.
 // [Parser.Due] ends a message that the other end has left behind.
 //
 // # Ambiguous requests

@@ -113,7 +113,10 @@ func (p *Parser) try(b []byte, old int, at At) (int, Event) {
 	b = b[i:]
 	h := &p.env.Message
 	strict := p.lost || p.first && !p.whole
-	v, proto, n := startLine(b, h, strict)
+	v, proto, n := startLineOdd(b, h, strict)
+	if v == isRequest && h.odd && !h.asks() {
+		v = isNot
+	}
 	if v != isMore && v != isResponse && p.kind == Response && !strict {
 		v, n = looseStatusLine(b, h)
 	}
@@ -171,7 +174,7 @@ func (p *Parser) try(b []byte, old int, at At) (int, Event) {
 	}
 	// A line alone is not enough where anything may stand.
 	bare := h.Kind == Request && p.lost || v == isBare
-	if !read && !h.headers(b[n:end], strict) || bare && h.fields == 0 {
+	if !read && !h.headers(b[n:end], strict) || bare && h.fields == 0 || h.odd && !h.sure() {
 		if !p.lost {
 			p.env.count[malformed]++
 		}
@@ -189,6 +192,21 @@ func (p *Parser) try(b []byte, old int, at At) (int, Event) {
 		p.frameRequest(h)
 	}
 	return i + end - old, Head
+}
+
+// asks reports whether a request line whose target has bytes that none may have is more than
+// words of a text: it has a method that is known, and what begins as a path or a URI.
+func (h *Message) asks() bool {
+	t := h.Target
+	return h.crlf && bytes.IndexByte(t, '\r') < 0 && (t[0] == '/' || len(t) > 4 && equalFold(t[:4], "http")) &&
+		exchange.MethodAttribute(string(h.Method)) != exchange.Other
+}
+
+// sure reports whether a head with bytes that none may have is a request all the same, although anything may stand
+// here: it is right to its last line but for them, and names a host. What attackers send is so, and of
+// text only what quotes a whole request, which is taken for one without such bytes, too.
+func (h *Message) sure() bool {
+	return h.Kind == Request && h.Hosts > 0 && !h.bareLF && !h.anyBare && h.asks()
 }
 
 // leads reports whether rest, the bytes behind a head that was found where anything may stand, can follow

@@ -252,7 +252,7 @@ func (p *Parser) Peek() bool {
 	if v == isRequest {
 		end := bytes.LastIndexByte(b, '\n') + 1
 		h.Partial = true
-		if h.headers(b[n:end], strict) && (!strict || h.fields > 0) {
+		if h.headers(b[n:end], strict) && !h.odd && (!strict || h.fields > 0) {
 			return true
 		}
 	}

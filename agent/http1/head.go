@@ -50,6 +50,7 @@ type Message struct {
 
 	crlf, bareLF bool // line ends seen
 	anyBare      bool
+	odd          bool // read strictly, and bytes of the target or of values are none that may stand there
 	badLines     bool
 	fields       int
 }
@@ -94,7 +95,7 @@ func headEnd(b []byte, from int) (end, resume int) {
 
 // headers reads the field lines of a head; b starts after the start line and
 // ends with the empty line. It returns false when strict is asked and a line
-// is not a field line as RFC 9112 section 5 has it.
+// is not a field line as RFC 9112 section 5 has it; of values it then says by h.odd what is wrong with their bytes.
 func (h *Message) headers(b []byte, strict bool) bool {
 	for len(b) > 0 {
 		eol := bytes.IndexByte(b, '\n')
@@ -153,7 +154,8 @@ func (h *Message) field(line []byte, folded, strict bool) bool {
 		}
 		for _, c := range value {
 			if c < ' ' && c != '\t' && !(folded && (c == '\r' || c == '\n')) || c == 0x7f {
-				return false
+				h.odd = true
+				break
 			}
 		}
 	}

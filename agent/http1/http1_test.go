@@ -418,7 +418,7 @@ func TestGaps(t *testing.T) {
 			r.feed(chunked+"5").gap(11).stretch(next, false).stretch("more"+next, false).feed(next)
 		}, "POST /c 11 host= ua=\ncut\n" + nextIs},
 		{"text that only begins like one", func(r *rig) {
-			r.gap(1).feed("GET / HTTP/1.1\r\nno field line\r\n\r\n").feed("GET /\x01 HTTP/1.1\r\nHost: a\r\n\r\n").feed("GET / HTTP/1.1\r\n\r\n").feed(next)
+			r.gap(1).feed("GET / HTTP/1.1\r\nno field line\r\n\r\n").feed("GET /\x01 HTTP/1.1\r\nX: a\r\n\r\n").feed("GET / HTTP/1.1\r\n\r\n").feed(next)
 		}, "missed\n" + nextIs},
 	}
 	for _, tt := range tests {
@@ -485,6 +485,46 @@ func TestJoinedInTheMiddle(t *testing.T) {
 	r.feed("GET /real HTTP/1.1\r\nHost: a\r\n\r\n")
 	if got, want := r.String(), "GET /real 11 host=a ua=\nend wire=31 body=0"; got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// TestJoinedAtAnOddRequest: where anything may stand, a request with bytes that none may have is one if all else is
+// right, wherever it is split; text that merely mentions one is not.
+func TestJoinedAtAnOddRequest(t *testing.T) {
+	for _, tt := range []struct{ in, want string }{
+		{"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", "GET /a b 11 host=a ua=\nend wire=30 body=0"},
+		{"GET /a\x7f HTTP/1.1\r\nHost: a\r\n\r\n", "GET /a\x7f 11 host=a ua=\nend wire=29 body=0"},
+		{"GET /a HTTP/1.1\r\nHost: a\r\nUser-Agent: \x01\x1b\x00\r\n\r\n", "GET /a 11 host=a ua=\x01\x1b\x00\nend wire=45 body=0"},
+		{"POST http://a/ b HTTP/1.0\r\nHost: a\r\nX: \x02\r\nContent-Length: 2\r\n\r\nabGET / HTTP/1.1\r\n\r\n",
+			"POST http://a/ b 10 host=a ua=\nend wire=65 body=2\nGET / 11 host= ua=\nend wire=18 body=0"},
+		// Text.
+		{"GET what /is asked for HTTP/1.1\r\nHost: a\r\n\r\n", ""},
+		{"Then /a b HTTP/1.1\r\nHost: a\r\n\r\n", ""},
+		{"GET /a b HTTP/1.1\nHost: a\n\n", ""},
+		{"GET /a b HTTP/1.1\r\nHost: a\n\r\n", ""},
+		{"GET /a b HTTP/1.1\r\nX: a\r\n\r\n", ""},
+		{"GET /a b HTTP/1.1\r\nHost: a\r\nAnd so on: b\r\n\r\n", ""},
+		{"GET /a b HTTP/1.1\r\nHost: a\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", ""},
+		{"GET /a b HTTP/1.1 and more\r\nHost: a\r\n\r\n", ""},
+		{"GET /a\rb HTTP/1.1\r\nHost: a\r\n\r\n", ""},
+		{"GET /a HTTP/1.1\r\nHost: a\rX: \x01\r\n\r\n", ""},
+		{"HTTP/1.1 200 OK\r\nHost: \x01\r\nContent-Length: 0\r\n\r\n", ""},
+	} {
+		n := len(tt.in) - 1
+		if tt.want == "" {
+			n = 0 // in pieces, what is no message may hide what shows it
+		}
+		for split := range n + 1 {
+			r := newRig(false)
+			if split > 0 {
+				r.stretch(tt.in[:split], true).stretch(tt.in[split:], false)
+			} else {
+				r.feed(tt.in)
+			}
+			if got := r.String(); got != tt.want {
+				t.Errorf("%q split at %d:\n%s\nwant\n%s", tt.in, split, got, tt.want)
+			}
+		}
 	}
 }
 

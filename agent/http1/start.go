@@ -114,6 +114,15 @@ func sniff(b []byte) (v verdict, proto Protocol, skip int) {
 // fields when the line is a request or status line, and returns the length of
 // the line with its end. With strict, only what RFC 9112 allows is taken.
 func startLine(b []byte, h *Message, strict bool) (v verdict, proto Protocol, n int) {
+	v, proto, n = startLineOdd(b, h, strict)
+	if v == isRequest && h.odd {
+		return isNot, Unknown, 0
+	}
+	return v, proto, n
+}
+
+// startLineOdd is startLine that takes, with strict, a target of any bytes, and then sets h.odd.
+func startLineOdd(b []byte, h *Message, strict bool) (v verdict, proto Protocol, n int) {
 	if whole, partly := matches(b, "HTTP/"); whole || partly {
 		return statusLine(b, h, strict)
 	}
@@ -192,10 +201,11 @@ func startLine(b []byte, h *Message, strict bool) (v verdict, proto Protocol, n 
 	for len(target) > 0 && isBlank(target[len(target)-1]) {
 		target = target[:len(target)-1]
 	}
-	if len(target) == 0 || strict && !isStrictTarget(target) {
+	if len(target) == 0 {
 		return isNot, Unknown, 0
 	}
 	*h = Message{Kind: Request, Method: line[:m], Target: target, Version: 11, bareLF: lf, crlf: !lf}
+	h.odd = strict && !isStrictTarget(target)
 	if isVersion(version) {
 		h.Version = 10 + version[7] - '0'
 	}
