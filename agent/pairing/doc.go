@@ -16,7 +16,8 @@
 // for each gap between responses. If it were more, every later one would be given another's
 // request, so what still waits is given up once it is clear that its response has been sent: when a
 // client that waits for all answers before it sends more does so, or when one that keeps
-// some requests ahead would have more of them ahead than ever before.
+// some requests ahead would have more of them ahead than ever before. Of requests, a gap leaves as many places as the
+// client has fewer waiting than before, up to what its bytes can hold.
 //
 // # Whose turn it is
 //

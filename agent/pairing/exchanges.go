@@ -142,6 +142,9 @@ func (p *Pairer) asked(c *conn, cut bool, last, time int64) {
 	e.asked = true
 	e.cut = e.cut || cut
 	e.x.RequestEnd = last
+	if n := uint32(min(e.x.RequestWireBytes, 1<<31)); !cut && (n < c.least || c.least == 0) {
+		c.least = n
+	}
 	if e.answered {
 		p.finish(e, e.end(), time)
 	}
@@ -169,6 +172,9 @@ func (p *Pairer) response(c *conn, d stream.Direction, at http1.At) {
 		c.pipelined = true // its request and the one before were sent ahead of both
 	}
 	c.replied = true
+	if c.astray {
+		p.shortage(c)
+	}
 	p.unfinished(c, at)
 	e := p.match(c, at.Time)
 	if e == nil {
@@ -215,7 +221,7 @@ func (p *Pairer) response(c *conn, d stream.Direction, at http1.At) {
 		return
 	}
 	c.tunnel = true
-	c.missed, c.gapped, c.overflow = 0, false, 0
+	c.missed, c.gapped, c.overflow, c.astray = 0, false, 0, false
 	c.dropLost()
 	if len(c.queue) == 0 && c.asking == nil {
 		p.restart(c, true)
@@ -252,6 +258,41 @@ func (p *Pairer) surplus(c *conn, time int64) {
 		}
 	}
 	c.doubt = c.doubt && keep > 0
+}
+
+// stray adds n bytes to those of requests that may have been lost.
+func (c *conn) stray(n uint64) {
+	if c.astray {
+		c.passed = uint32(min(uint64(c.passed)+n, 1<<31))
+	}
+}
+
+// shortage gives places in the queue to requests that were lost in a gap, as soon as responses come after it. How many a
+// gap holds, it does not say; but a client that pipelines keeps as many ahead as before, or sends as many at once, and
+// no request is shorter than the shortest so far. If these were fewer, surplus takes out what is too much.
+func (p *Pairer) shortage(c *conn) {
+	c.astray = false
+	n := min(int(c.depth), p.cfg.MaxPipelined) - len(c.queue)
+	if n <= 0 || c.overflow > 0 || c.gapped || c.least == 0 {
+		return
+	}
+	i, most := len(c.queue), int(c.passed/c.least)
+	for ; i > 0 && c.queue[i-1].n > c.strayed; i-- {
+		if c.queue[i-1].pair == nil {
+			most-- // it has a place
+		}
+	}
+	if n = min(n, most, p.cfg.MaxWaiting-p.ahead); n <= 0 {
+		return
+	}
+	for range n {
+		c.push(slot{})
+	}
+	copy(c.queue[i+n:], c.queue[i:])
+	for j := range n {
+		c.queue[i+j] = slot{n: c.strayed}
+	}
+	c.doubt = true
 }
 
 // resolve takes the requests whose responses were lost before the one just read out of

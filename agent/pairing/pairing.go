@@ -107,6 +107,10 @@ type conn struct {
 	// early marks directions with a gap while the other one had begun the first
 	// message of the connection and not ended its head.
 	early [2]bool
+	// astray: of a connection that pipelines requests were lost, more of them perhaps than have a place in the queue, see
+	// shortage. least is the length of the shortest request so far, 0 if there is none.
+	astray bool
+	least  uint32
 
 	last [2]int64 // time of the newest bytes of each direction
 	// queue holds the requests whose responses have not begun, oldest first; the first is in room.
@@ -125,11 +129,13 @@ type conn struct {
 	// overflow counts requests beyond the queue, which follow it in order.
 	overflow int
 	words    words
+	passed   uint32 // bytes of requests that were lost or passed over since astray was set
 	// Since the last response: missed counts those whose beginning was certainly
 	// lost; gapped says that some may have been, missedAt is the value of sent
 	// at the latest such time.
 	missed   int
 	missedAt uint64
+	strayed  uint64 // the value of sent when astray was set
 
 	id             uint64
 	client, server netip.AddrPort // as of req, or as stream guessed
@@ -219,6 +225,9 @@ func (p *Pairer) Data(sc *stream.Conn, ch *stream.Chunk) bool {
 		c.replied = c.replied && d != c.req
 		other.otherGap = true
 		p.gap(c, d, ch.Gap, at)
+		if d == c.req {
+			c.stray(ch.Gap)
+		}
 	} else {
 		if passed = sided && !c.due(d) && c.parsers[d].Pass(len(ch.Data)); !passed {
 			if c.sided && !c.handshake && c.req != stream.ToServer && c.parsers[d].Contradicts(ch.Data) {
@@ -331,8 +340,8 @@ func (p *Pairer) gap(c *conn, d stream.Direction, n uint64, at http1.At) {
 			p.ended(c, d, false, c.last[d], at.Time)
 		case ev == http1.Cut && took > 0:
 			p.on(c, d, ev, at)
-			if d != c.req && c.pipelined {
-				p.missedHead(c, d, false) // behind the end of chunks the gap may hold whole responses
+			if c.sided && c.pipelined {
+				p.missedHead(c, d, false) // behind the end of chunks the gap may hold whole messages
 			}
 		default:
 			p.on(c, d, ev, at)
@@ -439,8 +448,8 @@ func (p *Pairer) sideAnew(c *conn, time int64) {
 	for i := range c.parsers {
 		p.count[exchange.SkippedBytes] += c.parsers[i].Unread()
 	}
-	c.missed, c.gapped, c.overflow, c.headless = 0, false, 0, false
-	c.pipelined, c.deep, c.doubt, c.sliding, c.depth = false, false, false, false, 0
+	c.missed, c.gapped, c.overflow, c.headless, c.astray = 0, false, 0, false, false
+	c.pipelined, c.deep, c.doubt, c.sliding, c.depth, c.least = false, false, false, false, 0, 0
 	p.restart(c, false)
 }
 
@@ -479,6 +488,9 @@ func (p *Pairer) missedHead(c *conn, d stream.Direction, certain bool) {
 		c.headless = false
 		return
 	}
+	if c.pipelined && !c.astray {
+		c.astray, c.strayed, c.passed = true, c.sent, 0
+	}
 	if !certain && c.pipelined {
 		return
 	}
@@ -497,7 +509,11 @@ func (p *Pairer) settle(c *conn, parsers []http1.Parser) {
 	}
 	if c.sided {
 		for i := range parsers {
-			p.count[exchange.SkippedBytes] += parsers[i].Skipped()
+			n := parsers[i].Skipped()
+			p.count[exchange.SkippedBytes] += n
+			if c.astray && &parsers[i] == &c.parsers[c.req] {
+				c.stray(n)
+			}
 		}
 	}
 	limit, starts := uint64(p.cfg.SniffBytes), p.cfg.SniffStarts
