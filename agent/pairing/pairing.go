@@ -552,6 +552,7 @@ func (p *Pairer) Finished(sc *stream.Conn, d stream.Direction, time int64) {
 		return
 	}
 	switch {
+	case ev == http1.Missed && d == c.req && c.headless: // no gap: it ends with the connection
 	case ev == http1.Missed:
 		p.missedHead(c, d, true)
 	case ev == http1.Nothing:
@@ -583,6 +584,9 @@ func (p *Pairer) Closed(sc *stream.Conn, reason stream.CloseReason, time int64) 
 	}
 	p.ahead -= c.ahead
 	if e := c.asking; e != nil {
+		if e.answered && !e.cut && e.x.Status == requestTimeout {
+			end = exchange.Complete
+		}
 		p.finish(e, end, time)
 	}
 	if !c.off {
@@ -604,6 +608,10 @@ func (p *Pairer) Closed(sc *stream.Conn, reason stream.CloseReason, time int64) 
 		p.conns = append(p.conns, c)
 	}
 }
+
+// requestTimeout says that the server has not got all of the request in the time that it waits for one, and closes (RFC 9110
+// section 15.5.9): the rest is not to come, so that nothing is missing of such an exchange.
+const requestTimeout = 408
 
 var closeEnds = [...]exchange.End{
 	stream.ByFIN: exchange.Closed, stream.ByRST: exchange.Closed, stream.ByReuse: exchange.Closed,

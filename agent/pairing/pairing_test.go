@@ -488,7 +488,28 @@ func TestPairing(t *testing.T) {
 		}, "POST /p = 417 lost\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.Malformed: 1, exchange.EarlyResponses: 1}},
 		{"a head that the server has waited for long enough", func(r *rig) {
 			r.up("GET /1 HTTP/1.1\r\nHost: exam").down(okay(408, "")).fin(down).fin(up).close(stream.ByFIN)
-		}, "GET /1 = 408 closed", map[exchange.Counter]uint64{exchange.EarlyResponses: 1, exchange.SkippedBytes: 27}},
+		}, "GET /1 = 408 complete", map[exchange.Counter]uint64{exchange.EarlyResponses: 1, exchange.SkippedBytes: 27}},
+		{"the same on a connection that was used", func(r *rig) {
+			r.get("/0").ok("").up("GET /1 HTTP/1.1\r\nHost: exam").down(okay(408, "")).fin(down).fin(up).close(stream.ByFIN)
+		}, "GET /0 = 200 complete\nGET /1 = 408 complete", map[exchange.Counter]uint64{exchange.EarlyResponses: 1, exchange.SkippedBytes: 27}},
+		{"a body that the server has waited for long enough", func(r *rig) {
+			r.up("POST /1 HTTP/1.1\r\nContent-Length: 4\r\n\r\nab").down(okay(408, "")).fin(down).fin(up).close(stream.ByFIN)
+		}, "POST /1 = 408 complete", map[exchange.Counter]uint64{exchange.EarlyResponses: 1}},
+		{"the same, and it comes after all", func(r *rig) {
+			r.up("POST /1 HTTP/1.1\r\nContent-Length: 4\r\n\r\nab").down(okay(408, "")).up("cd").fin(down).fin(up).close(stream.ByFIN)
+		}, "POST /1 = 408 complete", map[exchange.Counter]uint64{exchange.EarlyResponses: 1}},
+		{"the same, and its answer is cut by a reset", func(r *rig) {
+			r.up("POST /1 HTTP/1.1\r\nContent-Length: 4\r\n\r\nab").down("HTTP/1.1 408 X\r\nContent-Length: 4\r\n\r\nab").close(stream.ByRST)
+		}, "POST /1 = 408 closed", map[exchange.Counter]uint64{exchange.EarlyResponses: 1}},
+		{"the same, and a gap has taken some of it", func(r *rig) {
+			r.up("POST /1 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4").gapUp(9).down(okay(408, "")).fin(down).close(stream.ByFIN)
+		}, "POST /1 = 408 lost", nil},
+		{"a connection without a request that the server has waited for long enough", func(r *rig) {
+			r.get("/0").ok("").down(okay(408, "")).fin(down).fin(up).close(stream.ByFIN)
+		}, "GET /0 = 200 complete\n- = 408 complete", nil},
+		{"a refused head on a connection that was used", func(r *rig) {
+			r.get("/0").ok("").up("GET /1 HTTP/1.1\r\nHost: exam").down(okay(431, "")).fin(down).fin(up).close(stream.ByFIN)
+		}, "GET /0 = 200 complete\nGET /1 = 431 closed", map[exchange.Counter]uint64{exchange.EarlyResponses: 1, exchange.SkippedBytes: 27}},
 		{"a head that its client has ended with its direction, and the answer", func(r *rig) {
 			r.up("GET /1 HTTP/1.1\r\nHost: exam").fin(up).down(okay(400, "")).fin(down).close(stream.ByFIN)
 		}, "GET /1 = 400 closed", map[exchange.Counter]uint64{exchange.EarlyResponses: 1, exchange.SkippedBytes: 27}},
@@ -500,7 +521,7 @@ func TestPairing(t *testing.T) {
 		}, "GET /0 = - lost\nGET /1 = 400 closed", map[exchange.Counter]uint64{exchange.EarlyResponses: 1, exchange.SkippedBytes: 27}},
 		{"the same behind it, and its client has not ended", func(r *rig) {
 			r.get("/0").gapDown(90).up("GET /1 HTTP/1.1\r\nHost: exam").down(okay(408, "")).fin(down).close(stream.ByFIN)
-		}, "GET /0 = - lost\nGET /1 = 408 closed", map[exchange.Counter]uint64{exchange.EarlyResponses: 1, exchange.SkippedBytes: 27}},
+		}, "GET /0 = - lost\nGET /1 = 408 complete", map[exchange.Counter]uint64{exchange.EarlyResponses: 1, exchange.SkippedBytes: 27}},
 		{"the same without an answer", func(r *rig) {
 			r.get("/0").ok("").up("GET /1 HTTP/1.1\r\nHost: exam").fin(up).fin(down).close(stream.ByFIN)
 		}, "GET /0 = 200 complete", map[exchange.Counter]uint64{exchange.SkippedBytes: 27}},
