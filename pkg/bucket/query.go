@@ -85,7 +85,7 @@ func (t *Table) Project(by []string) (*Table, error) {
 		}
 	}
 	p := NewTable(schema, unbounded)
-	p.state.index = make(map[string]*Row)
+	p.prepare()
 	unattributed := t.Other.Values[0]
 	// Rows that are not added up keep their own bound, if it is closer.
 	whole := len(by) == len(t.Schema.Keys)
@@ -105,7 +105,9 @@ func (t *Table) Project(by []string) (*Table, error) {
 				r.Err = min(r.Err, tr.Err)
 			}
 		}
+		before := r.bytes()
 		p.combine(r, tr)
+		p.took(r.bytes() - before)
 	}
 	p.combine(&p.Other, &t.Other)
 	p.Folded = t.Folded

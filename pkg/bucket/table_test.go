@@ -3,6 +3,7 @@ package bucket
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"reflect"
@@ -299,6 +300,39 @@ func TestProject(t *testing.T) {
 	}
 	if _, err := table.Project([]string{"nope"}); !errors.Is(err, ErrColumn) {
 		t.Errorf("Project(nope) = %v, want ErrColumn", err)
+	}
+}
+
+// TestProjectIsATable: what Project returns can be added to and knows its memory, as any table.
+func TestProjectIsATable(t *testing.T) {
+	table := NewTable(testSchema(), 100)
+	add := func(n int, keys ...string) { table.Add(keys, []int64{int64(n), 10, 5, 7}) }
+	add(1, "server", "a.example.org")
+	add(2, "client", "a.example.org")
+	add(4, "server", "b.example.org")
+	want := NewTable(testSchema(), 100)
+	if err := want.Merge(table); err != nil {
+		t.Fatal(err)
+	}
+	p, err := table.Project(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Bytes() != want.Bytes() {
+		t.Errorf("a projected table takes %d bytes, one that was merged %d", p.Bytes(), want.Bytes())
+	}
+	if p, err = table.Project([]string{"domain"}); err != nil {
+		t.Fatal(err)
+	}
+	table = p
+	add(8, "a.example.org")
+	add(16, "c.example.org")
+	got := map[string]int64{}
+	for _, r := range p.Rows {
+		got[r.Keys[0]] = r.Values[0]
+	}
+	if w := map[string]int64{"a.example.org": 11, "b.example.org": 4, "c.example.org": 16}; !maps.Equal(got, w) || p.Total(1) != 50 {
+		t.Errorf("added to a projected table: %v, %d in all, want %v, 50", got, p.Total(1), w)
 	}
 }
 
