@@ -356,11 +356,13 @@ func (a *Accumulator) row(keys []string) int {
 	return a.rows.at(string(a.key), a.pruned)
 }
 
-// bytes is about what a takes in memory: a row with its key and its place in the index 200 bytes, and a sketch as many bins as one of some
-// hundred observations.
+// bytes is about what a takes in memory.
 func (a *Accumulator) bytes() int64 {
-	const row, sketch = 200, 1024
-	return 256 + int64(a.rows.len())*int64(row+sketch*a.latencies)
+	n := 512 + a.rows.bytes()
+	for _, l := range a.other.Latency {
+		n += sketchBytes(l)
+	}
+	return n
 }
 
 // addValues adds the values of src to dst as their measures say.

@@ -28,6 +28,27 @@ type sumRows struct {
 	total  []histogram // of the bins of all rows, by latency measure; nil unless shared
 	ids    []uint32    // of the first of keys, in dict
 	dict   *Dictionary
+	// What keys, and sketches that are not nil, take. Those of views that a row has no more are theirs.
+	names, bins int64
+}
+
+// bytes is about what the rows take in memory.
+func (r *sumRows) bytes() int64 {
+	const key, place = 16, 48 // its place is that in the index
+	n := r.names + r.bins + int64(cap(r.keys)*key+len(r.keys)*place+8*cap(r.numbers)+8*cap(r.sketches)+4*cap(r.own)+4*cap(r.ids))
+	for _, h := range r.total {
+		n += int64(8 * cap(h))
+	}
+	return n
+}
+
+// sketchBytes is what a sketch takes in memory. It may have from no bin to 2,186, whatever its observations are.
+func sketchBytes(l *sketch.Latency) int64 {
+	if l == nil {
+		return 0
+	}
+	const empty, bin = 56, 16
+	return empty + bin*int64(cap(l.Bins))
 }
 
 // newRows returns those of tables with measures, without all but the first latencies.
@@ -70,6 +91,7 @@ func (r *sumRows) at(key string, err int64) int {
 	i := len(r.keys)
 	r.index[key] = int32(i)
 	r.keys = append(r.keys, key)
+	r.names += int64(len(key))
 	r.numbers = slices.Grow(r.numbers, r.stride)[:len(r.numbers)+r.stride]
 	clear(r.numbers[i*r.stride:])
 	*r.err(i) = err
@@ -101,19 +123,22 @@ func (r *sumRows) add(i int, values []int64, latencies []*sketch.Latency) {
 	sketches := r.latencies(i)
 	if r.own[i] < r.shares {
 		r.own[i] = r.shares
-		for l := range sketches {
-			sketches[l] = sketches[l].Clone()
+		for l, old := range sketches {
+			sketches[l] = old.Clone()
+			r.bins += sketchBytes(sketches[l]) - sketchBytes(old)
 		}
 	}
 	for l, k := range latencies[:min(len(latencies), r.latency)] {
 		if k == nil || k.Count == 0 {
 			continue
 		}
+		before := sketchBytes(sketches[l])
 		if sketches[l] == nil {
 			sketches[l] = new(sketch.Latency)
 		}
 		s := sketches[l]
 		s.Merge(k)
+		r.bins += sketchBytes(s) - before
 		copy(n[r.measures+1+l*latencyNumbers:], []int64{int64(s.Count), int64(s.Sum), s.Min, s.Max})
 		if r.total != nil {
 			r.total[l].add(k)
@@ -127,11 +152,16 @@ func (r *sumRows) keep(order []int) {
 	r.index = make(map[string]int32, len(order))
 	r.keys, r.numbers = make([]string, 0, len(order)), make([]int64, 0, len(order)*r.stride)
 	r.sketches, r.own, r.total, r.ids, r.dict = nil, nil, nil, nil, nil
+	r.names, r.bins = 0, 0
 	for k, i := range order {
 		r.index[old.keys[i]] = int32(k)
 		r.keys = append(r.keys, old.keys[i])
 		r.numbers = append(r.numbers, old.numbers[i*r.stride:(i+1)*r.stride]...)
-		r.sketches = append(r.sketches, old.latencies(i)...)
+		r.names += int64(len(old.keys[i]))
+		for _, l := range old.latencies(i) {
+			r.sketches = append(r.sketches, l)
+			r.bins += sketchBytes(l)
+		}
 		if r.latency > 0 {
 			r.own = append(r.own, old.own[i])
 		}

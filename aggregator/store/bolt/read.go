@@ -283,21 +283,31 @@ func (q *question) take(k *kept) (bool, error) {
 	case <-q.ctx.Done():
 		return false, q.ctx.Err()
 	}
+	added, viewed := q.addKept(k)
+	if viewed {
+		q.s.sums.grown(k)
+	}
+	return added, nil
+}
+
+// addKept is take for a sum that is made, and reports whether it made a view of it.
+func (q *question) addKept(k *kept) (added, viewed bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	switch {
 	case k.gone || !k.made:
-		return false, nil
+		return false, false
 	case k.shape.plan.PerHost:
 		q.c.Merge(k.collector)
-		return true, nil
+		return true, false
 	case k.part == nil:
+		viewed = true
 		if k.guard(&q.s.sums.faults, func() { k.part = k.collector.View(k.shape.dict.Load()) }); k.gone {
-			return false, nil
+			return false, true
 		}
 	}
 	q.c.AddPart(k.key.start, k.part)
-	return true, nil
+	return true, viewed
 }
 
 // minute adds what there is from at to end, within a minute, as one snapshot has it.

@@ -473,6 +473,14 @@ func (c *sums) account(k *kept) {
 	}
 }
 
+// grown notes that a sum takes more than it did.
+func (c *sums) grown(k *kept) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.account(k)
+	c.evict()
+}
+
 // begin makes the sum of a piece in which there is nothing before a transaction. The caller holds c.mu.
 func (c *sums) begin(sh *shape, p piece, txid int) {
 	plan := sh.plan

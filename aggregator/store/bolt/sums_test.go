@@ -116,6 +116,36 @@ func TestFedOnce(t *testing.T) {
 	}
 }
 
+// TestSumsAreAccountedFor: after each question and each append, what is kept is counted as what it takes, views for questions included.
+func TestSumsAreAccountedFor(t *testing.T) {
+	s := open(t, t.TempDir())
+	defer s.Close()
+	plan := store.Plan{Table: "totals", By: []string{"method"}, From: storetest.At(0), To: storetest.At(6)}
+	for i := range 4 {
+		appendAll(t, s, item(t, 1, i, 1))
+		for range 2 {
+			if _, err := s.Query(ctx, plan); err != nil {
+				t.Fatal(err)
+			}
+			views, bytes := 0, int64(0)
+			for _, sh := range s.sums.shapes {
+				for key, k := range sh.pieces {
+					bytes += k.size()
+					if k.collector != nil && k.part != nil {
+						views++
+					}
+					if k.bytes != k.size() {
+						t.Errorf("after %d buckets: the sum of %v is counted as %d bytes, it takes %d", i+1, key, k.bytes, k.size())
+					}
+				}
+			}
+			if views == 0 || s.sums.bytes != bytes {
+				t.Errorf("after %d buckets: %d views, and %d bytes counted of %d: want views", i+1, views, s.sums.bytes, bytes)
+			}
+		}
+	}
+}
+
 // TestSumIsMadeOnce: of several who ask for the same at once one makes its sum and the others wait for it; what is appended meanwhile is in it, and
 // who waits no longer does not hold up the others.
 func TestSumIsMadeOnce(t *testing.T) {

@@ -1,0 +1,79 @@
+package store
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/httpctl/httpctl/pkg/bucket"
+	"github.com/httpctl/httpctl/pkg/sketch"
+)
+
+// heap is what is in use, after what is not was freed.
+func heap() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC() // what pools held, too
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// TestBytes: what a sum says that it takes is what it takes, also of response times of all lengths and long names, as whoever makes
+// traffic can have them; with a view of it, and once the view is out of date.
+func TestBytes(t *testing.T) {
+	schema := bucket.Schema{Name: "t", Version: 1, Keys: []string{"section", "agent"},
+		Measures: []bucket.Measure{{Name: "hits", Kind: bucket.Sum}, {Name: "last", Kind: bucket.Max}, {Name: "ttfb", Kind: bucket.Latency}}}
+	for _, tt := range []struct {
+		name    string
+		rows    int
+		bins    int // of each
+		letters int // of each name
+		numbers bool
+	}{
+		{"few response times", 4000, 2, 10, false},
+		{"all response times", 400, sketch.MaxBins, 10, false},
+		{"long names", 4000, 2, 1000, false},
+		{"no response times", 8000, 100, 10, true},
+	} {
+		tb := bucket.NewTable(schema, tt.rows)
+		for i := range tt.rows {
+			row := &bucket.Row{Keys: []string{fmt.Sprintf("example.org/%d", i), fmt.Sprintf("%d-%s", i, strings.Repeat("x", tt.letters))}, Values: []int64{1, 2, 0}, Latency: []*sketch.Latency{{}}}
+			for b := range tt.bins {
+				row.Latency[0].Bins = append(row.Latency[0].Bins, sketch.Bin{Index: int32(b) - 1, Count: 1})
+				row.Latency[0].Count++
+			}
+			tb.Rows = append(tb.Rows, row)
+		}
+		b := &bucket.Bucket{Tables: []*bucket.Table{tb}}
+		b.Host, b.Width, b.Final = bucket.ID{1}, 10*time.Second, true
+		before := heap()
+		c, d := NewCollector(Plan{Table: "t", From: 0, To: 1e12, Numbers: tt.numbers}), &Dictionary{} // which has names that c has, too
+		check := func(when string, said int64) {
+			t.Helper()
+			if took := heap() - before; said < took*8/10 || said > took*13/10+d.Bytes() {
+				t.Errorf("%s, %s: %d bytes are said, it takes %d", tt.name, when, said, took)
+			}
+		}
+		for range 3 {
+			if err := c.Add(b); err != nil {
+				t.Fatal(err)
+			}
+		}
+		check("collected", c.Bytes())
+		v := c.View(d)
+		check("with a view", c.Bytes()+v.Bytes()+d.Bytes())
+		if err := c.Add(b); err != nil {
+			t.Fatal(err)
+		}
+		v = nil
+		check("without the view", c.Bytes()+d.Bytes())
+		s := c.CutPart(d, v)
+		c = nil
+		check("sealed", s.Bytes()+d.Bytes())
+		runtime.KeepAlive(b)
+		runtime.KeepAlive(d)
+		runtime.KeepAlive(s)
+	}
+}
