@@ -370,8 +370,14 @@ func (c *conn) pop() *pair {
 	e := c.queue[0].pair
 	n := copy(c.queue, c.queue[1:])
 	c.queue[n] = slot{}
-	if c.queue = c.queue[:n]; n == 0 && cap(c.queue) > spareQueue {
-		c.queue = c.room[:0] // one burst is no reason to keep so much for the life of a connection
+	c.queue = c.queue[:n]
+	// One burst is no reason to keep so much for the life of a connection, nor for as long as its last request waits.
+	switch k := cap(c.queue); {
+	case k <= spareQueue || 4*n > k:
+	case n == 0:
+		c.queue = c.room[:0]
+	default:
+		c.queue = append(make([]slot, 0, k/2), c.queue...)
 	}
 	return e
 }

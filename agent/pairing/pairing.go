@@ -141,7 +141,7 @@ type conn struct {
 	client, server netip.AddrPort // as of req, or as stream guessed
 }
 
-// spareQueue is the longest queue that is kept when it is empty.
+// spareQueue is the room of a queue that is kept whatever is in it. Above, it is at most four times as long as what it holds.
 const spareQueue = 16
 
 // A slot is a place in the queue; pair is nil for a request that was lost.

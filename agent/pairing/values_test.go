@@ -409,18 +409,25 @@ func TestOpenMemory(t *testing.T) {
 	r.balance()
 }
 
-// TestBurst: a connection does not keep the room that a burst of requests took.
+// TestBurst: a connection does not keep the room that a burst of requests took, nor does one whose last
+// request is never answered.
 func TestBurst(t *testing.T) {
 	r := newRig(t)
 	r.open(true)
-	for range 100 {
-		r.get("/a")
+	for i := range 100 {
+		r.get(fmt.Sprint("/", i))
 	}
-	for range 100 {
+	c := r.conn.User.(*conn)
+	for left := 99; left >= 0; left-- {
 		r.ok("")
+		if cap(c.queue) > max(spareQueue, 4*left) || len(c.queue) != left {
+			t.Errorf("room for %d requests after a burst, and %d wait, want %d and at most four times as much room, or %d", cap(c.queue), len(c.queue), left, spareQueue)
+		}
 	}
-	if c := r.conn.User.(*conn); cap(c.queue) > spareQueue || len(c.queue) != 0 {
-		t.Errorf("room for %d requests after a burst, want at most %d", cap(c.queue), spareQueue)
+	for i, x := range r.done {
+		if x.Target != fmt.Sprint("/", i) || !x.HasResponse {
+			t.Errorf("response %d is of %q (%t)", i, x.Target, x.HasResponse)
+		}
 	}
 }
 
