@@ -240,7 +240,8 @@ func TestSeriesAcrossWidths(t *testing.T) {
 	}
 }
 
-// TestRatesAcrossWidths: the rates of a dashboard begin with the intervals that are as long as now.
+// TestRatesAcrossWidths: the rates of a dashboard begin with the intervals that are as long as now. Before the first of these is
+// there, the rate of now is that of the newest longer one.
 func TestRatesAcrossWidths(t *testing.T) {
 	w := newWorld(t)
 	ordinal := uint64(0)
@@ -252,6 +253,13 @@ func TestRatesAcrossWidths(t *testing.T) {
 	}
 	for m := range 3 {
 		some(6*m, time.Minute, 60)
+	}
+	w.now = time.Unix(0, storetest.At(19))
+	for range 2 {
+		a, err := w.GetDashboard(ctx, &httpctlv1.GetDashboardRequest{})
+		if err != nil || len(a.RateHistory) != 0 || a.Status.RateNow != 1 || a.Status.IntervalRequests != 60 || a.Status.IntervalStartUnixNs != storetest.At(12) {
+			t.Errorf("with intervals of a minute only: rate %v, %v, requests by shorter ones %v, %v; want 1, of 60 in the newest", a.GetStatus().GetRateNow(), a.GetStatus(), a.GetRateHistory(), err)
+		}
 	}
 	for i := range 4 {
 		some(18+i, 10*time.Second, 10+i)

@@ -260,6 +260,7 @@ func (s *Service) rates(ctx context.Context, f *fleet, sel *selection, live bool
 		}
 		history = make([]uint64, (end-from)/width)
 		first, newer := int64(-1), int64(-1)
+		last := int64(len(history)) - 1 // where the newest interval begins
 		for i := range answer.Slices {
 			sl := &answer.Slices[i]
 			n := (sl.Start - from) / width
@@ -268,7 +269,10 @@ func (s *Service) rates(ctx context.Context, f *fleet, sel *selection, live bool
 			}
 			for _, c := range sl.Covered {
 				if c.To > sl.Start+width {
-					newer = max(newer, min((c.To-from)/width, int64(len(history))-1))
+					newer = max(newer, min((c.To-from)/width, int64(len(history))))
+					if c.To >= end && n < last {
+						last = n
+					}
 				}
 			}
 			all, own := requestsOf(sl.Table, &sl.Counters, nil)
@@ -284,13 +288,13 @@ func (s *Service) rates(ctx context.Context, f *fleet, sel *selection, live bool
 		}
 		// Before the first bucket there was no zero, but nobody who counted. And where intervals were longer than now, one of them
 		// would stand there with all that it has, and zeros after it.
-		if begin := max(first, newer); begin > 0 {
-			history = history[begin:]
-		}
 		if first >= 0 {
-			out.IntervalRequests = history[len(history)-1]
-			out.IntervalStartUnixNs = end - width
-			out.RateNow = float64(out.IntervalRequests) / time.Duration(width).Seconds()
+			for _, n := range history[last:] {
+				out.IntervalRequests += n
+			}
+			out.IntervalStartUnixNs = from + last*width
+			out.RateNow = float64(out.IntervalRequests) / time.Duration(end-out.IntervalStartUnixNs).Seconds()
+			history = history[max(first, newer):]
 		} else {
 			history = nil
 		}
