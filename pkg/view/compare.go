@@ -198,12 +198,15 @@ func round(f float64) int64 {
 	return int64(f + .5)
 }
 
-// WriteComparisons writes comparisons of the same two sides; notes say what makes these unequal.
+// WriteComparisons writes comparisons of the same two sides; notes say what makes these unequal, and come before them for people.
 func WriteComparisons(w io.Writer, f Format, s Style, list []*Comparison, notes []string) error {
 	objects := []object{}
 	records := values{}
 	if f == FormatCSV {
 		records = newValues(w)
+	}
+	if err := writeRemarks(w, f, s, notes, len(list) > 0); err != nil {
+		return err
 	}
 	for i, c := range list {
 		g := ComparisonGrid(c)
@@ -243,18 +246,26 @@ func WriteComparisons(w io.Writer, f Format, s Style, list []*Comparison, notes 
 		records.list("notes", "note", notes)
 		return records.end()
 	}
-	for _, n := range notes {
-		n = Clean(n)
-		if f == FormatMarkdown {
-			n = "\n" + MarkdownText(n)
-		} else {
-			n = s.Paint(Warn, n)
-		}
-		if _, err := io.WriteString(w, n+"\n"); err != nil {
-			return err
+	return nil
+}
+
+// writeRemarks writes what is to be known of what follows, if something does, where people read it.
+func writeRemarks(w io.Writer, f Format, s Style, notes []string, follows bool) error {
+	text := ""
+	for i, n := range notes {
+		switch n = Clean(n); f {
+		case FormatMarkdown:
+			if text += MarkdownText(n) + "\n"; follows || i < len(notes)-1 {
+				text += "\n" // each is a paragraph
+			}
+		case FormatTable, FormatWide:
+			if text += s.Paint(Warn, n) + "\n"; follows && i == len(notes)-1 {
+				text += "\n"
+			}
 		}
 	}
-	return nil
+	_, err := io.WriteString(w, text)
+	return err
 }
 
 func comparisonObject(c *Comparison, g *Grid) object {

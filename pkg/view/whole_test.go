@@ -261,6 +261,18 @@ func checkComparisons(t *testing.T, list []*Comparison, texts map[Format]string)
 		t.Fatalf("%d tables of Markdown, %d comparisons", len(tables), len(objects))
 	}
 	lines := strings.Split(texts[FormatWide], "\n")
+	notes := whole.texts(t, "notes")
+	for i, note := range notes {
+		if lines[i] != Clean(note) {
+			t.Errorf("line %d is %q, want the note %q before all else", i, lines[i], note)
+		}
+	}
+	if lines = lines[len(notes):]; len(notes) > 0 && len(objects) > 0 {
+		if lines[0] != "" {
+			t.Errorf("behind the notes is %q, want an empty line", lines[0])
+		}
+		lines = lines[1:]
+	}
 	for i, o := range objects {
 		c := list[i]
 		e.members(c.Dimension.Name, "", o, "dimension", "rows")
@@ -290,12 +302,6 @@ func checkComparisons(t *testing.T, list []*Comparison, texts map[Format]string)
 		lines = lines[1:]
 		if i < len(objects)-1 {
 			lines = lines[1:]
-		}
-	}
-	notes := whole.texts(t, "notes")
-	for i, note := range notes {
-		if lines[i] != Clean(note) {
-			t.Errorf("note %d is %q, want %q", i, lines[i], note)
 		}
 	}
 	e.texts("notes", "note", notes)
