@@ -65,6 +65,7 @@ func (p *Parser) Answer(method string) {
 	default:
 		p.state = inRest
 	}
+	p.passedBy = false
 	p.unsure = method == "" && p.state != atEnd && p.state != atCut && !h.IsSimple()
 }
 
@@ -297,9 +298,14 @@ func (p *Parser) Gap(n uint64, at At) (uint64, Event) {
 		p.evicted = false
 		return 0, Missed
 	}
-	p.unsure = p.unsure && n == 0
 	if n == 0 {
 		return 0, Nothing
+	}
+	if p.unsure {
+		if p.unsure = false; p.passedBy {
+			p.state = atStart
+			return 0, End
+		}
 	}
 	switch p.state {
 	case atStart:
@@ -387,6 +393,9 @@ func (p *Parser) Gap(n uint64, at At) (uint64, Event) {
 // response whose status can be read although its head did not end, and must be
 // called again then, after Answer.
 func (p *Parser) Finish() Event {
+	if p.unsure && p.passedBy {
+		p.state = atEnd
+	}
 	p.unsure = false
 	if p.evicted {
 		p.evicted = false

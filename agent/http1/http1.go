@@ -94,6 +94,7 @@ type Parser struct {
 	lined     bool // buf's first line is a start line
 	simple    bool // a response without head is due (HTTP/0.9)
 	unsure    bool // the body may be absent: the request is not known
+	passedBy  bool // see PassBy
 	alone     bool // see Alone
 	stale     bool // buf was read and is to be freed
 	peeked    bool // Peek has found no request in buf
@@ -142,6 +143,14 @@ func (p *Parser) Stretch(may bool) { p.edge, p.may, p.due = true, may, false }
 // like; so does a response whose end is known if framed says that the other end has its reasons
 // to go on, as it pipelines.
 func (p *Parser) Due(framed bool) { p.due, p.framed = true, framed }
+
+// PassBy says that the other end has sent its next message. If it is not known whether the current one, of whose body
+// nothing has come, has a body, then it has none, unless what comes next is something else than a message. PassBy
+// reports whether that is so.
+func (p *Parser) PassBy() bool {
+	p.passedBy = p.unsure
+	return p.unsure
+}
 
 // Alone says whether messages may follow each other in this direction without
 // a word of the other one: it is not captured, or they are pipelined.
@@ -236,7 +245,7 @@ func (p *Parser) Next(data []byte, at At) (int, Event) {
 	}
 	if p.unsure && len(data) > 0 {
 		p.unsure = false
-		if (p.alone || p.edge && p.may) && p.absent(data) {
+		if p.passedBy && opensResponse(data) || (p.alone || p.edge && p.may) && p.absent(data) {
 			p.state = atStart
 			return 0, End
 		}
@@ -286,6 +295,12 @@ func (p *Parser) Next(data []byte, at At) (int, Event) {
 		return int(n) + m, ev
 	}
 	return p.chunked(data)
+}
+
+// opensResponse reports whether data begins as responses do, as far as it goes.
+func opensResponse(data []byte) bool {
+	whole, partly := matches(data, "HTTP/1.")
+	return whole || partly
 }
 
 // absent reports whether data, where a response's body should begin, begins

@@ -424,6 +424,27 @@ func TestPairing(t *testing.T) {
 		{"a pipelined request lost, and with it that they are pipelined", func(r *rig) {
 			r.get("/0").ok("").gapUp(38).up("HEAD /2 HTTP/1.1\r\nHost: a\r\n\r\n").down(okay(201, "one")).down("HTTP/1.1 202 X\r\nContent-Length: 9\r\n\r\n").down(okay(203, "")).close(stream.ByFIN)
 		}, "GET /0 = 200 complete\n- = 201 complete\n- = 202 complete\n- = 203 complete", map[exchange.Counter]uint64{exchange.SkippedBytes: 29}},
+		{"HEAD lost, and the next response is as long as the body that it announces", func(r *rig) {
+			next := okay(202, "body")
+			r.gapUp(50).down(fmt.Sprintf("HTTP/1.1 200 X\r\nContent-Length: %d\r\n\r\n", len(next))).get("/2").down(next).get("/3").down(okay(203, "")).close(stream.ByFIN)
+		}, "- = 200 complete\nGET /2 = 202 complete\nGET /3 = 203 complete", nil},
+		{"HEAD lost, and the next response comes in pieces", func(r *rig) {
+			r.gapUp(50).down("HTTP/1.1 200 X\r\nContent-Length: 1000\r\n\r\n").get("/2").down("HTT").down("P/1.1 2").down("02 X\r\nContent-Length: 0\r\n\r\n").
+				get("/3").down(okay(203, "")).close(stream.ByFIN)
+		}, "- = 200 complete\nGET /2 = 202 complete\nGET /3 = 203 complete", nil},
+		{"HEAD lost, and the beginning of the next response", func(r *rig) {
+			r.gapUp(50).down("HTTP/1.1 200 X\r\nContent-Length: 1000\r\n\r\n").get("/2").gapDown(50).down("rest").get("/3").down(okay(203, "")).
+				get("/4").down(okay(204, "")).close(stream.ByFIN)
+		}, "- = 200 complete\nGET /2 = - lost\nGET /3 = 203 complete\nGET /4 = 204 complete", map[exchange.Counter]uint64{exchange.Resyncs: 1, exchange.SkippedBytes: 4}},
+		{"HEAD lost, and a response later", func(r *rig) {
+			r.gapUp(50).down("HTTP/1.1 200 X\r\nContent-Length: 1000\r\n\r\n").get("/2").ok("").get("/3").gapDown(90).get("/4").gapDown(80).get("/5").down(okay(205, "")).close(stream.ByFIN)
+		}, "- = 200 complete\nGET /2 = 200 complete\nGET /3 = - lost\nGET /4 = - lost\nGET /5 = 205 complete", map[exchange.Counter]uint64{exchange.Resyncs: 1}},
+		{"HEAD lost, and the server closes at the next request", func(r *rig) {
+			r.gapUp(50).down("HTTP/1.1 200 X\r\nContent-Length: 1000\r\n\r\n").get("/2").fin(down).fin(up).close(stream.ByFIN)
+		}, "- = 200 complete\nGET /2 = - closed", nil},
+		{"GET lost, and the next request is sent before the body of its response comes", func(r *rig) {
+			r.gapUp(50).down("HTTP/1.1 200 X\r\nContent-Length: 4\r\n\r\n").get("/2").down("body").down(okay(202, "")).get("/3").down(okay(203, "")).close(stream.ByFIN)
+		}, "- = 200 complete\nGET /2 = 202 complete\nGET /3 = 203 complete", nil},
 		{"beginning of a request lost, its body after an interim response looks like one", func(r *rig) {
 			r.gapUp(80).down("HTTP/1.1 100 Con").down("tinue\r\n\r\n").get("/inside").ok("").get("/2").ok("").close(stream.ByFIN)
 		}, "- = 200 complete\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.InterimResponses: 1, exchange.SkippedBytes: 43}},
