@@ -272,6 +272,7 @@ var lineFeed = []byte{'\n'}
 
 // recognise is found for a head that may have ended a loss.
 func (p *Parser) recognise(h *Message) {
+	h.AfterLoss = p.lost
 	h.Resynced = p.lost && !p.fresh
 	if h.Resynced {
 		p.env.count[resyncs]++

@@ -23,8 +23,8 @@ type Message struct {
 	Kind Kind
 	// Version is 11 for HTTP/1.1, 10 for 1.0, 9 for a message without version.
 	Version uint8
-	// Resynced says that the parser had lost its place before this message.
-	Resynced bool
+	// Resynced says that the parser had lost its place before this message. AfterLoss says so of the first message, too.
+	Resynced, AfterLoss bool
 	// Partial says that a gap or the connection's end took the rest of the head: the start line is
 	// whole, fields may be missing, and the message is Cut.
 	Partial bool

@@ -36,7 +36,7 @@ func (p *Pairer) request(c *conn, d stream.Direction, at http1.At, begun bool) {
 		// Or the response is to HEAD, which was lost, and the client waits for no more of it.
 		c.pipelined = !c.parsers[1-d].PassBy()
 	}
-	if h.Resynced && !c.pipelined {
+	if h.AfterLoss && !c.pipelined {
 		// The client has sent this one after the answers to those that were lost.
 		c.dropLost()
 	}

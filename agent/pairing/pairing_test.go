@@ -344,6 +344,9 @@ func TestPairing(t *testing.T) {
 			"GET /1 = 200 complete\n- = 200 complete\nGET /3 = 200 complete", map[exchange.Counter]uint64{exchange.Resyncs: 1}},
 		{"request and response lost", func(r *rig) { r.get("/1").ok("").gapDown(50).gapUp(50).get("/3").ok("").close(stream.ByFIN) },
 			"GET /1 = 200 complete\nGET /3 = 200 complete", map[exchange.Counter]uint64{exchange.Resyncs: 2}},
+		{"the first request lost, and the next exchange", func(r *rig) {
+			r.gapUp(50).down(okay(201, "")).gapUp(50).gapDown(50).get("/3").down(okay(203, "")).get("/4").down(okay(204, "")).close(stream.ByFIN)
+		}, "- = 201 complete\nGET /3 = 203 complete\nGET /4 = 204 complete", map[exchange.Counter]uint64{exchange.Resyncs: 1}},
 		{"request and response lost, the other order", func(r *rig) { r.get("/1").ok("").gapUp(50).gapDown(50).get("/3").ok("").close(stream.ByFIN) },
 			"GET /1 = 200 complete\nGET /3 = 200 complete", map[exchange.Counter]uint64{exchange.Resyncs: 2}},
 		{"pipelined response lost", func(r *rig) {
