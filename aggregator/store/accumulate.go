@@ -58,8 +58,8 @@ type Accumulator struct {
 
 // filter is a condition bound to a column.
 type filter struct {
-	column int
-	cond   Condition
+	column  int
+	matches func(value string) bool
 }
 
 // NewAccumulator returns an empty Accumulator; see Plan for where and by.
@@ -258,7 +258,7 @@ func (a *Accumulator) bind(s *bucket.Schema) error {
 		if err != nil {
 			return err
 		}
-		filters = append(filters, filter{i, c})
+		filters = append(filters, filter{i, c.Matcher()})
 	}
 	a.schema = *s
 	a.out = *s
@@ -332,7 +332,7 @@ values:
 
 func (a *Accumulator) match(keys []string) bool {
 	for i := range a.filters {
-		if f := &a.filters[i]; f.column >= len(keys) || !f.cond.Matches(keys[f.column]) {
+		if f := &a.filters[i]; f.column >= len(keys) || !f.matches(keys[f.column]) {
 			return false
 		}
 	}

@@ -73,7 +73,10 @@ func Absences(hosts []bucket.ID, covered map[bucket.ID][]bucket.Span, from, to, 
 		}
 	}
 	slices.SortFunc(edges, func(x, y edge) int { return int(min(max(x.at-y.at, -1), 1)) })
-	away := make([]bool, len(hosts))
+	away, written := make([]bool, len(hosts)), make([]string, len(hosts))
+	for i, h := range hosts {
+		written[i] = h.String()
+	}
 	var out []Absence
 	for i := 0; i < len(edges); {
 		at := edges[i].at
@@ -84,9 +87,9 @@ func Absences(hosts []bucket.ID, covered map[bucket.ID][]bucket.Span, from, to, 
 			break
 		}
 		var names []string
-		for k, h := range hosts {
+		for k, name := range written {
 			if away[k] {
-				names = append(names, h.String())
+				names = append(names, name)
 			}
 		}
 		if names == nil {

@@ -36,10 +36,44 @@ func (c Condition) Matches(value string) bool {
 	return false
 }
 
+// Matcher returns Matches of the condition as it is now, as a function that takes as long for many values as for few.
+func (c Condition) Matcher() func(value string) bool {
+	const few = 8 // are as soon compared as looked up
+	if len(c.Values) <= few {
+		return c.Matches
+	}
+	whole := make(map[string]struct{}, len(c.Values))
+	patterns := Condition{Column: c.Column}
+	for _, v := range c.Values {
+		switch {
+		case !c.Exact && isPattern(c.Column, v):
+			patterns.Values = append(patterns.Values, v)
+		case !c.Exact && foldsCase(c.Column):
+			whole[strings.ToLower(v)] = struct{}{}
+		default:
+			whole[v] = struct{}{}
+		}
+	}
+	return func(value string) bool {
+		_, ok := whole[value]
+		return ok || patterns.Matches(value)
+	}
+}
+
+// foldsCase reports whether values of conditions on a column are taken in lower case.
+func foldsCase(column string) bool { return column == "domain" || column == "role" }
+
+// isPattern reports whether matches takes a value for more than itself.
+func isPattern(column, value string) bool {
+	return strings.HasSuffix(value, "*") || column == "mirror" && value == "1" ||
+		column == "status" && len(value) == 3 && strings.EqualFold(value[1:], "xx")
+}
+
 func matches(column, pattern, value string) bool {
-	switch column {
-	case "domain", "role":
+	if foldsCase(column) {
 		pattern = strings.ToLower(pattern)
+	}
+	switch column {
 	case "mirror": // "0", or the host that counts it, too
 		if pattern == "1" {
 			return value != "0"

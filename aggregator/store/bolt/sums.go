@@ -31,6 +31,9 @@ const (
 	fedTime, shapeTime = int64(120e9), int64(900e9)
 	// maxShapes bounds the kinds of questions of which sums are kept.
 	maxShapes = 256
+	// maxPlanBytes bounds what their names, conditions and hosts take. A question of a fleet names the hosts that others
+	// have counted: 10,000 of them take 1 MiB.
+	maxPlanBytes = 16 << 20
 	// maxAhead is how far a clock may be ahead and what it dates be judged: aggregator/ingest says so.
 	maxAhead = int64(300e9)
 	// maxBacklog bounds the bytes of buckets that are appended to a piece while it is made.
@@ -43,6 +46,7 @@ type sums struct {
 	mu      sync.Mutex
 	shapes  map[string]*shape
 	bytes   int64
+	plans   int64            // bytes of the shapes' own
 	clock   uint64           // counts uses and changes
 	base    uint64           // the tag of pieces not in changed
 	changed map[piece]uint64 // minutes, chunks and hours: its tag
@@ -59,6 +63,7 @@ type shape struct {
 	name   string
 	plan   store.Plan
 	dict   atomic.Pointer[store.Dictionary]
+	own    int64 // bytes of name and plan
 	names  int64 // bytes of dict when it was made anew
 	pieces map[piece]*kept
 	asked  int64    // sums.newest when it was last asked for
@@ -108,6 +113,18 @@ func shapeOf(p *store.Plan) string {
 	return fmt.Sprintf("%q %#v %t %q %v %t %t %t", p.Table, p.Where, p.By == nil, p.By, p.Hosts, p.PerHost, p.Judged, p.Numbers)
 }
 
+// planBytes is about what the lists of a plan take in memory.
+func planBytes(p *store.Plan) int64 {
+	const text = 16
+	n := int64(16*len(p.Hosts) + text*len(p.By))
+	for _, w := range p.Where {
+		for _, v := range w.Values {
+			n += int64(text + len(v))
+		}
+	}
+	return n
+}
+
 func (c *sums) limit() int64 {
 	if c.most == 0 {
 		return maxSumBytes
@@ -125,16 +142,18 @@ func (c *sums) shape(p *store.Plan) *shape {
 		sh.renumber() // without names that nobody has any more
 	}
 	if sh == nil {
-		if len(c.shapes) >= maxShapes {
+		own := int64(len(name)) + planBytes(p)
+		for len(c.shapes) >= maxShapes || len(c.shapes) > 0 && c.plans+own > maxPlanBytes {
 			c.forgetShape(c.oldestShape())
 		}
-		sh = &shape{name: name, pieces: map[piece]*kept{},
+		sh = &shape{name: name, own: own, pieces: map[piece]*kept{},
 			plan: store.Plan{Table: p.Table, Where: p.Where, By: p.By, Hosts: p.Hosts, PerHost: p.PerHost, Judged: p.Judged, Numbers: p.Numbers}}
 		sh.dict.Store(&store.Dictionary{})
 		if c.shapes == nil {
 			c.shapes = map[string]*shape{}
 		}
 		c.shapes[name] = sh
+		c.plans += own
 	}
 	sh.asked = c.newest
 	return sh
@@ -174,7 +193,10 @@ func (c *sums) forgetShape(sh *shape) {
 	for key := range sh.pieces {
 		c.drop(sh, key)
 	}
-	delete(c.shapes, sh.name)
+	if c.shapes[sh.name] == sh {
+		delete(c.shapes, sh.name)
+		c.plans -= sh.own
+	}
 }
 
 func (c *sums) drop(sh *shape, key piece) {
@@ -513,7 +535,7 @@ func (c *sums) evict() {
 		c.drop(sh, oldest.key)
 		if len(sh.pieces) == 0 {
 			names -= sh.dict.Load().Bytes()
-			delete(c.shapes, sh.name)
+			c.forgetShape(sh)
 		}
 	}
 }

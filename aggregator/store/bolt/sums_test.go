@@ -116,6 +116,29 @@ func TestFedOnce(t *testing.T) {
 	}
 }
 
+// TestPlansAreBounded: questions with many values, which whoever has an agent's key can cause, are not remembered without a bound.
+func TestPlansAreBounded(t *testing.T) {
+	s := open(t, t.TempDir())
+	defer s.Close()
+	appendAll(t, s, item(t, 1, 0, 1))
+	for i := range 12 {
+		where := store.Condition{Column: "mirror"}
+		for k := range 20_000 {
+			where.Values = append(where.Values, storetest.ID(i<<20+k).String())
+		}
+		if _, err := s.Query(ctx, store.Plan{Table: "totals", By: []string{}, Where: []store.Condition{where}, From: storetest.At(0), To: storetest.At(1)}); err != nil {
+			t.Fatal(err)
+		}
+		all := int64(0)
+		for _, sh := range s.sums.shapes {
+			all += int64(len(sh.name)) + planBytes(&sh.plan)
+		}
+		if all != s.sums.plans || all > maxPlanBytes || len(s.sums.shapes) == 0 {
+			t.Fatalf("after %d plans: %d bytes of %d are remembered, counted as %d, want at most %d", i+1, all, len(s.sums.shapes), s.sums.plans, maxPlanBytes)
+		}
+	}
+}
+
 // TestSumsAreAccountedFor: after each question and each append, what is kept is counted as what it takes, views for questions included.
 func TestSumsAreAccountedFor(t *testing.T) {
 	s := open(t, t.TempDir())
