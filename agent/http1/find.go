@@ -349,7 +349,9 @@ func (p *Parser) hold(b []byte) {
 		e.newest = p
 	}
 	before := cap(p.buf)
-	p.buf, p.peeked = append(p.buf, b...), false
+	if p.buf = append(p.buf, b...); p.peeked != unfit {
+		p.peeked = unread
+	}
 	e.held += cap(p.buf) - before
 	for e.held > e.maxMemory {
 		o := e.oldest
@@ -363,7 +365,7 @@ func (p *Parser) hold(b []byte) {
 
 // drop gives the buffer back.
 func (p *Parser) drop() {
-	p.lined, p.stale, p.peeked, p.scan = false, false, false, 0
+	p.lined, p.stale, p.peeked, p.scan = false, false, unread, 0
 	if p.buf == nil {
 		return
 	}

@@ -244,20 +244,23 @@ func (p *Parser) salvage() bool {
 // Peek puts into Env.Message what is there of a request whose head has not ended; reading it goes on. It
 // reports whether there is enough: the start line.
 func (p *Parser) Peek() bool {
-	if !p.Begun() || p.stale || p.peeked {
+	if !p.Begun() || p.stale || p.peeked != unread {
 		return false
 	}
 	h, b := &p.env.Message, p.buf
 	strict := p.lost || p.first && !p.whole
 	v, _, n := startLine(b, h, strict)
-	if v == isRequest {
-		end := bytes.LastIndexByte(b, '\n') + 1
-		h.Partial = true
-		if h.headers(b[n:end], strict) && !h.odd && (!strict || h.fields > 0) {
-			return true
-		}
+	end := bytes.LastIndexByte(b, '\n') + 1
+	h.Partial = true
+	// In the other cases it is not read again for each response, until there is more of it or at all.
+	switch {
+	case v != isRequest || !h.headers(b[n:end], strict) || h.odd:
+		p.peeked = unfit
+	case strict && h.fields == 0:
+		p.peeked = tooShort
+	default:
+		return true
 	}
-	p.peeked = true // not to be read again for each response, until there is more of it
 	return false
 }
 

@@ -74,6 +74,16 @@ const (
 	inPrefix
 )
 
+// peeked is what Peek knows of a head that has not ended: nothing, that too little of it is there, or that it is
+// no request whatever comes.
+type peeked uint8
+
+const (
+	unread peeked = iota
+	tooShort
+	unfit
+)
+
 // Parser frames the messages of one direction. Make one with [Env.Init].
 type Parser struct {
 	env   *Env
@@ -97,7 +107,7 @@ type Parser struct {
 	passedBy  bool // see PassBy
 	alone     bool // see Alone
 	stale     bool // buf was read and is to be freed
-	peeked    bool // Peek has found no request in buf
+	peeked    peeked
 	proto     Protocol
 	evicted   bool // what was held was given up for another parser, which is to be told
 	misses    uint16

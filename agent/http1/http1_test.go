@@ -753,11 +753,19 @@ func BenchmarkBody(b *testing.B) {
 func TestPeekOnce(t *testing.T) {
 	r := newRig(false)
 	r.p.Next([]byte("GET / HTTP/1.1\r\nHost: exa"), At{Packet: 1})
-	if r.p.Peek() || !r.p.peeked {
+	if r.p.Peek() || r.p.peeked != tooShort {
 		t.Error("half a field is enough, or is read again")
 	}
 	r.p.Next([]byte("mple\r\nX: "), At{Packet: 2})
-	if r.p.peeked || !r.p.Peek() || string(r.env.Message.Host) != "example" {
+	if r.p.peeked != unread || !r.p.Peek() || string(r.env.Message.Host) != "example" {
 		t.Errorf("not enough with a whole field: %q", r.env.Message.Host)
+	}
+	// A line that is wrong stays so: a head that grows by bytes is not read to that line for each response.
+	r.p.Next([]byte("y\r\nno field\r\n"), At{Packet: 3})
+	if r.p.Peek() {
+		t.Error("a line that is no field is one")
+	}
+	if r.p.Next([]byte("Z: a"), At{Packet: 4}); r.p.peeked != unfit || r.p.Peek() {
+		t.Error("a head with a wrong line is read again")
 	}
 }

@@ -342,7 +342,7 @@ func (p *Pairer) match(c *conn, time int64) *pair {
 func (p *Pairer) unfinished(c *conn, at http1.At) {
 	// One that has begun since responses were lost is the next request of a client that has got them: those before do not wait.
 	next := c.gapped && !c.pipelined && c.sent == c.missedAt
-	if c.overflow > 0 || c.asking != nil || !next && (c.gapped || len(c.queue) > 0) {
+	if c.overflow > 0 || c.asking != nil || c.headless || !next && (c.gapped || len(c.queue) > 0) {
 		return
 	}
 	response := p.env.Message

@@ -219,8 +219,8 @@ func TestHeadlessGivenUp(t *testing.T) {
 		t.Fatal("the request that was answered early has ended")
 	}
 	r.p.giveUp(r.p.oldest, r.now)
-	r.up("ple.org\r\n\r\n").get("/2").down(okay(202, "")).get("/3").down(okay(203, ""))
-	if got, want := r.String(), "GET /0 = 200 complete\nPOST /1 = 408 evicted\nGET /2 = 202 complete\nGET /3 = 203 complete"; got != want {
+	r.down(okay(400, "")).up("ple.org\r\n\r\n").get("/2").down(okay(202, "")).get("/3").down(okay(203, ""))
+	if got, want := r.String(), "GET /0 = 200 complete\nPOST /1 = 408 evicted\n- = 400 complete\nGET /2 = 202 complete\nGET /3 = 203 complete"; got != want {
 		t.Errorf("exchanges:\n%s\nwant\n%s", got, want)
 	}
 }
