@@ -101,19 +101,15 @@ func (o *Outline) Table() *bucket.Table {
 	return t
 }
 
-// Interned returns o with the first of the schemas that is equal to its own, and those schemas, with its own added if none was.
-func (o *Outline) Interned(schemas []*bucket.Schema) (*Outline, []*bucket.Schema) {
-	if o.schema == nil {
-		return o, schemas
-	}
-	for _, s := range schemas {
-		if s.Equal(o.schema) {
-			own := *o
-			own.schema = s
-			return &own, schemas
-		}
-	}
-	return o, append(schemas, o.schema)
+// Schema is that of the table, nil for a bucket without one. Outlines that are kept had better share it: what sends buckets chooses
+// it, and it takes up to tens of KB, which Bytes does not count.
+func (o *Outline) Schema() *bucket.Schema { return o.schema }
+
+// Sharing returns o with a schema that is equal to its own.
+func (o *Outline) Sharing(s *bucket.Schema) *Outline {
+	own := *o
+	own.schema = s
+	return &own
 }
 
 // Bytes is about what the outline takes in memory, without its schema.

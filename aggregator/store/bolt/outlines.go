@@ -20,7 +20,7 @@ const (
 	outlineTime = int64(900e9)
 	// outlineCost is what one takes in its map.
 	outlineCost = 2 * blobKeyLen
-	// maxOutlineSchemas bounds the versions of the table of which each has its schema once.
+	// maxOutlineSchemas bounds the versions of the table, of which each has its schema once. Outlines of more are not remembered.
 	maxOutlineSchemas = 16
 )
 
@@ -31,8 +31,14 @@ type outlines struct {
 	intervals map[int64]map[blobName]*store.Outline
 	newest    int64 // start of the newest interval of which buckets came
 	bytes     int64
-	schemas   []*bucket.Schema
+	schemas   []outlineSchema
 	used      uint64
+}
+
+// outlineSchema is the schema of so many outlines.
+type outlineSchema struct {
+	schema   *bucket.Schema
+	outlines int
 }
 
 // blobName is the key of a bucket within its interval.
@@ -87,7 +93,7 @@ func (x *outlines) read(start int64, name []byte, o *store.Outline) {
 func (x *outlines) add(added outlined) {
 	names := x.intervals[added.start]
 	if old := names[added.name]; old != nil {
-		x.bytes -= old.Bytes() + outlineCost
+		x.release(old)
 		delete(names, added.name)
 	}
 	o := added.outline
@@ -97,8 +103,9 @@ func (x *outlines) add(added outlined) {
 		}
 		return
 	}
-	if o, x.schemas = o.Interned(x.schemas); len(x.schemas) > maxOutlineSchemas {
-		x.schemas = x.schemas[1:]
+	schema := x.schemaOf(o)
+	if schema < 0 && o.Schema() != nil {
+		return
 	}
 	most := x.most
 	if most == 0 {
@@ -122,14 +129,53 @@ func (x *outlines) add(added outlined) {
 		}
 		x.intervals[added.start] = names
 	}
+	if schema >= 0 {
+		o = o.Sharing(x.schemas[schema].schema)
+		x.schemas[schema].outlines++
+	}
 	names[added.name] = o
 	x.bytes += cost
+}
+
+// schemaOf returns which of the schemas is that of an outline. One that is new takes the place of one that none has any more; -1 if there
+// is no such place, or o has none. The caller holds the lock.
+func (x *outlines) schemaOf(o *store.Outline) int {
+	own, free := o.Schema(), -1
+	if own == nil {
+		return -1
+	}
+	for i := range x.schemas {
+		if x.schemas[i].schema.Equal(own) {
+			return i
+		}
+		if x.schemas[i].outlines == 0 {
+			free = i
+		}
+	}
+	if len(x.schemas) < maxOutlineSchemas {
+		free = len(x.schemas)
+		x.schemas = append(x.schemas, outlineSchema{})
+	}
+	if free >= 0 {
+		x.schemas[free].schema = own
+	}
+	return free
+}
+
+// release notes that an outline is not remembered any more. The caller holds the lock.
+func (x *outlines) release(o *store.Outline) {
+	x.bytes -= o.Bytes() + outlineCost
+	for i := range x.schemas {
+		if x.schemas[i].schema == o.Schema() {
+			x.schemas[i].outlines--
+		}
+	}
 }
 
 // drop forgets an interval. The caller holds the lock.
 func (x *outlines) drop(start int64, names map[blobName]*store.Outline) {
 	for _, o := range names {
-		x.bytes -= o.Bytes() + outlineCost
+		x.release(o)
 	}
 	delete(x.intervals, start)
 }

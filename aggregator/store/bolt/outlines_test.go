@@ -193,17 +193,62 @@ func said(a *store.Answer) string {
 func checkOutlines(t *testing.T, s *DB) {
 	t.Helper()
 	x := &s.outlines
-	bytes := int64(0)
+	bytes, schemas := int64(0), map[*bucket.Schema]int{}
 	for start, names := range x.intervals {
 		if start < x.newest-outlineTime || len(names) == 0 {
 			t.Fatalf("an interval of %v with %d outlines is remembered", time.Unix(0, start), len(names))
 		}
 		for _, o := range names {
 			bytes += o.Bytes() + outlineCost
+			if s := o.Schema(); s != nil {
+				schemas[s]++
+			}
 		}
 	}
-	if bytes != x.bytes || len(x.schemas) > maxOutlineSchemas {
-		t.Fatalf("outlines take %d bytes, and say %d; %d schemas", bytes, x.bytes, len(x.schemas))
+	if bytes != x.bytes || len(schemas) > maxOutlineSchemas || len(x.schemas) > maxOutlineSchemas {
+		t.Fatalf("outlines take %d bytes, and say %d; %d schemas, of them %d in use", bytes, x.bytes, len(x.schemas), len(schemas))
+	}
+	for _, s := range x.schemas {
+		if s.outlines != schemas[s.schema] {
+			t.Fatalf("%d outlines have a schema, it is said to be of %d", schemas[s.schema], s.outlines)
+		}
+	}
+}
+
+// TestOutlinesOfManySchemas: whoever has a schema of his own in each bucket has few of them remembered, in an interval and over many, and others
+// go on to be.
+func TestOutlinesOfManySchemas(t *testing.T) {
+	s := open(t, t.TempDir())
+	defer s.Close()
+	s.opts.Now = func() time.Time { return time.Unix(0, storetest.At(1000)) }
+	made := func(host, i, part int, title string) store.Item {
+		b := &bucket.Bucket{Header: storetest.Header(host, i)}
+		b.Part = uint32(part)
+		schema := storetest.Totals()
+		schema.Views = append(slices.Clone(schema.Views), bucket.View{Name: "more", Title: title, By: schema.Keys[:1], Hits: schema.Measures[0].Name})
+		b.Tables = append(b.Tables, bucket.NewTable(schema, 10))
+		return outlinedItem(t, b)
+	}
+	for i := range 120 { // over more than what is remembered
+		items := []store.Item{made(2, i, 0, "one")}
+		for k := range 3 {
+			items = append(items, made(1, i, k, fmt.Sprint(i, k)))
+		}
+		if _, err := s.Append(t.Context(), items); err != nil {
+			t.Fatal(err)
+		}
+		checkOutlines(t, s)
+	}
+	n := 0
+	for _, names := range s.outlines.intervals {
+		for name := range names {
+			if id := storetest.ID(2); bytes.HasPrefix(name[:], id[:]) {
+				n++
+			}
+		}
+	}
+	if n != int(outlineTime/10e9)+1 {
+		t.Errorf("%d outlines of a host that has one schema are remembered, want all of the time that there are any of", n)
 	}
 }
 
