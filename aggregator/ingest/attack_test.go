@@ -112,6 +112,11 @@ func TestHostileBuckets(t *testing.T) {
 	version := bytes.Clone(good[:len(good)-4])
 	version[4] = 2
 	const tenSeconds = int64(10 * time.Second)
+	table := func(f func(*bucket.Schema)) []byte {
+		schema := ownTables()["section"]
+		f(&schema)
+		return change(func(b *bucket.Bucket) { b.Tables = []*bucket.Table{bucket.NewTable(schema, 10)} })
+	}
 	hostile := []struct {
 		name string
 		data []byte
@@ -120,6 +125,12 @@ func TestHostileBuckets(t *testing.T) {
 		{"nothing", nil, "no bucket begins like this"},
 		{"garbage", bytes.Repeat([]byte("GET / HTTP/1.1\r\n"), 100), "no bucket begins like this"},
 		{"cut", good[:len(good)/2], "checksum"},
+		{"a table of a newer version", table(func(s *bucket.Schema) { s.Version++ }), "upgrade the aggregator first"},
+		{"a table with other columns", table(func(s *bucket.Schema) { s.Keys = append([]string{"more"}, s.Keys...) }), "has other columns"},
+		{"a table with another measure", table(func(s *bucket.Schema) {
+			s.Measures = slices.Clone(s.Measures)
+			s.Measures[1].Kind = bucket.Max - s.Measures[1].Kind
+		}), "has other columns"},
 		{"corrupted", flipped, "checksum"},
 		{"newer format", sealed(version), "newer than this program"},
 		{"decompression bomb", bomb(t, 32<<20), "corrupt"},

@@ -25,6 +25,7 @@ import (
 	"github.com/httpctl/httpctl/aggregator/store"
 	"github.com/httpctl/httpctl/pkg/bucket"
 	"github.com/httpctl/httpctl/pkg/config"
+	"github.com/httpctl/httpctl/pkg/stat"
 	httpctlv1 "github.com/httpctl/httpctl/proto/httpctl/v1"
 )
 
@@ -343,10 +344,12 @@ func TestOutlinesAreHandedOn(t *testing.T) {
 	})
 	st := connect(t, c, hostA, inc1)
 	idle, busy := sound(0), sound(1)
-	busy.Tables = []*bucket.Table{bucket.NewTable(bucket.Schema{Name: "totals", Version: 1, Exact: true, Keys: []string{"mirror", "status"},
-		Measures: []bucket.Measure{{Name: "requests", Kind: bucket.Sum}}}, 10)}
+	schema := ownTables()["totals"]
+	busy.Tables = []*bucket.Table{bucket.NewTable(schema, 10)}
 	for i, status := range []string{"200", "404"} {
-		busy.Tables[0].Add([]string{"0", status}, []int64{int64(i + 1)})
+		values := make([]int64, len(schema.Measures))
+		values[schema.Measure(stat.TotalRequests)] = int64(i + 1)
+		busy.Tables[0].Add([]string{"0", "server", "GET", status}, values)
 	}
 	for i, b := range []*bucket.Bucket{idle, busy} {
 		if err := st.Send(&httpctlv1.DeliverRequest{Message: &httpctlv1.DeliverRequest_Bucket{Bucket: &httpctlv1.Bucket{Sequence: uint64(i + 1), Data: encode(t, b)}}}); err != nil {
@@ -358,7 +361,7 @@ func TestOutlinesAreHandedOn(t *testing.T) {
 		t.Errorf("the outline of an idle bucket is %+v, want one without a table", it.Outline)
 	}
 	it := <-items
-	if it.Outline == nil || !it.Outline.Of(it.Data) || len(it.Outline.Table().Rows) != 1 || it.Outline.Table().Rows[0].Values[0] != 3 {
+	if it.Outline == nil || !it.Outline.Of(it.Data) || len(it.Outline.Table().Rows) != 1 || it.Outline.Table().Rows[0].Values[schema.Measure(stat.TotalRequests)] != 3 {
 		t.Errorf("the outline of a bucket with 3 requests is %+v", it.Outline)
 	}
 }

@@ -448,10 +448,16 @@ func (s *Service) decode(data []byte, host bucket.ID) (*bucket.Bucket, *store.Ou
 	defer func() { decoders <- d }()
 	if !b.Final { // is kept
 		b, err := bucket.Decode(data)
+		if err == nil {
+			err = checkTables(b.Tables)
+		}
 		return b, nil, nil, err
 	}
 	full, err := d.Decode(data) // the store keeps the bytes
 	if err != nil {
+		return nil, nil, nil, err
+	}
+	if err := checkTables(full.Tables); err != nil {
 		return nil, nil, nil, err
 	}
 	outline := store.OutlineOf(full, data)
