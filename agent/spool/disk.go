@@ -323,7 +323,7 @@ func (s *Spool) flush() error {
 					from, to := s.neighbours(queue, seq)
 					e = &entry{start: from, width: time.Duration(to - from)}
 				}
-				lost = lost.with(e)
+				lost = lost.with(s.datedRight(e))
 				full++
 				if err := drop(slices.Clone(k), v); err != nil {
 					return err

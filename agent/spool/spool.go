@@ -47,9 +47,10 @@ type Spool struct {
 	lost     declaration     // to be told by the next bucket
 	state    State
 	hasState bool
-	begun    bool // an incarnation has begun since the spool was opened
-	restored bool // state and lost were read from the file
-	dirty    bool // lost or state differ from the file
+	begun    bool  // an incarnation has begun since the spool was opened
+	from     int64 // since when it observes
+	restored bool  // state and lost were read from the file
+	dirty    bool  // lost or state differ from the file
 }
 
 type usage struct {
@@ -121,7 +122,8 @@ func (s *Spool) Previous() (state State, ok bool) {
 // Begin starts an incarnation that observes from the given time (nanoseconds) on. The time
 // since the previous one had last closed its intervals is declared unobserved: at least one
 // open bucket's worth after a kill, and the time away. Where the clock is now behind what was closed,
-// that one bucket is declared: how long the agent was away is not known. An error means that this
+// that one bucket is declared: how long the agent was away is not known; and of what was to be declared before, only
+// what lies before from, as the rest was dated by a clock that was ahead. An error means that this
 // isn't durable yet; it is written with the next Add.
 func (s *Spool) Begin(incarnation bucket.ID, from int64, width time.Duration) error {
 	s.mu.Lock()
@@ -131,6 +133,9 @@ func (s *Spool) Begin(incarnation bucket.ID, from int64, width time.Duration) er
 	}
 	if s.hasState {
 		closed := s.state.ClosedThrough
+		if closed > from {
+			s.lost.spans = before(s.lost.spans, from)
+		}
 		switch {
 		case closed < from:
 			s.lost.spans = mergeSpans(append(slices.Clone(s.lost.spans), bucket.Span{From: closed, To: from}))
@@ -138,7 +143,7 @@ func (s *Spool) Begin(incarnation bucket.ID, from int64, width time.Duration) er
 			s.lost.spans = mergeSpans(append(slices.Clone(s.lost.spans), bucket.Span{From: closed, To: closed + int64(s.state.Width)}))
 		}
 	}
-	s.begun = true
+	s.begun, s.from = true, from
 	s.state, s.hasState, s.dirty = State{Incarnation: incarnation, ClosedThrough: from, Width: width}, true, true
 	return s.flush()
 }
@@ -154,6 +159,10 @@ func (s *Spool) Add(b *bucket.Bucket) error {
 	defer s.mu.Unlock()
 	if s.closed {
 		return ErrClosed
+	}
+	if b.ClosedThrough <= bucket.MaxTime && slices.ContainsFunc(s.lost.spans, func(u bucket.Span) bool { return u.To > bucket.MaxTime }) {
+		// No aggregator takes such a bucket, nor the next one that would declare it again.
+		s.lost.spans = before(s.lost.spans, b.ClosedThrough)
 	}
 	b.Unobserved = mergeSpans(append(slices.Clone(b.Unobserved), s.lost.spans...))
 	b.Counters[exchange.SpoolDropped] += s.lost.dropped
@@ -228,7 +237,8 @@ func (s *Spool) Newest() uint64 {
 
 // Settle forgets the buckets that the aggregator has, those whose interval was sealed
 // (expired), and those it will never take (refused). What a settled bucket would have declared,
-// and of a refused one its interval too, is declared again by the next one. An error means that
+// and of a refused one its interval too, is declared again by the next one; of a refused one that a clock has dated
+// that was ahead and is set right, only the time that has come. An error means that
 // the file was not updated: after a restart the buckets are sent again, and the aggregator
 // tells that it has them. An expired or refused bucket that cannot be looked up stays, as nobody
 // would declare it: it is sent and answered again.
@@ -285,9 +295,36 @@ func (s *Spool) forget(seq uint64) {
 
 // giveUp counts an entry as lost and notes what is to be declared.
 func (s *Spool) giveUp(e *entry, reason string) {
-	s.lost = s.lost.with(e)
+	s.lost = s.lost.with(s.datedRight(e))
 	s.dirty = true
 	s.metrics.dropped.WithLabelValues(reason).Inc()
+}
+
+// datedRight returns e as it is to be declared: of what a clock that was ahead has dated, only the time before it was set
+// right, which an incarnation began with.
+func (s *Spool) datedRight(e *entry) *entry {
+	now := s.state.ClosedThrough
+	if !s.hasState || e.start <= now {
+		return e
+	}
+	if s.begun {
+		now = min(now, s.from)
+	}
+	own := *e
+	own.start, own.width = now, 0 // the interval lies ahead: nothing is known of it
+	own.unobserved = before(e.unobserved, now)
+	return &own
+}
+
+// before returns what of spans lies before t.
+func before(spans []bucket.Span, t int64) []bucket.Span {
+	var out []bucket.Span
+	for _, u := range spans {
+		if u.To = min(u.To, t); u.From < u.To {
+			out = append(out, u)
+		}
+	}
+	return out
 }
 
 // Ready gives a value when there may be a bucket that Next has not returned yet.

@@ -251,6 +251,92 @@ func TestKilledAndClockBehind(t *testing.T) {
 	}
 }
 
+// TestClockWasAhead: of what a clock that was ahead has dated, only the time that has come is declared once it is set right, however its
+// buckets are given up: else what is observed later would count as not observed, and beyond 2199 no aggregator took a bucket of this host again.
+func TestClockWasAhead(t *testing.T) {
+	const day = 24 * 3600 / 10
+	for _, days := range []int64{3, 100_000} {
+		for _, how := range []string{"refused while it is ahead", "refused when it is right", "full"} {
+			for _, restart := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%d days/%s/restart=%v", days, how, restart), func(t *testing.T) {
+					dir, cfg := t.TempDir(), Config{MaxSize: config.MiB, MaxMemory: config.MiB}
+					s, size := open(t, dir, cfg), 10
+					if how == "full" {
+						size = 500 << 10 // two fit
+					}
+					s.Begin(bucket.ID{1}, sec(0), width)
+					add(t, s, 0, 1, 10)
+					s.Settle([]uint64{s.Newest()}, nil, nil)
+					ahead := days * day
+					s.Begin(bucket.ID{2}, sec(10*ahead), width)
+					add(t, s, ahead, ahead+1, size) // declares all the time until then
+					wrong := []uint64{s.Newest()}
+					if how == "refused while it is ahead" {
+						s.Settle(nil, nil, wrong)
+					}
+					want := []bucket.Span{span(10, 20)}
+					if restart {
+						s.Close()
+						s = open(t, dir, cfg)
+						if days == 3 { // which clock is right is not known, see TestKilledAndClockBehind
+							want = append(want, span(10*ahead+10, 10*ahead+20))
+						}
+					}
+					s.Begin(bucket.ID{3}, sec(20), width)
+					if how == "refused when it is right" {
+						s.Settle(nil, nil, wrong)
+					}
+					var declared []bucket.Span
+					dropped := uint64(0)
+					for n := int64(2); n < 6; n++ {
+						b := make1(n, size)
+						if err := s.Add(b); err != nil {
+							t.Fatal(err)
+						}
+						declared = append(declared, b.Unobserved...)
+						dropped += b.Counters[exchange.SpoolDropped]
+						if n > 2 {
+							s.Settle([]uint64{s.Newest() - 1}, nil, nil)
+						}
+					}
+					if declared = mergeSpans(declared); !slices.Equal(declared, want) || dropped != 1 {
+						t.Errorf("declared %v and %d dropped, want %v and 1", declared, dropped, want)
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestDeclaredBeyondTime: a spool that holds a span which no aggregator takes, as one that an earlier version wrote, is rid of it with the next bucket.
+func TestDeclaredBeyondTime(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, DefaultConfig())
+	s.Begin(inc, sec(0), width)
+	far := bucket.Span{From: sec(-50), To: bucket.MaxTime + 1}
+	b := make1(0, 10)
+	b.Unobserved = []bucket.Span{far}
+	s.Add(b)
+	s.lost, s.dirty = declaration{spans: []bucket.Span{{From: sec(-90), To: sec(-80)}, far}}, true
+	s.Close()
+	s = open(t, dir, DefaultConfig())
+	s.Begin(bucket.ID{2}, sec(20), width)
+	for n := int64(2); n < 4; n++ {
+		want := []bucket.Span{span(-90, -80), span(-50, 30)}
+		if n == 3 { // and of the first one, which is refused
+			want = []bucket.Span{span(-50, 40)}
+		}
+		b := make1(n, 10)
+		if err := s.Add(b); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(b.Unobserved, want) {
+			t.Errorf("bucket %d declares %v, want %v", n, b.Unobserved, want)
+		}
+		s.Settle(nil, nil, []uint64{1})
+	}
+}
+
 func TestFullSpoolDropsOldestAndDeclares(t *testing.T) {
 	dir := t.TempDir()
 	cfg := Config{MaxSize: config.MiB, MaxMemory: config.MiB}

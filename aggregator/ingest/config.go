@@ -98,9 +98,6 @@ const (
 	// least 1s).
 	minWidth = time.Second
 	maxWidth = time.Minute
-	// maxTime is the latest time that a bucket may speak of, 2200-01-01. Nanoseconds end in 2262; until
-	// here the end of a day, or of a window, can be added up to.
-	maxTime = 7258118400 * int64(time.Second)
 	// logEvery is how often one kind of refusal is logged; the others in between are counted.
 	logEvery = time.Minute
 )

@@ -483,13 +483,13 @@ func check(data []byte, host bucket.ID) (*bucket.Bucket, error) {
 		return nil, fmt.Errorf("its width %s does not divide one minute", h.Width)
 	case h.Start <= 0 || h.Start%int64(h.Width) != 0:
 		return nil, fmt.Errorf("its start %d is no multiple of its width %s", h.Start, h.Width)
-	case max(h.Start, h.ClosedThrough, h.ObservedFrom) > maxTime:
-		return nil, fmt.Errorf("it speaks of a time after %s", time.Unix(0, maxTime).UTC().Format(time.DateOnly))
+	case max(h.Start, h.ClosedThrough, h.ObservedFrom) > bucket.MaxTime:
+		return nil, fmt.Errorf("it speaks of a time after %s", time.Unix(0, bucket.MaxTime).UTC().Format(time.DateOnly))
 	case len(h.HostName) > maxName || !utf8.ValidString(h.HostName):
 		return nil, fmt.Errorf("its host name is no UTF-8 of at most %d bytes", maxName)
 	}
 	for _, u := range h.Unobserved {
-		if u.To > maxTime {
+		if u.To > bucket.MaxTime {
 			return nil, errors.New("it declares a span that never ends")
 		}
 		if u.From >= u.To {

@@ -3,7 +3,12 @@ package bucket
 import (
 	"cmp"
 	"slices"
+	"time"
 )
+
+// MaxTime is the latest time that a bucket may speak of, 2200-01-01 in nanoseconds since the epoch. Nanoseconds end in
+// 2262; until here the end of a day, or of a window, can be added up to. An aggregator refuses what is beyond.
+const MaxTime = 7258118400 * int64(time.Second)
 
 // Span is a half-open stretch of time [From, To), nanoseconds since the epoch.
 type Span struct{ From, To int64 }
