@@ -1,6 +1,7 @@
 package pairing
 
 import (
+	"math"
 	"slices"
 
 	"github.com/httpctl/httpctl/agent/http1"
@@ -73,7 +74,8 @@ func (p *Pairer) request(c *conn, d stream.Direction, at http1.At, begun bool) {
 	}
 	c.push(slot{e, c.sent})
 	if !c.doubt && !c.gapped {
-		c.depth = max(c.depth, int32(len(c.queue)))
+		n := uint16(min(len(c.queue), math.MaxUint16))
+		c.depth, c.burst = max(c.depth, n), max(c.burst, n)
 	}
 	p.measure(c)
 	text := len(x.Method) + len(x.Target) + len(x.Host) + len(x.UserAgent) + len(x.Domain) + len(x.Section)
@@ -145,7 +147,7 @@ func (p *Pairer) asked(c *conn, cut bool, last, time int64) {
 	e.asked = true
 	e.cut = e.cut || cut
 	e.x.RequestEnd = last
-	if n := uint32(min(e.x.RequestWireBytes, 1<<31)); !cut && (n < c.least || c.least == 0) {
+	if n := uint16(min(e.x.RequestWireBytes, math.MaxUint16)); !cut && (n < c.least || c.least == 0) {
 		c.least = n
 	}
 	if e.answered {
@@ -242,6 +244,9 @@ func (p *Pairer) response(c *conn, d stream.Direction, at http1.At) {
 func (p *Pairer) surplus(c *conn, time int64) {
 	turned := c.turned
 	c.turned = false
+	if turned && !c.doubt && !c.gapped && !c.astray {
+		c.usual, c.burst = c.burst, 0
+	}
 	if !c.pipelined || c.overflow > 0 {
 		return
 	}
@@ -271,15 +276,20 @@ func (c *conn) stray(n uint64) {
 }
 
 // shortage gives places in the queue to requests that were lost in a gap, as soon as responses come after it. How many a
-// gap holds, it does not say; but a client that pipelines keeps as many ahead as before, or sends as many at once, and
-// no request is shorter than the shortest so far. If these were fewer, surplus takes out what is too much.
+// gap holds, it does not say; but a client that pipelines keeps as many ahead as lately, or sends as many at once as it ever
+// did, and no request is shorter than the shortest so far. If one that sends many at once sent fewer, surplus takes out
+// what is too much; with one that keeps some ahead, that would stay.
 func (p *Pairer) shortage(c *conn) {
 	c.astray = false
-	n := min(int(c.depth), p.cfg.MaxPipelined) - len(c.queue)
+	ahead := c.depth
+	if c.sliding {
+		ahead = max(c.usual, c.burst)
+	}
+	n := min(int(ahead), p.cfg.MaxPipelined) - len(c.queue)
 	if n <= 0 || c.overflow > 0 || c.gapped || c.least == 0 {
 		return
 	}
-	i, most := len(c.queue), int(c.passed/c.least)
+	i, most := len(c.queue), int(c.passed/uint32(c.least))
 	for ; i > 0 && c.queue[i-1].n > c.strayed; i-- {
 		if c.queue[i-1].pair == nil {
 			most-- // it has a place

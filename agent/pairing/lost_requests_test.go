@@ -113,3 +113,58 @@ func TestPipelinedRequestsLost(t *testing.T) {
 		}
 	}
 }
+
+// TestLongRequestLost: of a client that keeps fewer requests ahead than at first, a lost one that is as long as several leaves one place:
+// all others find their responses.
+func TestLongRequestLost(t *testing.T) {
+	for _, keep := range []int{1, 2} {
+		for _, more := range []int{0, 100, 300, 600} {
+			r := newRig(t)
+			asked, answered := 0, 0
+			text := func(more int) string {
+				asked++
+				return fmt.Sprintf("GET /%d HTTP/1.1\r\nX: %s\r\n\r\n", asked, strings.Repeat("x", more))
+			}
+			ask := func(n int) {
+				for range n {
+					r.up(text(0))
+				}
+			}
+			answer := func(n int) {
+				for range n {
+					answered++
+					r.ok(strings.Repeat("x", answered))
+				}
+			}
+			ask(8)
+			answer(4)
+			ask(4)
+			answer(8 - keep)
+			for range 2 {
+				ask(1)
+				answer(1)
+			}
+			r.gapUp(len(text(more)))
+			lost := asked
+			for range 12 {
+				ask(1)
+				answer(1)
+			}
+			answer(asked - answered)
+			r.close(stream.ByFIN)
+			right := 0
+			for _, x := range r.done {
+				var i int
+				if _, err := fmt.Sscanf(x.Target, "/%d", &i); err != nil {
+					continue
+				}
+				if right++; !x.HasResponse || x.ResponseBytes != uint64(i) {
+					t.Errorf("%d ahead, request %d of %d lost, %d bytes longer: request %d has a response of %d bytes (%t)", keep, lost, asked, more, i, x.ResponseBytes, x.HasResponse)
+				}
+			}
+			if right != asked-1 || r.count[exchange.UnmatchedResponses] != 1 {
+				t.Errorf("%d ahead, %d bytes longer: %d requests seen, %d responses without request, want %d and 1", keep, more, right, r.count[exchange.UnmatchedResponses], asked-1)
+			}
+		}
+	}
+}

@@ -101,16 +101,17 @@ type conn struct {
 	gapped bool
 	// Of a pipelined connection, see surplus: doubt says that of its responses more may have been lost than
 	// are known; turned, that the client speaks after the server, until its next request; sliding, that it has
-	// done so while it waited for more; depth is the most that waited while there was no doubt.
+	// done so while it waited for more.
 	doubt, turned, sliding bool
-	depth                  int32
 	// early marks directions with a gap while the other one had begun the first
 	// message of the connection and not ended its head.
 	early [2]bool
 	// astray: of a connection that pipelines requests were lost, more of them perhaps than have a place in the queue, see
-	// shortage. least is the length of the shortest request so far, 0 if there is none.
+	// shortage.
 	astray bool
-	least  uint32
+	// depth is the most that waited while there was no doubt, burst since the client last spoke after the server, usual in
+	// the turn before that. least is the length of the shortest request so far, 65535 for longer ones, 0 if there is none.
+	depth, usual, burst, least uint16
 
 	last [2]int64 // time of the newest bytes of each direction
 	// queue holds the requests whose responses have not begun, oldest first; the first is in room.
@@ -449,7 +450,7 @@ func (p *Pairer) sideAnew(c *conn, time int64) {
 		p.count[exchange.SkippedBytes] += c.parsers[i].Unread()
 	}
 	c.missed, c.gapped, c.overflow, c.headless, c.astray = 0, false, 0, false, false
-	c.pipelined, c.deep, c.doubt, c.sliding, c.depth, c.least = false, false, false, false, 0, 0
+	c.pipelined, c.deep, c.doubt, c.sliding, c.depth, c.usual, c.burst, c.least = false, false, false, false, 0, 0, 0, 0
 	p.restart(c, false)
 }
 
