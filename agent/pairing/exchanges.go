@@ -319,11 +319,13 @@ func (p *Pairer) resolve(c *conn, time int64) {
 		drop = min(c.missed, len(c.queue)-1)
 		c.doubt = true
 	} else {
-		for i, s := range c.queue {
-			if s.n > c.missedAt {
-				drop = i
-				break
-			}
+		i := slices.IndexFunc(c.queue, func(s slot) bool { return s.n > c.missedAt })
+		switch {
+		case i >= 0:
+			drop = i
+		case c.overflow > 0: // the one that is answered has no place
+			drop = len(c.queue)
+			c.overflow = int(min(uint64(c.overflow), c.sent-c.missedAt))
 		}
 	}
 	for ; drop > 0; drop-- {

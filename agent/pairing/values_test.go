@@ -378,6 +378,29 @@ func TestWaitingIsBounded(t *testing.T) {
 	}
 }
 
+// TestNoRoomAfterLostResponse: the response to a request that had no place in the queue is not given to the request before it, of which
+// the response was lost; nor is the next request taken for one that has no place.
+func TestNoRoomAfterLostResponse(t *testing.T) {
+	for name, tt := range map[string]struct {
+		second func(r *rig)
+		want   string
+	}{
+		"answered":    {func(r *rig) { r.get("/2").down(okay(402, "")) }, "GET /2 = - evicted, GET /1 = - lost, - = 402 complete, GET /4 = 404 complete"},
+		"in its head": {func(r *rig) { r.up("GET /2 HTTP/1.1\r\nHost: a\r\n").down(okay(408, "")).up("\r\n") }, "GET /2 = - evicted, GET /1 = - lost, - = 408 complete, GET /4 = 404 complete"},
+		"lost as well": {func(r *rig) { r.get("/2").gapDown(len(okay(402, ""))).get("/3").down(okay(403, "")) },
+			"GET /2 = - evicted, GET /3 = - evicted, GET /1 = - lost, - = 403 complete, GET /4 = 404 complete"},
+	} {
+		r := newRig(t)
+		r.p.cfg.MaxWaiting = 0
+		r.get("/1").gapDown(len(okay(401, "")))
+		tt.second(r)
+		r.get("/4").down(okay(404, "")).close(stream.ByFIN)
+		if got := strings.ReplaceAll(strings.TrimSpace(r.String()), "\n", ", "); got != tt.want {
+			t.Errorf("%s: %s, want %s", name, got, tt.want)
+		}
+	}
+}
+
 // TestOpenMemory: the oldest open exchanges give way, with whatever they hold, and what is answered
 // in time does not, nor are answers shifted to other requests.
 func TestOpenMemory(t *testing.T) {
