@@ -36,7 +36,8 @@ func (c Condition) Matches(value string) bool {
 	return false
 }
 
-// Matcher returns Matches of the condition as it is now, as a function that takes as long for many values as for few.
+// Matcher returns Matches of the condition as it is now, as a function that takes as long for many values as for few,
+// patterns apart: each of them is compared.
 func (c Condition) Matcher() func(value string) bool {
 	const few = 8 // are as soon compared as looked up
 	if len(c.Values) <= few {
