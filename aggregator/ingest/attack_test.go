@@ -218,7 +218,12 @@ func TestFarBuckets(t *testing.T) {
 		}
 		return storeAll(batch)
 	})
-	s := connect(t, c, hostA, inc1)
+	h := hello(hostA, inc1)
+	h.Backlog = 5
+	s := greet(t, c, h)
+	if _, err := s.Recv(); err != nil { // the welcome
+		t.Fatal(err)
+	}
 	now := time.Now().Truncate(10 * time.Second)
 	near, skewed := now.Add(4*time.Minute), now.Add(24*time.Hour-time.Minute)
 	defer func() {
@@ -242,6 +247,9 @@ func TestFarBuckets(t *testing.T) {
 	}
 	if n := count(t, service.metrics.buckets.WithLabelValues("future")); n != 2 {
 		t.Errorf("%v buckets are counted as of the future, want 2", n)
+	}
+	if n := service.Agents()[0].Backlog; n != 2 {
+		t.Errorf("%d of 5 buckets are left in the spool, want the 2 of the future", n)
 	}
 }
 

@@ -278,8 +278,8 @@ type Agent struct {
 	Connected     bool
 	Since         time.Time // of the connection, or of its end
 	LastMessage   time.Time
-	// Backlog is how many final buckets its spool held when it connected, less those answered
-	// since.
+	// Backlog is how many final buckets its spool held when it connected, less those that came
+	// since, but for what is of the future.
 	Backlog uint64
 	// Tails says that it shows live exchanges.
 	Tails bool

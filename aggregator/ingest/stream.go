@@ -383,9 +383,10 @@ func (s *Service) take(ctx context.Context, a *agent, st *stream, m *httpctlv1.B
 		return err
 	})
 	now := time.Now()
+	future := bad == nil && b.Start > now.Add(maxFuture).UnixNano()
 	s.mu.Lock()
 	a.LastMessage = now
-	if bad == nil && b.Final && a.stream == st && a.Backlog > 0 {
+	if bad == nil && b.Final && !future && a.stream == st && a.Backlog > 0 { // one of the future may stay in the spool
 		a.Backlog--
 	}
 	name, from := a.Name, a.Peer
@@ -400,7 +401,7 @@ func (s *Service) take(ctx context.Context, a *agent, st *stream, m *httpctlv1.B
 		return context.Cause(ctx)
 	}
 	verdict, text := httpctlv1.BucketStatus_BUCKET_STATUS_REFUSED, "a bucket is refused; its agent declares the interval unobserved"
-	if bad == nil && b.Start > now.Add(maxFuture).UnixNano() {
+	if future {
 		verdict, text = httpctlv1.BucketStatus_BUCKET_STATUS_FUTURE, "a bucket is not stored; its agent keeps it, or declares the interval unobserved"
 		bad = fmt.Errorf("it is dated %s, more than %s after now by the aggregator's clock, which says %s: set the clock that is wrong",
 			time.Unix(0, b.Start).UTC().Format(time.RFC3339), maxFuture, now.UTC().Format(time.RFC3339))
