@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,13 +20,13 @@ import (
 type tails struct {
 	wants  []tail.Want
 	report *tail.Report
-	asked  int
+	asked  atomic.Int64
 }
 
 func (f *tails) Allowed() bool                     { return true }
 func (f *tails) Set(wants []tail.Want, why string) { f.wants = wants }
 func (f *tails) Next(time.Time) (tail.Report, bool) {
-	f.asked++
+	f.asked.Add(1)
 	if f.report == nil {
 		return tail.Report{}, false
 	}
@@ -72,18 +73,18 @@ func TestTailsGoLast(t *testing.T) {
 			t.Errorf("wanted %s, want %s", got, want)
 		}
 		synctest.Wait()
-		before := f.asked
+		before := f.asked.Load()
 		time.Sleep(time.Second + time.Millisecond)
 		synctest.Wait()
-		if n := f.asked - before; n != 10 {
+		if n := f.asked.Load() - before; n != 10 {
 			t.Errorf("asked %d times in a second, want 10", n)
 		}
 		ask(&httpctlv1.Tails{})
 		synctest.Wait()
-		before = f.asked
+		before = f.asked.Load()
 		time.Sleep(time.Minute)
-		if f.asked != before || len(f.wants) > 0 {
-			t.Errorf("while nobody tails, it is asked %d times, for %v", f.asked-before, f.wants)
+		if f.asked.Load() != before || len(f.wants) > 0 {
+			t.Errorf("while nobody tails, it is asked %d times, for %v", f.asked.Load()-before, f.wants)
 		}
 		cancel()
 		<-done
