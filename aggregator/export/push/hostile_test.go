@@ -19,7 +19,7 @@ import (
 // TestBadReceivers: whatever a receiver does, a request ends with its deadline at the latest, is tried again or given up, and costs no memory.
 func TestBadReceivers(t *testing.T) {
 	var said atomic.Int64
-	var drip func(w http.ResponseWriter, r *http.Request)
+	var drip atomic.Pointer[http.HandlerFunc]
 	over := make(chan struct{}) // a server does not see that a client went whose request it has not read
 	endless := func(w io.Writer, r *http.Request) {
 		for block := make([]byte, 64<<10); r.Context().Err() == nil; {
@@ -29,7 +29,7 @@ func TestBadReceivers(t *testing.T) {
 			}
 		}
 	}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { drip(w, r) }))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*drip.Load())(w, r) }))
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	defer server.Close()
 	defer close(over)
@@ -72,7 +72,8 @@ func TestBadReceivers(t *testing.T) {
 			http.Redirect(w, r, r.URL.String(), http.StatusTemporaryRedirect)
 		}},
 	} {
-		drip = c.do
+		do := http.HandlerFunc(c.do)
+		drip.Store(&do)
 		said.Store(0)
 		p := newPusher(t, export.ToRemoteWrite, export.Receiver{URL: server.URL})
 		deadline := 300 * time.Millisecond

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,18 +24,29 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // receiver is one that these tests play: answer says what it makes of a message.
 type receiver struct {
-	got    []string // what it took, or refused, and when
+	mu     sync.Mutex // guards got until the pusher has stopped
+	got    []string   // what it took, or refused, and when
 	answer func(n int) (refused int, why string, err error)
 	began  time.Time
 	closed bool
 }
 
 func (r *receiver) send(_ context.Context, body []byte) (int, string, error) {
+	r.mu.Lock()
 	r.got = append(r.got, fmt.Sprintf("%s at %v", body, time.Since(r.began)))
+	n := len(r.got) - 1
+	r.mu.Unlock()
 	if r.answer == nil {
 		return 0, "", nil
 	}
-	return r.answer(len(r.got) - 1)
+	return r.answer(n)
+}
+
+// took is got while the pusher runs.
+func (r *receiver) took() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.got)
 }
 
 func (r *receiver) close() { r.closed = true }
@@ -153,9 +166,10 @@ func TestRefused(t *testing.T) {
 // TestMaxPending: while the receiver is away the oldest go, and what does not leave before the program stops is counted.
 func TestMaxPending(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		away := true
+		var away atomic.Bool
+		away.Store(true)
 		r := &receiver{answer: func(int) (int, string, error) {
-			if away {
+			if away.Load() {
 				return 0, "", errors.New("no route to host")
 			}
 			return 0, "", nil
@@ -167,12 +181,13 @@ func TestMaxPending(t *testing.T) {
 		if c := counted(t, registry); c["httpctl_export_pending_bytes"] != 27 || c["httpctl_export_dropped_points_total full"] != 60 {
 			t.Errorf("metrics = %v, want 27 bytes pending and 60 points dropped", c)
 		}
-		away = false
+		away.Store(false)
 		time.Sleep(20 * time.Second)
-		if i := slices.Index(r.got, "message 16 at 15.9s"); i < 0 || !strings.HasPrefix(r.got[i-1], "message 6 at 7.9s") || r.got[i+1] != "message 17 at 15.9s" || r.got[i+2] != "message 18 at 16.2s" {
-			t.Errorf("after the receiver was away until 8.5 s there came %q, want the newest that there is room for when it is tried at 15.9 s", r.got)
+		got := r.took()
+		if i := slices.Index(got, "message 16 at 15.9s"); i < 0 || !strings.HasPrefix(got[i-1], "message 6 at 7.9s") || got[i+1] != "message 17 at 15.9s" || got[i+2] != "message 18 at 16.2s" {
+			t.Errorf("after the receiver was away until 8.5 s there came %q, want the newest that there is room for when it is tried at 15.9 s", got)
 		}
-		away = true
+		away.Store(true)
 		time.Sleep(1500 * time.Millisecond)
 		if err := p.Stop(t.Context()); err != nil {
 			t.Fatal(err)
