@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/httpctl/httpctl/pkg/exchange"
 )
@@ -591,25 +590,12 @@ func TestHeadMemory(t *testing.T) {
 }
 
 // TestEmptyLinesAreReadOnce: where each of many bytes before the first message may begin a PROXY header, it is
-// looked for in time that grows as they do, and not as their square.
+// looked for in time that grows as they do, which ends here in a moment. As their square it took hours.
 func TestEmptyLinesAreReadOnce(t *testing.T) {
 	for _, blank := range []string{"\r", "\r\n", "\r\n\r\n\x00", "\n"} {
-		least := func(size int) (took time.Duration) { // of three tries
-			in := strings.Repeat(blank, size/len(blank)) + "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-			for i := range 3 {
-				r, begin := newRig(true), time.Now()
-				r.feed(in)
-				if d := time.Since(begin); i == 0 || d < took {
-					took = d
-				}
-				if got, want := strings.Join(r.out, ", "), "GET / 11 host=a ua=, end wire=27 body=0"; got != want {
-					t.Errorf("after %q again and again: %s, want %s", blank, got, want)
-				}
-			}
-			return took
-		}
-		if few, many := least(4<<10), least(128<<10); many > 256*few {
-			t.Errorf("%q again and again took %v, 32 times as many %v", blank, few, many)
+		r := newRig(true).feed(strings.Repeat(blank, 16<<20/len(blank)) + "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		if got, want := strings.Join(r.out, ", "), "GET / 11 host=a ua=, end wire=27 body=0"; got != want {
+			t.Errorf("after %q again and again: %s, want %s", blank, got, want)
 		}
 	}
 }
