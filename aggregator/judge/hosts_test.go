@@ -78,6 +78,15 @@ func TestAskedHostGoesAway(t *testing.T) {
 		if got := s.want(end(3)+2*width, alert.Normal); got.Last.To != s.at(end(3)) || got.Last.Requests != 6*14 || !got.Last.Incomplete {
 			t.Errorf("after a restart without b: %+v, want 84, incomplete", got.Last)
 		}
+		s.stop()
+		f, err := s.j.census(s.Context())
+		var ts []tally
+		if err == nil { // of which b was there in the first
+			ts, err = s.j.read(s.Context(), &f, s.at(end(0)), window, 3)
+		}
+		if err != nil || len(ts) != 3 || ts[0].requests != 6*14 || ts[1].requests != 6*14 || ts[2].requests != 6*14 {
+			t.Errorf("three windows at once are %+v, %v, want 84 requests in each", ts, err)
+		}
 		s.st.mu.Lock()
 		defer s.st.mu.Unlock()
 		if s.st.kept > 0 {

@@ -89,17 +89,19 @@ func (j *Judge) readAbsent(ctx context.Context, plan store.Plan, answer *store.A
 	}
 	sortIDs(named)
 	from, step := plan.From, int64(plan.Step)
-	absences := store.Absences(slices.Compact(named), store.Coverage(answer, nil), from, plan.To, step)
+	absences := store.Absences(slices.Compact(named), store.Coverage(answer, nil), from, plan.To, plan.Step)
 	for i := range absences {
 		p := absences[i].Plan(plan)
-		p.Step = time.Duration(p.To - p.From) // one step: of what has none a store may keep sums, and nobody asks for this again
+		if p.Step == 0 { // within one: of what has no steps a store may keep sums, and nobody asks for this again
+			p.Step = time.Duration(p.To - p.From)
+		}
 		answer, err := j.st.Query(ctx, p)
 		if err != nil {
 			return fmt.Errorf("read requests of hosts that were away, from %d to %d: %w", absences[i].From, absences[i].To, err)
 		}
-		t := &out[(absences[i].From-from)/step]
 		for k := range answer.Slices {
 			s := &answer.Slices[k]
+			t := &out[(s.Start-from)/step]
 			at := slices.IndexFunc(t.hosts, func(h hostTally) bool { return h.id == s.Host })
 			if at < 0 || t.hosts[at].heads || s.Table == nil {
 				continue

@@ -133,14 +133,13 @@ func (s *Service) endedBySteps(ctx context.Context, d *dimension, rng span, sel 
 		return nil, failed("series", err)
 	}
 	for i := range away { // what only those counted who asked a host that was away
-		more, err := s.Store.Query(ctx, away[i].Plan(store.Plan{Table: d.schema.Name, Where: sel.where, By: []string{"status"}}))
-		if err != nil {
-			return nil, failed("series", err)
+		for _, piece := range away[i].Pieces(stepsAtOnce) {
+			more, err := s.Store.Query(ctx, piece.Plan(store.Plan{Table: d.schema.Name, Where: sel.where, By: []string{"status"}}))
+			if err != nil {
+				return nil, failed("series", err)
+			}
+			add(more)
 		}
-		for k := range more.Slices {
-			more.Slices[k].Start = away[i].From
-		}
-		add(more)
 	}
 	return out, nil
 }

@@ -149,7 +149,7 @@ func (s *Service) seriesOf(ctx context.Context, rng span, sel *selection, step h
 		tables = append(tables, d.schema.Name)
 	}
 	absences := sync.OnceValues(func() ([]store.Absence, error) {
-		return store.FindAbsences(ctx, s.Store, append(tables, drillDown), rng.from, rng.to, int64(cal.length), spans(s.Live.Provisional()))
+		return store.FindAbsences(ctx, s.Store, append(tables, drillDown), rng.from, rng.to, cal.length, spans(s.Live.Provisional()))
 	})
 	out, err := s.series(ctx, d, rng, sel, step, cal, absences)
 	if err != nil || !outcomes {
@@ -298,18 +298,16 @@ func (s *Service) series(ctx context.Context, d *dimension, rng span, sel *selec
 			return nil, failed("series", err)
 		}
 		for i := range away {
-			p := find(away[i].From)
-			if p == nil {
-				continue
-			}
 			more, err := s.Store.Query(ctx, away[i].Plan(store.Plan{Table: d.schema.Name, Where: sel.where, By: []string{}, Numbers: true}))
 			if err != nil {
 				return nil, failed("series", err)
 			}
 			for k := range more.Slices {
-				hits, err := d.sum(more.Slices[k].Table, true)
-				p.hits += hits
-				p.err += err
+				if p := find(more.Slices[k].Start); p != nil {
+					hits, err := d.sum(more.Slices[k].Table, true)
+					p.hits += hits
+					p.err += err
+				}
 			}
 		}
 	}

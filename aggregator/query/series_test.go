@@ -297,6 +297,70 @@ func TestSeriesOfAway(t *testing.T) {
 	}
 }
 
+// asked is a store that counts the questions.
+type asked struct {
+	store.Store
+	n int
+}
+
+func (a *asked) Query(ctx context.Context, p store.Plan) (*store.Answer, error) {
+	a.n++
+	return a.Store.Query(ctx, p)
+}
+
+// TestSeriesOfManyAway: hosts that are away for long cost a series some questions more, not one for each step, however many names of them there are.
+func TestSeriesOfManyAway(t *testing.T) {
+	w := newWorld(t)
+	var batch []store.Item
+	for i := range 1000 { // 3 requests to hosts of which two were there at first, the others never, and 5 of its own
+		var hits []hit
+		for k := range 3 {
+			hits = append(hits, hit{n: 1, mirror: 10 + (3*i+k)%90, domain: "a.example.org", path: "/", method: "GET", status: 200})
+		}
+		hits = append(hits, hit{n: 5, domain: "a.example.org", path: "/", method: "GET", status: 200})
+		batch = append(batch, storetest.Item(t, made(t, storetest.Header(2, i), 1000, hits...)))
+		if i < 100 {
+			batch = append(batch, storetest.Item(t, made(t, storetest.Header(10, i), 1000)), storetest.Item(t, made(t, storetest.Header(11, i), 1000)))
+		}
+	}
+	if _, err := w.Service.Store.Append(ctx, batch); err != nil {
+		t.Fatal(err)
+	}
+	w.now = time.Unix(0, storetest.At(1000))
+	seen := &asked{Store: w.Service.Store}
+	w.Service.Store = seen
+	for name, d := range map[string]struct {
+		step httpctlv1.SeriesStep
+		most int
+	}{"minutes": {httpctlv1.SeriesStep_SERIES_STEP_MINUTE, 10}, "ten minutes": {httpctlv1.SeriesStep_SERIES_STEP_TEN_MINUTES, 10}, "hours": {httpctlv1.SeriesStep_SERIES_STEP_HOUR, 10}} {
+		seen.n = 0
+		a, err := w.GetSeries(ctx, &httpctlv1.GetSeriesRequest{Step: d.step, Outcomes: true, Range: &httpctlv1.Range{SinceUnixNs: storetest.T0}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range a.Points {
+			want := uint64(0)
+			for i := range 1000 {
+				if at := storetest.At(i); at < p.StartUnixNs || at >= p.EndUnixNs {
+					continue
+				}
+				want += 8
+				for k := range 3 {
+					if i < 100 && (3*i+k)%90 < 2 {
+						want-- // it has counted that itself
+					}
+				}
+			}
+			if p.Requests != want || p.Outcomes.GetTotal() != want {
+				t.Errorf("%s: %d requests from %d on, %d outcomes, want %d", name, p.Requests, p.StartUnixNs, p.Outcomes.GetTotal(), want)
+			}
+		}
+		if seen.n > d.most {
+			t.Errorf("a series by %s takes %d questions, want at most %d", name, seen.n, d.most)
+		}
+	}
+}
+
 // TestTopOfAMonth: top lists reach as far back as roll-ups do, and say for which part there is data.
 func TestTopOfAMonth(t *testing.T) {
 	w := newWorld(t)

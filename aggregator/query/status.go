@@ -311,7 +311,7 @@ func (s *Service) addAbsent(ctx context.Context, answer *store.Answer, history [
 	for i := range answer.Slices {
 		named = append(named, store.Mirrored(answer.Slices[i].Table)...)
 	}
-	absences, err := store.AbsencesOf(ctx, s.Store, named, from, end, width, nil)
+	absences, err := store.AbsencesOf(ctx, s.Store, named, from, end, time.Duration(width), nil)
 	if err != nil {
 		return err
 	}
@@ -323,7 +323,7 @@ func (s *Service) addAbsent(ctx context.Context, answer *store.Answer, history [
 		for k := range answer.Slices {
 			if sl := &answer.Slices[k]; sl.Table != nil {
 				all, _ := requestsOf(sl.Table, &sl.Counters, nil)
-				history[(absences[i].From-from)/width] += all
+				history[(sl.Start-from)/width] += all
 			}
 		}
 	}

@@ -1,10 +1,12 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/httpctl/httpctl/pkg/bucket"
 )
@@ -13,18 +15,37 @@ import (
 // exchange.MirrorKey.
 const columnMirror = "mirror"
 
+// fewNames is how many hosts without any bucket are told with those that were away for a time. More of them are told once: a host is never there
+// where it does not exist, but for its name in a bucket, and who sends that can have another host come and go all the time.
+const fewNames = 64
+
 // Absence is a time for which there are no buckets of some hosts. What other hosts counted of what they asked these
 // is then the only count of it: fleet totals take it as if the hosts were not monitored.
 type Absence struct {
 	bucket.Span
 	Hosts []string // as the column mirror names them, sorted
+	// Step is that of the plan if the absence begins with a step and goes on after it, else 0: then it lies within one.
+	Step time.Duration
 }
 
-// Plan returns p for what was counted of the hosts of the absence. p must not have steps.
+// Plan returns p for what was counted of the hosts of the absence, with its steps.
 func (x *Absence) Plan(p Plan) Plan {
-	p.From, p.To = x.From, x.To
+	p.From, p.To, p.Step = x.From, x.To, x.Step
 	p.Where = append(slices.Clip(p.Where), Condition{Column: columnMirror, Values: x.Hosts})
 	return p
+}
+
+// Pieces divides an absence into those of at most n of its steps.
+func (x *Absence) Pieces(n int) (out []Absence) {
+	for at := x.From; at < x.To; {
+		piece := *x
+		piece.From = at
+		if x.Step > 0 {
+			piece.To = min(x.To, at+int64(n)*int64(x.Step))
+		}
+		out, at = append(out, piece), piece.To
+	}
+	return out
 }
 
 // Mirrored lists the hosts that a table names in its column mirror, sorted. A nil table names none.
@@ -46,16 +67,20 @@ func Mirrored(t *bucket.Table) (hosts []bucket.ID) {
 }
 
 // Absences finds the times of [from, to) in which not all of the hosts have buckets. covered says in which they have.
-// With a step, none goes over a boundary of the steps that tile from from.
-func Absences(hosts []bucket.ID, covered map[bucket.ID][]bucket.Span, from, to, step int64) []Absence {
+// What is in several at a time is of different hosts, so that they add up. Steps, if there are, tile from from.
+func Absences(hosts []bucket.ID, covered map[bucket.ID][]bucket.Span, from, to int64, step time.Duration) []Absence {
 	type edge struct {
 		at   int64
 		host int
 		away bool
 	}
+	if from >= to {
+		return nil
+	}
 	var edges []edge
-	for i, h := range hosts {
-		at := from
+	var written, never []string
+	for _, h := range hosts {
+		at, first := from, len(edges)
 		for _, s := range bucket.MergeSpans(slices.Clone(covered[h])) {
 			if s.To <= at {
 				continue
@@ -64,20 +89,48 @@ func Absences(hosts []bucket.ID, covered map[bucket.ID][]bucket.Span, from, to, 
 				break
 			}
 			if s.From > at {
-				edges = append(edges, edge{at, i, true}, edge{s.From, i, false})
+				edges = append(edges, edge{at, len(written), true}, edge{s.From, len(written), false})
 			}
 			at = s.To
 		}
-		if at < to {
-			edges = append(edges, edge{at, i, true}, edge{to, i, false})
+		switch {
+		case at == from:
+			never = append(never, h.String())
+			continue
+		case at < to:
+			edges = append(edges, edge{at, len(written), true}, edge{to, len(written), false})
+		}
+		if len(edges) > first {
+			written = append(written, h.String())
 		}
 	}
-	slices.SortFunc(edges, func(x, y edge) int { return int(min(max(x.at-y.at, -1), 1)) })
-	away, written := make([]bool, len(hosts)), make([]string, len(hosts))
-	for i, h := range hosts {
-		written[i] = h.String()
-	}
 	var out []Absence
+	origin := from
+	add := func(from, to int64, names []string) {
+		if step > 0 {
+			if in := (from - origin) % int64(step); in > 0 && from-in+int64(step) < to {
+				next := from - in + int64(step)
+				out = append(out, Absence{Span: bucket.Span{From: from, To: next}, Hosts: names})
+				from = next
+			}
+		}
+		x := Absence{Span: bucket.Span{From: from, To: to}, Hosts: names}
+		if to-from > int64(step) {
+			x.Step = step
+		}
+		out = append(out, x)
+	}
+	if len(never) > fewNames {
+		slices.Sort(never)
+		add(from, to, never)
+	} else {
+		for _, name := range never {
+			edges = append(edges, edge{from, len(written), true}, edge{to, len(written), false})
+			written = append(written, name)
+		}
+	}
+	slices.SortFunc(edges, func(x, y edge) int { return cmp.Compare(x.at, y.at) })
+	away := make([]bool, len(written))
 	for i := 0; i < len(edges); {
 		at := edges[i].at
 		for ; i < len(edges) && edges[i].at == at; i++ {
@@ -92,16 +145,9 @@ func Absences(hosts []bucket.ID, covered map[bucket.ID][]bucket.Span, from, to, 
 				names = append(names, name)
 			}
 		}
-		if names == nil {
-			continue
-		}
-		for end := edges[i].at; at < end; {
-			cut := end
-			if step > 0 {
-				cut = min(cut, at-(at-from)%step+step)
-			}
-			out = append(out, Absence{bucket.Span{From: at, To: cut}, names})
-			at = cut
+		if names != nil {
+			slices.Sort(names)
+			add(at, edges[i].at, names)
 		}
 	}
 	return out
@@ -114,7 +160,7 @@ type Querier interface {
 
 // FindAbsences is AbsencesOf for the hosts that the first of the tables that is kept names. A table without the
 // column mirror names none.
-func FindAbsences(ctx context.Context, st Querier, tables []string, from, to, step int64, more map[bucket.ID][]bucket.Span) ([]Absence, error) {
+func FindAbsences(ctx context.Context, st Querier, tables []string, from, to int64, step time.Duration, more map[bucket.ID][]bucket.Span) ([]Absence, error) {
 	var hosts []bucket.ID
 	for _, table := range tables {
 		answer, err := st.Query(ctx, Plan{Table: table, From: from, To: to, By: []string{columnMirror}, Numbers: true})
@@ -134,7 +180,7 @@ func FindAbsences(ctx context.Context, st Querier, tables []string, from, to, st
 
 // AbsencesOf is Absences for the hosts that tables name within a time, as far as the store knows; more is what is covered besides. It
 // asks for headers only where hosts are named.
-func AbsencesOf(ctx context.Context, st Querier, hosts []bucket.ID, from, to, step int64, more map[bucket.ID][]bucket.Span) ([]Absence, error) {
+func AbsencesOf(ctx context.Context, st Querier, hosts []bucket.ID, from, to int64, step time.Duration, more map[bucket.ID][]bucket.Span) ([]Absence, error) {
 	hosts = slices.Clone(hosts)
 	slices.SortFunc(hosts, bucket.ID.Compare)
 	hosts = slices.Compact(hosts)

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/httpctl/httpctl/aggregator/store"
 	"github.com/httpctl/httpctl/aggregator/store/storetest"
@@ -29,14 +30,15 @@ func TestAbsences(t *testing.T) {
 				}
 			}
 		}
-		step := int64(r.IntN(3)) * 3 * int64(storetest.Width)
+		step := time.Duration(r.IntN(3)) * 3 * storetest.Width
 		last := from
 		for _, a := range store.Absences(hosts, covered, from, to, step) {
 			if a.From < last || a.From >= a.To || a.To > to {
 				t.Fatalf("an absence from %d to %d after %d", a.From, a.To, last)
 			}
-			if last = a.To; step > 0 && (a.From-from)/step != (a.To-1-from)/step {
-				t.Fatalf("an absence from %d to %d goes over a boundary of %d", a.From, a.To, step)
+			last = a.To
+			if over := step > 0 && (a.From-from)/int64(step) != (a.To-1-from)/int64(step); over != (a.Step > 0) || over && (a.Step != step || (a.From-from)%int64(step) != 0) {
+				t.Fatalf("an absence from %d to %d has steps of %v, where they are of %v", a.From, a.To, a.Step, step)
 			}
 			for i := range n {
 				for h := range hosts {
@@ -51,6 +53,40 @@ func TestAbsences(t *testing.T) {
 		}
 		if len(away) > 0 {
 			t.Fatalf("absences were not found: %v", away)
+		}
+	}
+}
+
+// TestAbsencesOfManyNames: names of hosts that are not there are written once, not again for each hole of a host that is.
+func TestAbsencesOfManyNames(t *testing.T) {
+	const n, names = 2000, 20_000
+	hosts := []bucket.ID{storetest.ID(0)}
+	covered := map[bucket.ID][]bucket.Span{}
+	for i := 0; i < n; i += 2 {
+		covered[hosts[0]] = append(covered[hosts[0]], bucket.Span{From: storetest.At(i), To: storetest.At(i + 1)})
+	}
+	for i := range names {
+		hosts = append(hosts, bucket.ID{1, 2, byte(i >> 8), byte(i)})
+	}
+	for _, step := range []time.Duration{0, 6 * storetest.Width} {
+		written, away := 0, map[string]int64{}
+		for _, a := range store.Absences(hosts, covered, storetest.At(0), storetest.At(n), step) {
+			written += len(a.Hosts)
+			for _, h := range a.Hosts {
+				away[h] += a.To - a.From
+			}
+		}
+		if most := names + n; written > most {
+			t.Errorf("step %v: %d names are written, want at most %d", step, written, most)
+		}
+		for i, h := range hosts {
+			want := int64(n) * int64(storetest.Width)
+			if i == 0 {
+				want /= 2
+			}
+			if got := away[h.String()]; got != want {
+				t.Fatalf("step %v: host %d is away for %d ns, want %d", step, i, got, want)
+			}
 		}
 	}
 }
