@@ -21,6 +21,7 @@ import (
 	"github.com/httpctl/httpctl/aggregator/store"
 	"github.com/httpctl/httpctl/pkg/bucket"
 	"github.com/httpctl/httpctl/pkg/lifecycle"
+	"github.com/httpctl/httpctl/pkg/security"
 	"github.com/httpctl/httpctl/pkg/telemetry"
 	httpctlv1 "github.com/httpctl/httpctl/proto/httpctl/v1"
 )
@@ -384,8 +385,14 @@ func (s *Service) commit(ctx context.Context) error {
 				r.Status, r.Reason = fate(results[i])
 			}
 			s.metrics.buckets.WithLabelValues(label(r.Status)).Inc()
+			if err == nil && results[i] == store.Crowded {
+				s.metrics.crowded.Inc()
+			}
 			s.budget.release(d.size)
 			d.stream.answer(r)
+			if r.Status == httpctlv1.BucketStatus_BUCKET_STATUS_REFUSED {
+				s.logRefusal(refusedText, d.item.Header.Host, r.Reason)
+			}
 		}
 		s.noteStore(err)
 		if err == nil {
@@ -406,6 +413,23 @@ func (s *Service) commit(ctx context.Context) error {
 		clear(batch) // keep no data alive while idle
 		clear(items)
 	}
+}
+
+const refusedText = "a bucket is refused; its agent declares the interval unobserved"
+
+// logRefusal logs that a bucket is not stored.
+func (s *Service) logRefusal(text string, host bucket.ID, reason string) {
+	quiet, ok := s.refusals.pass(time.Now())
+	if !ok {
+		return
+	}
+	var name, peer string
+	s.mu.Lock()
+	if a := s.agents[host]; a != nil {
+		name, peer = a.Name, a.Peer
+	}
+	s.mu.Unlock()
+	s.log.Warn(text, "host", host, "name", security.CleanText(name), "peer", peer, "reason", security.CleanText(reason), "others_since_last_logged", quiet)
 }
 
 // noteStore notes and logs that the store has begun to fail, or works again.
@@ -508,7 +532,11 @@ func fate(r store.Result) (httpctlv1.BucketStatus, string) {
 	case store.Expired:
 		return httpctlv1.BucketStatus_BUCKET_STATUS_EXPIRED, "its interval is sealed"
 	}
-	return httpctlv1.BucketStatus_BUCKET_STATUS_REFUSED, "another bucket of the same name is stored: a final bucket never changes"
+	reason := "another bucket of the same name is stored: a final bucket never changes"
+	if r == store.Crowded {
+		reason = fmt.Sprintf("%d buckets of its host and interval are stored, of other incarnations and parts: the most there may be", store.MaxBuckets)
+	}
+	return httpctlv1.BucketStatus_BUCKET_STATUS_REFUSED, reason
 }
 
 func label(s httpctlv1.BucketStatus) string {

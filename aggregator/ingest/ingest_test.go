@@ -228,7 +228,7 @@ func TestBadBucketsAreRefusedAlone(t *testing.T) {
 }
 
 func TestFates(t *testing.T) {
-	_, c := serve(t, DefaultConfig(), func(b []store.Item) ([]store.Result, error) {
+	srv, c := serve(t, DefaultConfig(), func(b []store.Item) ([]store.Result, error) {
 		r := make([]store.Result, len(b))
 		for i := range b {
 			r[i] = store.Result(b[i].Header.Ordinal)
@@ -237,7 +237,10 @@ func TestFates(t *testing.T) {
 	})
 	s := connect(t, c, hostA, inc1)
 	want := []httpctlv1.BucketStatus{store.Stored: httpctlv1.BucketStatus_BUCKET_STATUS_STORED, store.Duplicate: httpctlv1.BucketStatus_BUCKET_STATUS_DUPLICATE,
-		store.Expired: httpctlv1.BucketStatus_BUCKET_STATUS_EXPIRED, store.Mismatch: httpctlv1.BucketStatus_BUCKET_STATUS_REFUSED}
+		store.Expired: httpctlv1.BucketStatus_BUCKET_STATUS_EXPIRED, store.Mismatch: httpctlv1.BucketStatus_BUCKET_STATUS_REFUSED,
+		store.Crowded: httpctlv1.BucketStatus_BUCKET_STATUS_REFUSED}
+	var log journal
+	log.listen(srv)
 	for i := range want {
 		send(t, s, uint64(i+1), encode(t, sound(int64(i))))
 	}
@@ -247,6 +250,15 @@ func TestFates(t *testing.T) {
 		if got[uint64(i+1)].GetStatus() != w {
 			t.Errorf("result %d of the store: %v, want %v", i, got[uint64(i+1)], w)
 		}
+	}
+	if r := got[uint64(store.Crowded)+1].GetReason(); !strings.Contains(r, "256 buckets of its host and interval") {
+		t.Errorf("the reason of one bucket too many is %q", r)
+	}
+	if n := count(t, srv.metrics.crowded); n != 1 {
+		t.Errorf("%v buckets too many are counted, want 1", n)
+	}
+	if !strings.Contains(log.String(), "msg=\"a bucket is refused") || !strings.Contains(log.String(), hostA.String()) {
+		t.Errorf("of what the store refuses the log says %q", log.String())
 	}
 }
 

@@ -1,6 +1,12 @@
 package ingest
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/httpctl/httpctl/aggregator/store"
+)
 
 type metrics struct {
 	agents                          prometheus.Gauge
@@ -9,6 +15,7 @@ type metrics struct {
 	buckets, rejected               *prometheus.CounterVec
 	bytes, provisional, storeErrors prometheus.Counter
 	badProvisional, skewed, faults  prometheus.Counter
+	crowded                         prometheus.Counter
 	batch, appendSeconds            prometheus.Histogram
 }
 
@@ -30,6 +37,7 @@ func newMetrics(r prometheus.Registerer, clones func() float64) *metrics {
 		provisional:    counter("provisional_buckets_total", "Provisional buckets received."),
 		badProvisional: counter("bad_provisional_buckets_total", "Provisional buckets left out because they are too large."),
 		skewed:         counter("skewed_buckets_total", "Final buckets whose interval was more than five minutes ahead, and at most a day: stored, and never judged."),
+		crowded:        counter("crowded_buckets_total", fmt.Sprintf("Final buckets refused, as %d of their host and interval were stored.", store.MaxBuckets)),
 		faults:         counter("faults_total", "Faults of this program with what agents have sent, which are in its log; each cost the bucket or the stream that it was met in."),
 		storeErrors:    counter("store_errors_total", "Transactions that the store failed; their buckets are sent again."),
 		batch: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: ns, Subsystem: sub, Name: "batch_buckets",
@@ -46,7 +54,7 @@ func newMetrics(r prometheus.Registerer, clones func() float64) *metrics {
 	if r != nil {
 		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "cloned_hosts",
 			Help: "Host ids under which several agents have delivered in the last ten minutes."}, clones))
-		r.MustRegister(m.agents, m.pending, m.sharedAddresses, m.buckets, m.rejected, m.bytes, m.provisional, m.badProvisional, m.skewed, m.faults, m.storeErrors, m.batch, m.appendSeconds)
+		r.MustRegister(m.agents, m.pending, m.sharedAddresses, m.buckets, m.rejected, m.bytes, m.provisional, m.badProvisional, m.skewed, m.crowded, m.faults, m.storeErrors, m.batch, m.appendSeconds)
 	}
 	return m
 }

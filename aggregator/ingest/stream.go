@@ -389,7 +389,6 @@ func (s *Service) take(ctx context.Context, a *agent, st *stream, m *httpctlv1.B
 	if bad == nil && b.Final && !future && a.stream == st && a.Backlog > 0 { // one of the future may stay in the spool
 		a.Backlog--
 	}
-	name, from := a.Name, a.Peer
 	s.mu.Unlock()
 	if bad == nil && !b.Final {
 		s.keepProvisional(a, st, b, len(data))
@@ -400,7 +399,7 @@ func (s *Service) take(ctx context.Context, a *agent, st *stream, m *httpctlv1.B
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	verdict, text := httpctlv1.BucketStatus_BUCKET_STATUS_REFUSED, "a bucket is refused; its agent declares the interval unobserved"
+	verdict, text := httpctlv1.BucketStatus_BUCKET_STATUS_REFUSED, refusedText
 	if future {
 		verdict, text = httpctlv1.BucketStatus_BUCKET_STATUS_FUTURE, "a bucket is not stored; its agent keeps it, or declares the interval unobserved"
 		bad = fmt.Errorf("it is dated %s, more than %s after now by the aggregator's clock, which says %s: set the clock that is wrong",
@@ -408,10 +407,7 @@ func (s *Service) take(ctx context.Context, a *agent, st *stream, m *httpctlv1.B
 	}
 	if bad != nil {
 		s.metrics.buckets.WithLabelValues(label(verdict)).Inc()
-		if quiet, ok := s.refusals.pass(now); ok {
-			s.log.Warn(text, "host", a.Host, "name", security.CleanText(name),
-				"peer", from, "reason", security.CleanText(bad.Error()), "others_since_last_logged", quiet)
-		}
+		s.logRefusal(text, a.Host, bad.Error())
 		st.answer(&httpctlv1.BucketResult{Sequence: m.GetSequence(), Status: verdict, Reason: bad.Error()})
 		return nil
 	}

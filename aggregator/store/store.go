@@ -108,7 +108,13 @@ const (
 	// Mismatch: the name is there with other bytes. Nothing was changed for
 	// this item: a final bucket never changes.
 	Mismatch
+	// Crowded: of its host and interval MaxBuckets are there. Nothing was changed for this item.
+	Crowded
 )
+
+// MaxBuckets bounds the buckets of one host and interval. Of an interval of a minute, which is the longest, an agent that is started anew each second
+// makes 60, and one to which things come late one more for each interval that closes meanwhile.
+const MaxBuckets = 256
 
 // Plan is a question. Engines push it down as far as they can, and answer it from
 // roll-ups where whole ones lie within it. Numbers are the same; bounds of tables

@@ -129,7 +129,22 @@ type openInterval struct {
 	m       manifest
 	damaged bool // the manifest cannot be told any more; it stays as it is
 	changed bool
-	fresh   bool // there was nothing of it before
+	fresh   bool              // there was nothing of it before
+	buckets map[bucket.ID]int // those of hosts of which something is appended, as far as MaxBuckets
+}
+
+// of counts the buckets of a host, as far as MaxBuckets.
+func (iv *openInterval) of(host bucket.ID) int {
+	n, ok := iv.buckets[host]
+	if ok {
+		return n
+	}
+	c := iv.blobs.Cursor()
+	for k, _ := c.Seek(host[:]); bytes.HasPrefix(k, host[:]) && n < store.MaxBuckets; k, _ = c.Next() {
+		n++
+	}
+	iv.buckets[host] = n
+	return n
 }
 
 func (a *appender) add(it *store.Item) (store.Result, error) {
@@ -145,6 +160,9 @@ func (a *appender) add(it *store.Item) (store.Result, error) {
 	}
 	key := blobKey(&h.Name)
 	old := iv.blobs.Get(key)
+	if old == nil && iv.of(h.Host) >= store.MaxBuckets {
+		return store.Crowded, nil
+	}
 	if old != nil {
 		data, _, err := unsealBlob(iv.key, key, old)
 		switch {
@@ -160,6 +178,7 @@ func (a *appender) add(it *store.Item) (store.Result, error) {
 		return 0, err
 	}
 	if old == nil {
+		iv.buckets[h.Host]++
 		iv.m.count++
 		iv.m.xor ^= nameHash(key)
 		a.added.buckets = append(a.added.buckets, fedBucket{h.Start, it.Data, it.Skewed, a.tx.ID()})
@@ -188,7 +207,7 @@ func (a *appender) interval(start int64) (*openInterval, error) {
 	if iv := a.intervals[start]; iv != nil {
 		return iv, nil
 	}
-	iv := &openInterval{key: startKey(start)}
+	iv := &openInterval{key: startKey(start), buckets: map[bucket.ID]int{}}
 	intervals := a.tx.Bucket(bucketIntervals)
 	value := a.tx.Bucket(bucketManifests).Get(iv.key)
 	var err error

@@ -31,6 +31,7 @@ func Run(t *testing.T, open func(dir string) store.Store) {
 		{"Parts", testParts},
 		{"Expired", testExpired},
 		{"Refused", testRefused},
+		{"Crowded", testCrowded},
 		{"Skewed", testSkewed},
 		{"State", testState},
 		{"Query", testQuery},
@@ -55,6 +56,40 @@ func Run(t *testing.T, open func(dir string) store.Store) {
 				return s
 			})
 		})
+	}
+}
+
+// testCrowded: of one host and interval so many incarnations and parts are stored, in one batch or in many, and no more, also later.
+func testCrowded(t *testing.T, open func() store.Store) {
+	s := open()
+	of := func(host, interval, n int) store.Item {
+		h := Header(host, interval)
+		if n%2 == 0 {
+			h.Incarnation = bucket.ID{7, byte(n >> 8), byte(n)}
+		} else {
+			h.Part = uint32(n)
+		}
+		return Item(t, Bucket(h, hits(1)))
+	}
+	var all []store.Item
+	for n := range store.MaxBuckets {
+		all = append(all, of(1, 0, n))
+	}
+	mustAppend(t, s, store.Stored, all[:200]...)
+	mustAppend(t, s, store.Stored, all[200:255]...)
+	got, err := s.Append(context.Background(), []store.Item{of(1, 0, 300), of(1, 0, 301), of(1, 0, 302), of(1, 1, 0), of(2, 0, 0), of(0, 0, 0)})
+	if want := []store.Result{store.Stored, store.Crowded, store.Crowded, store.Stored, store.Stored, store.Stored}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("after %d: Append = %v, %v, want %v: one more, and those of another interval and of other hosts", store.MaxBuckets-1, got, err, want)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open()
+	defer s.Close()
+	mustAppend(t, s, store.Crowded, of(1, 0, 301), of(1, 0, 303))
+	mustAppend(t, s, store.Duplicate, all[:255]...)
+	if got, want := requests(t, s, 0, 1), uint64(store.MaxBuckets+2); got != want {
+		t.Errorf("requests = %d, want %d", got, want)
 	}
 }
 
