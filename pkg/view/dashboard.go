@@ -180,16 +180,16 @@ func header(d *Dashboard, s Style, all bool) []string {
 		title += "  " + Clean(d.Filter)
 	}
 	title += "  " + st.Time.In(s.location()).Format("2006-01-02 15:04:05 MST")
-	if st.Refresh > 0 {
+	if st.Refresh > 0 && (all || s.Height > 0) { // what is written once is not drawn again
 		title += "  every " + Compact(st.Refresh)
 	}
 	add(Strong, "", title)
 	word, tone := StateWord(a.State, s)
 	add(tone, "", word+StateText(d, s))
 
-	average := rate(st.RateAverage)
-	if st.RateAverage == 0 && st.Requests > 0 {
-		average = "-" // of none of them an interval is over
+	average, none := rate(st.RateAverage), NoData(d, s)
+	if st.RateAverage == 0 && (st.Requests > 0 || none != "") {
+		average = "-" // no interval of the range is over, or none was watched
 	}
 	text := fmt.Sprintf("now %s%saverage %s%s%s requests since %s", rate(st.RateNow), sep, average, sep, number(st.Requests), s.clock(st.Since))
 	if !st.Until.IsZero() && st.Time.Sub(st.Until) > 2*time.Second { // an answer takes a moment; the bars, like now, are of the present
@@ -213,7 +213,7 @@ func header(d *Dashboard, s Style, all bool) []string {
 	}
 	text += plural(a.WindowRequests, "request")
 	if a.ThresholdRequests != nil {
-		text += " of " + number(*a.ThresholdRequests)
+		text += ", alert above " + number(*a.ThresholdRequests)
 	}
 	if !a.WindowEnd.IsZero() {
 		text += sep + "next check in " + span(max(a.WindowEnd.Sub(now), 0))
@@ -222,9 +222,6 @@ func header(d *Dashboard, s Style, all bool) []string {
 
 	if a.Baseline != nil {
 		text = fmt.Sprintf("%s per %s%sthreshold +%d%%", number(*a.Baseline), Compact(st.Window), sep, a.ThresholdPercent)
-		if a.ThresholdRequests != nil {
-			text += ", alerts above " + number(*a.ThresholdRequests)
-		}
 		if a.LastRequests != nil {
 			text += sep + "last " + number(*a.LastRequests)
 			if a.LastIncomplete {
@@ -232,11 +229,11 @@ func header(d *Dashboard, s Style, all bool) []string {
 			}
 		}
 	} else {
-		estimate := number(a.EstimatedBaseline)
+		estimate := fmt.Sprintf("estimate so far %s per %s", number(a.EstimatedBaseline), Compact(st.Window))
 		if a.EstimatedBaseline == 0 {
-			estimate = "-" // no interval of the learning is over, or none had a request
+			estimate = "no estimate yet" // no interval of the learning is over, or none had a request
 		}
-		text = fmt.Sprintf("being learned%sestimated average %s per %s%sthreshold +%d%%", sep, estimate, Compact(st.Window), sep, a.ThresholdPercent)
+		text = fmt.Sprintf("being learned%s%s%sthreshold +%d%%", sep, estimate, sep, a.ThresholdPercent)
 	}
 	add(Plain, "baseline", text)
 
@@ -261,6 +258,9 @@ func header(d *Dashboard, s Style, all bool) []string {
 	if text != "nothing" {
 		tone, text = Warn, s.pick("⚠ ", "! ")+text
 	}
+	if none != "" {
+		tone, text = Warn, none
+	}
 	if unread := UnreadText(st); unread != "" {
 		text += sep + unread
 	}
@@ -272,7 +272,7 @@ func header(d *Dashboard, s Style, all bool) []string {
 		}
 		add(Plain, "packets", captured+sep+"other protocols "+countsText(st.OtherProtocols))
 	}
-	if why := WhyNothing(st); why != "" {
+	if why := WhyNothing(d); why != "" {
 		add(Warn, "no HTTP", why)
 	}
 	if len(a.JoinedHosts) > 0 {
@@ -424,7 +424,7 @@ func topPanel(t *Top, s Style, all bool) *panel {
 
 // totalNote says what the shares of a list are of.
 func totalNote(s Style, t *Top) string {
-	return fmt.Sprintf("%s: %s, %s to %s.", Clean(t.Title), plural(t.Total, "hit"), s.clock(t.Since), s.clock(t.Until))
+	return fmt.Sprintf("%s: %s, %s.", Clean(t.Title), plural(t.Total, "hit"), s.stretch(t.Since, t.Until))
 }
 
 func alertPanel(d *Dashboard, s Style) *panel {

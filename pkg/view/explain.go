@@ -71,7 +71,7 @@ func WriteExplanation(w io.Writer, f Format, s Style, e *Explanation) error {
 	if len(e.Keys) > 0 {
 		what = strings.Join(e.Keys, " ")
 	}
-	g.Title = fmt.Sprintf("%s, %s, %s to %s: %s", e.Dimension.Title, Clean(what), s.clock(e.Since), s.clock(e.Until), plural(e.Hits, "hit"))
+	g.Title = fmt.Sprintf("%s, %s, %s: %s", e.Dimension.Title, Clean(what), s.stretch(e.Since, e.Until), plural(e.Hits, "hit"))
 	note := func(format string, args ...any) { g.Notes = append(g.Notes, fmt.Sprintf(format, args...)) }
 	if e.Error > 0 {
 		note("There may be up to %s more: hosts whose lists were full folded this key into the rest for a while.", number(e.Error))
@@ -79,7 +79,7 @@ func WriteExplanation(w io.Writer, f Format, s Style, e *Explanation) error {
 		note("The number is exact for what was seen.")
 	}
 	if e.Pending > 0 {
-		note("%s of intervals under way come on top in a live list.", plural(e.Pending, "hit"))
+		note("A live list shows %s more: of intervals that are under way.", plural(e.Pending, "hit"))
 	}
 	if e.MirroredLeftOut {
 		note("What another monitored host counts too is counted once.")

@@ -47,7 +47,7 @@ func write(w io.Writer, f Format, s Style, g *Grid, object func() any) error {
 // WriteTop writes a top list.
 func WriteTop(w io.Writer, f Format, s Style, t *Top) error {
 	g := TopGrid(t)
-	g.Title = fmt.Sprintf("%s, %s to %s", t.Title, s.clock(t.Since), s.clock(t.Until))
+	g.Title = fmt.Sprintf("%s, %s", t.Title, s.stretch(t.Since, t.Until))
 	switch {
 	case t.Since.IsZero() && t.Until.IsZero():
 		g.Title = t.Title
@@ -452,11 +452,15 @@ func Loss(list []Count) []Count {
 	return out
 }
 
-// countsText lists counters: "12 gap bytes, 1 resyncs".
+// countsText lists counters: "12 gap bytes, 1 resync".
 func countsText(list []Count) string {
 	parts := make([]string, len(list))
 	for i, c := range list {
-		parts[i] = number(c.Value) + " " + strings.ReplaceAll(Clean(c.Name), "_", " ")
+		name := strings.ReplaceAll(Clean(c.Name), "_", " ")
+		if c.Value == 1 && (lossNames[c.Name] || c.Name == "unobserved_seconds") { // a protocol's name, such as tls, is no plural
+			name = strings.TrimSuffix(name, "s")
+		}
+		parts[i] = number(c.Value) + " " + name
 	}
 	if len(parts) == 0 {
 		return "nothing"

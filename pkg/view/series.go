@@ -152,7 +152,7 @@ func WriteSeries(w io.Writer, f Format, s Style, x *Series) error {
 			g.Rows[i].Cells[0], g.Rows[i].Cells[1] = x.Points[i].Start.UTC().Format(time.DateOnly), x.Points[i].End.UTC().Format(time.DateTime)
 		}
 	}
-	g.Title = fmt.Sprintf("Requests by %s%s, %s to %s", strings.ReplaceAll(x.Step, "_", " "), zone, s.clock(x.Since), s.clock(x.Until))
+	g.Title = fmt.Sprintf("Requests by %s%s, %s", strings.ReplaceAll(x.Step, "_", " "), zone, s.stretch(x.Since, x.Until))
 	g.Notes = CoverageNotes(s, x.Since, x.Until, x.Coverage, Loss(x.Loss), true)
 	if x.Dimension != "" {
 		g.Notes = append(g.Notes, fmt.Sprintf("Counted as the hits of the top list %s.", Clean(x.Dimension)))
@@ -183,7 +183,7 @@ func CoverageNotes(s Style, since, until time.Time, c *Coverage, loss []Count, s
 	case c.Covered == 0:
 		notes = append(notes, fmt.Sprintf("There is no data for any of the %s asked for.", span(asked)))
 	case asked-c.Covered > time.Minute && asked-c.Covered > asked/100:
-		text := fmt.Sprintf("There is data for %s of the %s asked for: from %s to %s", span(c.Covered), span(asked), s.clock(c.First), s.clock(c.Last))
+		text := fmt.Sprintf("There is data for %s of the %s asked for: from %s", span(c.Covered), span(asked), s.stretch(c.First, c.Last))
 		if c.GapCount > 0 {
 			var gaps []string
 			for i, gap := range c.Gaps {
@@ -191,7 +191,7 @@ func CoverageNotes(s Style, since, until time.Time, c *Coverage, loss []Count, s
 					gaps = append(gaps, "...")
 					break
 				}
-				gaps = append(gaps, fmt.Sprintf("%s to %s", s.clock(gap.Since), s.clock(gap.Until)))
+				gaps = append(gaps, s.stretch(gap.Since, gap.Until))
 			}
 			text += fmt.Sprintf(", with %s: %s", plural(c.GapCount, "gap"), strings.Join(gaps, ", "))
 		}

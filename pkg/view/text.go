@@ -200,6 +200,18 @@ func (s Style) clock(t time.Time) string {
 	return t.Format("2006-01-02 15:04:05")
 }
 
+// stretch writes a range: both ends with the date where they are of two days.
+func (s Style) stretch(from, until time.Time) string {
+	if a, b := from.In(s.location()), until.In(s.location()); from.IsZero() || until.IsZero() || a.Format(time.DateOnly) == b.Format(time.DateOnly) {
+		return s.clock(from) + " to " + s.clock(until)
+	}
+	layout, year := "01-02 15:04:05", s.Now.In(s.location()).Year()
+	if from.In(s.location()).Year() != year || until.In(s.location()).Year() != year {
+		layout = "2006-01-02 15:04:05"
+	}
+	return from.In(s.location()).Format(layout) + " to " + until.In(s.location()).Format(layout)
+}
+
 // plural writes a number of things.
 func plural[T int64 | uint64 | uint32 | int](n T, one string) string {
 	if n == 1 {

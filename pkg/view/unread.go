@@ -3,6 +3,7 @@ package view
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // UnreadText says which connections are of other protocols than HTTP/1, and so not looked into: "34 TLS, 2 HTTP/2 and 5 other
@@ -51,10 +52,40 @@ func Unread(s *Status) (text string, n uint64) {
 	return parts[0] + " connections", n
 }
 
+// NoData says so where nobody watched in the range, so that its zeros are no quiet; "" where there is data, and where that is not told.
+func NoData(d *Dashboard, s Style) string {
+	if d.Status.Requests > 0 || len(Loss(d.Status.Loss)) > 0 || d.Status.IntervalStart.IsZero() {
+		return ""
+	}
+	told := false
+	for i := range d.Tops {
+		if c := d.Tops[i].Coverage; c != nil {
+			if told = true; c.Covered > 0 {
+				return ""
+			}
+		}
+	}
+	if !told {
+		return ""
+	}
+	var first time.Time
+	for _, h := range d.Hosts {
+		if !h.FirstSeen.IsZero() && (first.IsZero() || h.FirstSeen.Before(first)) {
+			first = h.FirstSeen
+		}
+	}
+	text := s.pick("⚠ ", "! ") + "there is no data for this time"
+	if !first.IsZero() && !first.Before(d.Status.Until) {
+		text += ", it begins at " + s.clock(first)
+	}
+	return text
+}
+
 // WhyNothing says why there is no request, as far as it can be told from what was captured: "" where there are some, where
-// no agent reports, and before the first interval has ended.
-func WhyNothing(s *Status) string {
-	if s.Requests > 0 || s.Packets == nil || s.Fleet.Reporting == 0 || s.IntervalStart.IsZero() {
+// no agent reports or there is no data, and before the first interval has ended.
+func WhyNothing(d *Dashboard) string {
+	s := &d.Status
+	if s.Requests > 0 || s.Packets == nil || s.Fleet.Reporting == 0 || s.IntervalStart.IsZero() || NoData(d, Style{}) != "" {
 		return ""
 	}
 	encrypted := uint64(0)

@@ -3,6 +3,7 @@ package view
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestUnreadText(t *testing.T) {
@@ -28,7 +29,7 @@ func TestWhyNothing(t *testing.T) {
 		t.Helper()
 		s := quiet
 		change(&s)
-		if got := WhyNothing(&s); want == "" && got != "" || !strings.Contains(got, want) {
+		if got := WhyNothing(&Dashboard{Status: s}); want == "" && got != "" || !strings.Contains(got, want) {
 			t.Errorf("WhyNothing(%+v) = %q, want %q in it", s, got, want)
 		}
 	}
@@ -41,6 +42,31 @@ func TestWhyNothing(t *testing.T) {
 	f("", func(s *Status) { s.Packets = nil })
 	f("", func(s *Status) { s.Fleet.Reporting = 0 })
 	f("", func(s *Status) { s.IntervalStart = Status{}.IntervalStart })
+}
+
+// TestNoData: the zeros of a time in which nobody watched are no quiet, and not the fault of an interface.
+func TestNoData(t *testing.T) {
+	zero := uint64(0)
+	f := func(want string, change func(*Dashboard)) {
+		t.Helper()
+		d := sample(Normal)
+		d.Status.Requests, d.Status.RateAverage, d.Status.Loss, d.Status.Packets = 0, 0, nil, &zero
+		d.Status.Since, d.Status.Until = at(-98*time.Hour), at(-97*time.Hour)
+		d.Tops = []Top{{Dimension: Dimension{Name: "section", Keys: []string{"section"}}, Coverage: &Coverage{}}}
+		change(d)
+		text := strings.Join(Frame(d, Style{Width: 110, Height: 40}, ""), "\n")
+		if got := NoData(d, Style{Now: noon}); got != want || want != "" && (!strings.Contains(text, "not seen  "+want+"\n") || !strings.Contains(text, "average -  ") || strings.Contains(text, "no HTTP")) {
+			t.Errorf("NoData = %q, want %q, in:\n%s", got, want, text)
+		}
+	}
+	f("⚠ there is no data for this time, it begins at 03-02 12:00:00", func(*Dashboard) {})
+	f("⚠ there is no data for this time", func(d *Dashboard) { d.Status.Until = noon })
+	f("⚠ there is no data for this time", func(d *Dashboard) { d.Hosts = nil })
+	f("", func(d *Dashboard) { d.Tops[0].Coverage.Covered = time.Second })
+	f("", func(d *Dashboard) { d.Tops[0].Coverage = nil })
+	f("", func(d *Dashboard) { d.Status.Loss = []Count{{"unobserved_seconds", 60}} })
+	f("", func(d *Dashboard) { d.Status.Requests = 1 })
+	f("", func(d *Dashboard) { d.Status.IntervalStart = time.Time{} })
 }
 
 // TestUnreadIsShown: the plain dashboard says beside what was not seen what was not read, and why there is nothing.

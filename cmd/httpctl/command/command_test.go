@@ -101,7 +101,7 @@ func TestTopSaysWhatIsCovered(t *testing.T) {
 		{&view.Coverage{Covered: 30 * 24 * time.Hour, First: since, Last: until}, ""},
 		{&view.Coverage{}, "There is no data for any of the 30d0h asked for."},
 		{&view.Coverage{Covered: 48 * time.Hour, First: until.Add(-50 * time.Hour), Last: until, GapCount: 1, Gaps: []view.TimeSpan{{Since: until.Add(-4 * time.Hour), Until: until.Add(-2 * time.Hour)}}},
-			"There is data for 2d0h of the 30d0h asked for: from 03-02 10:00:00 to 12:00:00, with 1 gap: 08:00:00 to 10:00:00."},
+			"There is data for 2d0h of the 30d0h asked for: from 03-02 10:00:00 to 03-04 12:00:00, with 1 gap: 08:00:00 to 10:00:00."},
 	} {
 		var b strings.Builder
 		if err := view.WriteTop(&b, view.FormatTable, view.Style{Now: noon, Width: 200}, &view.Top{Since: since, Until: until, Coverage: c.coverage}); err != nil {

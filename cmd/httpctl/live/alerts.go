@@ -18,7 +18,11 @@ func (m *Model) alertsScreen(w, h int) []string {
 	lines := []string{m.title(title, true, w), ""}
 	p := m.panel(alertsName)
 	if p == nil {
-		return append(lines, m.ink.paint(ink(view.Faint), "  None is kept."))
+		text := "  No alert in what is kept."
+		if m.when != (stretch{}) {
+			text = "  No alert in this time."
+		}
+		return append(lines, m.ink.paint(ink(view.Faint), text))
 	}
 	lines = append(lines, m.timeline(w)...)
 	lines = append(lines, "")

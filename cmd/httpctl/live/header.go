@@ -51,7 +51,11 @@ func (m *Model) header(w int) (lines []string) {
 	if a.ThresholdRequests != nil && st.Window > 0 && m.ofFleet() {
 		b.threshold = float64(*a.ThresholdRequests) * width / st.Window.Seconds()
 	}
-	text := view.Pad("rate", label) + "now " + value(view.Rate, st.RateNow) + sep + "average " + value(view.Rate, st.RateAverage)
+	average, none := value(view.Rate, st.RateAverage), view.NoData(&d, s)
+	if none != "" {
+		average = "-"
+	}
+	text := view.Pad("rate", label) + "now " + value(view.Rate, st.RateNow) + sep + "average " + average
 	if b.threshold > 0 && width > 0 {
 		text += sep + "alert above " + value(view.Rate, b.threshold/width)
 	}
@@ -77,11 +81,14 @@ func (m *Model) header(w int) (lines []string) {
 		}
 		lines = append(lines, text)
 	}
-	text = value(view.Number, int64(a.WindowRequests))
+	n := value(view.Number, int64(a.WindowRequests))
+	text = n + " requests"
 	if a.ThresholdRequests != nil {
-		text += " of " + value(view.Number, *a.ThresholdRequests)
+		limit := ", alert above " + value(view.Number, *a.ThresholdRequests)
+		text += limit
+		n += limit
 	}
-	text += " requests"
+	short := len(text)
 	if !a.WindowEnd.IsZero() {
 		text += sep + "next check in " + value(view.Span, max(a.WindowEnd.Sub(st.Time.Truncate(time.Second)), 0))
 	}
@@ -93,7 +100,7 @@ func (m *Model) header(w int) (lines []string) {
 	}
 	text += sep + fmt.Sprintf("%s since %s", value(view.Number, int64(st.Requests)), value(view.Moment, st.Since))
 	if view.Width(text) > w-label {
-		text = strings.Replace(strings.ReplaceAll(text, sep, "  "), "next check in", "check in", 1)
+		text = strings.Replace(strings.ReplaceAll(n+text[short:], sep, "  "), "next check in", "check in", 1)
 	}
 	add(view.Plain, "window", text)
 	tone, text, known := view.OutcomesText(&d, s, sep, w-label)
@@ -104,11 +111,14 @@ func (m *Model) header(w int) (lines []string) {
 	tone, text = view.FleetText(&d, sep)
 	add(tone, "hosts", text)
 	tone, text = notSeen(&d, s)
+	if none != "" {
+		tone, text = view.Warn, none
+	}
 	if unread := view.UnreadText(st); unread != "" {
 		text += sep + unread
 	}
 	add(tone, "not seen", text)
-	if why := view.WhyNothing(st); why != "" {
+	if why := view.WhyNothing(&d); why != "" {
 		add(view.Warn, "no HTTP", why)
 	}
 	if len(a.JoinedHosts) > 0 {

@@ -128,9 +128,9 @@ func (m *Model) key(k tea.KeyPressMsg) tea.Cmd {
 				l.ascends = !l.ascends
 			}
 			m.arrange(p)
-			m.say = "in the order of the aggregator"
+			m.tell("in the order of the aggregator")
 			if l.sort != "" {
-				m.say = "sorted by " + l.sort
+				m.tell("sorted by " + l.sort)
 			}
 		}
 	default:
@@ -199,7 +199,7 @@ func (m *Model) into(p *panel) tea.Cmd {
 		return nil
 	}
 	if p.keys == nil {
-		m.say = "this list is not one to go into"
+		m.tell("this list is not one to go into")
 		return nil
 	}
 	r := p.rows[l.index]
@@ -207,14 +207,14 @@ func (m *Model) into(p *panel) tea.Cmd {
 	for i, column := range p.keys {
 		switch value := r.keys[i]; {
 		case value == "":
-			m.say = "an empty " + column + " cannot be asked for"
+			m.tell("an empty " + column + " cannot be asked for")
 			return nil
 		case !m.has(column, value):
 			st.filters = append(st.filters, Filter{column, value})
 		}
 	}
 	if len(st.filters) == 0 {
-		m.say = "that is where you are"
+		m.tell("that is where you are")
 		return nil
 	}
 	m.path = append(m.path, st)
@@ -258,7 +258,7 @@ func (m *Model) back() tea.Cmd {
 		m.look(stretch{})
 		return m.ask()
 	default:
-		m.say = "this is the whole fleet; q ends"
+		m.tell("this is the whole fleet; q ends")
 	}
 	return nil
 }

@@ -189,8 +189,14 @@ func (p *panel) fit(texts [][]string, w int, wide bool) (t table) {
 		if t.bar < left && p.shown > 0 { // what the bar does not need stays the keys', so that numbers stand at the edge
 			t.widths[p.shown-1] += left - t.bar
 		}
-	} else if left > 0 && p.shown > 0 && p.value >= 0 {
-		t.widths[p.shown-1] += left + 1
+	} else if left >= 0 && p.shown > 0 { // or the heads, which end at the edge, would not stand above their columns
+		left++
+		if last := len(t.columns) - 1; p.value < 0 && p.columns[t.columns[last]].Kind == view.List { // without a bar, the list is what has more to say
+			key := min(left, max(20-t.widths[p.shown-1], 0)) // the title stands there, too
+			t.widths[last] += left - key
+			left = key
+		}
+		t.widths[p.shown-1] += left
 	}
 	return t
 }

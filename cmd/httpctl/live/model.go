@@ -75,7 +75,8 @@ type Model struct {
 	nextHour   time.Time
 	drawn      tea.View // the last picture
 	stale      bool     // it is not that of the state
-	say        string   // in the last line until the next key
+	say        string   // in the last line until the next key, or for a while
+	sayUntil   time.Time
 }
 
 // screen is what the model shows.
@@ -115,6 +116,12 @@ type answer struct {
 // tick is a message: time has passed.
 type tick time.Time
 
+// told is how long the last line says something before it names the keys again.
+const told = 5 * time.Second
+
+// tell says something in the last line.
+func (m *Model) tell(text string) { m.say, m.sayUntil = text, m.now.Add(told) }
+
 // Resumed is a message: the process was stopped, and continues.
 type Resumed struct{}
 
@@ -151,6 +158,9 @@ func (m *Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	switch msg := msg.(type) {
 	case tick:
 		m.now = time.Time(msg)
+		if m.say != "" && !m.now.Before(m.sayUntil) {
+			m.say = ""
+		}
 		if !m.waits && !m.now.Before(m.next) {
 			m.stale = old // one picture with the answer is enough
 			cmds := []tea.Cmd{m.ask(), m.tick()}

@@ -320,3 +320,36 @@ func BenchmarkKey(b *testing.B) {
 		})
 	}
 }
+
+// TestHeadsStandAboveColumns: whatever a list leaves of the width, its numbers end where their heads do.
+func TestHeadsStandAboveColumns(t *testing.T) {
+	d := fixture()
+	d.Alerts.Alerts = d.Alerts.Alerts[:1] // which is short
+	d.Alerts.Alerts[0].Entries = d.Alerts.Alerts[0].Entries[:1]
+	for _, w := range []int{60, 80, 81, 100, 120, 200} {
+		m := at(d, view.Style{Width: w, Height: 40})
+		press(m, "a")
+		lines := m.Lines()
+		i := slices.IndexFunc(lines, func(line string) bool { return strings.Contains(line, "ALERTS") })
+		head, row := []rune(lines[i]), []rune(lines[i+1])
+		h, r := strings.Index(string(head), "START")+len("START"), strings.Index(string(row), "11:56:00")+len("11:56:00")
+		if h, r = len([]rune(string(head)[:h])), len([]rune(string(row)[:r])); h != r {
+			t.Errorf("%d columns: START ends at %d, its time at %d:\n%s\n%s", w, h, r, string(head), string(row))
+		}
+	}
+}
+
+// TestWordsPass: what the last line says makes room for the keys again.
+func TestWordsPass(t *testing.T) {
+	m := at(fixture(), view.Style{Width: 120, Height: 40})
+	press(m, "esc")
+	last := func() string { return m.Lines()[39] }
+	m.Update(tick(noon.Add(told - time.Second)))
+	if got := last(); !strings.Contains(got, "whole fleet") {
+		t.Errorf("a moment after Esc the last line is %q", got)
+	}
+	m.Update(tick(noon.Add(told)))
+	if got := last(); strings.Contains(got, "whole fleet") || !strings.Contains(got, "keys") {
+		t.Errorf("%v after Esc the last line is %q", told, got)
+	}
+}

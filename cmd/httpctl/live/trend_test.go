@@ -97,11 +97,11 @@ func TestTrend(t *testing.T) {
 // TestBandIsTheFleets: what one host does is not held against the baseline of all.
 func TestBandIsTheFleets(t *testing.T) {
 	m, _ := asker(t)
-	if text := strings.Join(m.Lines(), "\n"); !strings.Contains(text, "alert above") {
+	if text := strings.Join(m.Lines(), "\n"); !strings.Contains(text, "alert above 105/s") {
 		t.Error("no threshold of the fleet")
 	}
 	answers(m, press(m, "enter"))
-	if text := strings.Join(m.Lines(), "\n"); strings.Contains(text, "alert above") {
+	if text := strings.Join(m.Lines(), "\n"); strings.Contains(text, "alert above 105/s") {
 		t.Errorf("the threshold of the fleet stands at one host:\n%s", text)
 	}
 	m = at(fixture(), view.Style{Width: 120, Height: 40})
