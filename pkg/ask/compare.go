@@ -81,6 +81,8 @@ func (r *Reader) Compare(ctx context.Context, q Question, c Comparing, now time.
 		if err != nil {
 			return nil, nil, err
 		}
+		comparison.Peers = p.peers
+		_, comparison.Unwatched = p.unwatched(hosts)
 		list = append(list, comparison)
 	}
 	return list, p.notes(hosts, then), nil
@@ -194,16 +196,21 @@ func (p *pair) notes(now, then []view.Host) (notes []string) {
 	if p.all > p.of {
 		notes = append(notes, fmt.Sprintf("The peers are the first %d by name of %d.", p.of, p.all))
 	}
-	if !p.peers {
-		var since []string
-		for _, h := range now {
-			if p.chosen(h) && !h.FirstSeen.IsZero() && h.FirstSeen.After(p.then.Since) {
-				since = append(since, h.Name)
-			}
+	var since []string
+	for _, h := range now {
+		if (p.chosen(h) || p.peers) && !h.FirstSeen.IsZero() && h.FirstSeen.After(p.then.Since) {
+			since = append(since, h.Name)
 		}
-		if len(since) > 0 {
-			notes = append(notes, "Not watched for all of the earlier range: "+some(since))
-		}
+	}
+	begin, nobody := p.unwatched(now)
+	switch {
+	case nobody:
+		notes = append(notes, fmt.Sprintf("There is nothing to compare with: data begins at %s, and the earlier range ends at %s. "+
+			"Take a shorter --since, or an --against that is less long before.", begin.UTC().Format(time.RFC3339), p.then.Until.UTC().Format(time.RFC3339)))
+	case len(since) > 0 && p.peers:
+		notes = append(notes, "Not watched for all of the range: "+some(since))
+	case len(since) > 0:
+		notes = append(notes, "Not watched for all of the earlier range: "+some(since))
 	}
 	for _, side := range []struct {
 		name  string
@@ -220,6 +227,20 @@ func (p *pair) notes(now, then []view.Host) (notes []string) {
 		}
 	}
 	return notes
+}
+
+// unwatched reports whether none of the hosts was watched in the earlier range, and when the first one was.
+func (p *pair) unwatched(hosts []view.Host) (begin time.Time, nobody bool) {
+	for _, h := range hosts {
+		switch {
+		case p.peers || !p.chosen(h):
+		case h.FirstSeen.IsZero():
+			return begin, false // not told
+		case begin.IsZero() || h.FirstSeen.Before(begin):
+			begin = h.FirstSeen
+		}
+	}
+	return begin, !begin.IsZero() && !begin.Before(p.then.Until)
 }
 
 // chosen reports whether the filters keep a host.

@@ -20,6 +20,8 @@ type Comparison struct {
 	Rows             []ComparisonRow
 	// More is how many other keys differ.
 	More int
+	// Peers says that Then is of a host's peers. Unwatched says that nobody watched then, so that there is nothing to compare with.
+	Peers, Unwatched bool
 }
 
 // ComparisonRow is one key. Hits are lower bounds and may be the error more.
@@ -148,15 +150,19 @@ func ComparisonGrid(c *Comparison) *Grid {
 	for _, r := range c.Rows {
 		bounded = bounded || r.Error > 0 || r.ThenError > 0
 	}
+	then := "THEN"
+	if c.Peers {
+		then = "PEERS"
+	}
 	hits, kind, change := "HITS", Number, Signed
 	if c.inBytes() {
 		hits, kind, change = heading(c.Dimension.Columns[0].Name), Bytes, SignedBytes
 	}
 	g.Columns = append(g.Columns,
 		Column{Name: "hits", Head: hits, Kind: kind}, Column{Name: "error", Head: "ERROR", Kind: kind, Drop: 5, Wide: !bounded},
-		Column{Name: "then", Head: "THEN", Kind: kind}, Column{Name: "then_error", Head: "THEN ERROR", Kind: kind, Drop: 6, Wide: !bounded},
+		Column{Name: "then", Head: then, Kind: kind}, Column{Name: "then_error", Head: then + " ERROR", Kind: kind, Drop: 6, Wide: !bounded},
 		Column{Name: "change", Head: "CHANGE", Kind: change}, Column{Name: "change_ratio", Head: "%", Kind: SignedShare, Drop: 1},
-		Column{Name: "share", Head: "SHARE", Kind: Share, Drop: 3}, Column{Name: "then_share", Head: "THEN SHARE", Kind: Share, Drop: 4})
+		Column{Name: "share", Head: "SHARE", Kind: Share, Drop: 3}, Column{Name: "then_share", Head: then + " SHARE", Kind: Share, Drop: 4})
 	row := func(r *ComparisonRow) []any {
 		var cells []any
 		for i := range c.Dimension.Keys {
@@ -186,7 +192,11 @@ func ComparisonGrid(c *Comparison) *Grid {
 		g.Notes = append(g.Notes, "No difference that is larger than the error bounds.")
 	}
 	if c.More > 0 {
-		g.Notes = append(g.Notes, plural(c.More, "other key")+" differ less.")
+		differ := " differ less."
+		if c.More == 1 {
+			differ = " differs less."
+		}
+		g.Notes = append(g.Notes, plural(c.More, "other key")+differ)
 	}
 	return g
 }
@@ -205,16 +215,23 @@ func WriteComparisons(w io.Writer, f Format, s Style, list []*Comparison, notes 
 	if f == FormatCSV {
 		records = newValues(w)
 	}
+	if f == FormatTable && !slices.ContainsFunc(list, func(c *Comparison) bool { return !c.Unwatched }) {
+		list = nil // each line of it would only say that everything is new; the notes say why
+	}
 	if err := writeRemarks(w, f, s, notes, len(list) > 0); err != nil {
 		return err
 	}
 	for i, c := range list {
 		g := ComparisonGrid(c)
-		g.Title = fmt.Sprintf("%s: %s, %s to %s, against %s", c.Dimension.Title, Clean(c.Now), s.clock(c.Since), s.clock(c.Until), Clean(c.Then))
+		g.Title = fmt.Sprintf("%s: %s, %s, against %s", c.Dimension.Title, Clean(c.Now), s.stretch(c.Since, c.Until), Clean(c.Then))
 		if !c.ThenSince.Equal(c.Since) {
-			g.Title += fmt.Sprintf(", %s to %s", s.clock(c.ThenSince), s.clock(c.ThenUntil))
+			g.Title += ", " + s.stretch(c.ThenSince, c.ThenUntil)
 		}
-		total := fmt.Sprintf("In all %s, then %s.", c.amount(c.Total), c.amount(c.ThenTotal))
+		then := "then"
+		if c.Peers {
+			then = "peers"
+		}
+		total := fmt.Sprintf("In all %s, %s %s.", c.amount(c.Total), then, c.amount(c.ThenTotal))
 		g.Notes = append(g.Notes, total)
 		var err error
 		switch f {

@@ -90,3 +90,38 @@ func TestVolumesAreComparedInBytes(t *testing.T) {
 		}
 	}
 }
+
+// TestUnwatched: where nobody watched then, a table is what the notes say, not pages of rows that are all new; other forms are whole.
+func TestUnwatched(t *testing.T) {
+	list := []*Comparison{
+		{Dimension: Dimension{Name: "method", Title: "Methods", Keys: []string{"method"}}, Total: 3, Unwatched: true, Rows: []ComparisonRow{{Keys: []string{"GET"}, Hits: 3}}},
+	}
+	f := func(form Format, want bool) {
+		t.Helper()
+		var b strings.Builder
+		if err := WriteComparisons(&b, form, Style{Now: noon}, list, []string{"There is nothing to compare with."}); err != nil {
+			t.Fatal(err)
+		}
+		if got := b.String(); strings.Contains(got, "GET") != want || !strings.Contains(got, "nothing to compare with.") {
+			t.Errorf("%s, rows %v:\n%s", form, want, got)
+		}
+	}
+	f(FormatTable, false)
+	for _, form := range []Format{FormatWide, FormatMarkdown, FormatJSON, FormatYAML, FormatCSV} {
+		f(form, true)
+	}
+	list = append(list, &Comparison{Dimension: list[0].Dimension})
+	f(FormatTable, true)
+}
+
+// TestPeers: what is of peers is not said to be of an earlier time.
+func TestPeers(t *testing.T) {
+	c := &Comparison{Dimension: Dimension{Name: "method", Title: "Methods", Keys: []string{"method"}}, Total: 3, ThenTotal: 5, Peers: true, Rows: []ComparisonRow{{Keys: []string{"GET"}, Hits: 3, Then: 5}}}
+	var b strings.Builder
+	if err := WriteComparisons(&b, FormatTable, Style{Now: noon}, []*Comparison{c}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.ToLower(b.String()); strings.Contains(got, "then") || !strings.Contains(got, "hits  peers") || !strings.Contains(got, "in all 3, peers 5.") {
+		t.Errorf("a comparison with peers is written as\n%s", b.String())
+	}
+}

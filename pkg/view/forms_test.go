@@ -214,7 +214,7 @@ func checkTable(t *testing.T, columns []string, objects []fields, shown [][]stri
 var (
 	clockText  = regexp.MustCompile(`^(\d{4}-)?(\d\d-\d\d )?\d\d:\d\d:\d\d(\.\d{3})?$`)
 	lengthPart = regexp.MustCompile(`(\d+(?:\.\d+)?)(ns|µs|ms|s|m|h|d)`)
-	sizeText   = regexp.MustCompile(`^(-?\d+(?:\.\d+)?) (B|KiB|MiB|GiB|TiB|PiB|EiB)$`)
+	sizeText   = regexp.MustCompile(`^([-+]?\d+(?:\.\d+)?) (B|KiB|MiB|GiB|TiB|PiB|EiB)$`)
 )
 
 // disagree says what is wrong with a cell for people beside its value in JSON, "" if it says the same: exactly, but for numbers

@@ -279,9 +279,9 @@ func checkComparisons(t *testing.T, list []*Comparison, texts map[Format]string)
 		for k, row := range o.list(t, "rows") {
 			e.rows(c.Dimension.Name, fmt.Sprint(k+1), keyNames(c.Dimension.Keys), row)
 		}
-		title := fmt.Sprintf("%s: %s, %s to %s, against %s", Clean(c.Dimension.Title), Clean(c.Now), plain.clock(c.Since), plain.clock(c.Until), Clean(c.Then))
+		title := fmt.Sprintf("%s: %s, %s, against %s", Clean(c.Dimension.Title), Clean(c.Now), plain.stretch(c.Since, c.Until), Clean(c.Then))
 		if !c.ThenSince.Equal(c.Since) {
-			title += fmt.Sprintf(", %s to %s", plain.clock(c.ThenSince), plain.clock(c.ThenUntil))
+			title += ", " + plain.stretch(c.ThenSince, c.ThenUntil)
 		}
 		if lines[0] != title {
 			t.Errorf("the title is %q, want %q", lines[0], title)
@@ -292,7 +292,7 @@ func checkComparisons(t *testing.T, list []*Comparison, texts map[Format]string)
 			lines = from(t, lines, "─")
 		}
 		lines = checkTable(t, columnNames(ComparisonGrid(c)), rows, tables[i], lines)
-		total := fmt.Sprintf("In all %s, then %s.", c.amount(c.Total), c.amount(c.ThenTotal))
+		total := fmt.Sprintf("In all %s, %s %s.", c.amount(c.Total), map[bool]string{true: "peers", false: "then"}[c.Peers], c.amount(c.ThenTotal))
 		for lines[0] != "" && lines[0] != total {
 			lines = lines[1:]
 		}
