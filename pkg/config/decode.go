@@ -252,8 +252,25 @@ func (d *decoder) slice(v reflect.Value, n ast.Node, path string) {
 		}
 		v.Set(out)
 	default:
-		d.fault(n, path, "%s where a list is wanted: write [a, b]", kindOf(n))
+		d.fault(n, path, "%s where a list is wanted: write %s", kindOf(n), asList(n))
 	}
+}
+
+// asList is how a scalar is written as a list.
+func asList(n ast.Node) string {
+	text, ok := scalarText(n)
+	if !ok || text == "" || len(text) > 60 {
+		return "[a, b]"
+	}
+	parts := strings.Split(text, ",")
+	for i, p := range parts {
+		if parts[i] = strings.TrimSpace(p); strings.ContainsFunc(parts[i], func(r rune) bool {
+			return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("._/-", r)
+		}) {
+			parts[i] = strconv.Quote(parts[i])
+		}
+	}
+	return "[" + strings.Join(parts, ", ") + "]"
 }
 
 // scalarText returns the text of a scalar other than null.

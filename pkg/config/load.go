@@ -222,7 +222,11 @@ func parseYAML(name string, data []byte) (root ast.Node, fault *Fault) {
 	if err != nil {
 		var y yaml.Error
 		if errors.As(err, &y) {
-			return nil, at(y.GetToken(), "%s", y.GetMessage())
+			text := y.GetMessage()
+			if strings.Contains(text, "'\t' that cannot start any token") {
+				text = "a tab at the beginning of the line: YAML is indented with spaces"
+			}
+			return nil, at(y.GetToken(), "%s", text)
 		}
 		return nil, at(nil, "%s", err)
 	}

@@ -93,12 +93,13 @@ func (c *contexts) write() error {
 	if err != nil {
 		return err
 	}
+	const hint = "; set XDG_CONFIG_HOME to a directory that this user may write in"
 	if err := os.MkdirAll(filepath.Dir(c.path), 0o700); err != nil {
-		return err
+		return fmt.Errorf("make the directory of contexts: %w"+hint, err)
 	}
 	f, err := os.CreateTemp(filepath.Dir(c.path), ".contexts-*") // mode 0600
 	if err != nil {
-		return err
+		return fmt.Errorf("write the contexts: %w"+hint, err)
 	}
 	_, err = f.Write(text)
 	err = errors.Join(err, f.Sync(), f.Close())

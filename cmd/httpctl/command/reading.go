@@ -318,4 +318,7 @@ func (w *world) style() view.Style {
 // readingLong ends the help of commands with range and filters.
 const readingLong = "\n\nFilters may be given several times or, but for --filter, with commas between values: any of them matches."
 
+// tailLong ends that of the command with filters of its own.
+const tailLong = "\n\nFilters may be given several times, those but --user-agent also with commas between values: any of them matches."
+
 func describe(format string, args ...any) string { return fmt.Sprintf(format, args...) + readingLong }

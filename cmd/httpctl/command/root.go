@@ -213,5 +213,5 @@ func flagsOf(cmd *cobra.Command, connection bool) string {
 			set.AddFlag(f)
 		}
 	})
-	return set.FlagUsages()
+	return strings.ReplaceAll(set.FlagUsages(), "--watch TIME[=2s]", "--watch[=TIME]   ") // as it is written: a value after a space is an argument
 }

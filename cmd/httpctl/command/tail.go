@@ -37,7 +37,7 @@ standard error every 10 s and at the end, in JSON as a line {"summary": ...}.
 
 This takes the role admin: on the aggregator's host root or its user, elsewhere
 a certificate with that role. Who tails what is in the log of the aggregator and
-of each host that is asked. The query of a path is shown by hosts that say so.` + readingLong,
+of each host that is asked. The query of a path is shown by hosts that say so.` + tailLong,
 		Example: `  sudo httpctl tail --domain shop.example.org --status 5xx
   sudo httpctl tail --host web-1 --slower-than 500ms
   sudo httpctl tail --user-agent 'curl*' --sample 1/10 --rate 20/s

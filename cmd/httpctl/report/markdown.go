@@ -24,7 +24,7 @@ func Markdown(w io.Writer, in *Input) error {
 			b.WriteString("- " + text + "\n")
 		}
 		if s.Spark != "" {
-			fmt.Fprintf(&b, "```text\n%s\n%s\n```\n", s.Spark, s.Legend)
+			fmt.Fprintf(&b, "```text\n%s\n%s\n```\n", s.Spark, strings.TrimSuffix(s.Legend, alertsInRed))
 		}
 		if s.Grid != nil {
 			if len(s.Facts) > 0 {

@@ -201,6 +201,9 @@ func (in *Input) learnedLater() bool {
 	return in.Baseline != nil && in.Baseline.Baseline != nil && !in.Baseline.LearningEnd.Before(until)
 }
 
+// alertsInRed ends the legend where there are colours.
+const alertsInRed = "; alerts in red"
+
 func (in *Input) rate() section {
 	s := section{ID: "rate", Title: "Rate", Bars: -1}
 	if in.Series == nil || peak(in.Series) == nil {
@@ -215,7 +218,7 @@ func (in *Input) rate() section {
 		s.Legend += fmt.Sprintf("; baseline %s, alert above %s", in.human(view.Rate, baseline), in.human(view.Rate, threshold))
 	}
 	if len(in.Dashboard.Alerts.Alerts) > 0 {
-		s.Legend += "; alerts in red"
+		s.Legend += alertsInRed
 	}
 	since, _ := in.span()
 	switch {
