@@ -126,6 +126,7 @@ func TestHostileBuckets(t *testing.T) {
 		{"garbage", bytes.Repeat([]byte("GET / HTTP/1.1\r\n"), 100), "no bucket begins like this"},
 		{"cut", good[:len(good)/2], "checksum"},
 		{"a table of a newer version", table(func(s *bucket.Schema) { s.Version++ }), "upgrade the aggregator first"},
+		{"a table of a version that never was", table(func(s *bucket.Schema) { s.Version, s.Keys, s.Views = 0, nil, nil }), "which there never was"},
 		{"a table with other columns", table(func(s *bucket.Schema) { s.Keys = append([]string{"more"}, s.Keys...) }), "has other columns"},
 		{"a table with another measure", table(func(s *bucket.Schema) {
 			s.Measures = slices.Clone(s.Measures)

@@ -29,7 +29,10 @@ var ownTables = sync.OnceValue(func() map[string]bucket.Schema {
 func checkTables(tables []*bucket.Table) error {
 	for _, t := range tables {
 		own, ok := ownTables()[t.Schema.Name]
-		if !ok || t.Schema.Version < own.Version {
+		switch {
+		case ok && t.Schema.Version == 0: // without the columns that questions name, they would fail
+			return fmt.Errorf("its table %s has version 0, which there never was", own.Name)
+		case !ok || t.Schema.Version < own.Version:
 			continue
 		}
 		if t.Schema.Version > own.Version {

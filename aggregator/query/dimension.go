@@ -190,7 +190,7 @@ func (s *Service) knownSchemas(ctx context.Context) ([]bucket.Schema, error) {
 	}
 	for _, p := range s.Live.Provisional() {
 		for _, t := range p.Tables {
-			if old, ok := found[t.Schema.Name]; !ok || old.Version < t.Schema.Version {
+			if _, ok := found[t.Schema.Name]; !ok { // of what is stored, hosts have decided
 				found[t.Schema.Name] = t.Schema
 			}
 		}
@@ -200,8 +200,7 @@ func (s *Service) knownSchemas(ctx context.Context) ([]bucket.Schema, error) {
 		out = append(out, schema)
 	}
 	own := func(x bucket.Schema) int {
-		if slices.ContainsFunc(x.Views, func(v bucket.View) bool { return v.Name == x.Name && slices.Contains(builtinOrder, v.Name) }) ||
-			x.Name == "totals" || x.Name == "domain_bytes" {
+		if slices.Contains(stat.Builtin, x.Name) { // whose lists have their names first
 			return 0
 		}
 		return 1

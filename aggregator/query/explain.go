@@ -49,7 +49,7 @@ func (s *Service) Explain(ctx context.Context, r *httpctlv1.ExplainRequest) (*ht
 	if err != nil {
 		return nil, err
 	}
-	plan := store.Plan{Table: d.schema.Name, From: rng.from, To: rng.to, Hosts: sel.hosts, Where: where, By: []string{}, PerHost: true, Numbers: true}
+	plan := store.Plan{Table: d.schema.Name, Schema: &d.schema, From: rng.from, To: rng.to, Hosts: sel.hosts, Where: where, By: []string{}, PerHost: true, Numbers: true}
 	answer, err := s.Store.Query(ctx, plan)
 	if err != nil {
 		return nil, failed("explain "+d.name, err)
@@ -80,8 +80,8 @@ func (s *Service) Explain(ctx context.Context, r *httpctlv1.ExplainRequest) (*ht
 		if fleetWide {
 			where = append(slices.Clip(rows.where), bucket.Condition{Column: "mirror", Values: o.values(p.Start, t)})
 		}
-		sum := store.NewAccumulator(where, []string{})
-		if err := sum.Add(t); err != nil {
+		sum := store.NewSum(&store.Plan{Schema: &d.schema, By: []string{}})
+		if err := sum.Add(t, where); err != nil {
 			return nil, failed("explain "+d.name, err)
 		}
 		n, _ := d.sum(sum.Table(0), some)

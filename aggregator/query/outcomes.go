@@ -116,7 +116,7 @@ func (s *Service) endedBySteps(ctx context.Context, d *dimension, rng span, sel 
 			out[at].add(t, hits, ttfb)
 		}
 	}
-	plan := store.Plan{Table: d.schema.Name, Hosts: sel.hosts, Step: cal.length, Where: rowsWhere(&d.schema, sel), By: []string{"status"}}
+	plan := store.Plan{Table: d.schema.Name, Schema: &d.schema, Hosts: sel.hosts, Step: cal.length, Where: rowsWhere(&d.schema, sel), By: []string{"status"}}
 	for plan.From = rng.from; plan.From < rng.to; plan.From = plan.To {
 		plan.To = min(plan.From+stepsAtOnce*int64(plan.Step), rng.to)
 		answer, err := s.Store.Query(ctx, plan)
@@ -134,7 +134,7 @@ func (s *Service) endedBySteps(ctx context.Context, d *dimension, rng span, sel 
 	}
 	for i := range away { // what only those counted who asked a host that was away
 		for _, piece := range away[i].Pieces(stepsAtOnce) {
-			more, err := s.Store.Query(ctx, piece.Plan(store.Plan{Table: d.schema.Name, Where: sel.where, By: []string{"status"}}))
+			more, err := s.Store.Query(ctx, piece.Plan(store.Plan{Table: d.schema.Name, Schema: &d.schema, Where: sel.where, By: []string{"status"}}))
 			if err != nil {
 				return nil, failed("series", err)
 			}

@@ -622,7 +622,10 @@ func TestPlugin(t *testing.T) {
 	h := storetest.Header(1, 11)
 	h.Ordinal = 10
 	w.now = w.now.Add(20 * time.Second)
-	w.put(&bucket.Bucket{Header: h, Tables: []*bucket.Table{table}})
+	taken := bucket.NewTable(bucket.Schema{Name: "method", Version: 1, Keys: []string{"spout"}, Measures: table.Schema.Measures,
+		Views: []bucket.View{{Name: "method", Title: "The name of a list that another table has", By: []string{"spout"}, Hits: "pours"}}}, 10)
+	taken.Add([]string{"left"}, []int64{4})
+	w.put(&bucket.Bucket{Header: h, Tables: []*bucket.Table{table, taken}})
 	r, err := w.ListDimensions(ctx, &httpctlv1.ListDimensionsRequest{})
 	if err != nil {
 		t.Fatal(err)
@@ -631,7 +634,7 @@ func TestPlugin(t *testing.T) {
 	for _, d := range r.Dimensions {
 		names = append(names, d.Name)
 	}
-	if want := append(slices.Clone(builtinOrder), "teapots", "teapots_domain"); !slices.Equal(names, want) {
+	if want := append(slices.Clone(builtinOrder), "method_method", "teapots", "teapots_domain"); !slices.Equal(names, want) {
 		t.Errorf("dimensions = %v, want %v", names, want)
 	}
 	if r, err := w.top("teapots", "spout=l*"); err != nil || show(r) != "left=4 other=0 total=4" {

@@ -229,7 +229,7 @@ type absencesOf func() ([]store.Absence, error)
 func (s *Service) series(ctx context.Context, d *dimension, rng span, sel *selection, step httpctlv1.SeriesStep, cal calendar, absences absencesOf) (*httpctlv1.GetSeriesResponse, error) {
 	plan := store.Plan{From: rng.from, To: rng.to, Hosts: sel.hosts, Step: cal.length, Numbers: true}
 	if d != nil {
-		plan.Table, plan.Where, plan.By = d.schema.Name, rowsWhere(&d.schema, sel), []string{}
+		plan.Table, plan.Schema, plan.Where, plan.By = d.schema.Name, &d.schema, rowsWhere(&d.schema, sel), []string{}
 	}
 	answer, err := s.Store.Query(ctx, plan)
 	if err != nil {
@@ -298,7 +298,7 @@ func (s *Service) series(ctx context.Context, d *dimension, rng span, sel *selec
 			return nil, failed("series", err)
 		}
 		for i := range away {
-			more, err := s.Store.Query(ctx, away[i].Plan(store.Plan{Table: d.schema.Name, Where: sel.where, By: []string{}, Numbers: true}))
+			more, err := s.Store.Query(ctx, away[i].Plan(store.Plan{Table: d.schema.Name, Schema: &d.schema, Where: sel.where, By: []string{}, Numbers: true}))
 			if err != nil {
 				return nil, failed("series", err)
 			}

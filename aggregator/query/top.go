@@ -111,7 +111,7 @@ func rowsWhere(schema *bucket.Schema, sel *selection) []bucket.Condition {
 
 // topPlan asks for one top list.
 func topPlan(d *dimension, rng span, sel *selection) store.Plan {
-	return store.Plan{Table: d.schema.Name, From: rng.from, To: rng.to, Hosts: sel.hosts, Where: rowsWhere(&d.schema, sel), By: d.view.By, Sum: true}
+	return store.Plan{Table: d.schema.Name, Schema: &d.schema, From: rng.from, To: rng.to, Hosts: sel.hosts, Where: rowsWhere(&d.schema, sel), By: d.view.By, Sum: true}
 }
 
 // top answers one top list.
@@ -128,7 +128,7 @@ func (s *Service) top(ctx context.Context, d *dimension, rng span, sel *selectio
 	}
 	fleetWide := len(where) > len(sel.where) // without what other hosts count
 	if fleetWide {
-		if err := o.add(ctx, s.Store, store.Plan{Table: d.schema.Name, Where: sel.where, By: d.view.By}, sum); err != nil {
+		if err := o.add(ctx, s.Store, store.Plan{Table: d.schema.Name, Schema: &d.schema, Where: sel.where, By: d.view.By}, sum); err != nil {
 			return nil, failed("top list "+d.name, err)
 		}
 	}

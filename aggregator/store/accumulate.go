@@ -32,7 +32,8 @@ const maxSumRows = 1 << 17
 type Accumulator struct {
 	where   []Condition
 	by      []string
-	numbers bool // without latencies
+	numbers bool           // without latencies
+	want    *bucket.Schema // nil: the newest version
 
 	schema     bucket.Schema // of the tables; the newest version seen
 	out        bucket.Schema // of the result
@@ -70,13 +71,13 @@ func NewAccumulator(where []Condition, by []string) *Accumulator {
 // newAccumulator returns an empty one for a plan.
 func newAccumulator(p *Plan) *Accumulator {
 	a := NewAccumulator(p.Where, p.By)
-	a.numbers = p.Numbers
+	a.numbers, a.want = p.Numbers, p.Schema
 	return a
 }
 
 // Add adds a table, of which it keeps no memory but the schema. A table whose
 // version or columns differ is counted as skipped; of two versions the newer
-// wins. The error wraps ErrColumn when the table lacks a column of the plan.
+// wins, if the plan names none. The error wraps ErrColumn when the table lacks a column of the plan.
 func (a *Accumulator) Add(t *bucket.Table) error { return a.AddSum(t, 1, 0) }
 
 // AddSum is Add for a table that is the sum of those of n buckets, of which
@@ -84,14 +85,14 @@ func (a *Accumulator) Add(t *bucket.Table) error { return a.AddSum(t, 1, 0) }
 func (a *Accumulator) AddSum(t *bucket.Table, n, skipped int) error {
 	a.skipped += skipped
 	switch {
-	case len(t.Schema.Measures) == 0:
+	case len(t.Schema.Measures) == 0, a.want != nil && !sameTable(a.want, &t.Schema):
 		a.skipped += n
 		return nil
-	case a.added == 0 || t.Schema.Version > a.schema.Version:
+	case a.added == 0 || a.want == nil && t.Schema.Version > a.schema.Version:
 		if err := a.begin(&t.Schema); err != nil {
 			return err
 		}
-	case t.Schema.Version < a.schema.Version || !sameColumns(&a.schema, &t.Schema):
+	case a.want == nil && !sameTable(&a.schema, &t.Schema):
 		a.skipped += n
 		return nil
 	}
@@ -411,6 +412,9 @@ func firstValue(r *bucket.Row) int64 {
 	}
 	return r.Values[0]
 }
+
+// sameTable reports whether tables of both can be added up.
+func sameTable(x, y *bucket.Schema) bool { return x.Version == y.Version && sameColumns(x, y) }
 
 func sameColumns(x, y *bucket.Schema) bool {
 	return slices.Equal(x.Keys, y.Keys) && slices.EqualFunc(x.Measures, y.Measures, func(m, n bucket.Measure) bool {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -110,11 +111,12 @@ func (r *Rollup) Sum(name string) *TableSum {
 type RollupBuilder struct {
 	out    Rollup
 	fleet  bool
-	tables map[string]*tableSum
-	others int            // tables among them that no statistic here has
-	rows   int            // of all tables
-	most   int            // of them; maxBuilderRows but in tests
-	absent map[string]int // buckets skipped of tables that roll-ups added do not have, or that are left out here
+	tables map[string]*tableSum // by name; of the fleet by name and columns, and those of a name that most hosts have are its table
+	names  map[string]int       // tables of that name
+	others int                  // tables among them that no statistic here has
+	rows   int                  // of all tables
+	most   int                  // of them; maxBuilderRows but in tests
+	absent map[string]int       // buckets skipped of tables that roll-ups added do not have, or that are left out here
 }
 
 type tableSum struct {
@@ -122,12 +124,14 @@ type tableSum struct {
 	max   int // rows, the largest bound of those added
 	exact bool
 	known bool // a statistic of this program has it
+	name  string
+	votes int // roll-ups that had it: of the fleet, hosts
 }
 
 // NewRollupBuilder returns a builder for the roll-up of a host, or of the fleet
 // if host is zero, that begins at start.
 func NewRollupBuilder(host bucket.ID, r Resolution, start int64) *RollupBuilder {
-	b := &RollupBuilder{fleet: host.IsZero(), tables: map[string]*tableSum{}, most: maxBuilderRows}
+	b := &RollupBuilder{fleet: host.IsZero(), tables: map[string]*tableSum{}, names: map[string]int{}, most: maxBuilderRows}
 	b.out.Host, b.out.Start, b.out.Width, b.out.Final = host, start, r.Length(), true
 	return b
 }
@@ -168,10 +172,11 @@ func (b *RollupBuilder) AddRollup(r *Rollup) error {
 		if s := r.Sum(t.Schema.Name); s != nil {
 			n, skipped = s.Buckets, s.Skipped
 		}
-		sum := b.table(t.Schema.Name, n, skipped)
+		sum := b.table(&t.Schema, n, skipped)
 		if sum == nil {
 			continue
 		}
+		sum.votes++
 		if t.Schema.Exact { // it may hold many more, and none is to be folded
 			sum.exact, sum.sum.limit = true, maxSumRows
 		}
@@ -192,11 +197,15 @@ func (b *RollupBuilder) AddRollup(r *Rollup) error {
 
 // table returns the sum of a table, of which n more buckets come and skipped do not; nil if there are too many tables
 // already, and it is left out.
-func (b *RollupBuilder) table(name string, n, skipped int) *tableSum {
-	if sum := b.tables[name]; sum != nil {
+func (b *RollupBuilder) table(s *bucket.Schema, n, skipped int) *tableSum {
+	name, key := s.Name, s.Name
+	if b.fleet {
+		key += " " + s.Columns()
+	}
+	if sum := b.tables[key]; sum != nil {
 		return sum
 	}
-	sum := &tableSum{sum: NewAccumulator(nil, nil), known: stat.Known(name)}
+	sum := &tableSum{sum: NewAccumulator(nil, nil), name: name, known: stat.Known(name) && b.names[name] == 0}
 	if b.fleet {
 		sum.sum.limit = 4 * fleetRows
 	}
@@ -208,7 +217,8 @@ func (b *RollupBuilder) table(name string, n, skipped int) *tableSum {
 		}
 		b.others++
 	}
-	b.tables[name] = sum
+	b.tables[key] = sum
+	b.names[name]++
 	return sum
 }
 
@@ -216,15 +226,16 @@ func (b *RollupBuilder) table(name string, n, skipped int) *tableSum {
 // what one makes up.
 func (b *RollupBuilder) makeRoom(n int) bool {
 	least, found := "", (*tableSum)(nil)
-	for name, sum := range b.tables {
-		if !sum.known && (found == nil || cmp.Or(cmp.Compare(sum.sum.added, found.sum.added), cmp.Compare(name, least)) < 0) {
-			least, found = name, sum
+	for key, sum := range b.tables {
+		if !sum.known && (found == nil || cmp.Or(cmp.Compare(sum.sum.added, found.sum.added), cmp.Compare(key, least)) < 0) {
+			least, found = key, sum
 		}
 	}
 	if found.sum.added > n {
 		return false
 	}
-	b.skip(least, found.sum.added+found.sum.skipped)
+	b.skip(found.name, found.sum.added+found.sum.skipped)
+	b.names[found.name]--
 	b.rows -= found.sum.rows.len()
 	delete(b.tables, least)
 	b.others--
@@ -284,7 +295,7 @@ func (b *RollupBuilder) Rollup() *Rollup {
 	out.Covered = fewerCovered(bucket.MergeSpans(out.Covered))
 	out.Unobserved = fewerUnobserved(bucket.MergeSpans(out.Unobserved))
 	slices.Sort(out.Damaged)
-	for name, sum := range b.tables {
+	for name, sum := range b.elected() {
 		t := sum.sum.Table(0)
 		if t == nil { // of tables without columns
 			b.skip(name, sum.sum.skipped)
@@ -304,6 +315,25 @@ func (b *RollupBuilder) Rollup() *Rollup {
 	}
 	slices.SortFunc(out.Tables, func(x, y *bucket.Table) int { return cmp.Compare(x.Schema.Name, y.Schema.Name) })
 	slices.SortFunc(out.Sums, func(x, y TableSum) int { return cmp.Compare(x.Name, y.Name) })
+	return out
+}
+
+// elected returns for each name the table that most hosts have, of equally many that of the older version. The buckets of others are skipped.
+func (b *RollupBuilder) elected() map[string]*tableSum {
+	out := make(map[string]*tableSum, len(b.names))
+	for _, key := range slices.Sorted(maps.Keys(b.tables)) {
+		sum := b.tables[key]
+		best := out[sum.name]
+		switch {
+		case best == nil:
+			out[sum.name] = sum
+			continue
+		case cmp.Or(cmp.Compare(sum.votes, best.votes), cmp.Compare(best.sum.schema.Version, sum.sum.schema.Version)) > 0:
+			sum, best = best, sum
+			out[best.name] = best
+		}
+		best.sum.skipped += sum.sum.added + sum.sum.skipped
+	}
 	return out
 }
 

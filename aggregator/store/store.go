@@ -26,9 +26,9 @@ type Store interface {
 	// Query runs a plan. It does not hold up Append.
 	Query(ctx context.Context, plan Plan) (*Answer, error)
 
-	// Schemas returns the schema of each table in the buckets of [from, to), the
-	// newest version of each name, sorted by name. It reads from the newest
-	// bucket back until it has seen MaxSchemaBuckets of them with tables, so a
+	// Schemas returns the schema of each table in the buckets of [from, to), sorted by name: of each name the one that most
+	// hosts have now, of equally many the older version. It reads from the newest
+	// bucket back until it has seen MaxSchemaBuckets of them with tables, at most a quarter of them of one host, so a
 	// statistic that only an old bucket has may be missing.
 	Schemas(ctx context.Context, from, to int64) ([]bucket.Schema, error)
 
@@ -123,6 +123,9 @@ const MaxBuckets = 256
 type Plan struct {
 	// Table to read; "" reads headers and counters only.
 	Table string
+	// Schema, if set, is the version of the table, and its columns, that is added up; what differs is skipped, and no reason to fail. Nil
+	// adds up the newest version that there is, of one version the columns that come first: it is for tables of which nobody can bring others.
+	Schema *bucket.Schema
 	// From and To bound the intervals by their start: From <= start < To (nanoseconds).
 	From, To int64
 	// Hosts restricts to these hosts; empty is all.
@@ -179,7 +182,7 @@ type Slice struct {
 	Start, End int64
 	Host       bucket.ID // zero when not PerHost
 	// Table is nil if no bucket of the slice had it. When buckets have it in
-	// several versions, it is the newest.
+	// several versions, it is the plan's, or the newest.
 	Table *bucket.Table
 	// Sum stands for Table where the plan asks for it, and is nil where it does not.
 	Sum *Sum

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -65,6 +66,22 @@ const (
 	maxColumns = 32 // key columns, measures, views, each
 	maxName    = 64 // bytes in the name of a table, a column or a view
 )
+
+// Columns writes what tables must have in common to be added up: version, keys and measures. It is "" for nil.
+func (s *Schema) Columns() string {
+	if s == nil {
+		return ""
+	}
+	b := strconv.AppendUint(nil, uint64(s.Version), 10)
+	for _, k := range s.Keys { // names have no spaces
+		b = append(append(b, ' '), k...)
+	}
+	for _, m := range s.Measures {
+		b = append(append(b, " ="...), m.Name...)
+		b = append(b, ' ', '0'+byte(m.Kind))
+	}
+	return string(b)
+}
 
 // Key returns the position of a key column, or -1.
 func (s *Schema) Key(name string) int { return slices.Index(s.Keys, name) }

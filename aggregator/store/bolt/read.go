@@ -639,9 +639,11 @@ func (s *DB) Hosts(ctx context.Context) ([]store.Host, error) {
 // Schemas implements store.Store.
 func (s *DB) Schemas(ctx context.Context, from, to int64) ([]bucket.Schema, error) {
 	found := map[string]bucket.Schema{}
+	votes := store.Votes{}
 	d := decoders.Get().(*bucket.Decoder)
 	defer decoders.Put(d)
 	err := s.view(func(tx *bbolt.Tx) error {
+		of := map[bucket.ID]int{} // buckets read
 		intervals := tx.Bucket(bucketIntervals)
 		c, read := intervals.Cursor(), 0
 		key, _ := c.Seek(startKey(max(to, 0)))
@@ -663,6 +665,9 @@ func (s *DB) Schemas(ctx context.Context, from, to int64) ([]bucket.Schema, erro
 			}
 			cursor := blobs.Cursor()
 			for k, v := cursor.First(); k != nil && read < store.MaxSchemaBuckets; k, v = cursor.Next() {
+				if len(k) == blobKeyLen && of[bucket.ID(k[:16])] >= store.MaxSchemaBuckets/4 {
+					continue
+				}
 				data, _, err := unsealBlob(key, k, v)
 				if err != nil {
 					s.checksumErrors.Add(1)
@@ -674,17 +679,17 @@ func (s *DB) Schemas(ctx context.Context, from, to int64) ([]bucket.Schema, erro
 				}
 				if len(b.Tables) > 0 {
 					read++
+					of[b.Host]++
 				}
 				for _, t := range b.Tables {
-					if old, ok := found[t.Schema.Name]; !ok || old.Version < t.Schema.Version {
-						found[t.Schema.Name] = t.Schema
-					}
+					votes.Add(b.Host, &t.Schema)
 				}
 			}
 		}
 		if read == 0 {
 			return s.rolledSchemas(ctx, tx, from, to, found)
 		}
+		found = votes.Elected()
 		return nil
 	})
 	if err != nil {

@@ -110,13 +110,16 @@ type fedBucket struct {
 
 // shapeOf names what plans that can share sums have in common.
 func shapeOf(p *store.Plan) string {
-	return fmt.Sprintf("%q %#v %t %q %v %t %t %t", p.Table, p.Where, p.By == nil, p.By, p.Hosts, p.PerHost, p.Judged, p.Numbers)
+	return fmt.Sprintf("%q %#v %t %q %v %t %t %t %s", p.Table, p.Where, p.By == nil, p.By, p.Hosts, p.PerHost, p.Judged, p.Numbers, p.Schema.Columns())
 }
 
 // planBytes is about what the lists of a plan take in memory.
 func planBytes(p *store.Plan) int64 {
 	const text = 16
 	n := int64(16*len(p.Hosts) + text*len(p.By))
+	if p.Schema != nil {
+		n += int64(len(fmt.Sprint(*p.Schema)))
+	}
 	for _, w := range p.Where {
 		for _, v := range w.Values {
 			n += int64(text + len(v))
@@ -147,7 +150,7 @@ func (c *sums) shape(p *store.Plan) *shape {
 			c.forgetShape(c.oldestShape())
 		}
 		sh = &shape{name: name, own: own, pieces: map[piece]*kept{},
-			plan: store.Plan{Table: p.Table, Where: p.Where, By: p.By, Hosts: p.Hosts, PerHost: p.PerHost, Judged: p.Judged, Numbers: p.Numbers}}
+			plan: store.Plan{Table: p.Table, Schema: p.Schema, Where: p.Where, By: p.By, Hosts: p.Hosts, PerHost: p.PerHost, Judged: p.Judged, Numbers: p.Numbers}}
 		sh.dict.Store(&store.Dictionary{})
 		if c.shapes == nil {
 			c.shapes = map[string]*shape{}
