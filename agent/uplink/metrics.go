@@ -30,7 +30,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		answers: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "answers_total",
 			Help: "Answers to final buckets, by what became of them."}, []string{"result"}),
 	}
-	for _, result := range []string{"stored", "duplicate", "expired", "refused", "future", "retry", "too_large"} {
+	for _, result := range []string{"stored", "duplicate", "expired", "refused", "future", "retry", "too_large", "too_new"} {
 		m.answers.WithLabelValues(result) // shown from the start, as 0
 	}
 	if r != nil {

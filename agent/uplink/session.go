@@ -37,6 +37,7 @@ type session struct {
 	retryAt  time.Time // no final bucket goes out before
 	retries  int
 	apart    bool // it is told that this clock and the aggregator's are
+	older    bool // the aggregator is, than this agent: so it said, and will until the stream ends
 
 	shown *x509.Certificate // to the aggregator; nil without TLS
 	turn  time.Time         // when to change to the certificate after it; zero without TLS
@@ -73,7 +74,7 @@ func (s *session) next() (seq uint64, data []byte, ahead bool, err error) {
 			s.lanes.cursor = max(seq, s.lanes.cursor)
 			return seq, data, true, err
 		}
-		if s.full(window - liveWindow) {
+		if s.full(window-liveWindow) || s.older && len(s.flight) > 0 { // one tells whether it takes them
 			return 0, nil, false, nil
 		}
 	}
@@ -396,7 +397,7 @@ func (s *session) message(m *httpctlv1.DeliverResponse) {
 
 func (s *session) ack(m *httpctlv1.Ack) {
 	var stored, expired, refused, future []uint64
-	retry, why := false, "" // why: the reason of the last that is of the future
+	retry, why, tooNew := false, "", "" // the reasons of the last that is of the future, or too new
 	for _, r := range m.GetResults() {
 		f, ok := s.flight[r.GetSequence()]
 		if !ok {
@@ -424,6 +425,9 @@ func (s *session) ack(m *httpctlv1.Ack) {
 			}
 			retry = true
 			s.cursor = min(s.cursor, f.seq-1)
+		case httpctlv1.BucketStatus_BUCKET_STATUS_TOO_NEW:
+			result, tooNew, retry = "too_new", r.GetReason(), true
+			s.cursor = min(s.cursor, f.seq-1)
 		default: // RETRY, and what this agent does not know: keeping the bucket is always right
 			retry = true
 			s.cursor = min(s.cursor, f.seq-1)
@@ -438,6 +442,11 @@ func (s *session) ack(m *httpctlv1.Ack) {
 	if why != "" && retry && !s.apart {
 		s.apart = true
 		s.u.log.Error("the aggregator stores no bucket that is dated so far in the future: the clock of this host is wrong, or its own; buckets are kept while the spool has room", "reason", security.CleanText(why))
+	}
+	if tooNew != "" && !s.older {
+		s.older = true
+		s.u.log.Error("the aggregator is older than this agent and stores no bucket with the statistics of this version: upgrade it; buckets are kept for a day, while the spool has room",
+			"reason", security.CleanText(tooNew))
 	}
 	if len(stored)+len(expired)+len(refused) > 0 {
 		s.settle(stored, expired, refused)

@@ -280,6 +280,66 @@ func TestFuture(t *testing.T) {
 	}
 }
 
+// TestAggregatorIsOlder: what the aggregator is too old for is kept; one bucket of it at a time is tried again, while what closes meanwhile goes out, too;
+// and what it refuses at last is declared.
+func TestAggregatorIsOlder(t *testing.T) {
+	const waiting = 100
+	q := &queue{}
+	for i := range waiting {
+		q.data = append(q.data, []byte{byte(i + 1)})
+	}
+	var log bytes.Buffer
+	d := deps(q)
+	d.Log = slog.New(slog.NewTextHandler(&log, nil))
+	u, err := New(DefaultConfig(), d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &session{u: u, flight: map[uint64]flying{}, seqs: map[uint64]bool{}, ahead: true}
+	s.split()
+	round := func(status httpctlv1.BucketStatus) (sent []byte) {
+		s.retryAt = time.Time{}
+		var results []*httpctlv1.BucketResult
+		for m, err := s.final(time.Now()); m != nil || err != nil; m, err = s.final(time.Now()) {
+			sent = append(sent, m.GetBucket().GetData()[0])
+			results = append(results, &httpctlv1.BucketResult{Sequence: m.GetBucket().GetSequence(), Status: status, Reason: "it is too \x1bnew"})
+		}
+		s.ack(&httpctlv1.Ack{Results: results})
+		return sent
+	}
+	const tooNew = httpctlv1.BucketStatus_BUCKET_STATUS_TOO_NEW
+	if sent := round(tooNew); len(sent) != window-liveWindow {
+		t.Errorf("%d buckets are sent at first, want %d", len(sent), window-liveWindow)
+	}
+	for range 3 {
+		if sent := round(tooNew); !bytes.Equal(sent, []byte{1}) || !s.retryAt.After(time.Now().Add(-time.Second)) {
+			t.Errorf("sent again: %v, next at %s, want the oldest alone, and a pause", sent, s.retryAt)
+		}
+	}
+	q.data = append(q.data, []byte{101}, []byte{102})
+	if sent := round(tooNew); !bytes.Equal(sent, []byte{101, 102}) {
+		t.Errorf("sent %v, want the two that have closed", sent)
+	}
+	if len(q.stored)+len(q.expired)+len(q.refused) != 0 {
+		t.Errorf("settled: %v, %v, %v, want none", q.stored, q.expired, q.refused)
+	}
+	round(httpctlv1.BucketStatus_BUCKET_STATUS_REFUSED)
+	if !slices.Equal(q.refused, []uint64{1}) {
+		t.Errorf("declared: %v, want the one that is a day old by now", q.refused)
+	}
+	again := &session{u: u, flight: map[uint64]flying{}, seqs: map[uint64]bool{}, ahead: true} // the aggregator was upgraded
+	again.split()
+	s = again
+	for len(round(httpctlv1.BucketStatus_BUCKET_STATUS_STORED)) > 0 {
+	}
+	if len(q.stored) != waiting+1 {
+		t.Errorf("%d buckets are stored after the upgrade, want %d", len(q.stored), waiting+1)
+	}
+	if text := log.String(); strings.Count(text, "the aggregator is older") != 1 || strings.Contains(text, "\x1b") {
+		t.Errorf("log: %q, want once that the aggregator is older", text)
+	}
+}
+
 // TestDrainSendsAgainSoon: what is to be sent again after a long pause goes out as soon as the agent stops.
 func TestDrainSendsAgainSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -254,6 +254,43 @@ func TestFarBuckets(t *testing.T) {
 	}
 }
 
+// TestTooNew: a bucket with a newer version of a statistic of the aggregator's own stays with its agent for a day, and is refused then.
+func TestTooNew(t *testing.T) {
+	service, c := serve(t, DefaultConfig(), storeAll)
+	h := hello(hostA, inc1)
+	h.Backlog = 4
+	s := greet(t, c, h)
+	if _, err := s.Recv(); err != nil { // the welcome
+		t.Fatal(err)
+	}
+	newer, other := ownTables()["section"], ownTables()["section"]
+	newer.Version++
+	other.Keys = append([]string{"more"}, other.Keys...)
+	const tooNew, refused = httpctlv1.BucketStatus_BUCKET_STATUS_TOO_NEW, httpctlv1.BucketStatus_BUCKET_STATUS_REFUSED
+	for i, x := range []struct {
+		schema bucket.Schema
+		age    time.Duration
+		want   httpctlv1.BucketStatus
+	}{{newer, time.Minute, tooNew}, {newer, 24*time.Hour - time.Minute, tooNew}, {newer, 24*time.Hour + time.Minute, refused}, {other, time.Minute, refused},
+		{newer, -25 * time.Hour, httpctlv1.BucketStatus_BUCKET_STATUS_FUTURE}} {
+		b := sound(0)
+		b.Start = time.Now().Add(-x.age).Truncate(10 * time.Second).UnixNano()
+		b.ClosedThrough = b.End()
+		b.Tables = []*bucket.Table{bucket.NewTable(x.schema, 10)}
+		send(t, s, uint64(i+1), encode(t, b))
+		r := answers(t, s, 1)[uint64(i+1)]
+		if r.GetStatus() != x.want || x.want == tooNew && !strings.Contains(r.GetReason(), "upgrade the aggregator first") {
+			t.Errorf("version %d of %s ago: %v, want %s", x.schema.Version, x.age, r, x.want)
+		}
+	}
+	if n := count(t, service.metrics.buckets.WithLabelValues("too_new")); n != 2 {
+		t.Errorf("%v buckets are counted as too new, want 2", n)
+	}
+	if n := service.Agents()[0].Backlog; n != 4 {
+		t.Errorf("%d of 4 buckets are left in the spool, want all", n)
+	}
+}
+
 // TestTooLarge: a message beyond the bound ends its stream only, under the code and text by which agents know it.
 func TestTooLarge(t *testing.T) {
 	cfg := DefaultConfig()

@@ -94,6 +94,9 @@ const (
 	// maxFuture is how far ahead of the wall clock a bucket is stored. What is dated later would be out of the reach of
 	// purges for as long as it is ahead. A day holds what a clock in the wrong time zone does, which is up to 14 hours.
 	maxFuture = 24 * time.Hour
+	// keptTooNew is how long agents keep what a newer aggregator could store: who has begun with the agents by mistake has a day to go on
+	// with the aggregator. Who takes the agents back instead waits so long for the coverage of these hosts.
+	keptTooNew = 24 * time.Hour
 	// minWidth and maxWidth bound an interval (DESIGN section 8: a divisor of one minute, at
 	// least 1s).
 	minWidth = time.Second

@@ -280,7 +280,7 @@ type Agent struct {
 	Since         time.Time // of the connection, or of its end
 	LastMessage   time.Time
 	// Backlog is how many final buckets its spool held when it connected, less those that came
-	// since, but for what is of the future.
+	// since, but for what is of the future, or too new.
 	Backlog uint64
 	// Tails says that it shows live exchanges.
 	Tails bool
@@ -551,6 +551,8 @@ func label(s httpctlv1.BucketStatus) string {
 		return "refused"
 	case httpctlv1.BucketStatus_BUCKET_STATUS_FUTURE:
 		return "future"
+	case httpctlv1.BucketStatus_BUCKET_STATUS_TOO_NEW:
+		return "too_new"
 	}
 	return "retry"
 }

@@ -45,7 +45,7 @@ func newMetrics(r prometheus.Registerer, clones func() float64) *metrics {
 		appendSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: ns, Subsystem: sub, Name: "append_seconds",
 			Help: "Time a transaction took, with its fsync.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 14)}),
 	}
-	for _, result := range []string{"stored", "duplicate", "expired", "refused", "future", "retry"} {
+	for _, result := range []string{"stored", "duplicate", "expired", "refused", "future", "retry", "too_new"} {
 		m.buckets.WithLabelValues(result) // shown from the start, as 0
 	}
 	for _, reason := range []string{"hello", "full", "identity", "replaced", "protocol", "too_large", "samples"} {

@@ -383,7 +383,8 @@ func (s *Service) take(ctx context.Context, a *agent, st *stream, m *httpctlv1.B
 		return err
 	})
 	now := time.Now()
-	future := bad == nil && b.Start > now.Add(maxFuture).UnixNano()
+	tooNew := errors.Is(bad, errTooNew) && b.Start > now.Add(-keptTooNew).UnixNano()
+	future := (bad == nil || tooNew) && b.Start > now.Add(maxFuture).UnixNano()
 	s.mu.Lock()
 	a.LastMessage = now
 	if bad == nil && b.Final && !future && a.stream == st && a.Backlog > 0 { // one of the future may stay in the spool
@@ -400,10 +401,13 @@ func (s *Service) take(ctx context.Context, a *agent, st *stream, m *httpctlv1.B
 		return context.Cause(ctx)
 	}
 	verdict, text := httpctlv1.BucketStatus_BUCKET_STATUS_REFUSED, refusedText
-	if future {
+	switch {
+	case future:
 		verdict, text = httpctlv1.BucketStatus_BUCKET_STATUS_FUTURE, "a bucket is not stored; its agent keeps it, or declares the interval unobserved"
 		bad = fmt.Errorf("it is dated %s, more than %s after now by the aggregator's clock, which says %s: set the clock that is wrong",
 			time.Unix(0, b.Start).UTC().Format(time.RFC3339), maxFuture, now.UTC().Format(time.RFC3339))
+	case tooNew:
+		verdict, text = httpctlv1.BucketStatus_BUCKET_STATUS_TOO_NEW, "a bucket of an agent that is newer than this aggregator is not stored; its agent keeps it"
 	}
 	if bad != nil {
 		s.metrics.buckets.WithLabelValues(label(verdict)).Inc()
@@ -434,7 +438,7 @@ func (s *Service) take(ctx context.Context, a *agent, st *stream, m *httpctlv1.B
 	}
 }
 
-// decode verifies a bucket as a whole, and that it is one that this host may send. Of a final one it returns the
+// decode verifies a bucket as a whole, and that it is one that this host may send; with errTooNew it returns it all the same. Of a final one it returns the
 // header, its outline for the store, and what is to be had of it once it is stored.
 func (s *Service) decode(data []byte, host bucket.ID) (*bucket.Bucket, *store.Outline, Extract, error) {
 	b, err := check(data, host)
@@ -455,7 +459,7 @@ func (s *Service) decode(data []byte, host bucket.ID) (*bucket.Bucket, *store.Ou
 		return nil, nil, nil, err
 	}
 	if err := checkTables(full.Tables); err != nil {
-		return nil, nil, nil, err
+		return b, nil, nil, err
 	}
 	outline := store.OutlineOf(full, data)
 	if s.deps.Extract == nil {

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -24,6 +25,9 @@ var ownTables = sync.OnceValue(func() map[string]bucket.Schema {
 	return tables
 })
 
+// errTooNew is wrapped by the error of checkTables for a bucket that a newer version of this program could store.
+var errTooNew = errors.New("upgrade the aggregator first")
+
 // checkTables refuses tables that would be added up in place of this program's own: of versions, or columns that do not fit, the newest
 // counts, or the first, and all others are left out, whoever they are of.
 func checkTables(tables []*bucket.Table) error {
@@ -36,7 +40,7 @@ func checkTables(tables []*bucket.Table) error {
 			continue
 		}
 		if t.Schema.Version > own.Version {
-			return fmt.Errorf("its table %s has version %d, this aggregator knows version %d: upgrade the aggregator first", own.Name, t.Schema.Version, own.Version)
+			return fmt.Errorf("its table %s has version %d, this aggregator knows version %d: %w", own.Name, t.Schema.Version, own.Version, errTooNew)
 		}
 		same := slices.Equal(t.Schema.Keys, own.Keys) && slices.EqualFunc(t.Schema.Measures, own.Measures, func(a, b bucket.Measure) bool {
 			return a.Name == b.Name && a.Kind == b.Kind

@@ -24,7 +24,7 @@ const (
 )
 
 // BucketStatus is what became of a bucket. An agent forgets the bucket on any
-// but BUCKET_STATUS_RETRY and BUCKET_STATUS_FUTURE.
+// but BUCKET_STATUS_RETRY, BUCKET_STATUS_FUTURE and BUCKET_STATUS_TOO_NEW.
 type BucketStatus int32
 
 const (
@@ -41,6 +41,9 @@ const (
 	// wrong. It was not stored. An agent whose own clock says the same of it forgets it, as one that is refused;
 	// else it keeps the bucket and sends it again.
 	BucketStatus_BUCKET_STATUS_FUTURE BucketStatus = 6
+	// It has a statistic of the aggregator's own in a newer version, and is of the last day. It was not stored: the agent
+	// keeps it and sends it again, until the aggregator is upgraded or refuses it as older than a day.
+	BucketStatus_BUCKET_STATUS_TOO_NEW BucketStatus = 7
 )
 
 // Enum value maps for BucketStatus.
@@ -53,6 +56,7 @@ var (
 		4: "BUCKET_STATUS_REFUSED",
 		5: "BUCKET_STATUS_RETRY",
 		6: "BUCKET_STATUS_FUTURE",
+		7: "BUCKET_STATUS_TOO_NEW",
 	}
 	BucketStatus_value = map[string]int32{
 		"BUCKET_STATUS_UNSPECIFIED": 0,
@@ -62,6 +66,7 @@ var (
 		"BUCKET_STATUS_REFUSED":     4,
 		"BUCKET_STATUS_RETRY":       5,
 		"BUCKET_STATUS_FUTURE":      6,
+		"BUCKET_STATUS_TOO_NEW":     7,
 	}
 )
 
@@ -906,7 +911,7 @@ const file_httpctl_v1_ingest_proto_rawDesc = "" +
 	"\fBucketResult\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x120\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x18.httpctl.v1.BucketStatusR\x06status\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason*\xcd\x01\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason*\xe8\x01\n" +
 	"\fBucketStatus\x12\x1d\n" +
 	"\x19BUCKET_STATUS_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14BUCKET_STATUS_STORED\x10\x01\x12\x1b\n" +
@@ -914,7 +919,8 @@ const file_httpctl_v1_ingest_proto_rawDesc = "" +
 	"\x15BUCKET_STATUS_EXPIRED\x10\x03\x12\x19\n" +
 	"\x15BUCKET_STATUS_REFUSED\x10\x04\x12\x17\n" +
 	"\x13BUCKET_STATUS_RETRY\x10\x05\x12\x18\n" +
-	"\x14BUCKET_STATUS_FUTURE\x10\x062W\n" +
+	"\x14BUCKET_STATUS_FUTURE\x10\x06\x12\x19\n" +
+	"\x15BUCKET_STATUS_TOO_NEW\x10\a2W\n" +
 	"\rIngestService\x12F\n" +
 	"\aDeliver\x12\x1a.httpctl.v1.DeliverRequest\x1a\x1b.httpctl.v1.DeliverResponse(\x010\x01B7Z5github.com/httpctl/httpctl/proto/httpctl/v1;httpctlv1b\x06proto3"
 
