@@ -54,7 +54,6 @@ type Accumulator struct {
 	added   int    // buckets whose table is in it
 	skipped int    // buckets whose table is not
 	key     []byte // scratch
-	bins    int    // bytes that those of the next part may take
 }
 
 // filter is a condition bound to a column.

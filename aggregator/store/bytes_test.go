@@ -21,7 +21,7 @@ func heap() int64 {
 }
 
 // TestBytes: what a sum says that it takes is what it takes, also of response times of all lengths and long names, as whoever makes
-// traffic can have them; with a view of it, and once the view is out of date.
+// traffic can have them; as parts, put together and packed.
 func TestBytes(t *testing.T) {
 	schema := bucket.Schema{Name: "t", Version: 1, Keys: []string{"section", "agent"},
 		Measures: []bucket.Measure{{Name: "hits", Kind: bucket.Sum}, {Name: "last", Kind: bucket.Max}, {Name: "ttfb", Kind: bucket.Latency}}}
@@ -62,18 +62,20 @@ func TestBytes(t *testing.T) {
 			}
 		}
 		check("collected", c.Bytes())
-		v := c.View(d)
-		check("with a view", c.Bytes()+v.Bytes()+d.Bytes())
-		if err := c.Add(b); err != nil {
+		p := c.Part(d)
+		c = nil
+		check("as a part", p.Bytes()+d.Bytes())
+		more := NewCollector(Plan{Table: "t", From: 0, To: 1e12, Numbers: tt.numbers})
+		if err := more.Add(b); err != nil {
 			t.Fatal(err)
 		}
-		v = nil
-		check("without the view", c.Bytes()+d.Bytes())
-		s := c.CutPart(d, v)
-		c = nil
-		check("sealed", s.Bytes()+d.Bytes())
+		p = MergeParts(d, []*Part{p, more.Part(d)}, false)
+		more = nil
+		check("two parts put together", p.Bytes()+d.Bytes())
+		p = MergeParts(d, []*Part{p}, true)
+		check("packed", p.Bytes()+d.Bytes())
 		runtime.KeepAlive(b)
 		runtime.KeepAlive(d)
-		runtime.KeepAlive(s)
+		runtime.KeepAlive(p)
 	}
 }

@@ -101,8 +101,9 @@ type sealed struct {
 	// bins of the latencies of all rows, where the l-th of row i begin at offsets[i*latencies+l].
 	bins    []byte
 	offsets []uint32
-	// sketches are the latencies of all rows instead of bins and offsets, where nothing is packed.
+	// sketches are the latencies of all rows instead of bins and offsets, where nothing is packed; held is what they take.
 	sketches  []*sketch.Latency
+	held      int64
 	total     []histogram // of the bins of all rows, by latency measure
 	latencies int
 	other     bucket.Row
@@ -132,32 +133,35 @@ func (h *histogram) count(index int32, n uint64) {
 	(*h)[i] += n
 }
 
-// view returns what a has added up, which must not have pruned; what a holds stays as it is, and may be added to.
-// It is cheap to make, as the sketches are those of a, which changes them no more.
-func (a *Accumulator) view(d *Dictionary) *sealed {
+// seal returns what a has added up, which must not have pruned. It has the memory of a, which must not be added to afterwards.
+func (a *Accumulator) seal(d *Dictionary) *sealed {
 	s := &sealed{schema: a.schema, out: a.out, stride: a.rows.stride, latencies: a.latencies,
-		other: bucket.Row{Values: slices.Clone(a.other.Values)}, floor: a.floor, folded: a.folded, added: a.added, skipped: a.skipped}
-	for _, l := range a.other.Latency {
-		s.other.Latency = append(s.other.Latency, l.Clone())
+		other: a.other, floor: a.floor, folded: a.folded, added: a.added, skipped: a.skipped}
+	if a.added > 0 {
+		s.ids = d.number(make([]uint32, 0, a.rows.len()), a.rows.keys)
+		s.numbers, s.sketches, s.held = a.rows.numbers, a.rows.sketches, a.rows.bins
+		s.count()
 	}
-	if a.added == 0 {
-		return s
-	}
-	s.ids = a.rows.numbered(d)
-	s.numbers = slices.Clone(a.rows.numbers)
-	s.sketches, s.total = a.rows.share()
 	return s
 }
 
-// seal is view in little memory: with the bins packed.
-func (a *Accumulator) seal(d *Dictionary) *sealed {
-	s := a.view(d)
-	if len(s.sketches) == 0 {
-		return s
+// count makes the total of sketches.
+func (s *sealed) count() {
+	s.total = make([]histogram, s.latencies)
+	for k, l := range s.sketches {
+		if l != nil {
+			s.total[k%s.latencies].add(l)
+		}
 	}
-	s.ids = slices.Clone(s.ids) // what a appends to its own is not kept alive
+}
+
+// pack puts sketches into little memory, which takes as long as to make them anew when they are asked for.
+func (s *sealed) pack() {
+	s.numbers = fitted(s.numbers)
+	if len(s.sketches) == 0 {
+		return
+	}
 	s.offsets = make([]uint32, 0, len(s.sketches))
-	s.bins = make([]byte, 0, a.bins)
 	for _, l := range s.sketches {
 		s.offsets = append(s.offsets, uint32(len(s.bins)))
 		if l == nil {
@@ -172,10 +176,15 @@ func (a *Accumulator) seal(d *Dictionary) *sealed {
 			last = b.Index
 		}
 	}
-	if a.bins = len(s.bins) + len(s.bins)/8; cap(s.bins) > a.bins {
-		s.bins = slices.Clone(s.bins)
+	s.bins = fitted(s.bins)
+	s.sketches, s.held = nil, 0
+}
+
+// fitted returns s without much room behind it.
+func fitted[T any](s []T) []T {
+	if cap(s) > len(s)+len(s)/8 {
+		return slices.Clone(s)
 	}
-	s.sketches = nil
 	return s
 }
 
@@ -255,7 +264,7 @@ func splitKey(keys []string, key string) []string {
 func (p *Part) Bytes() int64 {
 	n := int64(1024+16*len(p.Hosts)+16*len(p.Covered)+16*len(p.Unobserved)) + 8*int64(exchange.NumCounters)
 	if s := p.sealed; s != nil {
-		n += int64(4*cap(s.ids) + 8*cap(s.numbers) + cap(s.bins) + 4*cap(s.offsets) + 8*cap(s.sketches))
+		n += s.held + int64(4*cap(s.ids)+8*cap(s.numbers)+cap(s.bins)+4*cap(s.offsets)+8*cap(s.sketches))
 		for _, h := range s.total {
 			n += int64(8 * cap(h))
 		}
@@ -263,59 +272,26 @@ func (p *Part) Bytes() int64 {
 	return n
 }
 
-// Part returns what the Collector has collected, which must be Whole and of a plan without Step and PerHost. The
-// Collector may be added to afterwards. Its rows are numbered in d, which is that of all parts that it is to be added up with.
-func (c *Collector) Part(d *Dictionary) *Part { return c.part(d, (*Accumulator).seal) }
+// Rows counts the rows.
+func (p *Part) Rows() int {
+	if p.sealed == nil {
+		return 0
+	}
+	return len(p.sealed.ids)
+}
 
-// View is Part where it is soon to be made again: it takes a fraction of the time, and keeps memory of the Collector.
-func (c *Collector) View(d *Dictionary) *Part { return c.part(d, (*Accumulator).view) }
-
-func (c *Collector) part(d *Dictionary, seal func(*Accumulator, *Dictionary) *sealed) *Part {
+// Part returns what the Collector has collected, which must be Whole and of a plan without Step and PerHost. It has the memory
+// of the Collector, which must not be used afterwards. Its rows are numbered in d, which is that of all parts that it is to be added up with.
+func (c *Collector) Part(d *Dictionary) *Part {
 	p := &Part{dict: d}
 	for _, s := range c.slices { // one at most
 		s.flatten()
-		s.Covered, s.Unobserved = bucket.MergeSpans(s.Covered), bucket.MergeSpans(s.Unobserved)
 		p.Slice = s.Slice
-		p.Covered, p.Unobserved = slices.Clone(s.Covered), slices.Clone(s.Unobserved)
+		p.Covered, p.Unobserved = bucket.MergeSpans(s.Covered), bucket.MergeSpans(s.Unobserved)
 		p.Hosts = s.sortedHosts()
-		p.sealed = seal(s.sum, d)
+		p.sealed = s.sum.seal(d)
 	}
 	return p
-}
-
-// CutPart is Part, of which a table that is not exact keeps as many rows as one of a roll-up of the fleet does: those with the largest
-// upper bounds, the others folded. It may return whole, which is nil or the Part.
-func (c *Collector) CutPart(d *Dictionary, whole *Part) *Part {
-	if whole != nil && (whole.sealed == nil || whole.sealed.sketches == nil && len(whole.sealed.ids) <= fleetRows) {
-		return whole
-	}
-	for _, s := range c.slices {
-		s.flatten()
-		s.sum.cut(fleetRows)
-	}
-	return c.Part(d)
-}
-
-// cut folds rows until at most that many are left, unless the tables are exact.
-func (a *Accumulator) cut(most int) {
-	if a.rows.len() <= most || a.schema.Exact || a.pruned > 0 {
-		return
-	}
-	t, rows := a.table()
-	t.Cut(most)
-	kept := make(map[*bucket.Row]bool, len(t.Rows))
-	for _, r := range t.Rows {
-		kept[r] = true
-	}
-	var keep []int
-	for i := range rows {
-		if kept[&rows[i]] {
-			*a.rows.err(i) = rows[i].Err - t.Floor
-			keep = append(keep, i)
-		}
-	}
-	a.rows.keep(keep)
-	a.other, a.floor, a.folded = t.Other, t.Floor, t.Folded
 }
 
 // AddPart adds a part that begins at start, and must fit the plan: see Plan.Fits. It keeps the part.

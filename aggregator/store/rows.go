@@ -22,24 +22,14 @@ type sumRows struct {
 	// sketches of row i begin at i*latency; nil if nothing was observed.
 	sketches []*sketch.Latency
 	latency  int
-	// Once they are shared, sketches are copied before they change: those of row i if own[i] is less than shares.
-	shares uint32
-	own    []uint32
-	total  []histogram // of the bins of all rows, by latency measure; nil unless shared
-	ids    []uint32    // of the first of keys, in dict
-	dict   *Dictionary
-	// What keys, and sketches that are not nil, take. Those of views that a row has no more are theirs.
+	// What keys, and sketches that are not nil, take.
 	names, bins int64
 }
 
 // bytes is about what the rows take in memory.
 func (r *sumRows) bytes() int64 {
 	const key, place = 16, 48 // its place is that in the index
-	n := r.names + r.bins + int64(cap(r.keys)*key+len(r.keys)*place+8*cap(r.numbers)+8*cap(r.sketches)+4*cap(r.own)+4*cap(r.ids))
-	for _, h := range r.total {
-		n += int64(8 * cap(h))
-	}
-	return n
+	return r.names + r.bins + int64(cap(r.keys)*key+len(r.keys)*place+8*cap(r.numbers)+8*cap(r.sketches))
 }
 
 // sketchBytes is what a sketch takes in memory. It may have from no bin to 2,186, whatever its observations are.
@@ -95,11 +85,8 @@ func (r *sumRows) at(key string, err int64) int {
 	r.numbers = slices.Grow(r.numbers, r.stride)[:len(r.numbers)+r.stride]
 	clear(r.numbers[i*r.stride:])
 	*r.err(i) = err
-	if r.latency > 0 {
-		r.own = append(r.own, r.shares)
-		for range r.latency {
-			r.sketches = append(r.sketches, nil)
-		}
+	for range r.latency {
+		r.sketches = append(r.sketches, nil)
 	}
 	return i
 }
@@ -121,13 +108,6 @@ func (r *sumRows) add(i int, values []int64, latencies []*sketch.Latency) {
 		return
 	}
 	sketches := r.latencies(i)
-	if r.own[i] < r.shares {
-		r.own[i] = r.shares
-		for l, old := range sketches {
-			sketches[l] = old.Clone()
-			r.bins += sketchBytes(sketches[l]) - sketchBytes(old)
-		}
-	}
 	for l, k := range latencies[:min(len(latencies), r.latency)] {
 		if k == nil || k.Count == 0 {
 			continue
@@ -140,9 +120,6 @@ func (r *sumRows) add(i int, values []int64, latencies []*sketch.Latency) {
 		s.Merge(k)
 		r.bins += sketchBytes(s) - before
 		copy(n[r.measures+1+l*latencyNumbers:], []int64{int64(s.Count), int64(s.Sum), s.Min, s.Max})
-		if r.total != nil {
-			r.total[l].add(k)
-		}
 	}
 }
 
@@ -151,7 +128,7 @@ func (r *sumRows) keep(order []int) {
 	old := *r
 	r.index = make(map[string]int32, len(order))
 	r.keys, r.numbers = make([]string, 0, len(order)), make([]int64, 0, len(order)*r.stride)
-	r.sketches, r.own, r.total, r.ids, r.dict = nil, nil, nil, nil, nil
+	r.sketches = nil
 	r.names, r.bins = 0, 0
 	for k, i := range order {
 		r.index[old.keys[i]] = int32(k)
@@ -162,40 +139,5 @@ func (r *sumRows) keep(order []int) {
 			r.sketches = append(r.sketches, l)
 			r.bins += sketchBytes(l)
 		}
-		if r.latency > 0 {
-			r.own = append(r.own, old.own[i])
-		}
 	}
-}
-
-// numbered returns the numbers of all keys in a dictionary. They are not changed any more.
-func (r *sumRows) numbered(d *Dictionary) []uint32 {
-	if r.dict != d {
-		r.ids, r.dict = nil, d
-	}
-	if len(r.ids) < len(r.keys) {
-		r.ids = d.number(r.ids, r.keys[len(r.ids):])
-	}
-	return r.ids[:len(r.ids):len(r.ids)]
-}
-
-// share returns the sketches of all rows, which are not changed any more, and what their bins add up to, as it is now.
-func (r *sumRows) share() ([]*sketch.Latency, []histogram) {
-	if r.latency == 0 {
-		return nil, nil
-	}
-	if r.total == nil {
-		r.total = make([]histogram, r.latency)
-		for k, s := range r.sketches {
-			if s != nil {
-				r.total[k%r.latency].add(s)
-			}
-		}
-	}
-	r.shares++
-	total := make([]histogram, r.latency)
-	for l := range total {
-		total[l] = slices.Clone(r.total[l])
-	}
-	return slices.Clone(r.sketches), total
 }

@@ -166,7 +166,7 @@ func (s *Sum) top(n int, measure string) (*Ranked, bool) {
 		if s.dict == nil {
 			s.dict = new(Dictionary)
 		}
-		more := s.acc.view(s.dict)
+		more := s.acc.seal(s.dict)
 		if len(parts) > 0 && !more.like(parts[0]) {
 			return nil, false
 		}

@@ -37,6 +37,6 @@ func (x *faults) told() (met uint64, newest string) {
 // guard runs f, which changes the sum, and gives the sum up if that fails. The caller holds k.mu.
 func (k *kept) guard(x *faults, f func()) {
 	if !x.guard(f) {
-		k.gone, k.collector, k.part = true, nil, nil
+		k.gone, k.collector, k.parts = true, nil, nil
 	}
 }

@@ -32,7 +32,7 @@ func TestFaultCostsItsSum(t *testing.T) {
 		for _, sh := range s.sums.shapes {
 			for key, k := range sh.pieces {
 				if key.fed() {
-					k.part, k.collector = nil, nil // so that nothing can be added to it
+					k.parts, k.collector = make([]*store.Part, maxParts+1), nil // which cannot be put together
 					spoiled++
 				}
 			}

@@ -283,15 +283,15 @@ func (q *question) take(k *kept) (bool, error) {
 	case <-q.ctx.Done():
 		return false, q.ctx.Err()
 	}
-	added, viewed := q.addKept(k)
-	if viewed {
+	added, sealed := q.addKept(k)
+	if sealed {
 		q.s.sums.grown(k)
 	}
 	return added, nil
 }
 
-// addKept is take for a sum that is made, and reports whether it made a view of it.
-func (q *question) addKept(k *kept) (added, viewed bool) {
+// addKept is take for a sum that is made, and reports whether it made a part of what had come.
+func (q *question) addKept(k *kept) (added, sealed bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	switch {
@@ -300,14 +300,16 @@ func (q *question) addKept(k *kept) (added, viewed bool) {
 	case k.shape.plan.PerHost:
 		q.c.Merge(k.collector)
 		return true, false
-	case k.part == nil:
-		viewed = true
-		if k.guard(&q.s.sums.faults, func() { k.part = k.collector.View(k.shape.dict.Load()) }); k.gone {
+	case k.collector != nil:
+		sealed = true
+		if k.guard(&q.s.sums.faults, k.seal); k.gone {
 			return false, true
 		}
 	}
-	q.c.AddPart(k.key.start, k.part)
-	return true, viewed
+	for _, p := range k.parts {
+		q.c.AddPart(k.key.start, p)
+	}
+	return true, sealed
 }
 
 // minute adds what there is from at to end, within a minute, as one snapshot has it.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -95,9 +96,10 @@ type kept struct {
 	txid    int  // of the snapshot it was made from
 	backlog []fedBucket
 	waiting int // bytes of backlog
-	// collector is what is added to: nil once a fleet's piece is over.
+	// parts are what it is put together of, but for what collector has, which is what came since somebody asked; nil if that is nothing.
+	// With PerHost all is in the collector. What parts refers to is never changed.
+	parts     []*store.Part
 	collector *store.Collector
-	part      *store.Part // nil while what was added is not in it yet
 }
 
 // fedBucket is a bucket that was appended in a transaction.
@@ -168,10 +170,9 @@ func (sh *shape) renumber() {
 	sh.dict.Store(d)
 	for _, k := range sh.pieces {
 		k.mu.Lock()
-		if k.part != nil && k.collector == nil {
-			k.part = k.part.Renumbered(d)
-		} else {
-			k.part = nil // it is made of the collector again
+		k.parts = slices.Clone(k.parts)
+		for i, p := range k.parts {
+			k.parts[i] = p.Renumbered(d)
 		}
 		k.mu.Unlock()
 	}
@@ -292,24 +293,31 @@ func (c *sums) abandon(k *kept) {
 }
 
 // finish keeps what was collected from a snapshot, with what was appended since, unless a piece that is not fed has changed; the least
-// used go for it. part is what was collected, nil for a plan with PerHost.
+// used go for it. part is what was collected; it is nil for a plan with PerHost, whose collector is kept instead.
 func (c *sums) finish(k *kept, collector *store.Collector, part *store.Part, txid int) {
 	c.mu.Lock()
 	open := k.shape.plan.PerHost || k.key.fed() && c.newest > 0 && k.key.end()+closeTime > c.newest
 	c.mu.Unlock()
 	k.mu.Lock()
-	k.made, k.txid, k.collector, k.part = true, txid, collector, part
+	k.made, k.txid = true, txid
+	if part != nil {
+		k.parts = []*store.Part{part}
+	} else {
+		k.collector = collector
+	}
 	k.guard(&c.faults, func() {
 		for i := range k.backlog {
 			if b := &k.backlog[i]; !k.gone && b.txid > txid {
 				k.addEncoded(b)
 			}
 		}
-		if !open && !k.gone {
-			k.close()
-		}
 	})
 	k.backlog = nil
+	k.mu.Unlock()
+	if !open {
+		c.condense(k, true)
+	}
+	k.mu.Lock()
 	gone, bytes := k.gone, k.size()
 	k.mu.Unlock()
 	c.mu.Lock()
@@ -326,13 +334,61 @@ func (c *sums) finish(k *kept, collector *store.Collector, part *store.Part, txi
 	close(k.done)
 }
 
-// close lets go of what a fleet's piece was collected in. The caller holds k.mu.
-func (k *kept) close() {
-	if k.collector == nil || k.shape.plan.PerHost {
+// seal makes a part of what has come since somebody asked, of which nothing is copied. The caller holds k.mu.
+func (k *kept) seal() {
+	if k.collector != nil {
+		k.parts = append(slices.Clip(k.parts), k.collector.Part(k.shape.dict.Load()))
+		k.collector = nil
+	}
+}
+
+// maxParts is how many parts a sum may have: a question goes through all of them, and what comes between two questions is one.
+const maxParts = 8
+
+// tail returns where the last parts begin that are to be put together when there are too many. Each is then half of the one before it at most, so
+// that no row is put together again and again.
+func (k *kept) tail() int {
+	at := len(k.parts) - 1
+	if at < maxParts {
+		return at
+	}
+	for rows := k.parts[at].Rows(); at > 0 && (at == len(k.parts)-1 || k.parts[at-1].Rows() < 2*rows); at-- {
+		rows += k.parts[at-1].Rows()
+	}
+	return at
+}
+
+// condense puts together parts of a sum while questions go on: all of them once its time is over, in little memory, else so many that few are left. Nothing
+// must be added to the sum meanwhile.
+func (c *sums) condense(k *kept, over bool) {
+	var parts []*store.Part
+	var d *store.Dictionary
+	from := 0
+	k.mu.Lock()
+	if k.made && !k.gone && !k.shape.plan.PerHost {
+		k.guard(&c.faults, func() {
+			if d = k.shape.dict.Load(); over {
+				k.seal()
+			} else {
+				from = k.tail()
+			}
+			parts = k.parts
+		})
+	}
+	k.mu.Unlock()
+	if len(parts) == 0 || !over && from == len(parts)-1 {
 		return
 	}
-	k.part = k.collector.CutPart(k.shape.dict.Load(), k.part)
-	k.collector = nil
+	var sum *store.Part
+	whole := c.faults.guard(func() { sum = store.MergeParts(d, parts[from:], over) }) && sum != nil
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case !whole:
+		k.gone, k.parts, k.collector = true, nil, nil
+	case len(k.parts) >= len(parts) && slices.Equal(k.parts[:len(parts)], parts): // not if the names got other numbers
+		k.parts = slices.Concat(parts[:from], []*store.Part{sum}, k.parts[len(parts):])
+	}
 }
 
 // size is about what the sum takes. The caller holds k.mu.
@@ -340,8 +396,8 @@ func (k *kept) size() (n int64) {
 	if k.collector != nil {
 		n += k.collector.Bytes()
 	}
-	if k.part != nil {
-		n += k.part.Bytes()
+	for _, p := range k.parts {
+		n += p.Bytes()
 	}
 	return n
 }
@@ -363,13 +419,11 @@ func (k *kept) add(x *bucket.Bucket, b *fedBucket) {
 	if b.skewed && k.shape.plan.Judged {
 		return
 	}
-	if k.collector == nil { // it was over, and this came late
+	if k.collector == nil {
 		plan := k.shape.plan
 		plan.From, plan.To = k.key.start, k.key.end()
 		k.collector = store.NewCollector(plan)
-		k.collector.AddPart(k.key.start, k.part)
 	}
-	k.part = nil
 	if k.collector.Add(x) != nil || !k.collector.Whole() {
 		k.gone = true
 	}
@@ -408,12 +462,11 @@ func (c *sums) feed(now int64, appended []fedBucket, fresh []piece) {
 			touched[k] = true
 		}
 	}
+	for k := range touched {
+		c.condense(k, false)
+	}
 	for _, k := range over {
-		k.mu.Lock()
-		if k.made && !k.gone {
-			k.guard(&c.faults, k.close)
-		}
-		k.mu.Unlock()
+		c.condense(k, true)
 		touched[k] = true
 	}
 	c.mu.Lock()

@@ -1,0 +1,190 @@
+package store
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/httpctl/httpctl/pkg/bucket"
+	"github.com/httpctl/httpctl/pkg/sketch"
+)
+
+// MergeParts adds up parts of one plan and one piece of its time, at least one. With final, the sum takes little memory, and of a table that is not exact it has as
+// many rows as a roll-up of the fleet: those with the largest upper bounds, the others folded. It returns nil if there are
+// more rows than a Collector keeps.
+func MergeParts(d *Dictionary, parts []*Part, final bool) *Part {
+	out := &Part{dict: d, Slice: Slice{Start: parts[0].Start, End: parts[0].End}}
+	var all []*sealed
+	for _, p := range parts {
+		if p.Buckets == 0 {
+			continue
+		}
+		out.Start, out.End = p.Start, p.End
+		out.Buckets += p.Buckets
+		out.Counters.Add(&p.Counters)
+		out.Hosts = mergeIDs(slices.Clip(out.Hosts), p.Hosts)
+		out.Covered, out.Unobserved = append(out.Covered, p.Covered...), append(out.Unobserved, p.Unobserved...)
+		all = append(all, p.Renumbered(d).sealed)
+	}
+	out.Covered, out.Unobserved = bucket.MergeSpans(out.Covered), bucket.MergeSpans(out.Unobserved)
+	if len(all) == 0 {
+		return out
+	}
+	if len(all) == 1 {
+		out.sealed = all[0].copy()
+	} else {
+		out.sealed = mergeSealed(all, len(d.all()))
+	}
+	if len(out.sealed.ids) > maxSumRows {
+		return nil
+	}
+	if final {
+		out.sealed.cut(fleetRows, d.all())
+		out.sealed.pack()
+	}
+	return out
+}
+
+// copy returns what can be cut and packed without a change to s.
+func (s *sealed) copy() *sealed {
+	out := *s
+	out.other = bucket.Row{}
+	if s.added > 0 {
+		addRow(s.schema.Measures, &out.other, &s.other)
+	}
+	return &out
+}
+
+// mergeSealed adds up what lies in a dictionary of so many keys. Of several versions the newest wins, and of columns that differ the first.
+func mergeSealed(all []*sealed, keys int) *sealed {
+	first, rows, skipped := (*sealed)(nil), 0, 0
+	for _, p := range all {
+		if p.added > 0 && (first == nil || p.schema.Version > first.schema.Version) {
+			first = p
+		}
+	}
+	var parts []*sealed
+	for _, p := range all {
+		skipped += p.skipped
+		switch {
+		case p.added == 0:
+		case !p.like(first):
+			skipped += p.added
+		default:
+			parts = append(parts, p)
+			rows += len(p.ids)
+		}
+	}
+	if first == nil {
+		return &sealed{skipped: skipped}
+	}
+	u := newUnion(first, keys, min(rows, keys))
+	defer u.done()
+	out := *u.sealed
+	out.skipped = skipped
+	for _, p := range parts {
+		u.add(p)
+		out.added += p.added
+		out.folded += p.folded
+	}
+	out.ids, out.numbers, out.other, out.floor = slices.Clone(u.ids), slices.Clone(u.numbers), u.other, u.floor
+	u.sketch(&out, parts)
+	out.count()
+	return &out
+}
+
+// sketch fills in the sketches of a sum of parts. Those that only one part has are that part's.
+func (u *union) sketch(out *sealed, parts []*sealed) {
+	if u.latencies == 0 {
+		return
+	}
+	out.sketches = make([]*sketch.Latency, len(out.ids)*u.latencies)
+	own := make([]bool, len(out.sketches))
+	for _, p := range parts {
+		for i, id := range p.ids {
+			at := (int(u.position[id]) - 1) * u.latencies
+			for l := range u.latencies {
+				k := p.sketch(i, l)
+				switch has := out.sketches[at+l]; {
+				case k == nil:
+				case has == nil:
+					out.sketches[at+l] = k
+				case !own[at+l]:
+					out.sketches[at+l], own[at+l] = has.Clone(), true
+					fallthrough
+				default:
+					out.sketches[at+l].Merge(k)
+				}
+			}
+		}
+	}
+	for k, s := range out.sketches {
+		if s == nil {
+			continue
+		}
+		out.held += sketchBytes(s)
+		at := k/u.latencies*u.stride + u.err + 1 + k%u.latencies*latencyNumbers
+		copy(out.numbers[at:], []int64{int64(s.Count), int64(s.Sum), s.Min, s.Max})
+	}
+}
+
+// cut folds rows until at most that many are left, unless the table is exact, as bucket.Table.Cut does. keys are those of the dictionary.
+func (s *sealed) cut(most int, keys []string) {
+	if len(s.ids) <= most || s.schema.Exact {
+		return
+	}
+	measures := len(s.schema.Measures)
+	errs, uppers := make([]int64, len(s.ids)), make([]int64, len(s.ids))
+	for i := range s.ids {
+		n := s.numbers[i*s.stride:]
+		errs[i] = max(0, add(n[measures], s.floor))
+		uppers[i] = add(n[0], errs[i])
+	}
+	kept := firstOf(len(s.ids), most, func(x, y int) int {
+		return cmp.Or(cmp.Compare(uppers[y], uppers[x]), compareKeys(keys[s.ids[x]], keys[s.ids[y]]))
+	})
+	keep := make([]bool, len(s.ids))
+	for _, i := range kept {
+		keep[i] = true
+	}
+	old := *s
+	s.ids, s.numbers, s.sketches, s.held = make([]uint32, 0, most), make([]int64, 0, most*s.stride), nil, 0
+	for i, id := range old.ids {
+		n := old.numbers[i*s.stride : (i+1)*s.stride]
+		latencies := make([]*sketch.Latency, s.latencies)
+		for l := range latencies {
+			latencies[l] = old.sketch(i, l)
+		}
+		if !keep[i] {
+			s.floor = max(s.floor, uppers[i])
+			s.folded++
+			addRow(s.schema.Measures, &s.other, &bucket.Row{Values: n[:measures], Latency: latencies})
+			continue
+		}
+		s.ids, s.numbers, s.sketches = append(s.ids, id), append(s.numbers, n...), append(s.sketches, latencies...)
+		for _, l := range latencies {
+			s.held += sketchBytes(l)
+		}
+		s.numbers[(len(s.ids)-1)*s.stride+measures] = errs[i]
+	}
+	for k := range s.ids { // relative to the floor, which is known now
+		s.numbers[k*s.stride+measures] -= s.floor
+	}
+	s.count()
+}
+
+// firstOf returns the n first of the numbers below count in an order, sorted.
+func firstOf(count, n int, order func(x, y int) int) []int {
+	var first []int
+	full := false // the first n of first are the first of all so far, sorted
+	for i := range count {
+		if full && order(first[n-1], i) < 0 {
+			continue
+		}
+		if first = append(first, i); len(first) == 2*n {
+			slices.SortFunc(first, order)
+			first, full = first[:n], true
+		}
+	}
+	slices.SortFunc(first, order)
+	return first[:min(n, len(first))]
+}
