@@ -77,53 +77,81 @@ func mergeSealed(all []*sealed, keys int) *sealed {
 	if first == nil {
 		return &sealed{skipped: skipped}
 	}
-	u := newUnion(first, keys, min(rows, keys))
-	defer u.done()
-	out := *u.sealed
-	out.skipped = skipped
+	memory := scratches.Get().(*scratch)
+	memory.fit(keys)
+	rows = min(rows, keys)
+	u := union{sealed{schema: first.schema, out: first.out, stride: first.stride, latencies: first.latencies, skipped: skipped,
+		ids: make([]uint32, 0, rows), numbers: make([]int64, 0, rows*first.stride)}, memory.place}
 	for _, p := range parts {
 		u.add(p)
-		out.added += p.added
-		out.folded += p.folded
 	}
-	out.ids, out.numbers, out.other, out.floor = slices.Clone(u.ids), slices.Clone(u.numbers), u.other, u.floor
-	u.sketch(&out, parts)
-	out.count()
-	return &out
+	u.addSketches(parts)
+	for _, id := range u.ids {
+		u.position[id] = 0
+	}
+	scratches.Put(memory)
+	u.count()
+	u.ids, u.numbers = fitted(u.ids), fitted(u.numbers)
+	return &u.sealed
 }
 
-// sketch fills in the sketches of a sum of parts. Those that only one part has are that part's.
-func (u *union) sketch(out *sealed, parts []*sealed) {
+// union adds up sealed sums of one schema.
+type union struct {
+	sealed           // without sketches
+	position []int32 // of a key's row, plus 1
+}
+
+func (u *union) row(k int) []int64 { return u.numbers[k*u.stride : (k+1)*u.stride] }
+
+func (u *union) add(p *sealed) {
+	for i, id := range p.ids {
+		from := p.numbers[i*u.stride : (i+1)*u.stride]
+		if k := u.position[id]; k > 0 {
+			addNumbers(u.row(int(k)-1), from, u.schema.Measures)
+			continue
+		}
+		u.ids = append(u.ids, id)
+		u.numbers = append(u.numbers, from...)
+		u.position[id] = int32(len(u.ids))
+	}
+	u.floor = add(u.floor, p.floor)
+	u.added += p.added
+	u.folded += p.folded
+	addRow(u.schema.Measures, &u.other, &p.other)
+}
+
+// addSketches fills in the sketches of a sum of parts. Those that only one part has are that part's.
+func (u *union) addSketches(parts []*sealed) {
 	if u.latencies == 0 {
 		return
 	}
-	out.sketches = make([]*sketch.Latency, len(out.ids)*u.latencies)
-	own := make([]bool, len(out.sketches))
+	u.sketches = make([]*sketch.Latency, len(u.ids)*u.latencies)
+	own := make([]bool, len(u.sketches))
 	for _, p := range parts {
 		for i, id := range p.ids {
 			at := (int(u.position[id]) - 1) * u.latencies
 			for l := range u.latencies {
 				k := p.sketch(i, l)
-				switch has := out.sketches[at+l]; {
+				switch has := u.sketches[at+l]; {
 				case k == nil:
 				case has == nil:
-					out.sketches[at+l] = k
+					u.sketches[at+l] = k
 				case !own[at+l]:
-					out.sketches[at+l], own[at+l] = has.Clone(), true
+					u.sketches[at+l], own[at+l] = has.Clone(), true
 					fallthrough
 				default:
-					out.sketches[at+l].Merge(k)
+					u.sketches[at+l].Merge(k)
 				}
 			}
 		}
 	}
-	for k, s := range out.sketches {
+	for k, s := range u.sketches {
 		if s == nil {
 			continue
 		}
-		out.held += sketchBytes(s)
-		at := k/u.latencies*u.stride + u.err + 1 + k%u.latencies*latencyNumbers
-		copy(out.numbers[at:], []int64{int64(s.Count), int64(s.Sum), s.Min, s.Max})
+		u.held += sketchBytes(s)
+		at := k/u.latencies*u.stride + len(u.schema.Measures) + 1 + k%u.latencies*latencyNumbers
+		copy(u.numbers[at:], []int64{int64(s.Count), int64(s.Sum), s.Min, s.Max})
 	}
 }
 

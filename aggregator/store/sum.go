@@ -183,107 +183,178 @@ func (s *Sum) top(n int, measure string) (*Ranked, bool) {
 	if first.schema.Measures[column].Kind == bucket.Latency {
 		return nil, false
 	}
-	keys := s.dict.all()
-	rows := 0
-	for _, p := range parts {
-		rows += len(p.ids)
-	}
-	u := newUnion(first, len(keys), min(rows, len(keys)))
-	defer u.done()
-	for _, p := range parts {
-		u.add(p)
-	}
-	if len(u.ids) > s.acc.limit || u.saturated() {
-		return nil, false
-	}
-	return u.rank(parts, keys, n, column), true
+	memory, keys := scratches.Get().(*scratch), s.dict.all()
+	memory.fit(len(keys))
+	r := ranking{parts, keys, column, memory.values[:len(keys)], memory.place}
+	out, whole := r.rank(n)
+	scratches.Put(memory) // not after a panic, which leaves something in it
+	return out, whole
 }
 
-// union adds up sealed sums of one schema.
-type union struct {
-	*sealed          // ids, numbers, floor and other; without bins
-	position []int32 // of a key's row, plus 1
-	sums     []int   // columns that add up, but for err
-	maxima   []int
-	err      int // its column
-	memory   *unionMemory
+// ranking finds the first rows of parts of one schema, and what the others hold, without a row for each of these: it goes through
+// the parts twice, once for what it ranks by, and then for what the first rows hold, and all others together.
+type ranking struct {
+	parts  []*sealed
+	keys   []string
+	column int
+	values []int64 // of column, by key
+	place  []int32 // among the first, plus 1, by key
 }
 
-// unionMemory is used again: a list of some thousand rows is a few hundred KB, and to get those anew takes longer than to add them up.
-type unionMemory struct {
-	positions []int32 // all 0
-	ids       []uint32
-	numbers   []int64
+// scratch is used again, as it is a few hundred KB of some ten thousand names. It is all 0.
+type scratch struct {
+	values []int64
+	place  []int32
 }
 
-var unions = sync.Pool{New: func() any { return new(unionMemory) }}
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
-// keptNumbers bounds the memory that is kept of a union, 8 MiB.
-const keptNumbers = 1 << 20
+// fit makes room for so many keys.
+func (m *scratch) fit(keys int) {
+	if len(m.values) < keys {
+		m.values, m.place = make([]int64, keys+keys/8), make([]int32, keys+keys/8)
+	}
+}
 
-// newUnion returns an empty one, for at most so many rows.
-func newUnion(like *sealed, keys, rows int) *union {
-	u := &union{sealed: &sealed{schema: like.schema, out: like.out, stride: like.stride, latencies: like.latencies}, err: len(like.schema.Measures)}
-	for i, m := range like.schema.Measures {
-		switch m.Kind {
-		case bucket.Sum:
-			u.sums = append(u.sums, i)
-		case bucket.Max:
-			u.maxima = append(u.maxima, i)
+// first returns the keys of the n first rows. It clears values.
+func (r *ranking) first(n int) []uint32 {
+	largest := r.parts[0].schema.Measures[r.column].Kind == bucket.Max
+	for _, p := range r.parts {
+		for i, id := range p.ids {
+			if v := p.numbers[i*p.stride+r.column]; largest {
+				r.values[id] = max(r.values[id], v)
+			} else {
+				r.values[id] = add(r.values[id], v)
+			}
 		}
 	}
-	u.other.Values = make([]int64, len(like.schema.Measures))
-	m := unions.Get().(*unionMemory)
-	if cap(m.positions) < keys {
-		m.positions = make([]int32, keys+keys/8)
+	order := func(x, y uint32) int {
+		return cmp.Or(cmp.Compare(r.values[y], r.values[x]), compareKeys(r.keys[x], r.keys[y]))
 	}
-	if cap(m.ids) < rows {
-		m.ids = make([]uint32, 0, rows+rows/8)
-	}
-	if cap(m.numbers) < rows*u.stride {
-		m.numbers = make([]int64, 0, (rows+rows/8)*u.stride)
-	}
-	u.memory, u.position, u.ids, u.numbers = m, m.positions[:keys], m.ids[:0], m.numbers[:0]
-	return u
-}
-
-// done gives back memory.
-func (u *union) done() {
-	for _, id := range u.ids {
-		u.position[id] = 0
-	}
-	if cap(u.numbers) <= keptNumbers {
-		u.memory.ids, u.memory.numbers = u.ids[:0], u.numbers[:0]
-		unions.Put(u.memory)
-	}
-}
-
-func (u *union) row(k int) []int64 { return u.numbers[k*u.stride : (k+1)*u.stride] }
-
-func (u *union) add(p *sealed) {
-	for i, id := range p.ids {
-		from := p.numbers[i*u.stride : (i+1)*u.stride]
-		k := u.position[id]
-		if k == 0 {
-			u.ids = append(u.ids, id)
-			u.numbers = append(u.numbers, from...)
-			u.position[id] = int32(len(u.ids))
+	var ids []uint32
+	least := int64(1) // of what can be among the first
+	for id, v := range r.values {
+		if v < least {
 			continue
 		}
-		to := u.row(int(k) - 1)
-		for _, c := range u.sums {
-			to[c] = add(to[c], from[c])
-		}
-		for _, c := range u.maxima {
-			to[c] = max(to[c], from[c])
-		}
-		to[u.err] += from[u.err]
-		for c := u.err + 1; c < u.stride; c += latencyNumbers {
-			addLatency(to[c:c+latencyNumbers], from[c:c+latencyNumbers])
+		if ids = append(ids, uint32(id)); n > 0 && len(ids) >= 2*n {
+			slices.SortFunc(ids, order)
+			ids = ids[:n]
+			least = r.values[ids[n-1]]
 		}
 	}
-	u.floor = add(u.floor, p.floor)
-	addRow(u.schema.Measures, &u.other, &p.other)
+	slices.SortFunc(ids, order)
+	if n > 0 && len(ids) > n {
+		ids = ids[:n]
+	}
+	clear(r.values)
+	return ids
+}
+
+// rank is Sum.top.
+func (r *ranking) rank(n int) (*Ranked, bool) {
+	like := r.parts[0]
+	measures := like.schema.Measures
+	out := &Ranked{Schema: like.out}
+	out.begin()
+	ids := r.first(n)
+	numbers := make([]int64, (1+len(ids))*like.stride) // of the first, behind those of all others
+	sketches := make([]*sketch.Latency, len(ids)*like.latencies)
+	for k, id := range ids {
+		r.place[id] = int32(k + 1)
+	}
+	for _, p := range r.parts {
+		for i, id := range p.ids {
+			from := p.numbers[i*p.stride : (i+1)*p.stride]
+			at := int(r.place[id])
+			addNumbers(numbers[at*p.stride:(at+1)*p.stride], from, measures)
+			if at == 0 {
+				continue
+			}
+			for l := range p.latencies {
+				if k := p.sketch(i, l); k != nil {
+					to := &sketches[(at-1)*p.latencies+l]
+					if *to == nil {
+						*to = new(sketch.Latency)
+					}
+					(*to).Merge(k)
+				}
+			}
+		}
+		out.Floor = add(out.Floor, p.floor)
+		addRow(measures, &out.Folded, &p.other)
+	}
+	for _, id := range ids {
+		r.place[id] = 0
+	}
+	for c := len(measures) + 1; c < like.stride; c += latencyNumbers {
+		all := uint64(0)
+		for k := range 1 + len(ids) {
+			n := uint64(numbers[k*like.stride+c])
+			if all += n; all < n || all == math.MaxUint64 {
+				return nil, false // so many observations that bins do not add up any more
+			}
+		}
+	}
+	for k, id := range ids {
+		n := numbers[(k+1)*like.stride:]
+		row := &bucket.Row{Keys: splitKey(make([]string, len(like.out.Keys)), r.keys[id]), Values: slices.Clone(n[:len(measures)]), Err: max(0, add(n[len(measures)], out.Floor))}
+		if like.latencies > 0 {
+			row.Latency = sketches[k*like.latencies : (k+1)*like.latencies : (k+1)*like.latencies]
+		}
+		out.Rows = append(out.Rows, row)
+	}
+	copy(out.Rest.Values, numbers[:len(measures)])
+	if like.latencies > 0 {
+		r.restOfLatency(out, numbers[len(measures)+1:like.stride])
+	}
+	addRow(measures, &out.Rest, &out.Folded)
+	return out, true
+}
+
+// restOfLatency fills in the sketches of all but the first rows, whose bins are those of all but those of the first; rest are their numbers.
+func (r *ranking) restOfLatency(out *Ranked, rest []int64) {
+	for l := range r.parts[0].latencies {
+		var bins histogram
+		for _, p := range r.parts {
+			for i, n := range p.total[l] {
+				if n > 0 {
+					bins.count(int32(i)+sketch.MinIndex, n)
+				}
+			}
+		}
+		for _, row := range out.Rows {
+			if row.Latency[l] != nil {
+				for _, b := range row.Latency[l].Bins {
+					bins[b.Index-sketch.MinIndex] -= b.Count
+				}
+			}
+		}
+		n := rest[l*latencyNumbers:]
+		k := &sketch.Latency{Count: uint64(n[0]), Sum: uint64(n[1]), Min: n[2], Max: n[3]}
+		for i, n := range bins {
+			if n > 0 {
+				k.Bins = append(k.Bins, sketch.Bin{Index: int32(i) + sketch.MinIndex, Count: n})
+			}
+		}
+		out.Rest.Latency[l] = k
+	}
+}
+
+// addNumbers adds those of a row, as sealed has them.
+func addNumbers(to, from []int64, measures []bucket.Measure) {
+	for c := range measures {
+		switch measures[c].Kind {
+		case bucket.Sum:
+			to[c] = add(to[c], from[c])
+		case bucket.Max:
+			to[c] = max(to[c], from[c])
+		}
+	}
+	to[len(measures)] += from[len(measures)]
+	for c := len(measures) + 1; c < len(from); c += latencyNumbers {
+		addLatency(to[c:c+latencyNumbers], from[c:c+latencyNumbers])
+	}
 }
 
 // addLatency adds count, sum, least and most.
@@ -305,54 +376,6 @@ func addUnsigned(x, y int64) int64 {
 	return -1
 }
 
-// saturated reports whether there are so many observations that bins do not add up any more.
-func (u *union) saturated() bool {
-	for c := u.err + 1; c < u.stride; c += latencyNumbers {
-		all := uint64(0)
-		for k := range u.ids {
-			n := uint64(u.row(k)[c])
-			if all+n < all {
-				return true
-			}
-			all += n
-		}
-		if all == math.MaxUint64 {
-			return true
-		}
-	}
-	return false
-}
-
-// first returns the n first rows by a column.
-func (u *union) first(keys []string, n, column int) []int {
-	order := func(x, y int) int {
-		return cmp.Or(cmp.Compare(u.row(y)[column], u.row(x)[column]), compareKeys(keys[u.ids[x]], keys[u.ids[y]]))
-	}
-	var rows []int
-	for k := range u.ids {
-		switch value := u.row(k)[column]; {
-		case value <= 0:
-		case n < 1 || n > 100 || len(rows) < n:
-			rows = append(rows, k)
-			if len(rows) == n {
-				slices.SortFunc(rows, order)
-			}
-		case value >= u.row(rows[n-1])[column]:
-			if at, _ := slices.BinarySearchFunc(rows, k, order); at < n {
-				copy(rows[at+1:], rows[at:n-1])
-				rows[at] = k
-			}
-		}
-	}
-	if len(rows) != n || n > 100 {
-		slices.SortFunc(rows, order)
-	}
-	if n >= 1 && len(rows) > n {
-		rows = rows[:n]
-	}
-	return rows
-}
-
 // compareKeys compares what Accumulator.row wrote key by key.
 func compareKeys(x, y string) int {
 	for x != "" && y != "" {
@@ -364,91 +387,6 @@ func compareKeys(x, y string) int {
 		}
 	}
 	return 0
-}
-
-// rank returns the n first rows, and what the others hold. The bins of the latter are those of all but
-// those of the first, so only these are read.
-func (u *union) rank(parts []*sealed, keys []string, n, column int) *Ranked {
-	r := &Ranked{Schema: u.out, Floor: u.floor}
-	r.begin()
-	addRow(u.schema.Measures, &r.Folded, &u.other)
-	place := make([]int32, len(u.ids)) // among the first, plus 1
-	for i, k := range u.first(keys, n, column) {
-		place[k] = int32(i + 1)
-		row := &bucket.Row{Keys: splitKey(make([]string, len(u.out.Keys)), keys[u.ids[k]]), Values: slices.Clone(u.row(k)[:u.err]), Err: max(0, add(u.row(k)[u.err], u.floor))}
-		if u.latencies > 0 {
-			row.Latency = make([]*sketch.Latency, u.latencies)
-		}
-		r.Rows = append(r.Rows, row)
-	}
-	rest := make([]int64, u.stride)
-	for k := range u.ids {
-		if place[k] > 0 {
-			continue
-		}
-		from := u.row(k)
-		for _, c := range u.sums {
-			rest[c] = add(rest[c], from[c])
-		}
-		for _, c := range u.maxima {
-			rest[c] = max(rest[c], from[c])
-		}
-		for c := u.err + 1; c < u.stride; c += latencyNumbers {
-			addLatency(rest[c:c+latencyNumbers], from[c:c+latencyNumbers])
-		}
-	}
-	copy(r.Rest.Values, rest[:u.err])
-	if u.latencies > 0 {
-		u.latency(parts, r, place, rest[u.err+1:])
-	}
-	addRow(u.schema.Measures, &r.Rest, &u.other)
-	return r
-}
-
-// latency fills in the sketches.
-func (u *union) latency(parts []*sealed, r *Ranked, place []int32, rest []int64) {
-	bins := make([]histogram, u.latencies)
-	for _, p := range parts {
-		for l := range bins {
-			for i, n := range p.total[l] {
-				if n > 0 {
-					bins[l].count(int32(i)+sketch.MinIndex, n)
-				}
-			}
-		}
-		for i, id := range p.ids {
-			at := place[u.position[id]-1]
-			if at == 0 {
-				continue
-			}
-			row := r.Rows[at-1]
-			for l := range bins {
-				if k := p.sketch(i, l); k != nil {
-					if row.Latency[l] == nil {
-						row.Latency[l] = new(sketch.Latency)
-					}
-					row.Latency[l].Merge(k)
-				}
-			}
-		}
-	}
-	for l := range bins {
-		for _, row := range r.Rows {
-			if row.Latency[l] != nil {
-				for _, b := range row.Latency[l].Bins {
-					bins[l][b.Index-sketch.MinIndex] -= b.Count
-				}
-			}
-		}
-		n := rest[l*latencyNumbers:]
-		k := &sketch.Latency{Count: uint64(n[0]), Sum: uint64(n[1]), Min: n[2], Max: n[3]}
-		for i, n := range bins[l] {
-			if n > 0 {
-				k.Bins = append(k.Bins, sketch.Bin{Index: int32(i) + sketch.MinIndex, Count: n})
-			}
-		}
-		r.Rest.Latency[l] = k
-	}
 }
 
 // latenciesOf counts the measures of that kind.
