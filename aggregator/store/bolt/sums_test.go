@@ -167,6 +167,52 @@ func TestSumsAreAccountedFor(t *testing.T) {
 	}
 }
 
+// TestPartsStayFew: however often somebody asks while a minute fills, its sum is of few parts, and of one once its time is over; what comes
+// late is in it, too.
+func TestPartsStayFew(t *testing.T) {
+	s := open(t, t.TempDir())
+	defer s.Close()
+	plan := store.Plan{Table: "totals", By: []string{"method"}, From: storetest.At(0), To: storetest.At(6)}
+	want := int64(0)
+	ask := func(when string) *kept {
+		t.Helper()
+		a, err := s.Query(ctx, plan)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := a.Slices[0].Table.Total(0); got != want || len(a.Slices[0].Hosts) != a.Slices[0].Buckets {
+			t.Fatalf("%s: %d requests of %d hosts in %d buckets, want %d", when, got, len(a.Slices[0].Hosts), a.Slices[0].Buckets, want)
+		}
+		for _, sh := range s.sums.shapes {
+			if k := sh.pieces[piece{storetest.At(0), minuteLength}]; k != nil {
+				return k
+			}
+		}
+		t.Fatalf("%s: no sum is kept", when)
+		return nil
+	}
+	most := 0
+	for host := range 60 {
+		appendAll(t, s, item(t, host+1, host%6, 3))
+		want += 3
+		most = max(most, len(ask("while it fills").parts))
+	}
+	if most > maxParts+1 || most < maxParts {
+		t.Errorf("at most %d parts, want %d, one more when somebody has just asked", most, maxParts)
+	}
+	appendAll(t, s, item(t, 1, 9, 1)) // nearly all has come
+	if k := ask("when it is over"); len(k.parts) != 1 || k.collector != nil {
+		t.Errorf("%d parts when it is over, want 1", len(k.parts))
+	}
+	for host := range 30 {
+		appendAll(t, s, item(t, 100+host, 3, 1))
+		want++
+		if n := len(ask("what comes late").parts); n > maxParts+1 {
+			t.Fatalf("%d parts of what comes late", n)
+		}
+	}
+}
+
 // TestSumIsMadeOnce: of several who ask for the same at once one makes its sum and the others wait for it; what is appended meanwhile is in it, and
 // who waits no longer does not hold up the others.
 func TestSumIsMadeOnce(t *testing.T) {
