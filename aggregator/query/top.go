@@ -152,6 +152,7 @@ func (s *Service) top(ctx context.Context, d *dimension, rng span, sel *selectio
 	if len(answer.Slices) > 0 {
 		sl := &answer.Slices[0]
 		out.Coverage = coverage(sl.Covered)
+		out.SkippedBuckets = uint64(sl.Skipped)
 		out.Loss = counts(&sl.Counters, length(sl.Unobserved), exchange.Counter.Loss)
 	}
 	fill(out, sum, d, limit)

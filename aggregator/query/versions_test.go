@@ -64,7 +64,7 @@ func TestOneHostHasAnotherVersion(t *testing.T) {
 			check := func(what string) {
 				t.Helper()
 				r, err := w.GetTop(ctx, &httpctlv1.GetTopRequest{Dimension: "teapots"})
-				if want := fmt.Sprintf("left=%d other=0 total=%[1]d", 3*5*last); err != nil || show(r) != want {
+				if want := fmt.Sprintf("left=%d other=0 total=%[1]d", 3*5*last); err != nil || show(r) != want || r.SkippedBuckets == 0 {
 					t.Errorf("%s: the list is %v, %v, want %s", what, r, err, want)
 				}
 				if live, err := w.GetTop(ctx, &httpctlv1.GetTopRequest{Dimension: "teapots", Live: true}); err != nil || live.Total != 3*5*last+5 {
@@ -109,8 +109,8 @@ func TestStatisticIsUpgraded(t *testing.T) {
 		}
 		w.now, w.schemaAt = time.Unix(0, storetest.At(interval+1)), time.Time{}
 		r, err := w.GetTop(ctx, &httpctlv1.GetTopRequest{Dimension: "teapots", Range: &httpctlv1.Range{SinceUnixNs: storetest.At(interval)}})
-		if want := int64(max(upgraded, hosts-upgraded)); err != nil || r.Total != want {
-			t.Errorf("%d of %d hosts are upgraded: %v, %v, want %d", upgraded, hosts, r, err, want)
+		if want := int64(max(upgraded, hosts-upgraded)); err != nil || r.Total != want || r.SkippedBuckets != uint64(hosts-want) {
+			t.Errorf("%d of %d hosts are upgraded: %v, %v, want %d, and the buckets of the others left out", upgraded, hosts, r, err, want)
 		}
 	}
 }

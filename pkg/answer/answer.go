@@ -118,7 +118,7 @@ func Top(a *pb.GetTopResponse) view.Top {
 		Dimension: Dimension(a.GetDimension()), Total: a.GetTotal(), Floor: a.GetFloor(),
 		Since: Moment(a.GetRange().GetSinceUnixNs()), Until: Moment(a.GetRange().GetUntilUnixNs()), DamagedIntervals: a.GetDamagedIntervals(),
 		Latency: latency(a.GetLatency()), Classes: counts(a.GetClasses()),
-		Coverage: coverage(a.GetCoverage()), Loss: counts(a.GetLoss()),
+		Coverage: coverage(a.GetCoverage()), Loss: counts(a.GetLoss()), Skipped: a.GetSkippedBuckets(),
 	}
 	for _, r := range a.GetRows() {
 		t.Rows = append(t.Rows, topRow(r))

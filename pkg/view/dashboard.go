@@ -418,6 +418,8 @@ func topPanel(t *Top, s Style, all bool) *panel {
 		p.foot = append(topNotes(s, t), totalNote(s, t))
 	case t.DamagedIntervals > 0:
 		p.foot = []string{plural(t.DamagedIntervals, "damaged interval") + " left out"}
+	case t.Skipped > 0:
+		p.foot = []string{plural(t.Skipped, "bucket") + " of another version left out"}
 	}
 	return p
 }

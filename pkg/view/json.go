@@ -142,6 +142,9 @@ func topObject(t *Top, g *Grid) object {
 	}
 	if t.Coverage != nil {
 		o = append(o, member{"coverage", coverageObject(t.Coverage)}, member{"loss", counts(Loss(t.Loss))})
+		if t.Skipped > 0 {
+			o = append(o, member{"skipped_buckets", t.Skipped})
+		}
 	}
 	return o
 }

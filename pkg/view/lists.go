@@ -71,6 +71,9 @@ func topNotes(s Style, t *Top) (notes []string) {
 	if t.DamagedIntervals > 0 {
 		notes = append(notes, "Left out, as their checksum failed: "+plural(t.DamagedIntervals, "interval")+".")
 	}
+	if t.Skipped > 0 {
+		notes = append(notes, "Left out, as most hosts have another version of this statistic: "+plural(t.Skipped, "bucket")+"; whose says `httpctl explain`.")
+	}
 	return notes
 }
 

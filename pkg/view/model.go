@@ -154,6 +154,7 @@ type Top struct {
 	Floor            int64
 	Since, Until     time.Time
 	DamagedIntervals uint32
+	Skipped          uint64 // buckets with the statistic in another version than most hosts have, which are left out
 	// Latency is that of rows and Other together; nil for a list without.
 	Latency *Latency
 	// Classes say of a list by status how exchanges ended, by class: "5xx", and "-" without a response, which are no hits of such a list.

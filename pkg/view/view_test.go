@@ -640,3 +640,17 @@ func addRows(r *rand.Rand, t *Top, words []string, latency func() *Latency) {
 		t.Other = &other
 	}
 }
+
+// TestTopSaysWhatIsLeftOut: a list says that some buckets are not in it, for people and for programs, if there are some.
+func TestTopSaysWhatIsLeftOut(t *testing.T) {
+	list := &Top{Dimension: Dimension{Name: "teapots", Title: "Teapots", Keys: []string{"spout"}}, Coverage: &Coverage{}}
+	for skipped, want := range map[uint64]bool{0: false, 3: true} {
+		list.Skipped = skipped
+		for format, part := range map[Format]string{FormatTable: "another version of this statistic: 3 buckets", FormatJSON: `"skipped_buckets": 3`} {
+			var out strings.Builder
+			if err := WriteTop(&out, format, Style{}, list); err != nil || strings.Contains(out.String(), part) != want {
+				t.Errorf("with %d buckets left out, as %v: %s, %v, want %q in it: %t", skipped, format, out.String(), err, part, want)
+			}
+		}
+	}
+}

@@ -132,6 +132,7 @@ function fillPanel(box, top, context) {
   else if (left > 0) foot.push(`${number(left)} more`);
   if (top.floor > 0) foot.push(`a key that is not listed has at most ${number(top.floor)}`);
   if (top.damaged_intervals > 0) foot.push(`${number(top.damaged_intervals)} damaged intervals left out`);
+  if (top.skipped_buckets > 0) foot.push(`${number(top.skipped_buckets)} buckets with another version of this statistic left out`);
   say(box.querySelector('.foot'), foot.join('; '));
 }
 

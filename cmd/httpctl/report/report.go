@@ -329,6 +329,9 @@ func (in *Input) top(t *view.Top) section {
 	if t.DamagedIntervals > 0 {
 		s.Notes = append(s.Notes, fmt.Sprintf("%d intervals failed their checksum and are left out.", t.DamagedIntervals))
 	}
+	if t.Skipped > 0 {
+		s.Notes = append(s.Notes, fmt.Sprintf("Left out, as most hosts have another version of this statistic: %d buckets.", t.Skipped))
+	}
 	return s
 }
 

@@ -972,9 +972,11 @@ type GetTopResponse struct {
 	// For which part of the range there are final buckets, or roll-ups of them.
 	Coverage *Coverage `protobuf:"bytes,10,opt,name=coverage,proto3" json:"coverage,omitempty"`
 	// What was not seen: counter name -> count.
-	Loss          []*Count `protobuf:"bytes,11,rep,name=loss,proto3" json:"loss,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Loss []*Count `protobuf:"bytes,11,rep,name=loss,proto3" json:"loss,omitempty"`
+	// Buckets that have the statistic in another version, or with other columns, than most hosts, and were left out.
+	SkippedBuckets uint64 `protobuf:"varint,12,opt,name=skipped_buckets,json=skippedBuckets,proto3" json:"skipped_buckets,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *GetTopResponse) Reset() {
@@ -1082,6 +1084,13 @@ func (x *GetTopResponse) GetLoss() []*Count {
 		return x.Loss
 	}
 	return nil
+}
+
+func (x *GetTopResponse) GetSkippedBuckets() uint64 {
+	if x != nil {
+		return x.SkippedBuckets
+	}
+	return 0
 }
 
 // Coverage says for which part of a range there is data, of any of the hosts asked.
@@ -3283,7 +3292,7 @@ const file_httpctl_v1_query_proto_rawDesc = "" +
 	"\x05range\x18\x02 \x01(\v2\x11.httpctl.v1.RangeR\x05range\x12,\n" +
 	"\afilters\x18\x03 \x03(\v2\x12.httpctl.v1.FilterR\afilters\x12\x14\n" +
 	"\x05limit\x18\x04 \x01(\rR\x05limit\x12\x12\n" +
-	"\x04live\x18\x05 \x01(\bR\x04live\"\xd5\x03\n" +
+	"\x04live\x18\x05 \x01(\bR\x04live\"\xfe\x03\n" +
 	"\x0eGetTopResponse\x123\n" +
 	"\tdimension\x18\x01 \x01(\v2\x15.httpctl.v1.DimensionR\tdimension\x12&\n" +
 	"\x04rows\x18\x02 \x03(\v2\x12.httpctl.v1.TopRowR\x04rows\x12(\n" +
@@ -3296,7 +3305,8 @@ const file_httpctl_v1_query_proto_rawDesc = "" +
 	"\aclasses\x18\t \x03(\v2\x11.httpctl.v1.CountR\aclasses\x120\n" +
 	"\bcoverage\x18\n" +
 	" \x01(\v2\x14.httpctl.v1.CoverageR\bcoverage\x12%\n" +
-	"\x04loss\x18\v \x03(\v2\x11.httpctl.v1.CountR\x04loss\"\xb3\x01\n" +
+	"\x04loss\x18\v \x03(\v2\x11.httpctl.v1.CountR\x04loss\x12'\n" +
+	"\x0fskipped_buckets\x18\f \x01(\x04R\x0eskippedBuckets\"\xb3\x01\n" +
 	"\bCoverage\x12\x1d\n" +
 	"\n" +
 	"covered_ns\x18\x01 \x01(\x03R\tcoveredNs\x12\"\n" +
