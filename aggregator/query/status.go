@@ -97,6 +97,7 @@ func (s *Service) survey(ctx context.Context, rng span, sel *selection) (*fleet,
 		of[answer.Slices[i].Host] = &answer.Slices[i]
 	}
 	clones := s.Live.Clones()
+	f.hosts = make([]hostState, 0, len(known))
 	for i, health := range s.Judge.Health(known) {
 		h := hostState{Host: known[i], health: health, agent: agents[known[i].ID], sameID: clones[known[i].ID], hasStored: known[i].LastEnd > 0}
 		if sl := of[h.ID]; sl != nil {

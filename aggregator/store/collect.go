@@ -211,6 +211,7 @@ func (c *Collector) Damage(start int64) { c.damaged = append(c.damaged, start) }
 // Answer returns the answer. The Collector must not be used afterwards.
 func (c *Collector) Answer() *Answer {
 	a := &Answer{}
+	a.Slices = slices.Grow(a.Slices, len(c.slices))
 	for _, s := range c.slices {
 		sum := &Sum{acc: s.sum, parts: s.parts, dict: s.dict}
 		if c.plan.Sum {
