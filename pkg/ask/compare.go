@@ -206,7 +206,7 @@ func (p *pair) notes(now, then []view.Host) (notes []string) {
 	switch {
 	case nobody:
 		notes = append(notes, fmt.Sprintf("There is nothing to compare with: data begins at %s, and the earlier range ends at %s. "+
-			"Take a shorter --since, or an --against that is less long before.", begin.UTC().Format(time.RFC3339), p.then.Until.UTC().Format(time.RFC3339)))
+			"A shorter range, or one that is less long before, may have something.", begin.UTC().Format(time.RFC3339), p.then.Until.UTC().Format(time.RFC3339)))
 	case len(since) > 0 && p.peers:
 		notes = append(notes, "Not watched for all of the range: "+some(since))
 	case len(since) > 0:

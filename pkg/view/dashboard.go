@@ -191,10 +191,12 @@ func header(d *Dashboard, s Style, all bool) []string {
 	if st.RateAverage == 0 && (st.Requests > 0 || none != "") {
 		average = "-" // no interval of the range is over, or none was watched
 	}
-	text := fmt.Sprintf("now %s%saverage %s%s%s requests since %s", rate(st.RateNow), sep, average, sep, number(st.Requests), s.clock(st.Since))
+	since, until := s.clock(st.Since), ""
 	if !st.Until.IsZero() && st.Time.Sub(st.Until) > 2*time.Second { // an answer takes a moment; the bars, like now, are of the present
-		text += " until " + s.clock(st.Until)
+		since, until, _ = strings.Cut(s.stretch(st.Since, st.Until), " to ")
+		until = " until " + until
 	}
+	text := fmt.Sprintf("now %s%saverage %s%s%s requests since %s%s", rate(st.RateNow), sep, average, sep, number(st.Requests), since, until)
 	bars := 30
 	if all {
 		bars = max(bars, len(d.RateHistory))

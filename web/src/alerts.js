@@ -1,7 +1,7 @@
 // The alert history: a line of time on which each alert has its place and length, and a table.
 import { clean, el, id, keyed, say, set } from './dom.js';
 import { clock, number, plural, rate, share, span } from './format.js';
-import { iso, overview, search } from './state.js';
+import { iso, overview, range, search } from './state.js';
 import { link } from './links.js';
 
 const seconds = (t) => Date.parse(t) / 1000;
@@ -50,14 +50,16 @@ export function draw(alerts, state, now, per) {
   box.querySelector('.empty').hidden = list.length > 0;
 }
 
-/** line places the alerts on a line from the first, or from what is looked at, until now. */
+/** line places the alerts on a line of the time that is looked at, and from where the first of them began, if that is before. */
 function line(box, alerts, state, now) {
   const list = alerts.alerts;
-  const first = Math.min(now - 3600, ...list.map((a) => seconds(a.start)));
-  const begin = first - (now - first) * 0.02, length = Math.max(1, now - begin);
+  const shown = range(state, now), past = Boolean(state.until);
+  const until = past ? Math.max(shown.end, ...list.map((a) => (a.end ? seconds(a.end) : shown.end))) : now;
+  const first = Math.min(shown.begin, ...list.map((a) => seconds(a.start)));
+  const begin = first - (until - first) * 0.02, length = Math.max(1, until - begin);
   const track = box.querySelector('.track');
   keyed(track, list, (a) => a.scope + a.start, () => link('', { class: 'mark' }), (e, a) => {
-    const from = seconds(a.start), to = a.end ? seconds(a.end) : now;
+    const from = seconds(a.start), to = a.end ? seconds(a.end) : until;
     e.style.setProperty('left', `${(100 * (from - begin)) / length}%`);
     e.style.setProperty('width', `${(100 * (to - from)) / length}%`);
     set(e, 'data-open', a.end == null);
@@ -67,5 +69,6 @@ function line(box, alerts, state, now) {
     set(e, 'title', text);
   });
   say(box.querySelector('.from'), clock(begin * 1000));
-  say(box.querySelector('.sum'), list.length ? sentence(alerts) : 'No alert in what is kept');
+  say(box.querySelector('.to'), past ? clock(until * 1000) : 'now');
+  say(box.querySelector('.sum'), list.length ? sentence(alerts) : 'No alert in this time');
 }

@@ -45,8 +45,10 @@ function fill(box, c, state, dims, amount) {
   const most = Math.max(1, ...c.rows.map((r) => Math.abs(r.change)));
   const bounded = c.rows.some((r) => r.error > 0 || r.then_error > 0);
   const delta = c.then_total > 0 ? ` (${ratio({ hits: c.total, then: c.then_total, change_ratio: (c.total - c.then_total) / c.then_total })})` : '';
-  say(box.querySelector('.note'), `${amount.write(c.total)} in all, then ${amount.write(c.then_total)}${delta}`);
-  keyed(box.querySelector('thead tr'), [...keys.map((k) => ({ head: head(k), key: true })), ...columns], (h) => `${h.key} ${h.head}`,
+  const peers = state.against === 'peers';
+  say(box.querySelector('.note'), `${amount.write(c.total)} in all, ${peers ? 'peers' : 'then'} ${amount.write(c.then_total)}${delta}`);
+  const heads = columns.map((x) => (peers ? { ...x, head: x.head.replace('Then', 'Peers') } : x));
+  keyed(box.querySelector('thead tr'), [...keys.map((k) => ({ head: head(k), key: true })), ...heads], (h) => `${h.key} ${h.head}`,
     (h) => el('th', { scope: 'col', class: h.key ? 'key' : 'number', 'data-column': h.name }, h.head), () => {});
   keyed(box.querySelector('tbody'), found, (r) => keys.map((k) => keyValue(r, k)).join('\u0000'), (r) => el('tr', {},
     ...keys.map((k, i) => (i ? el('td', { class: 'key' }, name(keyValue(r, k)))
@@ -61,7 +63,7 @@ function fill(box, c, state, dims, amount) {
   const foot = [];
   if (!c.rows.length) foot.push('No difference that is larger than the error bounds');
   else if (!found.length) foot.push('None matches');
-  if (c.more > 0) foot.push(`${number(c.more)} other keys differ less`);
+  if (c.more > 0) foot.push(c.more === 1 ? '1 other key differs less' : `${number(c.more)} other keys differ less`);
   if (bounded) foot.push('ranked by the part of the change that no error bound explains');
   say(box.querySelector('.foot'), foot.join('; '));
 }

@@ -40,7 +40,7 @@ function sentences(x, amount) {
   const out = [x.error > 0
     ? `There may be up to ${amount.write(x.error)} more: hosts whose lists were full folded this key into the rest for a while.`
     : 'The number is exact for what was seen.'];
-  if (x.pending > 0) out.push(`${amount.all(x.pending)} of intervals under way come on top in a live list.`);
+  if (x.pending > 0) out.push(`A live list shows ${amount.all(x.pending)} more: of intervals that are under way.`);
   if (x.mirrored_left_out) out.push('What another monitored host counts too is counted once.');
   if (x.damaged_intervals > 0) out.push(`${plural(x.damaged_intervals, 'interval')} failed their checksum and are left out, the first at ${clock(x.damaged[0])}.`);
   if (x.hosts.some((h) => h.skipped > 0)) out.push('Buckets with another version of this statistic are left out.');

@@ -69,6 +69,14 @@ export function unread(others) {
   return parts.length ? `not read: ${parts.join(', ')}` : '';
 }
 
+/** noData says so where nobody watched in the range, so that its zeros are no quiet; '' where there is data, and where that is not told. */
+export function noData(d) {
+  const s = d.status, told = d.tops.filter((t) => t.coverage);
+  if (s.requests > 0 || Object.keys(s.loss).length || !s.interval_start || !told.length || told.some((t) => t.coverage.covered_seconds > 0)) return '';
+  const first = d.hosts.map((h) => h.first_seen).filter(Boolean).sort()[0];
+  return first && Date.parse(first) >= Date.parse(s.until) ? `no data for this time, it begins at ${clock(first)}` : 'no data for this time';
+}
+
 /** whyNothing says why there is no request, as far as it can be told from what was captured; '' where there are some, or it is too early. */
 export function whyNothing(s) {
   if (s.requests > 0 || s.packets == null || s.hosts_reporting === 0 || !s.interval_start) return '';
@@ -122,7 +130,7 @@ export function draw(d, state, now, series, live) {
     const last = lastPoint(series);
     fill(tiles.rate, last ? rate(last.rate) : '–', last ? `in the last ${series.step === 'minute' ? 'minute' : series.step} of what is selected` : 'of what is selected');
   } else {
-    const normal = a.baseline != null && fleet ? `normal ${rate(a.baseline / per)}, alert above ${rate(limit)}` : `${rate(s.rate_average)} on average`;
+    const normal = a.baseline != null && fleet ? `normal ${rate(a.baseline / per)}, alert above ${rate(limit)}` : noData(d) ? 'on average –' : `${rate(s.rate_average)} on average`;
     const age = s.interval_start ? (now - Date.parse(s.interval_start)) / 1000 - s.interval_seconds : 0;
     const old = live && age > Math.max(30, 4 * s.interval_seconds); // nobody has told of anything since
     fill(tiles.rate, rate(s.rate_now), old ? `at ${clock(s.interval_start)}, ${span(age)} ago: nothing newer has come` : normal,
@@ -149,18 +157,19 @@ export function draw(d, state, now, series, live) {
 
   const unseen = notSeen(s.loss);
   const nobody = all === 0 && s.requests === 0;
+  const none = nobody ? 'nobody has watched yet' : noData(d);
   const others = unread(s.other_protocols);
   const seen = others ? `of HTTP/1; ${others}` : 'all traffic was counted';
-  fill(tiles.unseen, unseen.length ? unseen[0][0] : nobody ? '–' : 'Nothing',
-    nobody ? 'nobody has watched yet' : unseen.length ? [unseen[0][1], ...unseen.slice(1).map((u) => u.join(' ')), ...(others ? [others] : [])].join(', ') : seen, unseen.length ? 'warn' : null);
+  fill(tiles.unseen, unseen.length ? unseen[0][0] : none ? '–' : 'Nothing',
+    none ? none : unseen.length ? [unseen[0][1], ...unseen.slice(1).map((u) => u.join(' ')), ...(others ? [others] : [])].join(', ') : seen, unseen.length || (none && !nobody) ? 'warn' : null);
 
-  const reach = a.threshold_requests != null ? `of ${number(a.threshold_requests)}` : a.window_end ? 'requests' : 'not begun';
+  const reach = a.threshold_requests != null ? `alert above ${number(a.threshold_requests)}` : a.window_end ? 'requests' : 'not begun';
   const last = a.last_requests != null ? `, last ${number(a.last_requests)}${a.last_incomplete ? ' (incomplete)' : ''}` : '';
-  fill(tiles.window, number(a.window_requests), `${reach}${a.window_end ? `, checked in ${span(between(now, a.window_end))}` : ''}${last}`);
+  fill(tiles.window, number(a.window_requests), `${reach}${a.window_end ? `, check in ${span(between(now, a.window_end))}` : ''}${last}`);
 
   learning(d, now);
   id('nobody').hidden = !nobody;
-  const why = live ? whyNothing(s) : '';
+  const why = live && !none ? whyNothing(s) : '';
   const notices = [
     ...(why ? [['warn', why]] : []),
     ...s.warnings.map((t) => ['warn', t]),

@@ -221,6 +221,12 @@ await test('where a number comes from, and what is different', async () => {
   await peers.waitForURL(/against=peers/);
   await peers.locator('#view-compare .range').filter({ hasText: 'web-1 against one of 64 peers on average' }).waitFor();
   await peers.locator('#view-compare .notes').filter({ hasText: 'the first 64 by name of 1,000' }).or(peers.locator('#view-compare .notes').filter({ hasText: 'of 1000' })).waitFor();
+  await peers.locator('section[aria-labelledby="compare-section"] thead').filter({ hasText: 'NowPeers' }).waitFor();
+
+  const before = await open('/?since=2020-01-01T00:00:00Z&until=2020-01-01T01:00:00Z');
+  await before.locator('#tiles [data-key="unseen"] .detail').filter({ hasText: 'no data for this time, it begins at ' }).waitFor();
+  await before.locator('#alerts-line .to').filter({ hasText: /01:00$/ }).waitFor();
+  await before.locator('#alerts-line .sum').filter({ hasText: 'No alert in this time' }).waitFor();
 });
 
 await test('pictures stream, and charts have what was sent', async () => {
