@@ -638,6 +638,10 @@ func (s *DB) Hosts(ctx context.Context) ([]store.Host, error) {
 	return hosts, nil
 }
 
+// maxPassed bounds how often Schemas passes over a host in an interval, as it has read enough of it: where hosts are few, it would go through all that
+// is stored. One host with an interval for each second, five minutes of them ahead, is passed over 300 times before others are seen.
+const maxPassed = 4 * store.MaxSchemaBuckets
+
 // Schemas implements store.Store.
 func (s *DB) Schemas(ctx context.Context, from, to int64) ([]bucket.Schema, error) {
 	found := map[string]bucket.Schema{}
@@ -647,14 +651,14 @@ func (s *DB) Schemas(ctx context.Context, from, to int64) ([]bucket.Schema, erro
 	err := s.view(func(tx *bbolt.Tx) error {
 		of := map[bucket.ID]int{} // buckets read
 		intervals := tx.Bucket(bucketIntervals)
-		c, read := intervals.Cursor(), 0
+		c, read, passed := intervals.Cursor(), 0, 0
 		key, _ := c.Seek(startKey(max(to, 0)))
 		if key == nil {
 			key, _ = c.Last()
 		} else {
 			key, _ = c.Prev()
 		}
-		for ; key != nil && read < store.MaxSchemaBuckets; key, _ = c.Prev() {
+		for ; key != nil && read < store.MaxSchemaBuckets && passed < maxPassed; key, _ = c.Prev() {
 			if len(key) != 8 || int64(binary.BigEndian.Uint64(key)) < from {
 				break
 			}
@@ -666,8 +670,13 @@ func (s *DB) Schemas(ctx context.Context, from, to int64) ([]bucket.Schema, erro
 				continue // Query reports it
 			}
 			cursor := blobs.Cursor()
+			last := bucket.ID{} // of which enough was read
 			for k, v := cursor.First(); k != nil && read < store.MaxSchemaBuckets; k, v = cursor.Next() {
 				if len(k) == blobKeyLen && of[bucket.ID(k[:16])] >= store.MaxSchemaBuckets/4 {
+					if host := bucket.ID(k[:16]); host != last {
+						last = host
+						passed++
+					}
 					continue
 				}
 				data, _, err := unsealBlob(key, k, v)
