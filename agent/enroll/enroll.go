@@ -82,10 +82,12 @@ func (f Files) Enroll(ctx context.Context, t authority.Token, h Host, owner auth
 	}
 	q := &httpctlv1.EnrollRequest{TokenId: t.ID, Secret: t.Secret, Csr: csr, HostId: h.ID[:], HostName: h.Name, Version: h.Version}
 	var errs []error
+	reached := false
 	for _, address := range t.Addresses {
 		answer, err := enrollAt(ctx, address, t, q)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", address, err))
+			reached = reached || errors.As(err, new(answered)) || errors.As(err, new(untrusted))
 			if final(err) || ctx.Err() != nil {
 				break
 			}
@@ -103,6 +105,9 @@ func (f Files) Enroll(ctx context.Context, t authority.Token, h Host, owner auth
 			return nil, fmt.Errorf("keep the certificate: %w", err)
 		}
 		return &Result{Aggregator: address, Identity: security.PeerIdentity(leaf), Until: leaf.NotAfter}, nil
+	}
+	if !reached && ctx.Err() == nil {
+		errs = append(errs, errors.New("where the aggregator is stands in the token: if it is reached under another name, make one with httpctl enroll create --address HOST:PORT"))
 	}
 	return nil, errors.Join(errs...)
 }

@@ -172,7 +172,8 @@ func TestEnrollFails(t *testing.T) {
 		"another name": {func(c *center) {
 			c.token.Addresses[0] = strings.Replace(c.token.Addresses[0], "127.0.0.1", "localhost", 1)
 		}, "httpctl ca init --name", 0},
-		"nobody there": {func(c *center) { c.token.Addresses = []string{"127.0.0.1:1"} }, "nothing listens there", 0},
+		"nobody there":                 {func(c *center) { c.token.Addresses = []string{"127.0.0.1:1"} }, "nothing listens there", 0},
+		"nobody there under that name": {func(c *center) { c.token.Addresses = []string{"127.0.0.1:1"} }, "httpctl enroll create --address", 0},
 		"a certificate of another host": {func(c *center) {
 			c.signs = func(csr []byte, _ bucket.ID) ([]byte, []byte, error) { return c.sign(csr, bucket.ID{0xb}) }
 		}, "another host or key", 1},

@@ -51,7 +51,11 @@ func (s *Service) GetDashboard(ctx context.Context, r *httpctlv1.GetDashboardReq
 	}
 	out := &httpctlv1.GetDashboardResponse{}
 	if len(sel.where) > 0 {
-		out.Notes = append(out.Notes, "rates, baseline, alerts and losses are not filtered by "+strings.Join(columns(&sel), ", "))
+		what := "rates, baseline, alerts and losses"
+		if sel.hosts != nil {
+			what = "rates and losses" // and the next note is of the others
+		}
+		out.Notes = append(out.Notes, what+" are not filtered by "+strings.Join(columns(&sel), ", "))
 	}
 	if sel.hosts != nil {
 		out.Notes = append(out.Notes, "baseline and alerts are those of the whole fleet")

@@ -163,6 +163,9 @@ func frame(d *Dashboard, s Style, wide bool) []string {
 	return lines
 }
 
+// WarningLines is how many lines a warning of the aggregator has at most.
+const WarningLines = 3
+
 // header draws what stands above the lists: what is looked at first, or all of it.
 func header(d *Dashboard, s Style, all bool) []string {
 	st, a := &d.Status, &d.Status.Alert
@@ -219,6 +222,9 @@ func header(d *Dashboard, s Style, all bool) []string {
 	}
 	if !a.WindowEnd.IsZero() {
 		text += sep + "next check in " + span(max(a.WindowEnd.Sub(now), 0))
+	}
+	if s.Width > 0 && Width(text) > s.Width-10 {
+		text = strings.NewReplacer(sep, "  ", " requests,", ",", "next check in", "check in").Replace(text)
 	}
 	add(Plain, "window", text)
 
@@ -280,8 +286,12 @@ func header(d *Dashboard, s Style, all bool) []string {
 	if len(a.JoinedHosts) > 0 {
 		add(Warn, "joined", Clean(strings.Join(a.JoinedHosts, ", "))+" since the baseline was learned")
 	}
-	for _, w := range st.Warnings {
-		add(Warn, "warning", Clean(w))
+	for _, w := range st.Warnings { // which end in the reason, and what to do
+		label := "warning"
+		for _, line := range Wrap(Clean(w), max(s.Width-10, 0), WarningLines, s.ellipsis()) {
+			add(Warn, label, line)
+			label = " "
+		}
 	}
 	for _, n := range d.Notes {
 		add(Faint, "note", Clean(n))

@@ -252,6 +252,9 @@ func WriteBaseline(w io.Writer, f Format, s Style, b *Baseline, window time.Dura
 		if c.Name == "state" {
 			row.Cells[1], row.Tone = StateWord(b.Alert.State, s)
 		}
+		if f == FormatTable && (row.Cells[1] == "" || b.Alert.State == Learning && (c.Name == "learned_requests" || c.Name == "covered_seconds")) {
+			row.Cells[1] = "-" // known when it is learned
+		}
 		if !c.Wide || f != FormatTable {
 			vertical.Rows = append(vertical.Rows, row)
 		}

@@ -69,6 +69,21 @@ func wrap(text string, n int) (lines []string) {
 	return append(lines, line)
 }
 
+// Wrap breaks text into at most most lines of n columns, 0 for no limit; the last one ends in mark where it is cut.
+func Wrap(text string, n, most int, mark string) []string {
+	lines := wrap(text, n)
+	if len(lines) > most {
+		rest := strings.Join(lines[most-1:], " ")
+		lines = append(lines[:most-1], Cut(rest, n, mark))
+	}
+	for i := range lines {
+		if n > 0 {
+			lines[i] = Cut(lines[i], n, mark)
+		}
+	}
+	return lines
+}
+
 // Pad fills s with spaces to n columns.
 func Pad(s string, n int) string {
 	if w := Width(s); w < n {

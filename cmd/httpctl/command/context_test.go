@@ -106,6 +106,7 @@ func TestCompletionOfValues(t *testing.T) {
 		"explain section ":       "example.org/a\n:4\n",
 		"revoke ":                "web-1\n",
 		"hosts --since ":         "\n:4\n", // no files
+		"up -i ":                 "any\nlo\n",
 		"hosts ":                 "\n:4\n",
 		"read ":                  "\n:0\n",
 		"hosts --tls-ca ":        "\n:0\n",

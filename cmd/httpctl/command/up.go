@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"strings"
 	"time"
@@ -104,6 +105,9 @@ namespaces, CAP_SYS_ADMIN too.`,
 	}
 	r.addOutput(cmd)
 	cmd.Flags().StringArrayVarP(&interfaces, "interface", "i", nil, "capture on `IFACE`; may be given several times; any is all")
+	_ = cmd.RegisterFlagCompletionFunc("interface", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return interfaceNames(), cobra.ShellCompDirectiveNoFileComp
+	})
 	cmd.Flags().StringArrayVar(&namespaces, "netns", nil, "capture in network namespace `NAME`, of /run/netns or a path such as /proc/1234/ns/net; may be given several times")
 	cmd.Flags().StringSliceVar(&ports, "ports", nil, "only TCP `PORTS`, such as 80,8080 (default: HTTP on any port)")
 	cmd.Flags().StringVar(&configFile, "config", "", "configuration `FILE`")
@@ -202,4 +206,14 @@ func (w *world) up(ctx context.Context, f *config.File, agentConfig agent.Config
 		err = errors.Join(err, cause)
 	}
 	return err
+}
+
+// interfaceNames are what can be captured on, for completion.
+func interfaceNames() []string {
+	names := []string{"any"}
+	all, _ := net.Interfaces()
+	for _, i := range all {
+		names = append(names, i.Name)
+	}
+	return names
 }

@@ -125,7 +125,11 @@ func (m *Model) header(w int) (lines []string) {
 		add(view.Warn, "joined", view.Clean(strings.Join(a.JoinedHosts, ", "))+" since the baseline was learned")
 	}
 	for _, t := range st.Warnings {
-		add(view.Warn, "warning", view.Clean(t))
+		name := "warning"
+		for _, line := range view.Wrap(view.Clean(t), w-label, view.WarningLines, m.ellipsis()) {
+			add(view.Warn, name, line)
+			name = " "
+		}
 	}
 	if notes := m.fleetNotes(); len(notes) > 0 {
 		add(view.Faint, "note", view.Clean(strings.Join(notes, "; ")))

@@ -353,3 +353,13 @@ func TestWordsPass(t *testing.T) {
 		t.Errorf("%v after Esc the last line is %q", told, got)
 	}
 }
+
+// TestWarningsKeepTheirEnd: the reason stands there, and on 80 columns too.
+func TestWarningsKeepTheirEnd(t *testing.T) {
+	d := fixture()
+	d.Status.Warnings = []string{"buckets cannot be stored since 2026-03-04T11:00:00Z, agents keep them: commit to store /var/lib/httpctl/httpctl.db: write: no space left on device; free space on that file system"}
+	m := at(d, view.Style{Width: 80, Height: 24})
+	if text := strings.Join(m.Lines(), "\n"); !strings.Contains(text, "free space on that file system") {
+		t.Errorf("the warning is cut:\n%s", text)
+	}
+}
