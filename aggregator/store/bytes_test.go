@@ -31,11 +31,13 @@ func TestBytes(t *testing.T) {
 		bins    int // of each
 		letters int // of each name
 		numbers bool
+		folded  int // bins of what was folded
 	}{
-		{"few response times", 4000, 2, 10, false},
-		{"all response times", 400, sketch.MaxBins, 10, false},
-		{"long names", 4000, 2, 1000, false},
-		{"no response times", 8000, 100, 10, true},
+		{"few response times", 4000, 2, 10, false, 0},
+		{"all response times", 400, sketch.MaxBins, 10, false, 0},
+		{"long names", 4000, 2, 1000, false, 0},
+		{"folded response times", 1, 2, 10, false, sketch.MaxBins},
+		{"no response times", 8000, 100, 10, true, 0},
 	} {
 		tb := bucket.NewTable(schema, tt.rows)
 		for i := range tt.rows {
@@ -45,6 +47,12 @@ func TestBytes(t *testing.T) {
 				row.Latency[0].Count++
 			}
 			tb.Rows = append(tb.Rows, row)
+		}
+		tb.Other.Latency = []*sketch.Latency{{}}
+		for b := range tt.folded {
+			l := tb.Other.Latency[0]
+			l.Bins = append(l.Bins, sketch.Bin{Index: int32(b) - 1, Count: 1})
+			l.Count++
 		}
 		b := &bucket.Bucket{Tables: []*bucket.Table{tb}}
 		b.Host, b.Width, b.Final = bucket.ID{1}, 10*time.Second, true

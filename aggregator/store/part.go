@@ -268,6 +268,9 @@ func (p *Part) Bytes() int64 {
 		for _, h := range s.total {
 			n += int64(8 * cap(h))
 		}
+		for _, l := range s.other.Latency {
+			n += sketchBytes(l)
+		}
 	}
 	return n
 }

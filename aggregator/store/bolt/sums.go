@@ -99,6 +99,7 @@ type kept struct {
 	// parts are what it is put together of, but for what collector has, which is what came since somebody asked; nil if that is nothing.
 	// With PerHost all is in the collector. What parts refers to is never changed.
 	parts     []*store.Part
+	packed    bool // parts were all put together when its time was over, and what came since is more of them
 	collector *store.Collector
 }
 
@@ -301,7 +302,7 @@ func (c *sums) finish(k *kept, collector *store.Collector, part *store.Part, txi
 	k.mu.Lock()
 	k.made, k.txid = true, txid
 	if part != nil {
-		k.parts = []*store.Part{part}
+		k.parts = []*store.Part{part.Renumbered(k.shape.dict.Load())}
 	} else {
 		k.collector = collector
 	}
@@ -372,7 +373,9 @@ func (c *sums) condense(k *kept, over bool) {
 			} else {
 				from = k.tail()
 			}
-			parts = k.parts
+			if parts = k.parts; over && k.packed && len(parts) == 1 {
+				parts = nil // nothing has come since
+			}
 		})
 	}
 	k.mu.Unlock()
@@ -387,7 +390,7 @@ func (c *sums) condense(k *kept, over bool) {
 	case !whole:
 		k.gone, k.parts, k.collector = true, nil, nil
 	case len(k.parts) >= len(parts) && slices.Equal(k.parts[:len(parts)], parts): // not if the names got other numbers
-		k.parts = slices.Concat(parts[:from], []*store.Part{sum}, k.parts[len(parts):])
+		k.parts, k.packed = slices.Concat(parts[:from], []*store.Part{sum}, k.parts[len(parts):]), over
 	}
 }
 

@@ -201,8 +201,19 @@ func TestPartsStayFew(t *testing.T) {
 		t.Errorf("at most %d parts, want %d, one more when somebody has just asked", most, maxParts)
 	}
 	appendAll(t, s, item(t, 1, 9, 1)) // nearly all has come
-	if k := ask("when it is over"); len(k.parts) != 1 || k.collector != nil {
+	k := ask("when it is over")
+	if len(k.parts) != 1 || k.collector != nil {
 		t.Errorf("%d parts when it is over, want 1", len(k.parts))
+	}
+	part := k.parts[0]
+	appendAll(t, s, item(t, 1, 20, 1)) // of which it has nothing
+	if k := ask("later"); len(k.parts) != 1 || k.parts[0] != part {
+		t.Errorf("%d parts, put together again though nothing has come", len(k.parts))
+	}
+	appendAll(t, s, item(t, 99, 2, 1), item(t, 1, 21, 1))
+	want++
+	if k := ask("after one came late"); len(k.parts) != 1 || k.parts[0] == part {
+		t.Errorf("%d parts of what came and one that came late, want 1", len(k.parts))
 	}
 	for host := range 30 {
 		appendAll(t, s, item(t, 100+host, 3, 1))
@@ -210,6 +221,33 @@ func TestPartsStayFew(t *testing.T) {
 		if n := len(ask("what comes late").parts); n > maxParts+1 {
 			t.Fatalf("%d parts of what comes late", n)
 		}
+	}
+}
+
+// TestPartsHaveTheNamesOfTheirShape: a sum that was collected while the names were numbered anew is kept with those, and not
+// with a list of names of its own that nobody counts.
+func TestPartsHaveTheNamesOfTheirShape(t *testing.T) {
+	s := open(t, t.TempDir())
+	defer s.Close()
+	appendAll(t, s, item(t, 1, 0, 1))
+	plan := store.Plan{Table: "totals", By: []string{"method"}, From: storetest.At(0), To: storetest.At(6)}
+	sh := s.sums.shape(&plan)
+	k, _ := s.sums.claim(sh, piece{storetest.At(0), minuteLength}, false)
+	c := store.NewCollector(plan)
+	o := &question{ctx: ctx, s: s, plan: &plan, c: c}
+	if err := o.minute(storetest.At(0), storetest.At(6)); err != nil {
+		t.Fatal(err)
+	}
+	part := c.Part(sh.dict.Load())
+	s.sums.mu.Lock()
+	sh.renumber()
+	s.sums.mu.Unlock()
+	s.sums.finish(k, c, part, o.txid)
+	if len(k.parts) != 1 || k.parts[0].Rows() != 1 || k.parts[0].Renumbered(sh.dict.Load()) != k.parts[0] {
+		t.Errorf("%d parts, with names of before, want one with those of the shape", len(k.parts))
+	}
+	if a, err := s.Query(ctx, plan); err != nil || a.Slices[0].Table.Total(0) != 1 {
+		t.Errorf("Query = %+v, %v, want 1 request", a, err)
 	}
 }
 
