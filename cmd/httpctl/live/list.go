@@ -50,18 +50,23 @@ func (m *Model) drawList(p *panel, w, h int, wide bool) []string {
 	if trend {
 		room -= 2
 	}
-	t := p.fit(texts, room, wide)
+	title := p.heads(l)
+	most := room / 3
+	if l.pattern.text != "" { // how many rows are left is what one looks for
+		most = room / 2
+	}
+	t := p.fit(texts, room, wide, min(view.Width(title), most))
 	t.trend = trend
 	has := p.name == m.current()
-	lines := append(make([]string, 0, h), m.heading(p, l, &t, w, has))
-	most := 0.0
+	lines := append(make([]string, 0, h), m.heading(p, l, &t, title, w, has))
+	longest := 0.0
 	if p.value >= 0 {
 		for _, r := range p.rows {
-			most = max(most, amount(r.cells[p.value]))
+			longest = max(longest, amount(r.cells[p.value]))
 		}
 	}
 	for i, r := range rows {
-		lines = append(lines, m.drawRow(p, &t, r, texts[i], most, w, has && l.top+i == l.index))
+		lines = append(lines, m.drawRow(p, &t, r, texts[i], longest, w, has && l.top+i == l.index))
 	}
 	if len(rows) == 0 && space > 0 {
 		text := p.empty
@@ -92,8 +97,9 @@ func (m *Model) ellipsis() string {
 }
 
 // fit chooses columns for a width: the keys and the value always, the share as long as there is room for it
-// beside a key of a third of the width, others beside one of three fifths: which row it is tells more than when it was last seen. What is left over is the bar's.
-func (p *panel) fit(texts [][]string, w int, wide bool) (t table) {
+// beside a key of a third of the width, others beside one of three fifths: which row it is tells more than when it was last seen. What is left over is the bar's. title is what the
+// title above the first key needs at least.
+func (p *panel) fit(texts [][]string, w int, wide bool, title int) (t table) {
 	natural := make([]int, len(p.columns))
 	for j, c := range p.columns {
 		if j >= p.shown {
@@ -105,6 +111,9 @@ func (p *panel) fit(texts [][]string, w int, wide bool) (t table) {
 		if c.Kind == view.List && !wide {
 			natural[j] = min(natural[j], 24)
 		}
+	}
+	if p.shown == 1 {
+		natural[0] = max(natural[0], title)
 	}
 	keys := 0
 	for j := range p.shown {
@@ -201,9 +210,8 @@ func (p *panel) fit(texts [][]string, w int, wide bool) (t table) {
 	return t
 }
 
-// heading is the panel's title, and the heads of its columns.
-func (m *Model) heading(p *panel, l *listState, t *table, w int, has bool) string {
-	s := m.o.Style
+// heads is the panel's title, how much of it is shown, and the names of its keys but for the first one, which it is itself.
+func (p *panel) heads(l *listState) string {
 	title := p.title
 	if l.pattern.text != "" {
 		title += fmt.Sprintf(" /%s %d of %d", view.Clean(l.pattern.text), len(p.rows), len(p.all))
@@ -211,11 +219,15 @@ func (m *Model) heading(p *panel, l *listState, t *table, w int, has bool) strin
 	if len(p.rows) > l.page && l.page > 0 {
 		title += fmt.Sprintf(" %d-%d/%d", l.top+1, min(l.top+l.page, len(p.rows)), len(p.rows))
 	}
-	for k, j := range t.columns { // the title heads the first key
-		if k > 0 && j < p.shown {
-			title += " " + strings.ToLower(p.columns[j].Head)
-		}
+	for j := 1; j < p.shown; j++ {
+		title += " " + strings.ToLower(p.columns[j].Head)
 	}
+	return title
+}
+
+// heading is the title, and the heads of the columns.
+func (m *Model) heading(p *panel, l *listState, t *table, title string, w int, has bool) string {
+	s := m.o.Style
 	var b strings.Builder
 	end := 0
 	var heads []string

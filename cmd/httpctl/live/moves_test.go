@@ -363,3 +363,28 @@ func TestWarningsKeepTheirEnd(t *testing.T) {
 		t.Errorf("the warning is cut:\n%s", text)
 	}
 }
+
+// TestTitlesAreWhole: a list of short keys gives its title the room of the columns that tell least, and a filter says how many rows it keeps.
+func TestTitlesAreWhole(t *testing.T) {
+	d := fixture()
+	for i := range d.Tops {
+		if top := &d.Tops[i]; top.Name == "status" {
+			top.Title = "Status codes"
+			top.Columns = append(top.Columns[:1:1], view.Measure{Name: "ttfb", Unit: "ns", Kind: view.LatencyColumn})
+			for k := range top.Rows {
+				top.Rows[k].Values = append(top.Rows[k].Values[:1:1], view.Value{Latency: &view.Latency{Count: 9, Average: time.Millisecond, P50: time.Millisecond, P95: time.Millisecond, P99: time.Millisecond}})
+			}
+			top.Other = nil
+		}
+	}
+	m := at(d, view.Style{Width: 80, Height: 30})
+	if text := strings.Join(m.Lines(), "\n"); !strings.Contains(text, "STATUS CODES") {
+		t.Errorf("the title is cut:\n%s", text)
+	}
+	m = at(d, view.Style{Width: 100, Height: 30})
+	m.focus = "status"
+	enterLine(m, "/", "5xx")
+	if text := strings.Join(m.Lines(), "\n"); !strings.Contains(text, "STATUS CODES /5xx 0 of ") {
+		t.Errorf("the title with a filter is cut:\n%s", text)
+	}
+}
