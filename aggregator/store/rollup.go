@@ -117,6 +117,7 @@ type RollupBuilder struct {
 	rows   int                  // of all tables
 	most   int                  // of them; maxBuilderRows but in tests
 	absent map[string]int       // buckets skipped of tables that roll-ups added do not have, or that are left out here
+	left   map[string]int       // roll-ups that had a table that is left out here
 }
 
 type tableSum struct {
@@ -210,9 +211,8 @@ func (b *RollupBuilder) table(s *bucket.Schema, n, skipped int) *tableSum {
 		sum.sum.limit = 4 * fleetRows
 	}
 	if !sum.known {
-		if b.others == maxRollupTables && !b.makeRoom(b.absent[name]+n) {
-			b.skip(name, n+skipped)
-			b.Damage(b.out.Start)
+		if b.others == maxRollupTables && !b.makeRoom(b.left[name]+1) {
+			b.leave(name, n+skipped, 1)
 			return nil
 		}
 		b.others++
@@ -222,25 +222,38 @@ func (b *RollupBuilder) table(s *bucket.Schema, n, skipped int) *tableSum {
 	return sum
 }
 
-// makeRoom leaves out the table that the fewest buckets have, if they are no more than n: what many hosts have stays beside
-// what one makes up.
+// makeRoom leaves out the table that the fewest roll-ups have, if they are no more than n: what many hosts have stays beside
+// what one makes up, in however many buckets.
 func (b *RollupBuilder) makeRoom(n int) bool {
 	least, found := "", (*tableSum)(nil)
+	votes := func(sum *tableSum) int { return sum.votes + b.left[sum.name] }
 	for key, sum := range b.tables {
-		if !sum.known && (found == nil || cmp.Or(cmp.Compare(sum.sum.added, found.sum.added), cmp.Compare(key, least)) < 0) {
+		if !sum.known && (found == nil || cmp.Or(cmp.Compare(votes(sum), votes(found)), cmp.Compare(key, least)) < 0) {
 			least, found = key, sum
 		}
 	}
-	if found.sum.added > n {
+	if votes(found) > n {
 		return false
 	}
-	b.skip(found.name, found.sum.added+found.sum.skipped)
+	b.leave(found.name, found.sum.added+found.sum.skipped, found.votes)
 	b.names[found.name]--
 	b.rows -= found.sum.rows.len()
 	delete(b.tables, least)
 	b.others--
-	b.Damage(b.out.Start)
 	return true
+}
+
+// leave notes that a table is left out, of so many buckets in so many roll-ups.
+func (b *RollupBuilder) leave(name string, buckets, votes int) {
+	b.skip(name, buckets)
+	b.Damage(b.out.Start)
+	if _, known := b.left[name]; !known && len(b.left) >= maxRollupAbsent {
+		return
+	}
+	if b.left == nil {
+		b.left = map[string]int{}
+	}
+	b.left[name] += votes
 }
 
 // skip counts buckets whose table is left out.

@@ -149,6 +149,28 @@ func TestRollupBoundsTables(t *testing.T) {
 	if s := r.Sum("theirs"); len(r.Tables) != 1+maxRollupTables || s == nil || *s != (TableSum{"theirs", 6 * honest, 0}) {
 		t.Errorf("of the fleet: %d tables, theirs %v; want %d, of all %d buckets", len(r.Tables), s, 1+maxRollupTables, 6*honest)
 	}
+
+	// One host whose tables are in many more buckets, and come first.
+	for _, name := range []string{"a", "z"} {
+		fleet = NewRollupBuilder(bucket.ID{}, Minute, 60e9)
+		one := Rollup{Buckets: 60 * MaxBuckets}
+		for i := range maxRollupTables {
+			one.Tables = append(one.Tables, tableOf(fmt.Sprintf("%s%06d", name, i), "a", nil))
+			one.Sums = append(one.Sums, TableSum{one.Tables[i].Schema.Name, one.Buckets, 0})
+		}
+		if err := fleet.AddRollup(&one); err != nil {
+			t.Fatal(err)
+		}
+		for range honest {
+			one := Rollup{Bucket: bucket.Bucket{Tables: []*bucket.Table{tableOf("theirs", "a", nil)}}, Buckets: 6, Sums: []TableSum{{"theirs", 6, 0}}}
+			if err := fleet.AddRollup(&one); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if s := fleet.Rollup().Sum("theirs"); s == nil || *s != (TableSum{"theirs", 6 * honest, 0}) {
+			t.Errorf("beside tables of one host, of %d buckets: theirs %v; want all %d buckets", one.Buckets, s, 6*honest)
+		}
+	}
 }
 
 // TestRollupBoundsRows: of all tables together; what is dropped is in other.
