@@ -28,8 +28,8 @@ type Store interface {
 
 	// Schemas returns the schema of each table in the buckets of [from, to), sorted by name: of each name the one that most
 	// hosts have now, of equally many the older version. It reads from the newest
-	// bucket back until it has seen MaxSchemaBuckets of them with tables, at most a quarter of them of one host, so a
-	// statistic that only an old bucket has may be missing.
+	// bucket back until it has seen MaxSchemaBuckets of them with tables, but not more than a quarter as many of one host, with tables or
+	// without, so a statistic that only an old bucket has may be missing. Where it finds few, the newest roll-up tells of more.
 	Schemas(ctx context.Context, from, to int64) ([]bucket.Schema, error)
 
 	// Hosts returns what is known of every host, sorted by name, then id.

@@ -638,7 +638,7 @@ func (s *DB) Hosts(ctx context.Context) ([]store.Host, error) {
 	return hosts, nil
 }
 
-// maxPassed bounds how often Schemas passes over a host in an interval, as it has read enough of it: where hosts are few, it would go through all that
+// maxPassed bounds how often Schemas passes over a host in an interval, as it has read enough of it: where hosts are few, or idle, it would go through all that
 // is stored. One host with an interval for each second, five minutes of them ahead, is passed over 300 times before others are seen.
 const maxPassed = 4 * store.MaxSchemaBuckets
 
@@ -688,19 +688,21 @@ func (s *DB) Schemas(ctx context.Context, from, to int64) ([]bucket.Schema, erro
 				if err != nil {
 					continue // Query reports it
 				}
+				of[b.Host]++
 				if len(b.Tables) > 0 {
 					read++
-					of[b.Host]++
 				}
 				for _, t := range b.Tables {
 					votes.Add(b.Host, &t.Schema)
 				}
 			}
 		}
-		if read == 0 {
-			return s.rolledSchemas(ctx, tx, from, to, found)
+		if read < store.MaxSchemaBuckets/4 { // there is little traffic: what there was before
+			if err := s.rolledSchemas(ctx, tx, from, to, found); err != nil {
+				return err
+			}
 		}
-		found = votes.Elected()
+		maps.Copy(found, votes.Elected())
 		return nil
 	})
 	if err != nil {
@@ -735,8 +737,11 @@ func (s *DB) rolledSchemas(ctx context.Context, tx *bbolt.Tx, from, to int64, fo
 			}
 			tables := entries.Cursor()
 			for k, v := tables.Seek(fleetHeader); len(k) > 0 && k[0] == entryFleet; k, v = tables.Next() {
+				if len(k) == 1 || isBrief(k) {
+					continue
+				}
 				p, err := unsealEntry(key, k, v)
-				if err != nil || p == nil || len(k) == 1 || isBrief(k) {
+				if err != nil || p == nil {
 					continue
 				}
 				if r, err := store.UnmarshalRollup(new(bucket.Decoder), p); err == nil {

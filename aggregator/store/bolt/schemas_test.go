@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/httpctl/httpctl/aggregator/store"
@@ -56,5 +57,44 @@ func TestSchemasOfFewHosts(t *testing.T) {
 	add(items...)
 	if got, err := s.Schemas(t.Context(), 0, storetest.At(many)+300e9); err != nil || len(got) != 1 || got[0].Version != 1 {
 		t.Errorf("Schemas = %+v, %v, want the version of three hosts, not that of one", got, err)
+	}
+}
+
+// TestSchemasOfIdleHosts: where hosts have seen nothing for hours, what there is from before is found without reading all that came since.
+func TestSchemasOfIdleHosts(t *testing.T) {
+	const many, busy, idle = 6 * store.MaxSchemaBuckets, 12, 4
+	dir := t.TempDir()
+	s := open(t, dir)
+	var items []store.Item
+	for i := range many {
+		for host := range idle {
+			b := storetest.Bucket(storetest.Header(1+host, i), nil)
+			if i < busy {
+				b = storetest.Bucket(b.Header, func(tb *bucket.Table) uint64 {
+					tb.Add([]string{"0", "server", "GET", "200"}, []int64{1, 1, 1, 1})
+					return 1
+				})
+			}
+			items = append(items, storetest.Item(t, b))
+		}
+	}
+	for part := range slices.Chunk(items, 1000) {
+		if _, err := s.Append(t.Context(), part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.Rollup(t.Context(), storetest.At(busy)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, dir)
+	defer s.Close()
+	got, err := s.Schemas(t.Context(), 0, storetest.At(many))
+	looked := 0
+	s.looked.Range(func(_, _ any) bool { looked++; return true })
+	if err != nil || len(got) != 1 || got[0].Name != "totals" || looked > 2*store.MaxSchemaBuckets {
+		t.Errorf("Schemas = %+v, %v, of %d intervals of %d; want one schema, of few", got, err, looked, many)
 	}
 }
