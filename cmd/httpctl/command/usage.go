@@ -16,6 +16,11 @@ import (
 // arguments (most < 0: any number); want says what they are.
 func arguments(least, most int, want string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
+		if most == 1 && len(args) > 0 {
+			if err := watchApart(cmd, args[len(args)-1]); err != nil {
+				return err
+			}
+		}
 		switch {
 		case len(args) < least:
 			return usagef("%s needs %s", commandName(cmd), want)
@@ -32,6 +37,9 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
+	if err := watchApart(cmd, args[len(args)-1]); err != nil {
+		return err
+	}
 	var names []string
 	for _, c := range cmd.Commands() {
 		if c.IsAvailableCommand() {
@@ -42,6 +50,15 @@ func noArguments(cmd *cobra.Command, args []string) error {
 		return usagef("%s takes no arguments: %q is too much", commandName(cmd), args[0])
 	}
 	return unknownCommand(cmd, args[0], names)
+}
+
+// watchApart is the error of a time that was written behind --watch, which takes one with = only, as it can be without.
+func watchApart(cmd *cobra.Command, arg string) error {
+	f := cmd.Flags().Lookup("watch")
+	if _, err := config.ParseDuration(arg); err != nil || f == nil || !f.Changed {
+		return nil
+	}
+	return usagef("%q: the time of --watch is written with it: --watch=%s", arg, arg)
 }
 
 // commandName is a command in messages, which begin with the program's name: "config check".
