@@ -196,6 +196,9 @@ func replaceFile(path string, text []byte) error {
 		mode = info.Mode().Perm()
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-")
+	if at := new(os.PathError); errors.As(err, &at) { // which names a file that nobody has asked for
+		return fmt.Errorf("--file %s: %w; its directory has to be there, and writable for this user", path, at.Err)
+	}
 	if err != nil {
 		return err
 	}

@@ -61,7 +61,7 @@ func TestReport(t *testing.T) {
 
 	for args, want := range map[string]string{
 		"report -o pdf":                    "--output pdf: want one of html, md",
-		"report --file /nonexistent/a":     "/nonexistent/",
+		"report --file /nonexistent/a":     "--file /nonexistent/a: no such file or directory; its directory has to be there",
 		"report --since tomorrow":          "--since tomorrow",
 		"report extra":                     "takes no arguments",
 		"report --filter method=GET -o md": "has no filter method",
