@@ -638,8 +638,8 @@ func (s *DB) Hosts(ctx context.Context) ([]store.Host, error) {
 	return hosts, nil
 }
 
-// maxPassed bounds how often Schemas passes over a host in an interval, as it has read enough of it: where hosts are few, or idle, it would go through all that
-// is stored. One host with an interval for each second, five minutes of them ahead, is passed over 300 times before others are seen.
+// maxPassed bounds how often Schemas passes over a host in an interval, as it has read enough of it, or finds no table: where hosts are few, or idle, it would go
+// through all that is stored. The newest interval is always looked at to its end. One host with an interval for each second, five minutes of them ahead, is passed over 300 times before others are seen.
 const maxPassed = 4 * store.MaxSchemaBuckets
 
 // Schemas implements store.Store.
@@ -691,13 +691,15 @@ func (s *DB) Schemas(ctx context.Context, from, to int64) ([]bucket.Schema, erro
 				of[b.Host]++
 				if len(b.Tables) > 0 {
 					read++
+				} else {
+					passed++
 				}
 				for _, t := range b.Tables {
 					votes.Add(b.Host, &t.Schema)
 				}
 			}
 		}
-		if read < store.MaxSchemaBuckets/4 { // there is little traffic: what there was before
+		if read < store.MaxSchemaBuckets { // few hosts, or little traffic: what there was before
 			if err := s.rolledSchemas(ctx, tx, from, to, found); err != nil {
 				return err
 			}

@@ -62,7 +62,13 @@ func TestSchemasOfFewHosts(t *testing.T) {
 
 // TestSchemasOfIdleHosts: where hosts have seen nothing for hours, what there is from before is found without reading all that came since.
 func TestSchemasOfIdleHosts(t *testing.T) {
-	const many, busy, idle = 6 * store.MaxSchemaBuckets, 12, 4
+	for _, tt := range []struct{ hosts, intervals, most int }{{4, 6 * store.MaxSchemaBuckets, maxPassed / 4}, {40, 100, 26}} {
+		testIdleHosts(t, tt.hosts, tt.intervals, tt.most)
+	}
+}
+
+func testIdleHosts(t *testing.T, idle, many, most int) {
+	const busy = 12
 	dir := t.TempDir()
 	s := open(t, dir)
 	var items []store.Item
@@ -94,7 +100,7 @@ func TestSchemasOfIdleHosts(t *testing.T) {
 	got, err := s.Schemas(t.Context(), 0, storetest.At(many))
 	looked := 0
 	s.looked.Range(func(_, _ any) bool { looked++; return true })
-	if err != nil || len(got) != 1 || got[0].Name != "totals" || looked > 2*store.MaxSchemaBuckets {
-		t.Errorf("Schemas = %+v, %v, of %d intervals of %d; want one schema, of few", got, err, looked, many)
+	if err != nil || len(got) != 1 || got[0].Name != "totals" || looked > most {
+		t.Errorf("Schemas = %+v, %v, of %d intervals of %d; want one schema, of %d", got, err, looked, many, most)
 	}
 }
