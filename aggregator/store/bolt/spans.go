@@ -191,6 +191,7 @@ func (c *sums) tried(job spanJob, failure error) {
 // holds up neither Append nor Query, and costs nothing while nobody asks. It is to be called every second or so, by one at a time.
 // What cannot be made is left alone for a while, longer each time, and holds up nothing else; its error is returned until it is made.
 func (s *DB) Prepare(ctx context.Context) error {
+	s.sums.gather()
 	jobs, failures := s.sums.due()
 	for _, job := range jobs {
 		err := lifecycle.Guard(func() error { return s.prepare(ctx, job) })

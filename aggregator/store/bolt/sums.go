@@ -316,7 +316,7 @@ func (c *sums) finish(k *kept, collector *store.Collector, part *store.Part, txi
 	k.backlog = nil
 	k.mu.Unlock()
 	if !open {
-		c.condense(k, true)
+		c.condense(k, everything)
 	}
 	k.mu.Lock()
 	gone, bytes := k.gone, k.size()
@@ -359,19 +359,29 @@ func (k *kept) tail() int {
 	return at
 }
 
-// condense puts together parts of a sum while questions go on: all of them once its time is over, in little memory, else so many that few are left. Nothing
-// must be added to the sum meanwhile.
-func (c *sums) condense(k *kept, over bool) {
+// effort is how much of a sum is put together.
+type effort int
+
+const (
+	lastParts  effort = iota // so many of the last that few are left
+	allParts                 // but not what has come since somebody asked
+	everything               // in little memory, as the time of the sum is over
+)
+
+// condense puts together parts of a sum while questions go on, and buckets come.
+func (c *sums) condense(k *kept, how effort) {
+	over := how == everything
 	var parts []*store.Part
 	var d *store.Dictionary
 	from := 0
 	k.mu.Lock()
 	if k.made && !k.gone && !k.shape.plan.PerHost {
 		k.guard(&c.faults, func() {
-			if d = k.shape.dict.Load(); over {
-				k.seal()
-			} else {
+			switch d = k.shape.dict.Load(); how {
+			case lastParts:
 				from = k.tail()
+			case everything:
+				k.seal()
 			}
 			if parts = k.parts; over && k.packed && len(parts) == 1 {
 				parts = nil // nothing has come since
@@ -391,6 +401,24 @@ func (c *sums) condense(k *kept, over bool) {
 		k.gone, k.parts, k.collector = true, nil, nil
 	case len(k.parts) >= len(parts) && slices.Equal(k.parts[:len(parts)], parts): // not if the names got other numbers
 		k.parts, k.packed = slices.Concat(parts[:from], []*store.Part{sum}, k.parts[len(parts):]), over
+	}
+}
+
+// gather puts together the parts of sums that were asked for while buckets came, so that the next questions go through few.
+func (c *sums) gather() {
+	c.mu.Lock()
+	var fed []*kept
+	for _, sh := range c.shapes {
+		for key, k := range sh.pieces {
+			if key.fed() && c.newest-sh.asked <= fedTime {
+				fed = append(fed, k)
+			}
+		}
+	}
+	c.mu.Unlock()
+	for _, k := range fed {
+		c.condense(k, allParts)
+		c.grown(k)
 	}
 }
 
@@ -466,10 +494,10 @@ func (c *sums) feed(now int64, appended []fedBucket, fresh []piece) {
 		}
 	}
 	for k := range touched {
-		c.condense(k, false)
+		c.condense(k, lastParts)
 	}
 	for _, k := range over {
-		c.condense(k, true)
+		c.condense(k, everything)
 		touched[k] = true
 	}
 	c.mu.Lock()

@@ -200,6 +200,12 @@ func TestPartsStayFew(t *testing.T) {
 	if most > maxParts+1 || most < maxParts {
 		t.Errorf("at most %d parts, want %d, one more when somebody has just asked", most, maxParts)
 	}
+	if err := s.Prepare(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(ask("after a pause").parts); n != 1 {
+		t.Errorf("%d parts after a pause, want 1", n)
+	}
 	appendAll(t, s, item(t, 1, 9, 1)) // nearly all has come
 	k := ask("when it is over")
 	if len(k.parts) != 1 || k.collector != nil {
