@@ -72,7 +72,7 @@ func topNotes(s Style, t *Top) (notes []string) {
 		notes = append(notes, "Left out, as their checksum failed: "+plural(t.DamagedIntervals, "interval")+".")
 	}
 	if t.Skipped > 0 {
-		notes = append(notes, "Left out, as most hosts have another version of this statistic: "+plural(t.Skipped, "bucket")+"; whose says `httpctl explain`.")
+		notes = append(notes, SkippedText(t.Skipped)+"; whose says `httpctl explain`.")
 	}
 	return notes
 }
@@ -456,6 +456,11 @@ func Loss(list []Count) []Count {
 		}
 	}
 	return out
+}
+
+// SkippedText says how many buckets a list leaves out for the version of their statistic, without a full stop.
+func SkippedText(n uint64) string {
+	return "Left out, as most hosts have another version of this statistic: " + plural(n, "bucket")
 }
 
 // countsText lists counters: "12 gap bytes, 1 resync".

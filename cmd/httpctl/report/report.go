@@ -330,7 +330,7 @@ func (in *Input) top(t *view.Top) section {
 		s.Notes = append(s.Notes, fmt.Sprintf("%d intervals failed their checksum and are left out.", t.DamagedIntervals))
 	}
 	if t.Skipped > 0 {
-		s.Notes = append(s.Notes, fmt.Sprintf("Left out, as most hosts have another version of this statistic: %d buckets.", t.Skipped))
+		s.Notes = append(s.Notes, view.SkippedText(t.Skipped)+".")
 	}
 	return s
 }
