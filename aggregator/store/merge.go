@@ -32,7 +32,7 @@ func MergeParts(d *Dictionary, parts []*Part, final bool) *Part {
 	if len(all) == 1 {
 		out.sealed = all[0].copy()
 	} else {
-		out.sealed = mergeSealed(all, len(d.all()))
+		out.sealed = addUp(all, len(d.all()))
 	}
 	if len(out.sealed.ids) > maxSumRows {
 		return nil
@@ -54,8 +54,8 @@ func (s *sealed) copy() *sealed {
 	return &out
 }
 
-// mergeSealed adds up what lies in a dictionary of so many keys. Of several versions the newest wins, and of columns that differ the first.
-func mergeSealed(all []*sealed, keys int) *sealed {
+// addUp adds up what lies in a dictionary of so many keys. Of several versions the newest wins, and of columns that differ the first.
+func addUp(all []*sealed, keys int) *sealed {
 	first, rows, skipped := (*sealed)(nil), 0, 0
 	for _, p := range all {
 		if p.added > 0 && (first == nil || p.schema.Version > first.schema.Version) {

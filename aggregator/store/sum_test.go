@@ -130,7 +130,7 @@ func TestCutKeepsBounds(t *testing.T) {
 		sum = append(sum, a.seal(d))
 		want := out().Table(0)
 		want.Cut(20)
-		sum = []*sealed{mergeSealed(sum, len(d.all()))}
+		sum = []*sealed{addUp(sum, len(d.all()))}
 		sum[0].cut(20, d.all())
 		got := out().Table(0)
 		sortRows(want.Rows)

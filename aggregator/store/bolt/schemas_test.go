@@ -34,14 +34,9 @@ func TestSchemasOfFewHosts(t *testing.T) {
 		items = append(items, of(storetest.Header(1, i), 1))
 	}
 	add(items...)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	s = open(t, dir)
+	s = reopened(t, s, dir)
 	defer s.Close()
-	got, err := s.Schemas(t.Context(), 0, storetest.At(many))
-	looked := 0
-	s.looked.Range(func(_, _ any) bool { looked++; return true })
+	got, looked, err := schemasOf(t, s, many)
 	if err != nil || len(got) != 1 || looked > 5*store.MaxSchemaBuckets {
 		t.Errorf("Schemas = %+v, %v, of %d intervals of %d; want one schema of few", got, err, looked, many)
 	}
@@ -58,6 +53,22 @@ func TestSchemasOfFewHosts(t *testing.T) {
 	if got, err := s.Schemas(t.Context(), 0, storetest.At(many)+300e9); err != nil || len(got) != 1 || got[0].Version != 1 {
 		t.Errorf("Schemas = %+v, %v, want the version of three hosts, not that of one", got, err)
 	}
+}
+
+// reopened is a store that has looked at no interval yet.
+func reopened(t *testing.T, s *DB, dir string) *DB {
+	t.Helper()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return open(t, dir)
+}
+
+// schemasOf returns the schemas of the first intervals, and at how many of these the store has looked since it was opened.
+func schemasOf(t *testing.T, s *DB, intervals int) (schemas []bucket.Schema, looked int, err error) {
+	schemas, err = s.Schemas(t.Context(), 0, storetest.At(intervals))
+	s.looked.Range(func(_, _ any) bool { looked++; return true })
+	return schemas, looked, err
 }
 
 // TestSchemasOfIdleHosts: where hosts have seen nothing for hours, what there is from before is found without reading all that came since.
@@ -92,14 +103,9 @@ func testIdleHosts(t *testing.T, idle, many, most int) {
 	if _, err := s.Rollup(t.Context(), storetest.At(busy)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	s = open(t, dir)
+	s = reopened(t, s, dir)
 	defer s.Close()
-	got, err := s.Schemas(t.Context(), 0, storetest.At(many))
-	looked := 0
-	s.looked.Range(func(_, _ any) bool { looked++; return true })
+	got, looked, err := schemasOf(t, s, many)
 	if err != nil || len(got) != 1 || got[0].Name != "totals" || looked > most {
 		t.Errorf("Schemas = %+v, %v, of %d intervals of %d; want one schema, of %d", got, err, looked, many, most)
 	}
