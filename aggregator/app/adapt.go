@@ -110,7 +110,7 @@ func (l live) Agents() []query.Agent {
 	var out []query.Agent
 	for _, a := range l.Service.Agents() {
 		if a.Connected {
-			out = append(out, query.Agent{Host: a.Host, Name: a.Name, Version: a.Version, Backlog: a.Backlog})
+			out = append(out, query.Agent{Host: a.Host, Name: a.Name, Version: a.Version, Backlog: a.Backlog, ObservedFrom: a.ObservedFrom})
 		}
 	}
 	return out

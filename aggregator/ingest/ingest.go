@@ -282,6 +282,9 @@ type Agent struct {
 	// Backlog is how many final buckets its spool held when it connected, less those that came
 	// since, but for what is of the future, or too new.
 	Backlog uint64
+	// ObservedFrom is the earliest time (nanoseconds) since when buckets that came on this connection, or before from the same
+	// incarnation, say that they were watched; 0 before the first of them.
+	ObservedFrom int64
 	// Tails says that it shows live exchanges.
 	Tails bool
 }

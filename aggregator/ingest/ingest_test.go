@@ -582,3 +582,35 @@ func TestBudgetIsFairAndBounded(t *testing.T) {
 		cancel()
 	})
 }
+
+// TestObservedFrom: since when an agent watches is the earliest time that its buckets tell, those of a spool included, over connections of one incarnation.
+func TestObservedFrom(t *testing.T) {
+	service, c := serve(t, DefaultConfig(), storeAll)
+	number := int64(0)
+	deliver := func(s client, observed ...int64) {
+		t.Helper()
+		for _, at := range observed {
+			b := sound(number)
+			b.ObservedFrom = at
+			number++
+			send(t, s, uint64(number), encode(t, b))
+			answers(t, s, 1)
+		}
+	}
+	check := func(what string, want int64) {
+		t.Helper()
+		if got := service.Agents()[0].ObservedFrom; got != want {
+			t.Errorf("%s: observed from %d, want %d", what, got, want)
+		}
+	}
+	s := connect(t, c, hostA, inc1)
+	check("before a bucket", 0)
+	deliver(s, 300, 200, 400)
+	check("of three incarnations", 200)
+	s = connect(t, c, hostA, inc1)
+	check("connected again", 200)
+	s = connect(t, c, hostA, inc2)
+	check("started anew", 0)
+	deliver(s, 500)
+	check("started anew, with a bucket", 500)
+}

@@ -309,7 +309,9 @@ func (s *Service) admit(ctx context.Context, st *stream, hello *httpctlv1.Hello)
 		s.metrics.agents.Inc()
 	}
 	s.noteLife(a, &info, now)
-	if a.Incarnation != info.Incarnation {
+	if a.Incarnation == info.Incarnation {
+		info.ObservedFrom = a.ObservedFrom
+	} else {
 		a.provisional = nil
 	}
 	a.Agent, a.stream = info, st
@@ -389,6 +391,9 @@ func (s *Service) take(ctx context.Context, a *agent, st *stream, m *httpctlv1.B
 	a.LastMessage = now
 	if bad == nil && b.Final && !future && a.stream == st && a.Backlog > 0 { // one of the future may stay in the spool
 		a.Backlog--
+	}
+	if bad == nil && a.stream == st && (a.ObservedFrom == 0 || b.ObservedFrom < a.ObservedFrom) {
+		a.ObservedFrom = b.ObservedFrom
 	}
 	s.mu.Unlock()
 	if bad == nil && !b.Final {

@@ -86,6 +86,9 @@ type Agent struct {
 	Version string
 	// Backlog counts the closed buckets that wait in its spool.
 	Backlog uint64
+	// ObservedFrom is the earliest time (nanoseconds) since when the buckets that it has sent on this connection say that
+	// it watches, 0 before the first of them.
+	ObservedFrom int64
 }
 
 // Service implements httpctlv1.QueryServiceServer. It is safe for concurrent use

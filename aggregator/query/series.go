@@ -311,8 +311,12 @@ func (s *Service) series(ctx context.Context, d *dimension, rng span, sel *selec
 			}
 		}
 	}
+	begins, err := s.begins(ctx, sel)
+	if err != nil {
+		return nil, failed("series", err)
+	}
 	for _, p := range points {
-		covered := bucket.MergeSpans(p.covered)
+		covered := begins.without(bucket.MergeSpans(p.covered))
 		point := &httpctlv1.SeriesPoint{
 			StartUnixNs: p.start, EndUnixNs: min(cal.next(p.start), last), Requests: uint64(max(p.hits, 0)), Error: p.err,
 			CoveredNs: int64(length(covered)), Hosts: uint32(len(p.hosts)),
@@ -323,7 +327,7 @@ func (s *Service) series(ctx context.Context, d *dimension, rng span, sel *selec
 		}
 		out.Points = append(out.Points, point)
 	}
-	out.Coverage = coverage(bucket.MergeSpans(all.covered))
+	out.Coverage = coverage(begins.without(bucket.MergeSpans(all.covered)))
 	out.Loss = counts(&all.counters, length(bucket.MergeSpans(all.unwatched)), exchange.Counter.Loss)
 	return out, nil
 }

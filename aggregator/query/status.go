@@ -40,6 +40,7 @@ type hostState struct {
 	counters  exchange.Counters
 	lost      []bucket.Span
 	covered   []bucket.Span
+	unbegun   bucket.Span
 	hasStored bool
 }
 
@@ -96,10 +97,11 @@ func (s *Service) survey(ctx context.Context, rng span, sel *selection) (*fleet,
 	for i := range answer.Slices {
 		of[answer.Slices[i].Host] = &answer.Slices[i]
 	}
-	clones := s.Live.Clones()
+	clones, width := s.Live.Clones(), s.Settings().DashboardBucketSize
 	f.hosts = make([]hostState, 0, len(known))
 	for i, health := range s.Judge.Health(known) {
 		h := hostState{Host: known[i], health: health, agent: agents[known[i].ID], sameID: clones[known[i].ID], hasStored: known[i].LastEnd > 0}
+		h.unbegun = unbegun(&h.Host, h.agent, width)
 		if sl := of[h.ID]; sl != nil {
 			h.requests, h.own = requestsOf(sl.Table, &sl.Counters, nil)
 			h.counters, h.lost, h.covered = sl.Counters, sl.Unobserved, sl.Covered
@@ -136,8 +138,17 @@ func (h *hostState) counted(sel *selection) uint64 {
 	return h.requests
 }
 
-func (h *hostState) coverage() baseline.HostCoverage {
-	return baseline.HostCoverage{Covered: h.covered, Unobserved: h.lost}
+// watched is the time over which averages are: that of the baseline, without that in which the agent had not begun.
+func (h *hostState) watched() baseline.HostCoverage {
+	return baseline.HostCoverage{Covered: h.covered, Unobserved: append(slices.Clip(h.lost), h.unbegun)}
+}
+
+// begins are those of the hosts.
+func (f *fleet) begins() (b begins) {
+	for i := range f.hosts {
+		b.add(f.hosts[i].FirstStart, f.hosts[i].unbegun)
+	}
+	return b
 }
 
 // counts returns the non-zero loss counters and the declared unobserved time.
@@ -210,11 +221,11 @@ func (s *Service) status(ctx context.Context, f *fleet, rng span, sel *selection
 		}
 		counters.Add(&h.counters)
 		lost += length(h.lost)
-		cover = append(cover, h.coverage())
+		cover = append(cover, h.watched())
 		out.Requests += h.counted(sel)
 	}
 	out.Loss = counts(&counters, lost, exchange.Counter.Loss)
-	// Over the time that somebody watched, as the baseline is.
+	// Over the time that somebody watched.
 	if d := baseline.Covered(cover, rng.from, rng.to); d > 0 {
 		out.RateAverage = float64(out.Requests) / d.Seconds()
 	}
@@ -294,7 +305,9 @@ func (s *Service) rates(ctx context.Context, f *fleet, sel *selection, live bool
 				out.IntervalRequests += n
 			}
 			out.IntervalStartUnixNs = from + last*width
-			out.RateNow = float64(out.IntervalRequests) / time.Duration(end-out.IntervalStartUnixNs).Seconds()
+			begins := f.begins()
+			d := time.Duration(end-out.IntervalStartUnixNs) - begins.cut(out.IntervalStartUnixNs, end)
+			out.RateNow = float64(out.IntervalRequests) / max(d, enough(time.Duration(width))).Seconds()
 			history = history[max(first, newer):]
 		} else {
 			history = nil
@@ -331,6 +344,9 @@ func (s *Service) addAbsent(ctx context.Context, answer *store.Answer, history [
 	return nil
 }
 
+// enough is the time of an interval over which it has a rate: a quarter, at most 2 s. Less than that, and a single request makes the rate jump.
+func enough(width time.Duration) time.Duration { return min(width/4, 2*time.Second) }
+
 // liveRate replaces the rate of now by that of the interval under way, if every
 // reporting host has sent a fresh provisional bucket of it that has seen enough
 // of it.
@@ -338,9 +354,6 @@ func (s *Service) liveRate(f *fleet, sel *selection, out *httpctlv1.GetStatusRes
 	now := s.Now()
 	width := time.Duration(out.IntervalWidthNs)
 	start := now.UnixNano() - now.UnixNano()%out.IntervalWidthNs
-	// A quarter of the interval, at most 2 s: less than that, and a single
-	// request makes the rate jump.
-	enough := min(width/4, 2*time.Second)
 	stale := 3 * time.Duration(out.RefreshNs)
 	type progress struct {
 		requests uint64
@@ -348,7 +361,7 @@ func (s *Service) liveRate(f *fleet, sel *selection, out *httpctlv1.GetStatusRes
 	}
 	byHost := map[bucket.ID]progress{}
 	for _, p := range s.Live.Provisional() {
-		elapsed := min(p.Received.Sub(time.Unix(0, start)), width)
+		elapsed := min(p.Received.Sub(time.Unix(0, max(start, p.ObservedFrom))), width)
 		if p.Start != start || now.Sub(p.Received) > stale {
 			continue
 		}
@@ -362,7 +375,7 @@ func (s *Service) liveRate(f *fleet, sel *selection, out *httpctlv1.GetStatusRes
 		if h.health != Reporting && !ok {
 			continue
 		}
-		if !ok || p.elapsed < enough {
+		if !ok || p.elapsed < enough(width) {
 			return
 		}
 		any = true
@@ -408,7 +421,7 @@ func (f *fleet) messages(rng span, open []Provisional) []*httpctlv1.Host {
 			Requests: h.requests + more[h.ID], SameId: sendables(h.sameID),
 			Counters: counts(&h.counters, length(h.lost), func(exchange.Counter) bool { return true }),
 		}
-		if d := baseline.Covered([]baseline.HostCoverage{h.coverage()}, rng.from, rng.to); d > 0 {
+		if d := baseline.Covered([]baseline.HostCoverage{h.watched()}, rng.from, rng.to); d > 0 {
 			p.Rate = float64(h.requests) / d.Seconds()
 		}
 		if h.agent != nil {
