@@ -35,6 +35,26 @@ var tcpTraps = []trap{
 		c.ToClient(answer(202, "two"))
 		c.Close()
 	}},
+	{name: "methods in two segments", what: "methods of which the first letters may be lost, or were there before the capture: what is left is none", of: 1, say: []message{
+		up("HEAD /1 HTTP/1.1\r\nHost: example.org\r\n\r\n"), down(answer(201, "")), up(get("/2")), down(answer(202, "")),
+		up(post("/3", "Content-Length: 4\r\n", "body")), down(answer(203, "")),
+	}, want: []string{
+		"GET /2 example.org 0/38 = 202 0/37 complete",
+		"HEAD /1 example.org 0/39 = 201 0/37 complete",
+		"POST /3 example.org 4/62 = 203 0/37 complete",
+	}, do: func(c *testkit.Conversation) {
+		c.Open()
+		c.ToServer("HEA")
+		c.ToServer("D /1 HTTP/1.1\r\nHost: example.org\r\n\r\n")
+		c.ToClient(answer(201, ""))
+		c.ToServer("GE")
+		c.ToServer("T /2 HTTP/1.1\r\nHost: example.org\r\n\r\n")
+		c.ToClient(answer(202, ""))
+		c.ToServer("P")
+		c.ToServer(post("/3", "Content-Length: 4\r\n", "body")[1:])
+		c.ToClient(answer(203, ""))
+		c.Close()
+	}},
 	{name: "overlaps with other content", what: "segments that overlap, with other content where they do: the first copy counts", not: inPlace("the copy that comes first is believed, and of two that differ one is garbage"), of: 2, say: sayTwoGets, want: twoGets, do: func(c *testkit.Conversation) {
 		c.Open()
 		a, b := get("/1"), answer(201, "one")

@@ -352,7 +352,7 @@ func (w *told) take(s stretch) {
 				me.doubt = begin
 			}
 			me.lost, me.strict, me.again = false, true, true
-		case looks(text):
+		case looks(text) && !rest(text):
 			w.vague = true
 			return
 		default:
@@ -464,6 +464,12 @@ func (w *told) lose(s *side, x, y int) (n int) {
 func looks(text string) bool {
 	line, _, ok := strings.Cut(strings.TrimLeft(text, "\r\n"), "\n")
 	return ok && (strings.HasPrefix(line, "HTTP/1.") || strings.Contains(line, " HTTP/1."))
+}
+
+// rest says whether text begins with the last letters of a method, which are none.
+func rest(text string) bool {
+	m, _, _ := strings.Cut(text, " ")
+	return slices.ContainsFunc([]string{"GET", "HEAD", "POST"}, func(s string) bool { return s != m && strings.HasSuffix(s, m) })
 }
 
 // carried is how many connections carry bytes.

@@ -24,7 +24,7 @@
 // was meant for take it too: another version, other or more white space than one SP,
 // ICY for a version, several CRs before a LF, a first request line without version
 // before fields. While the place is lost only what the RFC allows is taken, and a whole request head in which nothing but bytes of
-// the target or of values is wrong.
+// the target or of values is wrong; not what a gap leaves of a registered method, D of HEAD, of which nobody can say which one it was.
 // [Parser.Due] ends a message that the other end has left behind.
 //
 // # Ambiguous requests

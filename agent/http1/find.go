@@ -149,7 +149,7 @@ func (p *Parser) try(b []byte, old int, at At) (int, Event) {
 	case v == isRequest && p.kind != Response, v == isResponse && p.kind != Request:
 	default:
 		line, _, _ := bytes.Cut(b, lineFeed)
-		if !p.lost && isToken[b[0]] && bytes.Contains(line, []byte("HTTP/1.")) {
+		if !p.lost && !(p.first && !p.whole) && isToken[b[0]] && bytes.Contains(line, []byte("HTTP/1.")) {
 			p.env.count[malformed]++
 		}
 		return all, p.miss(len(b))

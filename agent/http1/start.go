@@ -112,7 +112,7 @@ func sniff(b []byte) (v verdict, proto Protocol, skip int) {
 
 // startLine judges the line at the start of b. It sets h's kind and start-line
 // fields when the line is a request or status line, and returns the length of
-// the line with its end. With strict, only what RFC 9112 allows is taken.
+// the line with its end. With strict, only what RFC 9112 allows is taken, and no rest of a method.
 func startLine(b []byte, h *Message, strict bool) (v verdict, proto Protocol, n int) {
 	v, proto, n = startLineOdd(b, h, strict)
 	if v == isRequest && h.odd {
@@ -204,6 +204,9 @@ func startLineOdd(b []byte, h *Message, strict bool) (v verdict, proto Protocol,
 	if len(target) == 0 {
 		return isNot, Unknown, 0
 	}
+	if strict && isRest(line[:m]) {
+		return isNot, Unknown, 0
+	}
 	*h = Message{Kind: Request, Method: line[:m], Target: target, Version: 11, bareLF: lf, crlf: !lf}
 	h.odd = strict && !isStrictTarget(target)
 	if isVersion(version) {
@@ -211,6 +214,29 @@ func startLineOdd(b []byte, h *Message, strict bool) (v verdict, proto Protocol,
 	}
 	h.anyBare = line[m] == '\r' || line[i] == '\r'
 	return isRequest, Unknown, eol + 1
+}
+
+// registered are the methods of the IANA registry (RFC 9110 section 16.1), but those that belong to HTTP/2 and to fields.
+var registered = [...]string{
+	"ACL", "BASELINE-CONTROL", "BIND", "CHECKIN", "CHECKOUT", "CONNECT", "COPY", "DELETE", "GET", "HEAD", "LABEL", "LINK",
+	"LOCK", "MERGE", "MKACTIVITY", "MKCALENDAR", "MKCOL", "MKREDIRECTREF", "MKWORKSPACE", "MOVE", "OPTIONS", "ORDERPATCH",
+	"PATCH", "POST", "PROPFIND", "PROPPATCH", "PUT", "QUERY", "REBIND", "REPORT", "SEARCH", "TRACE", "UNBIND", "UNCHECKOUT",
+	"UNLINK", "UNLOCK", "UPDATE", "UPDATEREDIRECTREF", "VERSION-CONTROL",
+}
+
+// isRest reports whether m is what a gap leaves of a registered method, and none itself: D of HEAD. Where anything may
+// stand that is more likely than a method which nobody knows, and nobody can say which one it was.
+func isRest(m []byte) bool {
+	rest := false
+	for _, r := range registered {
+		if n := len(r) - len(m); n >= 0 && r[n:] == string(m) {
+			if n == 0 {
+				return false
+			}
+			rest = true
+		}
+	}
+	return rest
 }
 
 // isBlank reports whether c may stand for SP in a request line that is not read strictly (RFC 9112 section 3).

@@ -640,6 +640,27 @@ func TestPairing(t *testing.T) {
 		{"joined before messages without fields", func(r *rig) {
 			r.close(stream.ByFIN).open(false).up("PUT / HTTP/1.1\r\n\r\n").down("HTTP/1.1 100 Continue\r\n\r\n").down("HTTP/1.1 204 No\r\n\r\n").close(stream.ByFIN)
 		}, "PUT / = 204 complete", map[exchange.Counter]uint64{exchange.InterimResponses: 1}},
+		{"first letters of a method lost", func(r *rig) {
+			r.get("/0").gapDown(50).gapUp(3).up("D /1 HTTP/1.1\r\nHost: a\r\n\r\n").ok("").get("/2").ok("").close(stream.ByFIN)
+		}, "GET /0 = - lost\n- = 200 complete\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.SkippedBytes: 26, exchange.Resyncs: 1}},
+		{"the same, and the head is in two segments", func(r *rig) {
+			r.get("/0").gapDown(50).gapUp(3).up("D /1 HTTP/1.1\r\nHo").up("st: a\r\n\r\n").ok("").get("/2").ok("").close(stream.ByFIN)
+		}, "GET /0 = - lost\n- = 200 complete\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.SkippedBytes: 26, exchange.Resyncs: 1}},
+		{"the same on a connection that pipelines", func(r *rig) {
+			r.get("/0").get("/1").gapUp(3).up("D /2 HTTP/1.1\r\nHost: a\r\n\r\n").get("/3").down(okay(200, "")).down(okay(201, "")).down(okay(202, "")).down(okay(203, "")).close(stream.ByFIN)
+		}, "GET /0 = 200 complete\nGET /1 = 201 complete\n- = 202 complete\nGET /3 = 203 complete", map[exchange.Counter]uint64{exchange.SkippedBytes: 26, exchange.Resyncs: 1}},
+		{"joined in a method", func(r *rig) {
+			r.close(stream.ByFIN).open(false).up("ET /1 HTTP/1.1\r\nHost: a\r\n\r\n").ok("").get("/2").ok("").close(stream.ByFIN)
+		}, "- = 200 complete\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.SkippedBytes: 27}},
+		{"methods that are the end of others, in their place", func(r *rig) {
+			r.up("D /1 HTTP/1.1\r\n\r\n").ok("").up("ET /2 HTTP/1.1\r\n\r\n").ok("").close(stream.ByFIN)
+		}, "D /1 = 200 complete\nET /2 = 200 complete", nil},
+		{"a method that nobody knows, after a gap", func(r *rig) {
+			r.get("/0").gapDown(50).gapUp(9).up("BREW /1 HTTP/1.1\r\nHost: a\r\n\r\n").ok("").close(stream.ByFIN)
+		}, "GET /0 = - lost\nBREW /1 = 200 complete", map[exchange.Counter]uint64{exchange.Resyncs: 1}},
+		{"a method that is the end of another, after a gap", func(r *rig) {
+			r.get("/0").gapDown(50).gapUp(9).up("LOCK /1 HTTP/1.1\r\nHost: a\r\n\r\n").ok("").close(stream.ByFIN)
+		}, "GET /0 = - lost\nLOCK /1 = 200 complete", map[exchange.Counter]uint64{exchange.Resyncs: 1}},
 		{"a head that is not complete", func(r *rig) {
 			r.get("/1").down("HTTP/1.1 502 Bad").fin(down).fin(up).close(stream.ByFIN)
 		}, "GET /1 = 502 closed", map[exchange.Counter]uint64{exchange.Malformed: 1}},
