@@ -182,19 +182,24 @@ func (a *Accumulator) Table(maxRows int) *bucket.Table {
 		return nil
 	}
 	t, _ := a.table()
-	sortRows(t.Rows)
-	if maxRows > 0 {
-		t.Max = maxRows
-		if len(t.Rows) > maxRows {
-			for _, r := range t.Rows[maxRows:] {
-				a.addValues(&t.Other, r)
-				t.Floor = max(t.Floor, r.Upper())
-				t.Folded++
-			}
-			t.Rows = slices.Clip(t.Rows[:maxRows])
-		}
-	}
+	first(t, maxRows)
 	return t
+}
+
+// first sorts the rows of a sum, and folds all but the first of them (0: keeps all).
+func first(t *bucket.Table, maxRows int) {
+	sortRows(t.Rows)
+	if maxRows <= 0 {
+		return
+	}
+	if t.Max = maxRows; len(t.Rows) > maxRows {
+		for _, r := range t.Rows[maxRows:] {
+			addRow(t.Schema.Measures, &t.Other, r)
+			t.Floor = max(t.Floor, r.Upper())
+			t.Folded++
+		}
+		t.Rows = slices.Clip(t.Rows[:maxRows])
+	}
 }
 
 // table returns the sum, and the rows of its Rows as they are in a.rows, whose memory they have.

@@ -72,6 +72,12 @@ func TestBytes(t *testing.T) {
 		check("collected", c.Bytes())
 		p := c.Part(d)
 		c = nil
+		ranked := func() { // which makes the columns that are said
+			c := NewCollector(Plan{Table: "t", From: 0, To: 1e12, Numbers: tt.numbers, Sum: true})
+			c.AddPart(0, p)
+			c.Answer().Slices[0].Sum.Top(10, schema.Measures[0].Name)
+		}
+		ranked()
 		check("as a part", p.Bytes()+d.Bytes())
 		more := NewCollector(Plan{Table: "t", From: 0, To: 1e12, Numbers: tt.numbers})
 		if err := more.Add(b); err != nil {
@@ -79,11 +85,56 @@ func TestBytes(t *testing.T) {
 		}
 		p = MergeParts(d, []*Part{p, more.Part(d)}, false)
 		more = nil
+		ranked()
 		check("two parts put together", p.Bytes()+d.Bytes())
 		p = MergeParts(d, []*Part{p}, true)
+		ranked()
 		check("packed", p.Bytes()+d.Bytes())
 		runtime.KeepAlive(b)
 		runtime.KeepAlive(d)
 		runtime.KeepAlive(p)
 	}
+}
+
+// TestBytesOfHosts: also of parts that are split by host.
+func TestBytesOfHosts(t *testing.T) {
+	heap := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	schema := bucket.Schema{Name: "totals", Version: 1, Keys: []string{"mirror"}, Measures: []bucket.Measure{{Name: "requests", Kind: bucket.Sum}, {Name: "bytes", Kind: bucket.Sum}, {Name: "last", Kind: bucket.Max}}}
+	tb := bucket.NewTable(schema, 10)
+	tb.Add([]string{"0"}, []int64{1, 2, 3})
+	d := &Dictionary{}
+	var parts []*Part
+	before := heap()
+	for p := range 3 {
+		c := NewCollector(Plan{Table: "totals", From: 0, To: 1e12, PerHost: true, Numbers: true})
+		for i := range 2000 {
+			b := &bucket.Bucket{Tables: []*bucket.Table{tb}}
+			b.Host, b.Start, b.Width, b.Final = bucket.ID{byte(i), byte(i >> 8)}, int64(10*p)*1e9, 10*time.Second, true
+			if err := c.Add(b); err != nil {
+				t.Fatal(err)
+			}
+		}
+		parts = append(parts, c.Part(d))
+	}
+	said := func() (n int64) {
+		for _, p := range parts {
+			n += p.Bytes()
+		}
+		return n + d.Bytes()
+	}
+	for _, final := range []bool{false, true} {
+		if took := heap() - before; said() < took*7/10 || said() > took*13/10 {
+			t.Errorf("%d parts: %d bytes are said, they take %d", len(parts), said(), took)
+		}
+		parts = []*Part{MergeParts(d, parts, final)}
+	}
+	if took := heap() - before; said() < took*7/10 || said() > took*13/10 || parts[0].Buckets != 6000 {
+		t.Errorf("put together: %d bytes are said, they take %d; %d buckets", said(), took, parts[0].Buckets)
+	}
+	runtime.KeepAlive(parts)
 }

@@ -26,9 +26,17 @@ type collected struct {
 	perHost bool                   // of Slice.Host alone, and the two below stay empty
 	hosts   map[bucket.ID]struct{} // nil until there is one
 	lists   [][]bucket.ID          // more hosts, of parts, each sorted and not to be changed
-	sum     *Accumulator
-	parts   []*sealed // to be added to sum
+	sum     *Accumulator           // nil until something is added: see accumulator
+	parts   []*sealed              // to be added to sum
 	dict    *Dictionary
+}
+
+// accumulator returns the sum, to add to it.
+func (s *collected) accumulator(p *Plan) *Accumulator {
+	if s.sum == nil {
+		s.sum = newAccumulator(p)
+	}
+	return s.sum
 }
 
 func (s *collected) addHost(h bucket.ID) {
@@ -115,7 +123,7 @@ func (c *Collector) Add(b *bucket.Bucket) error {
 		return nil
 	}
 	if t := b.Table(c.plan.Table); t != nil {
-		return s.sum.Add(t)
+		return s.accumulator(&c.plan).Add(t)
 	}
 	return nil
 }
@@ -142,9 +150,11 @@ func (c *Collector) AddRollup(r *Rollup, hosts []bucket.ID) error {
 		n, skipped = sum.Buckets, sum.Skipped
 	}
 	if t := r.Table(c.plan.Table); t != nil {
-		return s.sum.AddSum(t, n, skipped)
+		return s.accumulator(&c.plan).AddSum(t, n, skipped)
 	}
-	s.sum.skipped += skipped
+	if skipped > 0 {
+		s.accumulator(&c.plan).skipped += skipped
+	}
 	return nil
 }
 
@@ -157,39 +167,13 @@ func (s *collected) declare(spans []bucket.Span) {
 	}
 }
 
-// Merge adds what o has collected. Both must have the same plan, without Step,
-// but for From and To, of which o's lie within. o is only read, and may be merged
-// many times. o must be Whole.
-func (c *Collector) Merge(o *Collector) {
-	for key, from := range o.slices {
-		s := c.slices[key]
-		if s == nil {
-			s = c.slice(&bucket.Header{Name: bucket.Name{Host: key.host, Start: c.plan.From}})
-		}
-		s.sum.merge(from.sum)
-		s.Buckets += from.Buckets
-		s.Counters.Add(&from.Counters)
-		for h := range from.hosts {
-			s.addHost(h)
-		}
-		s.lists = append(s.lists, from.lists...)
-		for _, span := range from.Covered {
-			s.Covered = extend(s.Covered, span)
-		}
-		s.declare(from.Unobserved)
-		for _, p := range from.parts {
-			if s.dict == nil {
-				s.dict = from.dict
-			}
-			s.parts = append(s.parts, (&Part{sealed: p, dict: from.dict}).Renumbered(s.dict).sealed)
-		}
-	}
-}
-
 // Bytes is about what the Collector takes in memory.
 func (c *Collector) Bytes() (n int64) {
 	for _, s := range c.slices {
-		n += 1024 + int64(64*len(s.hosts)+16*cap(s.Covered)+16*cap(s.Unobserved)) + s.sum.bytes()
+		n += 1024 + int64(64*len(s.hosts)+16*cap(s.Covered)+16*cap(s.Unobserved))
+		if s.sum != nil {
+			n += s.sum.bytes()
+		}
 	}
 	return n
 }
@@ -197,8 +181,8 @@ func (c *Collector) Bytes() (n int64) {
 // Whole reports whether nothing was damaged and no row had to be dropped.
 func (c *Collector) Whole() bool {
 	for _, s := range c.slices {
-		s.flatten() // which may have to drop rows
-		if s.sum.pruned > 0 {
+		s.flatten(&c.plan) // which may have to drop rows
+		if s.sum != nil && s.sum.pruned > 0 {
 			return false
 		}
 	}
@@ -213,12 +197,11 @@ func (c *Collector) Answer() *Answer {
 	a := &Answer{}
 	a.Slices = slices.Grow(a.Slices, len(c.slices))
 	for _, s := range c.slices {
-		sum := &Sum{acc: s.sum, parts: s.parts, dict: s.dict}
-		if c.plan.Sum {
-			s.Skipped, s.Sum = sum.Skipped(), sum
+		sum := &Sum{plan: &c.plan, acc: s.sum, parts: s.parts, dict: s.dict}
+		if s.Skipped = sum.Skipped(); c.plan.Sum {
+			s.Sum = sum
 		} else {
 			s.Table = sum.Table(c.plan.MaxRows)
-			s.Skipped = s.sum.Skipped()
 		}
 		s.Hosts = s.sortedHosts()
 		for i := range s.Unobserved {
@@ -246,7 +229,7 @@ func (c *Collector) slice(h *bucket.Header) *collected {
 	}
 	s := c.slices[key]
 	if s == nil {
-		s = &collected{perHost: c.plan.PerHost, sum: newAccumulator(&c.plan)}
+		s = &collected{perHost: c.plan.PerHost}
 		s.Host = key.host
 		s.Start, s.End = c.plan.From, c.plan.To
 		if c.plan.Step > 0 {

@@ -8,38 +8,73 @@ import (
 	"github.com/httpctl/httpctl/pkg/sketch"
 )
 
-// MergeParts adds up parts of one plan and one piece of its time, at least one. With final, the sum takes little memory, and of a table that is not exact it has as
-// many rows as a roll-up of the fleet: those with the largest upper bounds, the others folded. It returns nil if there are
+// MergeParts adds up parts of one plan and one piece of its time, at least one. With final, the sum takes little memory, and of a table of all hosts that is not exact
+// it has as many rows as a roll-up of the fleet: those with the largest upper bounds, the others folded. It returns nil if there are
 // more rows than a Collector keeps.
 func MergeParts(d *Dictionary, parts []*Part, final bool) *Part {
 	out := &Part{dict: d, Slice: Slice{Start: parts[0].Start, End: parts[0].End}}
-	var all []*sealed
+	var all, each []*hostPart
 	for _, p := range parts {
 		if p.Buckets == 0 {
 			continue
 		}
+		p = p.Renumbered(d)
 		out.Start, out.End = p.Start, p.End
+		if p.hosts != nil {
+			for i := range p.hosts {
+				each = append(each, &p.hosts[i])
+			}
+			continue
+		}
+		all = append(all, &hostPart{p.Slice, p.sealed})
+	}
+	if len(all) > 0 {
+		sum := mergeHostParts(d, all)
+		if out.Slice, out.sealed = sum.Slice, sum.sealed; len(out.sealed.ids) > maxSumRows {
+			return nil
+		}
+		if final {
+			out.sealed.cut(fleetRows, d.names())
+			out.sealed.pack()
+		}
+	}
+	slices.SortStableFunc(each, func(x, y *hostPart) int { return x.Host.Compare(y.Host) })
+	for len(each) > 0 {
+		n := 1
+		for n < len(each) && each[n].Host == each[0].Host {
+			n++
+		}
+		h := *each[0]
+		if n > 1 || final { // what is packed must not be another's
+			h = mergeHostParts(d, each[:n])
+		}
+		if h.sealed.len() > maxSumRows {
+			return nil
+		}
+		if final {
+			h.sealed.pack()
+		}
+		out.hosts = append(out.hosts, h)
+		out.Buckets += h.Buckets
+		each = each[n:]
+	}
+	return out
+}
+
+// mergeHostParts adds up parts of one host, or of all, in memory of its own but for sketches.
+func mergeHostParts(d *Dictionary, parts []*hostPart) hostPart {
+	out := hostPart{Slice: Slice{Start: parts[len(parts)-1].Start, End: parts[len(parts)-1].End, Host: parts[0].Host}}
+	sums := make([]*sealed, len(parts))
+	for i, p := range parts {
 		out.Buckets += p.Buckets
 		out.Counters.Add(&p.Counters)
 		out.Hosts = mergeIDs(slices.Clip(out.Hosts), p.Hosts)
 		out.Covered, out.Unobserved = append(out.Covered, p.Covered...), append(out.Unobserved, p.Unobserved...)
-		all = append(all, p.Renumbered(d).sealed)
+		sums[i] = p.sealed
 	}
 	out.Covered, out.Unobserved = bucket.MergeSpans(out.Covered), bucket.MergeSpans(out.Unobserved)
-	if len(all) == 0 {
-		return out
-	}
-	if len(all) == 1 {
-		out.sealed = all[0].copy()
-	} else {
-		out.sealed = addUp(all, len(d.all()))
-	}
-	if len(out.sealed.ids) > maxSumRows {
-		return nil
-	}
-	if final {
-		out.sealed.cut(fleetRows, d.all())
-		out.sealed.pack()
+	if out.sealed = sums[0].copy(); len(sums) > 1 {
+		out.sealed = addUp(sums, d.names().len())
 	}
 	return out
 }
@@ -47,6 +82,7 @@ func MergeParts(d *Dictionary, parts []*Part, final bool) *Part {
 // copy returns what can be cut and packed without a change to s.
 func (s *sealed) copy() *sealed {
 	out := *s
+	out.columns = new(columns)
 	out.other = bucket.Row{}
 	if s.added > 0 {
 		addRow(s.schema.Measures, &out.other, &s.other)
@@ -75,12 +111,12 @@ func addUp(all []*sealed, keys int) *sealed {
 		}
 	}
 	if first == nil {
-		return &sealed{skipped: skipped}
+		return &sealed{columns: new(columns), skipped: skipped}
 	}
 	memory := scratches.Get().(*scratch)
 	memory.fit(keys)
 	rows = min(rows, keys)
-	u := union{sealed{schema: first.schema, out: first.out, stride: first.stride, latencies: first.latencies, skipped: skipped,
+	u := union{sealed{schema: first.schema, out: first.out, stride: first.stride, latencies: first.latencies, columns: new(columns), skipped: skipped,
 		ids: make([]uint32, 0, rows), numbers: make([]int64, 0, rows*first.stride)}, memory.place}
 	for _, p := range parts {
 		u.add(p)
@@ -156,7 +192,7 @@ func (u *union) addSketches(parts []*sealed) {
 }
 
 // cut folds rows until at most that many are left, unless the table is exact, as bucket.Table.Cut does. keys are those of the dictionary.
-func (s *sealed) cut(most int, keys []string) {
+func (s *sealed) cut(most int, keys names) {
 	if len(s.ids) <= most || s.schema.Exact {
 		return
 	}
@@ -168,13 +204,14 @@ func (s *sealed) cut(most int, keys []string) {
 		uppers[i] = add(n[0], errs[i])
 	}
 	kept := firstOf(len(s.ids), most, func(x, y int) int {
-		return cmp.Or(cmp.Compare(uppers[y], uppers[x]), compareKeys(keys[s.ids[x]], keys[s.ids[y]]))
+		return cmp.Or(cmp.Compare(uppers[y], uppers[x]), compareKeys(keys.at(s.ids[x]), keys.at(s.ids[y])))
 	})
 	keep := make([]bool, len(s.ids))
 	for _, i := range kept {
 		keep[i] = true
 	}
 	old := *s
+	s.columns = new(columns)
 	s.ids, s.numbers, s.sketches, s.held = make([]uint32, 0, most), make([]int64, 0, most*s.stride), nil, 0
 	for i, id := range old.ids {
 		n := old.numbers[i*s.stride : (i+1)*s.stride]

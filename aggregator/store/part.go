@@ -3,92 +3,49 @@ package store
 import (
 	"encoding/binary"
 	"slices"
-	"sync"
+	"strings"
+	"unsafe"
 
 	"github.com/httpctl/httpctl/pkg/bucket"
-	"github.com/httpctl/httpctl/pkg/exchange"
 	"github.com/httpctl/httpctl/pkg/sketch"
 )
 
-// A Dictionary numbers the keys of the rows that the parts of one plan have, so that adding up parts
-// compares no strings. It only grows. The zero value is empty and ready. It is safe for concurrent use.
-type Dictionary struct {
-	mu    sync.RWMutex
-	ids   map[string]uint32
-	keys  []string // as Accumulator.row writes them
-	bytes int64
-}
-
-// keyCost is what a key takes besides its bytes: a string and its place in the map.
-const keyCost = 16 + 48
-
-// Bytes is about what the dictionary takes in memory.
-func (d *Dictionary) Bytes() int64 {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	return d.bytes
-}
-
-// all returns the keys by number. The result is not changed any more.
-func (d *Dictionary) all() []string {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	return d.keys[:len(d.keys):len(d.keys)]
-}
-
-// number appends the numbers of keys to ids.
-func (d *Dictionary) number(ids []uint32, keys []string) []uint32 {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, key := range keys {
-		ids = append(ids, d.enter(key))
-	}
-	return ids
-}
-
-// A Part is the sum of what a plan without Step and PerHost asks for over a piece of its time. It is never
+// A Part is the sum of what a plan without Step asks for over a piece of its time. It is never
 // changed, takes a quarter of the memory of a Collector, and is added up many times faster.
 type Part struct {
-	Slice  // without Table
+	Slice  // without Table; with PerHost only Start, End and Buckets, which are those of all hosts
 	sealed *sealed
+	hosts  []hostPart // with PerHost, instead of sealed: sorted by host
 	dict   *Dictionary
+}
+
+// hostPart is a Part of one host.
+type hostPart struct {
+	Slice  // without Table and Hosts
+	sealed *sealed
 }
 
 // Renumbered returns the part with its keys numbered in another dictionary. It shares all other memory.
 func (p *Part) Renumbered(d *Dictionary) *Part {
-	if p.dict == d || p.sealed == nil {
+	if p.dict == d {
 		return p
 	}
-	out, s := *p, *p.sealed
-	out.dict, out.sealed = d, &s
-	s.ids = d.translate(p.sealed.ids, p.dict.all())
+	out := *p
+	out.dict, out.sealed, out.hosts = d, p.sealed.renumbered(p.dict, d), slices.Clone(p.hosts)
+	for i := range out.hosts {
+		out.hosts[i].sealed = out.hosts[i].sealed.renumbered(p.dict, d)
+	}
 	return &out
 }
 
-// translate numbers keys that another dictionary has.
-func (d *Dictionary) translate(ids []uint32, keys []string) []uint32 {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	out := make([]uint32, len(ids))
-	for i, id := range ids {
-		out[i] = d.enter(keys[id])
+// renumbered returns s, of keys in from, with those in to.
+func (s *sealed) renumbered(from, to *Dictionary) *sealed {
+	if s == nil || from == to {
+		return s
 	}
-	return out
-}
-
-// enter returns the number of a key. The caller holds the lock.
-func (d *Dictionary) enter(key string) uint32 {
-	id, ok := d.ids[key]
-	if !ok {
-		if d.ids == nil {
-			d.ids = map[string]uint32{}
-		}
-		id = uint32(len(d.keys))
-		d.ids[key] = id
-		d.keys = append(d.keys, key)
-		d.bytes += keyCost + int64(len(key))
-	}
-	return id
+	out := *s
+	out.ids = to.translate(s.ids, from.names())
+	return &out
 }
 
 // sealed is an Accumulator that did not prune, as it was. It is never changed.
@@ -106,6 +63,7 @@ type sealed struct {
 	held      int64
 	total     []histogram // of the bins of all rows, by latency measure
 	latencies int
+	columns   *columns // of numbers
 	other     bucket.Row
 	floor     int64
 	folded    uint64
@@ -136,7 +94,7 @@ func (h *histogram) count(index int32, n uint64) {
 // seal returns what a has added up, which must not have pruned. It has the memory of a, which must not be added to afterwards.
 func (a *Accumulator) seal(d *Dictionary) *sealed {
 	s := &sealed{schema: a.schema, out: a.out, stride: a.rows.stride, latencies: a.latencies,
-		other: a.other, floor: a.floor, folded: a.folded, added: a.added, skipped: a.skipped}
+		columns: new(columns), other: a.other, floor: a.floor, folded: a.folded, added: a.added, skipped: a.skipped}
 	if a.added > 0 {
 		s.ids = d.number(make([]uint32, 0, a.rows.len()), a.rows.keys)
 		s.numbers, s.sketches, s.held = a.rows.numbers, a.rows.sketches, a.rows.bins
@@ -213,6 +171,21 @@ func (s *sealed) sketch(i, l int) *sketch.Latency {
 	return out
 }
 
+// table returns the sum as Accumulator.Table does. There must be no latencies. s must not be used afterwards.
+func (s *sealed) table(keys names, maxRows int) *bucket.Table {
+	measures := len(s.schema.Measures)
+	t := &bucket.Table{Schema: s.out, Max: maxSumRows, Other: s.other, Floor: s.floor, Folded: s.folded, Rows: make([]*bucket.Row, len(s.ids))}
+	rows, texts := make([]bucket.Row, len(s.ids)), make([]string, len(s.ids)*len(s.out.Keys))
+	for i, id := range s.ids {
+		n := s.numbers[i*s.stride : (i+1)*s.stride]
+		k := len(s.out.Keys)
+		rows[i] = bucket.Row{Keys: splitKey(texts[i*k:(i+1)*k:(i+1)*k], strings.Clone(keys.at(id))), Values: n[:measures:measures], Err: max(0, add(n[measures], s.floor))}
+		t.Rows[i] = &rows[i]
+	}
+	first(t, maxRows)
+	return t
+}
+
 // merge adds a sealed sum of the same plan, as merge does one that is not.
 func (a *Accumulator) mergeSealed(b *sealed, d *Dictionary) {
 	a.skipped += b.skipped
@@ -223,11 +196,11 @@ func (a *Accumulator) mergeSealed(b *sealed, d *Dictionary) {
 	a.floor = add(a.floor, b.floor)
 	a.folded += b.folded
 	a.addValues(&a.other, &b.other)
-	keys := d.all()
+	keys := d.names()
 	measures := len(b.schema.Measures)
 	latencies := make([]*sketch.Latency, b.latencies)
 	for k, id := range b.ids {
-		i := a.rows.at(keys[id], a.pruned)
+		i := a.rows.at(keys.at(id), a.pruned)
 		n := b.numbers[k*b.stride : (k+1)*b.stride]
 		for l := range latencies {
 			latencies[l] = b.sketch(k, l)
@@ -262,64 +235,109 @@ func splitKey(keys []string, key string) []string {
 
 // Bytes is about what the part takes in memory, without its dictionary.
 func (p *Part) Bytes() int64 {
-	n := int64(1024+16*len(p.Hosts)+16*len(p.Covered)+16*len(p.Unobserved)) + 8*int64(exchange.NumCounters)
-	if s := p.sealed; s != nil {
-		n += s.held + int64(4*cap(s.ids)+8*cap(s.numbers)+cap(s.bins)+4*cap(s.offsets)+8*cap(s.sketches))
-		for _, h := range s.total {
-			n += int64(8 * cap(h))
-		}
-		for _, l := range s.other.Latency {
-			n += sketchBytes(l)
-		}
+	n := int64(unsafe.Sizeof(*p)) + p.Slice.bytes() + p.sealed.bytes() + int64(cap(p.hosts))*int64(unsafe.Sizeof(hostPart{}))
+	for i := range p.hosts {
+		n += p.hosts[i].Slice.bytes() + p.hosts[i].sealed.bytes()
 	}
 	return n
 }
 
-// Rows counts the rows.
-func (p *Part) Rows() int {
-	if p.sealed == nil {
-		return 0
-	}
-	return len(p.sealed.ids)
+// bytes is about what the lists of a slice take in memory.
+func (s *Slice) bytes() int64 {
+	return int64(16*cap(s.Hosts) + 16*cap(s.Covered) + 16*cap(s.Unobserved))
 }
 
-// Part returns what the Collector has collected, which must be Whole and of a plan without Step and PerHost. It has the memory
+func (s *sealed) bytes() int64 {
+	if s == nil {
+		return 0
+	}
+	n := int64(unsafe.Sizeof(*s)) + s.held + int64(4*cap(s.ids)+8*cap(s.numbers)+cap(s.bins)+4*cap(s.offsets)+8*cap(s.sketches)+8*cap(s.other.Values))
+	for _, h := range s.total {
+		n += int64(8 * cap(h))
+	}
+	for _, l := range s.other.Latency {
+		n += sketchBytes(l)
+	}
+	return n + s.columnBytes()
+}
+
+// Rows counts the rows, and the hosts of a plan with PerHost.
+func (p *Part) Rows() int {
+	n := len(p.hosts)
+	for i := range p.hosts {
+		n += p.hosts[i].sealed.len()
+	}
+	return n + p.sealed.len()
+}
+
+func (s *sealed) len() int {
+	if s == nil {
+		return 0
+	}
+	return len(s.ids)
+}
+
+// Part returns what the Collector has collected, which must be Whole and of a plan without Step. It has the memory
 // of the Collector, which must not be used afterwards. Its rows are numbered in d, which is that of all parts that it is to be added up with.
 func (c *Collector) Part(d *Dictionary) *Part {
 	p := &Part{dict: d}
-	for _, s := range c.slices { // one at most
-		s.flatten()
-		p.Slice = s.Slice
-		p.Covered, p.Unobserved = bucket.MergeSpans(s.Covered), bucket.MergeSpans(s.Unobserved)
+	for _, s := range c.slices { // one at most, or one of each host
+		s.flatten(&c.plan)
+		h := hostPart{s.Slice, s.seal(d)}
+		h.Covered, h.Unobserved = bucket.MergeSpans(s.Covered), bucket.MergeSpans(s.Unobserved)
+		if c.plan.PerHost {
+			p.Start, p.End = s.Start, s.End
+			p.Buckets += s.Buckets
+			p.hosts = append(p.hosts, h)
+			continue
+		}
+		p.Slice, p.sealed = h.Slice, h.sealed
 		p.Hosts = s.sortedHosts()
-		p.sealed = s.sum.seal(d)
 	}
+	slices.SortFunc(p.hosts, func(x, y hostPart) int { return x.Host.Compare(y.Host) })
 	return p
+}
+
+func (s *collected) seal(d *Dictionary) *sealed {
+	if s.sum == nil {
+		return &sealed{columns: new(columns)}
+	}
+	return s.sum.seal(d)
 }
 
 // AddPart adds a part that begins at start, and must fit the plan: see Plan.Fits. It keeps the part.
 func (c *Collector) AddPart(start int64, p *Part) {
-	if p.Buckets == 0 {
-		return
+	switch {
+	case p.Buckets == 0:
+	case c.plan.PerHost:
+		for i := range p.hosts {
+			h := &p.hosts[i]
+			c.slice(&bucket.Header{Name: bucket.Name{Host: h.Host, Start: start}}).addPart(&h.Slice, h.sealed, p.dict)
+		}
+	default:
+		s := c.slice(&bucket.Header{Name: bucket.Name{Start: start}})
+		s.lists = append(s.lists, p.Hosts)
+		s.addPart(&p.Slice, p.sealed, p.dict)
 	}
-	s := c.slice(&bucket.Header{Name: bucket.Name{Start: start}})
-	s.Buckets += p.Buckets
-	s.Counters.Add(&p.Counters)
-	s.lists = append(s.lists, p.Hosts)
-	for _, span := range p.Covered {
+}
+
+func (s *collected) addPart(from *Slice, sum *sealed, dict *Dictionary) {
+	s.Buckets += from.Buckets
+	s.Counters.Add(&from.Counters)
+	for _, span := range from.Covered {
 		s.Covered = extend(s.Covered, span)
 	}
-	s.declare(p.Unobserved)
+	s.declare(from.Unobserved)
 	if s.dict == nil {
-		s.dict = p.dict
+		s.dict = dict
 	}
-	s.parts = append(s.parts, p.Renumbered(s.dict).sealed)
+	s.parts = append(s.parts, sum.renumbered(dict, s.dict))
 }
 
 // flatten adds the parts to the sum.
-func (s *collected) flatten() {
-	for _, p := range s.parts {
-		s.sum.mergeSealed(p, s.dict)
+func (s *collected) flatten(p *Plan) {
+	for _, part := range s.parts {
+		s.accumulator(p).mergeSealed(part, s.dict)
 	}
 	s.parts = nil
 }

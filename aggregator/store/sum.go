@@ -2,9 +2,7 @@ package store
 
 import (
 	"cmp"
-	"math"
 	"slices"
-	"sync"
 
 	"github.com/httpctl/httpctl/pkg/bucket"
 	"github.com/httpctl/httpctl/pkg/sketch"
@@ -13,7 +11,8 @@ import (
 // A Sum is the table of a slice under way: what was found is not yet put together, so that a list of its first rows
 // costs no table of all of them, and more can be added. It is not safe for concurrent use.
 type Sum struct {
-	acc   *Accumulator
+	plan  *Plan
+	acc   *Accumulator // nil until something is added: see accumulator
 	parts []*sealed
 	dict  *Dictionary // of the parts
 }
@@ -29,13 +28,20 @@ type Ranked struct {
 	Floor int64
 }
 
-// NewSum returns an empty sum of what a plan asks for.
-func NewSum(p *Plan) *Sum { return &Sum{acc: newAccumulator(p)} }
+// NewSum returns an empty sum of what a plan asks for. The plan must not be changed as long as it is used.
+func NewSum(p *Plan) *Sum { return &Sum{plan: p} }
+
+func (s *Sum) accumulator() *Accumulator {
+	if s.acc == nil {
+		s.acc = newAccumulator(s.plan)
+	}
+	return s.acc
+}
 
 // Add adds a table as the plan of the sum asks, but with the given conditions. It keeps no memory of t but the schema. Errors are those of
 // Accumulator.Add.
 func (s *Sum) Add(t *bucket.Table, where []Condition) error {
-	a := s.acc
+	a := s.accumulator()
 	a.where = where
 	if a.added > 0 {
 		if err := a.bind(&a.schema); err != nil {
@@ -49,19 +55,20 @@ func (s *Sum) Add(t *bucket.Table, where []Condition) error {
 func (s *Sum) Merge(o *Sum) {
 	o.flatten()
 	s.flatten()
-	s.acc.merge(o.acc)
+	s.accumulator().merge(o.accumulator())
 }
 
 // Skipped is that of the slice.
 func (s *Sum) Skipped() int {
-	parts, same := s.added()
-	n := s.acc.Skipped()
-	if len(parts) > 0 && (!same || s.acc.added > 0 && (s.acc.schema.Version != parts[0].schema.Version || !sameColumns(&s.acc.schema, &parts[0].schema))) {
+	n := 0
+	if parts, same := s.added(); !same || len(parts) > 0 && s.acc != nil && s.acc.added > 0 && (s.acc.schema.Version != parts[0].schema.Version || !sameColumns(&s.acc.schema, &parts[0].schema)) {
 		s.flatten()
-		return s.acc.Skipped()
 	}
 	for _, p := range s.parts {
 		n += p.skipped
+	}
+	if s.acc != nil {
+		n += s.acc.skipped
 	}
 	return n
 }
@@ -85,13 +92,22 @@ func (s *sealed) like(o *sealed) bool {
 
 // Table returns the sum as Slice.Table has it. The Sum must not be used afterwards.
 func (s *Sum) Table(maxRows int) *bucket.Table {
+	if parts, same := s.added(); same && len(parts) > 0 && parts[0].latencies == 0 && (s.acc == nil || s.acc.added == 0) {
+		keys := s.dict.names()
+		if sum := addUp(parts, keys.len()); len(sum.ids) <= maxSumRows {
+			return sum.table(keys, maxRows)
+		}
+	}
 	s.flatten()
+	if s.acc == nil {
+		return nil
+	}
 	return s.acc.Table(maxRows)
 }
 
 func (s *Sum) flatten() {
 	for _, p := range s.parts {
-		s.acc.mergeSealed(p, s.dict)
+		s.accumulator().mergeSealed(p, s.dict)
 	}
 	s.parts = nil
 }
@@ -159,10 +175,10 @@ func (r *Ranked) begin() {
 // rows than are kept, or by a latency.
 func (s *Sum) top(n int, measure string) (*Ranked, bool) {
 	parts, same := s.added()
-	if !same || s.acc.pruned > 0 {
+	if !same || s.acc != nil && s.acc.pruned > 0 {
 		return nil, false
 	}
-	if s.acc.added > 0 {
+	if s.acc != nil && s.acc.added > 0 {
 		if s.dict == nil {
 			s.dict = new(Dictionary)
 		}
@@ -183,162 +199,12 @@ func (s *Sum) top(n int, measure string) (*Ranked, bool) {
 	if first.schema.Measures[column].Kind == bucket.Latency {
 		return nil, false
 	}
-	memory, keys := scratches.Get().(*scratch), s.dict.all()
-	memory.fit(len(keys))
-	r := ranking{parts, keys, column, memory.values[:len(keys)], memory.place}
+	memory, keys := scratches.Get().(*scratch), s.dict.names()
+	memory.fit(keys.len())
+	r := ranking{parts, keys, column, memory.values[:keys.len()], memory.place}
 	out, whole := r.rank(n)
 	scratches.Put(memory) // not after a panic, which leaves something in it
 	return out, whole
-}
-
-// ranking finds the first rows of parts of one schema, and what the others hold, without a row for each of these: it goes through
-// the parts twice, once for what it ranks by, and then for what the first rows hold, and all others together.
-type ranking struct {
-	parts  []*sealed
-	keys   []string
-	column int
-	values []int64 // of column, by key
-	place  []int32 // among the first, plus 1, by key
-}
-
-// scratch is used again, as it is a few hundred KB of some ten thousand names. It is all 0.
-type scratch struct {
-	values []int64
-	place  []int32
-}
-
-var scratches = sync.Pool{New: func() any { return new(scratch) }}
-
-// fit makes room for so many keys.
-func (m *scratch) fit(keys int) {
-	if len(m.values) < keys {
-		m.values, m.place = make([]int64, keys+keys/8), make([]int32, keys+keys/8)
-	}
-}
-
-// first returns the keys of the n first rows. It clears values.
-func (r *ranking) first(n int) []uint32 {
-	largest := r.parts[0].schema.Measures[r.column].Kind == bucket.Max
-	for _, p := range r.parts {
-		for i, id := range p.ids {
-			if v := p.numbers[i*p.stride+r.column]; largest {
-				r.values[id] = max(r.values[id], v)
-			} else {
-				r.values[id] = add(r.values[id], v)
-			}
-		}
-	}
-	order := func(x, y uint32) int {
-		return cmp.Or(cmp.Compare(r.values[y], r.values[x]), compareKeys(r.keys[x], r.keys[y]))
-	}
-	var ids []uint32
-	least := int64(1) // of what can be among the first
-	for id, v := range r.values {
-		if v < least {
-			continue
-		}
-		if ids = append(ids, uint32(id)); n > 0 && len(ids) >= 2*n {
-			slices.SortFunc(ids, order)
-			ids = ids[:n]
-			least = r.values[ids[n-1]]
-		}
-	}
-	slices.SortFunc(ids, order)
-	if n > 0 && len(ids) > n {
-		ids = ids[:n]
-	}
-	clear(r.values)
-	return ids
-}
-
-// rank is Sum.top.
-func (r *ranking) rank(n int) (*Ranked, bool) {
-	like := r.parts[0]
-	measures := like.schema.Measures
-	out := &Ranked{Schema: like.out}
-	out.begin()
-	ids := r.first(n)
-	numbers := make([]int64, (1+len(ids))*like.stride) // of the first, behind those of all others
-	sketches := make([]*sketch.Latency, len(ids)*like.latencies)
-	for k, id := range ids {
-		r.place[id] = int32(k + 1)
-	}
-	for _, p := range r.parts {
-		for i, id := range p.ids {
-			from := p.numbers[i*p.stride : (i+1)*p.stride]
-			at := int(r.place[id])
-			addNumbers(numbers[at*p.stride:(at+1)*p.stride], from, measures)
-			if at == 0 {
-				continue
-			}
-			for l := range p.latencies {
-				if k := p.sketch(i, l); k != nil {
-					to := &sketches[(at-1)*p.latencies+l]
-					if *to == nil {
-						*to = new(sketch.Latency)
-					}
-					(*to).Merge(k)
-				}
-			}
-		}
-		out.Floor = add(out.Floor, p.floor)
-		addRow(measures, &out.Folded, &p.other)
-	}
-	for _, id := range ids {
-		r.place[id] = 0
-	}
-	for c := len(measures) + 1; c < like.stride; c += latencyNumbers {
-		all := uint64(0)
-		for k := range 1 + len(ids) {
-			n := uint64(numbers[k*like.stride+c])
-			if all += n; all < n || all == math.MaxUint64 {
-				return nil, false // so many observations that bins do not add up any more
-			}
-		}
-	}
-	for k, id := range ids {
-		n := numbers[(k+1)*like.stride:]
-		row := &bucket.Row{Keys: splitKey(make([]string, len(like.out.Keys)), r.keys[id]), Values: slices.Clone(n[:len(measures)]), Err: max(0, add(n[len(measures)], out.Floor))}
-		if like.latencies > 0 {
-			row.Latency = sketches[k*like.latencies : (k+1)*like.latencies : (k+1)*like.latencies]
-		}
-		out.Rows = append(out.Rows, row)
-	}
-	copy(out.Rest.Values, numbers[:len(measures)])
-	if like.latencies > 0 {
-		r.restOfLatency(out, numbers[len(measures)+1:like.stride])
-	}
-	addRow(measures, &out.Rest, &out.Folded)
-	return out, true
-}
-
-// restOfLatency fills in the sketches of all but the first rows, whose bins are those of all but those of the first; rest are their numbers.
-func (r *ranking) restOfLatency(out *Ranked, rest []int64) {
-	for l := range r.parts[0].latencies {
-		var bins histogram
-		for _, p := range r.parts {
-			for i, n := range p.total[l] {
-				if n > 0 {
-					bins.count(int32(i)+sketch.MinIndex, n)
-				}
-			}
-		}
-		for _, row := range out.Rows {
-			if row.Latency[l] != nil {
-				for _, b := range row.Latency[l].Bins {
-					bins[b.Index-sketch.MinIndex] -= b.Count
-				}
-			}
-		}
-		n := rest[l*latencyNumbers:]
-		k := &sketch.Latency{Count: uint64(n[0]), Sum: uint64(n[1]), Min: n[2], Max: n[3]}
-		for i, n := range bins {
-			if n > 0 {
-				k.Bins = append(k.Bins, sketch.Bin{Index: int32(i) + sketch.MinIndex, Count: n})
-			}
-		}
-		out.Rest.Latency[l] = k
-	}
 }
 
 // addNumbers adds those of a row, as sealed has them.

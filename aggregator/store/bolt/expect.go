@@ -193,16 +193,15 @@ func (s *DB) expectMinute(ctx context.Context, minute stepKey, all []expected) e
 	for len(under) > 0 {
 		m := under[0]
 		var sum *store.Part
-		whole := m.c.Whole()
-		if whole && !m.plan.PerHost {
+		if m.c.Whole() {
 			sum = m.c.Part(m.k.shape.dict.Load())
 		}
 		under = under[1:]
-		if !whole { // so that damage is reported each time
+		if sum == nil { // so that damage is reported each time
 			s.sums.abandon(m.k)
 			continue
 		}
-		s.sums.finish(m.k, m.c, sum, txid)
+		s.sums.finish(m.k, sum, txid)
 	}
 	return nil
 }

@@ -265,14 +265,9 @@ func (q *question) kept(at, end int64, add func(*question) (bool, error)) (bool,
 		abandon()
 		return add(&alone)
 	}
-	var sum *store.Part
-	if q.plan.PerHost {
-		q.c.Merge(c)
-	} else {
-		sum = c.Part(q.shape.dict.Load())
-		q.c.AddPart(at, sum)
-	}
-	settle(func() { q.s.sums.finish(k, c, sum, o.txid) })
+	sum := c.Part(q.shape.dict.Load())
+	q.c.AddPart(at, sum)
+	settle(func() { q.s.sums.finish(k, sum, o.txid) })
 	return true, nil
 }
 
@@ -297,9 +292,6 @@ func (q *question) addKept(k *kept) (added, sealed bool) {
 	switch {
 	case k.gone || !k.made:
 		return false, false
-	case k.shape.plan.PerHost:
-		q.c.Merge(k.collector)
-		return true, false
 	case k.collector != nil:
 		sealed = true
 		if k.guard(&q.s.sums.faults, k.seal); k.gone {

@@ -246,11 +246,8 @@ func (s *DB) prepare(ctx context.Context, job spanJob) error {
 	if !q.c.Whole() { // so that damage is reported each time
 		return nil
 	}
-	var sum *store.Part
-	if !plan.PerHost {
-		sum = q.c.Part(job.shape.dict.Load())
-	}
+	sum := q.c.Part(job.shape.dict.Load())
 	settled = true
-	s.sums.finish(k, q.c, sum, q.txid)
+	s.sums.finish(k, sum, q.txid)
 	return nil
 }

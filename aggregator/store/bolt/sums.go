@@ -97,7 +97,7 @@ type kept struct {
 	backlog []fedBucket
 	waiting int // bytes of backlog
 	// parts are what it is put together of, but for what collector has, which is what came since somebody asked; nil if that is nothing.
-	// With PerHost all is in the collector. What parts refers to is never changed.
+	// What parts refers to is never changed.
 	parts     []*store.Part
 	packed    bool // parts were all put together when its time was over, and what came since is more of them
 	collector *store.Collector
@@ -294,18 +294,14 @@ func (c *sums) abandon(k *kept) {
 }
 
 // finish keeps what was collected from a snapshot, with what was appended since, unless a piece that is not fed has changed; the least
-// used go for it. part is what was collected; it is nil for a plan with PerHost, whose collector is kept instead.
-func (c *sums) finish(k *kept, collector *store.Collector, part *store.Part, txid int) {
+// used go for it.
+func (c *sums) finish(k *kept, part *store.Part, txid int) {
 	c.mu.Lock()
-	open := k.shape.plan.PerHost || k.key.fed() && c.newest > 0 && k.key.end()+closeTime > c.newest
+	open := k.key.fed() && c.newest > 0 && k.key.end()+closeTime > c.newest
 	c.mu.Unlock()
 	k.mu.Lock()
 	k.made, k.txid = true, txid
-	if part != nil {
-		k.parts = []*store.Part{part.Renumbered(k.shape.dict.Load())}
-	} else {
-		k.collector = collector
-	}
+	k.parts = []*store.Part{part.Renumbered(k.shape.dict.Load())}
 	k.guard(&c.faults, func() {
 		for i := range k.backlog {
 			if b := &k.backlog[i]; !k.gone && b.txid > txid {
@@ -375,7 +371,7 @@ func (c *sums) condense(k *kept, how effort) {
 	var d *store.Dictionary
 	from := 0
 	k.mu.Lock()
-	if k.made && !k.gone && !k.shape.plan.PerHost {
+	if k.made && !k.gone {
 		k.guard(&c.faults, func() {
 			switch d = k.shape.dict.Load(); how {
 			case lastParts:

@@ -248,7 +248,7 @@ func TestPartsHaveTheNamesOfTheirShape(t *testing.T) {
 	s.sums.mu.Lock()
 	sh.renumber()
 	s.sums.mu.Unlock()
-	s.sums.finish(k, c, part, o.txid)
+	s.sums.finish(k, part, o.txid)
 	if len(k.parts) != 1 || k.parts[0].Rows() != 1 || k.parts[0].Renumbered(sh.dict.Load()) != k.parts[0] {
 		t.Errorf("%d parts, with names of before, want one with those of the shape", len(k.parts))
 	}
@@ -296,7 +296,7 @@ func TestSumIsMadeOnce(t *testing.T) {
 			}
 		})
 	}
-	s.sums.finish(k, c, c.Part(sh.dict.Load()), o.txid)
+	s.sums.finish(k, c.Part(sh.dict.Load()), o.txid)
 	waiting.Wait()
 	if _, _, _, made := s.sums.total(); made != 1 {
 		t.Errorf("%d sums were made, want 1", made)
