@@ -342,7 +342,7 @@ func outlineOf(t *testing.T, b *bucket.Bucket) *store.Outline {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return store.OutlineOf(full, data)
+	return store.WholeOutlineOf(full, data)
 }
 
 // TestOutlinesAreHandedOn: the store gets the outline of each bucket, which is read once for all.

@@ -427,6 +427,10 @@ func (s *Service) take(ctx context.Context, a *agent, st *stream, m *httpctlv1.B
 	size := int64(len(data))
 	if outline != nil {
 		size += outline.Bytes()
+		if t := outline.Tables(); t != nil {
+			const schema = 160 // of which the texts are those of the decoder
+			size += schema * int64(len(*t))
+		}
 	}
 	if extract != nil {
 		size += int64(extract.Size())
@@ -466,7 +470,7 @@ func (s *Service) decode(data []byte, host bucket.ID) (*bucket.Bucket, *store.Ou
 	if err := checkTables(full.Tables); err != nil {
 		return b, nil, nil, err
 	}
-	outline := store.OutlineOf(full, data)
+	outline := store.WholeOutlineOf(full, data)
 	if s.deps.Extract == nil {
 		return b, outline, nil, nil
 	}

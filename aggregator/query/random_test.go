@@ -118,7 +118,7 @@ func TestAnswersAreWhatWasSeen(t *testing.T) {
 			b := made(t, storetest.Header(host, interval), 1000, s.hits...)
 			it := storetest.Item(t, b)
 			if rng.IntN(2) == 0 {
-				it.Outline = store.OutlineOf(b, it.Data)
+				it.Outline = store.WholeOutlineOf(b, it.Data)
 			}
 			batch, all = append(batch, it), append(all, s)
 		}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"slices"
 	"strings"
+	"unsafe"
 
 	"github.com/httpctl/httpctl/pkg/bucket"
 )
@@ -26,6 +27,46 @@ type Outline struct {
 	mirrors []string       // of the rows; nil is one row, "0"
 	values  []int64        // of the rows, one after the other
 	sum     uint32         // of the bucket's bytes
+	tables  *Schemas       // nil: not known
+}
+
+// Schemas are those of all tables of a bucket. They are never changed.
+type Schemas []bucket.Schema
+
+// SchemasOf returns those of a bucket of which all tables were decoded.
+func SchemasOf(b *bucket.Bucket) *Schemas {
+	out := make(Schemas, len(b.Tables))
+	for i, t := range b.Tables {
+		out[i] = t.Schema
+	}
+	return &out
+}
+
+// Equal reports whether both are the same in the same order.
+func (s *Schemas) Equal(o *Schemas) bool {
+	return s == o || slices.EqualFunc(*s, *o, func(x, y bucket.Schema) bool { return x.Equal(&y) })
+}
+
+// Bytes is about what they take in memory.
+func (s *Schemas) Bytes() (n int64) {
+	const text = 16
+	for i := range *s {
+		x := &(*s)[i]
+		n += int64(unsafe.Sizeof(*x)) + int64(len(x.Name))
+		for _, k := range x.Keys {
+			n += text + int64(len(k))
+		}
+		for _, m := range x.Measures {
+			n += int64(unsafe.Sizeof(m)) + int64(len(m.Name)+len(m.Unit))
+		}
+		for _, v := range x.Views {
+			n += int64(unsafe.Sizeof(v)) + int64(len(v.Name)+len(v.Title)+len(v.Hits))
+			for _, c := range slices.Concat(v.By, v.Show) {
+				n += text + int64(len(c))
+			}
+		}
+	}
+	return n
 }
 
 // Outlined reports whether the outlines of buckets say all that p asks of them.
@@ -73,6 +114,15 @@ func OutlineOf(b *bucket.Bucket, data []byte) *Outline {
 	return o
 }
 
+// WholeOutlineOf is OutlineOf for a bucket of which all tables were decoded: it notes their schemas, too.
+func WholeOutlineOf(b *bucket.Bucket, data []byte) *Outline {
+	o := OutlineOf(b, data)
+	if o != nil {
+		o.tables = SchemasOf(b)
+	}
+	return o
+}
+
 // sumOf returns the checksum at the end of an encoded bucket.
 func sumOf(data []byte) uint32 {
 	if len(data) < 4 {
@@ -105,16 +155,19 @@ func (o *Outline) Table() *bucket.Table {
 // it, and it takes up to tens of KB, which Bytes does not count.
 func (o *Outline) Schema() *bucket.Schema { return o.schema }
 
-// Sharing returns o with a schema that is equal to its own.
-func (o *Outline) Sharing(s *bucket.Schema) *Outline {
+// Tables are the schemas of all tables of the bucket, nil if they are not known. As with Schema, outlines that are kept had better share them.
+func (o *Outline) Tables() *Schemas { return o.tables }
+
+// Sharing returns o with a schema that is equal to its own, and tables that are, or nil.
+func (o *Outline) Sharing(s *bucket.Schema, tables *Schemas) *Outline {
 	own := *o
-	own.schema = s
+	own.schema, own.tables = s, tables
 	return &own
 }
 
-// Bytes is about what the outline takes in memory, without its schema.
+// Bytes is about what the outline takes in memory, without its schema and tables.
 func (o *Outline) Bytes() int64 {
-	n := int64(64 + 8*cap(o.values))
+	n := int64(unsafe.Sizeof(*o)) + int64(8*cap(o.values))
 	for _, m := range o.mirrors {
 		n += 16 + int64(len(m))
 	}

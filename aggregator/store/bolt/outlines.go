@@ -20,8 +20,10 @@ const (
 	outlineTime = int64(900e9)
 	// outlineCost is what one takes in its map.
 	outlineCost = 2 * blobKeyLen
-	// maxOutlineSchemas bounds the versions of the table, of which each has its schema once. Outlines of more are not remembered.
+	// maxOutlineSchemas bounds the versions of the table, of which each has its schema once. Outlines of more are not remembered. It also bounds
+	// the different sets of tables, of which each takes at most maxTablesBytes; what is beyond is read from the bucket again.
 	maxOutlineSchemas = 16
+	maxTablesBytes    = 64 << 10
 )
 
 // outlines remembers those of the newest intervals. The zero value is empty and ready; it is safe for concurrent use.
@@ -31,14 +33,47 @@ type outlines struct {
 	intervals map[int64]map[blobName]*store.Outline
 	newest    int64 // start of the newest interval of which buckets came
 	bytes     int64
-	schemas   []outlineSchema
+	schemas   shared[bucket.Schema]
+	tables    shared[store.Schemas]
 	used      uint64
 }
 
-// outlineSchema is the schema of so many outlines.
-type outlineSchema struct {
-	schema   *bucket.Schema
+// shared are what outlines have in common, each once, and of how many it is.
+type shared[T any] []sharing[T]
+
+type sharing[T any] struct {
+	value    *T
 	outlines int
+}
+
+// find returns which of them is equal to v, or the place of one that none has any more, which v takes; -1 if there is no such place.
+func (s *shared[T]) find(v *T, equal func(x, y *T) bool) int {
+	free := -1
+	for i := range *s {
+		if equal((*s)[i].value, v) {
+			return i
+		}
+		if (*s)[i].outlines == 0 {
+			free = i
+		}
+	}
+	if len(*s) < maxOutlineSchemas {
+		free = len(*s)
+		*s = append(*s, sharing[T]{})
+	}
+	if free >= 0 {
+		(*s)[free].value = v
+	}
+	return free
+}
+
+// release notes that one outline less has v.
+func (s shared[T]) release(v *T) {
+	for i := range s {
+		if s[i].value == v {
+			s[i].outlines--
+		}
+	}
 }
 
 // blobName is the key of a bucket within its interval.
@@ -103,9 +138,14 @@ func (x *outlines) add(added outlined) {
 		}
 		return
 	}
-	schema := x.schemaOf(o)
-	if schema < 0 && o.Schema() != nil {
-		return
+	schema, tables := -1, -1
+	if o.Schema() != nil {
+		if schema = x.schemas.find(o.Schema(), (*bucket.Schema).Equal); schema < 0 {
+			return
+		}
+	}
+	if t := o.Tables(); t != nil && t.Bytes() <= maxTablesBytes {
+		tables = x.tables.find(t, (*store.Schemas).Equal)
 	}
 	most := x.most
 	if most == 0 {
@@ -129,47 +169,25 @@ func (x *outlines) add(added outlined) {
 		}
 		x.intervals[added.start] = names
 	}
+	var own *bucket.Schema
 	if schema >= 0 {
-		o = o.Sharing(x.schemas[schema].schema)
+		own = x.schemas[schema].value
 		x.schemas[schema].outlines++
 	}
-	names[added.name] = o
+	var all *store.Schemas
+	if tables >= 0 {
+		all = x.tables[tables].value
+		x.tables[tables].outlines++
+	}
+	names[added.name] = o.Sharing(own, all)
 	x.bytes += cost
-}
-
-// schemaOf returns which of the schemas is that of an outline. One that is new takes the place of one that none has any more; -1 if there
-// is no such place, or o has none. The caller holds the lock.
-func (x *outlines) schemaOf(o *store.Outline) int {
-	own, free := o.Schema(), -1
-	if own == nil {
-		return -1
-	}
-	for i := range x.schemas {
-		if x.schemas[i].schema.Equal(own) {
-			return i
-		}
-		if x.schemas[i].outlines == 0 {
-			free = i
-		}
-	}
-	if len(x.schemas) < maxOutlineSchemas {
-		free = len(x.schemas)
-		x.schemas = append(x.schemas, outlineSchema{})
-	}
-	if free >= 0 {
-		x.schemas[free].schema = own
-	}
-	return free
 }
 
 // release notes that an outline is not remembered any more. The caller holds the lock.
 func (x *outlines) release(o *store.Outline) {
 	x.bytes -= o.Bytes() + outlineCost
-	for i := range x.schemas {
-		if x.schemas[i].schema == o.Schema() {
-			x.schemas[i].outlines--
-		}
-	}
+	x.schemas.release(o.Schema())
+	x.tables.release(o.Tables())
 }
 
 // drop forgets an interval. The caller holds the lock.

@@ -27,7 +27,7 @@ func outlinedItem(t testing.TB, b *bucket.Bucket) store.Item {
 	if err != nil {
 		t.Fatal(err)
 	}
-	it.Outline = store.OutlineOf(full, it.Data)
+	it.Outline = store.WholeOutlineOf(full, it.Data)
 	return it
 }
 
@@ -193,7 +193,7 @@ func said(a *store.Answer) string {
 func checkOutlines(t *testing.T, s *DB) {
 	t.Helper()
 	x := &s.outlines
-	bytes, schemas := int64(0), map[*bucket.Schema]int{}
+	bytes, schemas, tables := int64(0), map[*bucket.Schema]int{}, map[*store.Schemas]int{}
 	for start, names := range x.intervals {
 		if start < x.newest-outlineTime || len(names) == 0 {
 			t.Fatalf("an interval of %v with %d outlines is remembered", time.Unix(0, start), len(names))
@@ -203,15 +203,27 @@ func checkOutlines(t *testing.T, s *DB) {
 			if s := o.Schema(); s != nil {
 				schemas[s]++
 			}
+			if s := o.Tables(); s != nil {
+				tables[s]++
+			}
 		}
 	}
 	if bytes != x.bytes || len(schemas) > maxOutlineSchemas || len(x.schemas) > maxOutlineSchemas {
 		t.Fatalf("outlines take %d bytes, and say %d; %d schemas, of them %d in use", bytes, x.bytes, len(x.schemas), len(schemas))
 	}
 	for _, s := range x.schemas {
-		if s.outlines != schemas[s.schema] {
-			t.Fatalf("%d outlines have a schema, it is said to be of %d", schemas[s.schema], s.outlines)
+		if s.outlines != schemas[s.value] {
+			t.Fatalf("%d outlines have a schema, it is said to be of %d", schemas[s.value], s.outlines)
 		}
+	}
+	for _, s := range x.tables {
+		if s.outlines != tables[s.value] {
+			t.Fatalf("%d outlines have a set of tables, it is said to be of %d", tables[s.value], s.outlines)
+		}
+		delete(tables, s.value)
+	}
+	if len(tables) > 0 || len(x.tables) > maxOutlineSchemas {
+		t.Fatalf("%d sets of tables are not shared, %d are", len(tables), len(x.tables))
 	}
 }
 

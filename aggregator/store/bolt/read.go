@@ -671,23 +671,24 @@ func (s *DB) Schemas(ctx context.Context, from, to int64) ([]bucket.Schema, erro
 					}
 					continue
 				}
-				data, _, err := unsealBlob(key, k, v)
+				data, skewed, err := unsealBlob(key, k, v)
 				if err != nil {
 					s.checksumErrors.Add(1)
 					continue
 				}
-				b, err := d.Decode(data) // of which schemas may be kept
+				schemas, err := s.schemasIn(d, key, k, data, skewed)
 				if err != nil {
 					continue // Query reports it
 				}
-				of[b.Host]++
-				if len(b.Tables) > 0 {
+				host := bucket.ID(k[:16])
+				of[host]++
+				if len(*schemas) > 0 {
 					read++
 				} else {
 					passed++
 				}
-				for _, t := range b.Tables {
-					votes.Add(b.Host, &t.Schema)
+				for i := range *schemas {
+					votes.Add(host, &(*schemas)[i])
 				}
 			}
 		}
@@ -703,6 +704,28 @@ func (s *DB) Schemas(ctx context.Context, from, to int64) ([]bucket.Schema, erro
 		return nil, fmt.Errorf("read schemas: %w", err)
 	}
 	return slices.SortedFunc(maps.Values(found), func(x, y bucket.Schema) int { return cmp.Compare(x.Name, y.Name) }), nil
+}
+
+// schemasIn returns the schemas of the tables of a bucket that was verified: those that its outline remembers, else those in it, which it
+// remembers from then on.
+func (s *DB) schemasIn(d *bucket.Decoder, start, key, data []byte, skewed bool) (*store.Schemas, error) {
+	at := int64(binary.BigEndian.Uint64(start))
+	if len(key) == blobKeyLen {
+		if o := s.outlines.find(at, key, data); o != nil && o.Tables() != nil {
+			return o.Tables(), nil
+		}
+	}
+	b, err := decodeData(d, start, key, data, allTables)
+	if err != nil {
+		return nil, err
+	}
+	if o := store.WholeOutlineOf(b, data); o != nil {
+		if !skewed {
+			s.outlines.read(at, key, o)
+		}
+		return o.Tables(), nil
+	}
+	return store.SchemasOf(b), nil
 }
 
 // rolledSchemas finds the schemas of the newest step of the fleet that has tables, of the
