@@ -121,7 +121,8 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.
 		}
 		return nil, fmt.Errorf("make the data directory (aggregator.data): %w", err)
 	}
-	db, err := bolt.Open(filepath.Join(cfg.Data, databaseName), bolt.Options{})
+	rolls := &rollups{log: log, rounds: a.rolling}
+	db, err := bolt.Open(filepath.Join(cfg.Data, databaseName), bolt.Options{Rest: rolls.rest})
 	if err != nil {
 		return nil, err
 	}
@@ -201,7 +202,7 @@ func Start(ctx context.Context, settings config.Settings, cfg Config, log *slog.
 	if err := a.serveWeb(ctx, cfg, queries, identity, registry); err != nil {
 		return nil, err
 	}
-	rolls := &rollups{store: db, log: log, rounds: a.rolling}
+	rolls.store = db
 	if cfg.Metrics != "" {
 		registerStats(registry, db, &a.judge)
 		a.registerFaults(registry)

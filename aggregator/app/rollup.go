@@ -61,16 +61,20 @@ func (r *Rollups) purge(ctx context.Context, st store.Store, now int64, keep tim
 }
 
 const (
-	// rollupEvery is the pause between two passes. A minute is rolled up at most this
-	// and rollupGrace after its end, and is read from raw intervals until then.
+	// rollupEvery is the pause between two passes. The rolling up of a minute begins at most this
+	// and rollupGrace after its end; it is read from raw intervals until it is done.
 	rollupEvery = 5 * time.Second
 	// rollupGrace is how long after the end of a minute most hosts' buckets of it have
 	// come: they close 2 s after it and are sent at once. One that comes later has its minute made again.
 	rollupGrace = 10 * time.Second
-	// rollupSlice is how long one pass may take, and rollupRest how much longer than it the
-	// pause after it is at least: at most a fifth of a core goes to catching up, and what is appended meanwhile is not held up.
-	rollupSlice = 2 * time.Second
+	// rollupSlice is how long one pass may take, and rollupRest how much longer than its work the
+	// pauses in it and after it are at least: at most a fifth of a core goes to catching up, and what is appended meanwhile is not held up.
+	rollupSlice = 8 * time.Second
 	rollupRest  = 4
+	// rollupYield is how much longer than a piece of work in a pass, some milliseconds, the pause after it is: who asks meanwhile need not wait for a pass.
+	rollupYield = 3
+	// maxYield bounds that pause where a piece took very long, as on a machine that stood still.
+	maxYield = time.Second
 )
 
 // roller is the part of the store that the worker uses.
@@ -83,21 +87,27 @@ type rollups struct {
 	store  roller
 	log    *slog.Logger
 	rounds *lifecycle.Rounds
+	stop   <-chan struct{} // closed when the worker is to end; set by run
 
 	mu       sync.Mutex
 	rebuilt  uint64
 	failures uint64
-	spent    time.Duration
+	spent    time.Duration // without rests
+	rested   time.Duration // in the pass under way
 	pending  int
 	oldest   int64 // start of the oldest that is pending, 0 if none is
 }
 
 // run works until ctx ends.
 func (r *rollups) run(ctx context.Context) error {
+	r.stop = ctx.Done()
 	failing := false
 	for {
-		begin := time.Now()
-		err := r.rounds.Do(func() error { return r.pass(ctx, begin) })
+		var pause time.Duration
+		err := r.rounds.Do(func() (err error) {
+			pause, err = r.pass(ctx)
+			return err
+		})
 		if errors.Is(err, lifecycle.ErrPanic) {
 			r.mu.Lock()
 			r.failures++
@@ -107,33 +117,62 @@ func (r *rollups) run(ctx context.Context) error {
 			r.log.Error("rolling up fails and is tried again", "every", rollupEvery, "err", err)
 		}
 		failing = err != nil
-		pause := time.NewTimer(max(r.rounds.Pause(rollupEvery), rollupRest*time.Since(begin)))
-		select {
-		case <-ctx.Done():
-			pause.Stop()
+		if err != nil {
+			pause = max(pause, r.rounds.Pause(rollupEvery))
+		}
+		if !sleep(r.stop, pause) {
 			return nil
-		case <-pause.C:
 		}
 	}
 }
 
-// pass rolls up what it can in its time.
-func (r *rollups) pass(ctx context.Context, now time.Time) error {
+// pass rolls up what it can in its time, and returns how long to wait for the next.
+func (r *rollups) pass(ctx context.Context) (pause time.Duration, err error) {
+	begin := time.Now()
+	r.mu.Lock()
+	r.rested = 0
+	r.mu.Unlock()
 	short, cancel := context.WithTimeout(ctx, rollupSlice)
 	defer cancel()
-	done, err := r.store.Rollup(short, now.Add(-rollupGrace).UnixNano())
-	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		err = nil // there is more to do, next time
+	done, err := r.store.Rollup(short, begin.Add(-rollupGrace).UnixNano())
+	more := errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil
+	if more {
+		err = nil
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	worked := time.Since(begin) - r.rested
 	r.rebuilt += uint64(done.Rebuilt)
-	r.spent += time.Since(now)
+	r.spent += worked
 	r.pending, r.oldest = done.Pending, done.Oldest
 	if err != nil && ctx.Err() == nil {
 		r.failures++
 	}
-	return err
+	if pause = rollupRest*worked - r.rested; !more {
+		pause = max(pause, rollupEvery)
+	}
+	return pause, err
+}
+
+// rest is what the store calls between two pieces of a pass, also of those that go on after its time.
+func (r *rollups) rest(worked time.Duration) {
+	begin := time.Now()
+	sleep(r.stop, min(rollupYield*worked, maxYield))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rested += time.Since(begin)
+}
+
+// sleep returns after d, or with false when stop is closed.
+func sleep(stop <-chan struct{}, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-stop:
+		return false
+	case <-timer.C:
+		return true
+	}
 }
 
 // lag is how long ago the oldest roll-up that is pending began; 0 if none is.
@@ -158,7 +197,7 @@ func (r *rollups) register(registry prometheus.Registerer) {
 	registry.MustRegister(
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "httpctl_rollup_rebuilt_total", Help: "Roll-ups of hosts and of the fleet that were made, again where something came late."},
 			read(func() float64 { return float64(r.rebuilt) })),
-		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "httpctl_rollup_seconds_total", Help: "Time spent rolling up."},
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "httpctl_rollup_seconds_total", Help: "Time spent rolling up, without pauses."},
 			read(func() float64 { return r.spent.Seconds() })),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "httpctl_rollup_errors_total", Help: "Passes of the roll-up worker that failed and were tried again."},
 			read(func() float64 { return float64(r.failures) })),

@@ -66,7 +66,7 @@ func TestRollupWorker(t *testing.T) {
 			t.Errorf("asked at %v for what ended %v, want at once and %v before", asked, ended, rollupGrace)
 		}
 		// The first pass takes its whole slice and is paid for with a longer pause.
-		time.Sleep(30*time.Second - time.Second)
+		time.Sleep(rollupSlice + rollupRest*rollupSlice + 20*time.Second - time.Second)
 		synctest.Wait()
 		var at []time.Duration
 		asked, _ = fake.notes()
@@ -89,12 +89,40 @@ func TestRollupWorker(t *testing.T) {
 			t.Errorf("a failure that lasts is logged %d times, want once:\n%s", n, &log)
 		}
 		w.oldest = begin.UnixNano()
-		if got := w.lag(); got != 30*time.Second {
-			t.Errorf("lag = %v, want 30s", got)
+		if got, want := w.lag(), time.Since(begin); got != want {
+			t.Errorf("lag = %v, want %v", got, want)
 		}
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("run = %v", err)
+		}
+	})
+}
+
+// TestRollupRests: between pieces of a pass there are pauses, which are no work, and the one after it is shorter for them.
+func TestRollupRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin, w := time.Now(), &rollups{log: slog.New(slog.DiscardHandler), rounds: lifecycle.NewRounds("roll-ups", slog.New(slog.DiscardHandler))}
+		fake := &fakeRoller{f: func(ctx context.Context, _ int) (store.Progress, error) {
+			for ctx.Err() == nil {
+				piece := time.Now()
+				time.Sleep(20 * time.Millisecond)
+				w.rest(time.Since(piece))
+			}
+			return store.Progress{}, ctx.Err()
+		}}
+		w.store = fake
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- w.run(ctx) }()
+		time.Sleep(time.Minute)
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("run = %v", err)
+		}
+		asked, _ := fake.notes()
+		if got, want := w.spent, time.Since(begin)/(1+rollupRest); got < want*9/10 || got > want*11/10 || len(asked) != 6 {
+			t.Errorf("worked for %v in %d passes, want a fifth of a minute in 6", got, len(asked))
 		}
 	})
 }

@@ -37,8 +37,11 @@ type Options struct {
 	// file; 0 is one second, enough for a predecessor that is being stopped.
 	LockTimeout time.Duration
 	// Now tells when a new store is made, and which buckets are ahead of their time; nil is time.Now. Nothing else in this
-	// package reads a clock.
+	// package reads a clock, but to tell how long work took.
 	Now func() time.Time
+	// Rest is called by Rollup between two pieces of its work, with how long the one before took: what else there is to do need not wait
+	// for all of it. Nil goes on at once.
+	Rest func(worked time.Duration)
 
 	// allocSize is by how much the file grows at a time; 0 is 4 MiB: small for
 	// a single host, and a growth (truncate and fsync) is rare for a fleet.
@@ -75,6 +78,7 @@ type DB struct {
 
 	// rolling is held by who rebuilds or drops roll-ups, before writing and mu are taken.
 	rolling    sync.Mutex
+	rests      bool        // whether who holds rolling rests between pieces of the work
 	rebuilding *rebuilding // nil when none is; guarded by writing
 
 	// unproven is set once a commit has failed and until one succeeds: what is

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -14,9 +15,9 @@ import (
 )
 
 const (
-	// hostsPerView is how many hosts' roll-ups are built in one read transaction
-	// and written in one commit: some hundred milliseconds of work, some 100 KB.
-	hostsPerView = 32
+	// hostsPerCommit is how many hosts' roll-ups are written in one commit: some 100 KB. hostsPerView is how many of them are added to that of the
+	// fleet in one read transaction, some milliseconds of work.
+	hostsPerCommit, hostsPerView = 32, 4
 	// dayLength in nanoseconds.
 	dayLength = int64(86400e9)
 )
@@ -32,6 +33,8 @@ type rebuilding struct {
 func (s *DB) Rollup(ctx context.Context, ended int64) (store.Progress, error) {
 	s.rolling.Lock()
 	defer s.rolling.Unlock()
+	s.rests = true
+	defer func() { s.rests = false }()
 	rebuilt, err := s.rollup(ctx, ended)
 	out := store.Progress{Rebuilt: rebuilt}
 	verr := s.view(func(tx *bbolt.Tx) error {
@@ -171,31 +174,30 @@ func (s *DB) rebuildOnce(ctx context.Context, key stepKey, mend bool) (n int, ba
 		if n > 0 && ctx.Err() != nil {
 			return n, nil, ctx.Err()
 		}
-		group := hosts[:min(len(hosts), hostsPerView)]
+		group := hosts[:min(len(hosts), hostsPerCommit)]
 		hosts = hosts[len(group):]
 		built := make([][]byte, len(group))
-		err := s.view(func(tx *bbolt.Tx) error {
-			for i, host := range group {
-				if err := interrupted(ctx); err != nil {
-					return err
-				}
-				var err error
-				var met []int64
-				if built[i], met, err = s.build(tx, key, host, damaged); err != nil {
-					return err
-				}
-				bad = append(bad, met...)
+		for i, host := range group {
+			if err := interrupted(ctx); err != nil {
+				return n, nil, err
 			}
-			return nil
-		})
-		if err != nil {
-			return n, nil, err
+			var met []int64
+			begin := time.Now()
+			err := s.view(func(tx *bbolt.Tx) (err error) {
+				built[i], met, err = s.build(tx, key, host, damaged)
+				return err
+			})
+			if err != nil {
+				return n, nil, err
+			}
+			bad = append(bad, met...)
+			s.rest(begin)
 		}
 		if mend && bad != nil {
 			slices.Sort(bad)
 			return n, slices.Compact(bad), nil
 		}
-		err = s.change(context.WithoutCancel(ctx), func(w *steps) error {
+		err := s.change(context.WithoutCancel(ctx), func(w *steps) error {
 			st, err := w.step(key)
 			if err != nil {
 				return err
@@ -223,6 +225,13 @@ func (s *DB) rebuildOnce(ctx context.Context, key stepKey, mend bool) (n int, ba
 		n++
 	}
 	return n, nil, err
+}
+
+// rest lets others have the processor after work that began then, between two transactions. The caller holds rolling.
+func (s *DB) rest(begin time.Time) {
+	if s.rests && s.opts.Rest != nil {
+		s.opts.Rest(time.Since(begin))
+	}
 }
 
 // interrupted returns an error when ctx was cancelled. That its time is over is looked at between a group of hosts and the

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -115,6 +116,7 @@ func (s *DB) rebuildFleet(ctx context.Context, key stepKey, watch *rebuilding) (
 	ready, done := true, false
 	seek := []byte{entryHost}
 	for first := true; ready && !done; first = false {
+		begin := time.Now()
 		err := s.view(func(tx *bbolt.Tx) error {
 			entries, err := s.entries(tx, key)
 			if err != nil || entries == nil {
@@ -168,6 +170,10 @@ func (s *DB) rebuildFleet(ctx context.Context, key stepKey, watch *rebuilding) (
 		if err != nil {
 			return false, err
 		}
+		s.rest(begin)
+		if s.touched(watch) { // what is made of it now would be thrown away
+			return false, nil
+		}
 	}
 	if !ready {
 		return false, nil
@@ -190,6 +196,13 @@ func (s *DB) rebuildFleet(ctx context.Context, key stepKey, watch *rebuilding) (
 		return st.setFleet(values)
 	})
 	return made && err == nil, err
+}
+
+// touched reports whether something was appended to the step that is being rebuilt.
+func (s *DB) touched(watch *rebuilding) bool {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	return len(watch.touched) > 0
 }
 
 // fleetEntries encodes the roll-up of the fleet: a header without tables, and each
