@@ -75,23 +75,47 @@ func (s *Service) GetDashboard(ctx context.Context, r *httpctlv1.GetDashboardReq
 		lists = append(lists, d)
 	}
 	s.expect(ctx, lists, rng, &sel)
-	f, err := s.survey(ctx, rng, &sel)
+	out.Tops = make([]*httpctlv1.GetTopResponse, len(lists))
+	top := func(ctx context.Context, i int, o *others) (err error) {
+		out.Tops[i], err = s.top(ctx, lists[i], rng, &sel, o, limit, r.GetLive())
+		return err
+	}
+	// Lists are nearly always the same whatever the survey finds, so that they need not wait for it.
+	early := 0
+	if !r.GetLive() && !s.absent.Load() {
+		early = len(lists)
+	}
+	var f *fleet
+	err = together(ctx, 1+early, func(ctx context.Context, i int) (err error) {
+		if i == 0 {
+			f, err = s.survey(ctx, rng, &sel)
+			return err
+		}
+		return top(ctx, i-1, nil)
+	})
 	if err != nil {
-		return nil, err
+		return nil, failed("dashboard", err)
+	}
+	if f.others != nil {
+		absent := len(f.others.absences) > 0
+		if s.absent.Store(absent); absent {
+			early = 0
+		}
 	}
 	var open []Provisional
 	if r.GetLive() {
 		open = s.provisional(rng, &sel)
 	}
-	out.Hosts = f.messages(rng, open)
-	out.Tops = make([]*httpctlv1.GetTopResponse, len(lists))
-	err = together(ctx, 1+len(lists), func(ctx context.Context, i int) (err error) {
-		if i == 0 {
+	err = together(ctx, 2+len(lists)-early, func(ctx context.Context, i int) (err error) {
+		switch i {
+		case 0:
 			out.Status, out.RateHistory, err = s.status(ctx, f, rng, &sel, r.GetLive(), open)
 			return err
+		case 1:
+			out.Hosts = f.messages(rng, open)
+			return nil
 		}
-		out.Tops[i-1], err = s.top(ctx, lists[i-1], rng, &sel, f.others, limit, r.GetLive())
-		return err
+		return top(ctx, early+i-2, f.others)
 	})
 	if err != nil {
 		return nil, failed("dashboard", err)
@@ -106,20 +130,22 @@ func together(ctx context.Context, n int, part func(ctx context.Context, i int) 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var next atomic.Int64
-	var group sync.WaitGroup
-	for range min(n, runtime.GOMAXPROCS(0)) {
-		group.Go(func() {
-			for ctx.Err() == nil {
-				i := int(next.Add(1)) - 1
-				if i >= n {
-					return
-				}
-				if err := lifecycle.Guard(func() error { return part(ctx, i) }); err != nil {
-					cancel(err)
-				}
+	work := func() {
+		for ctx.Err() == nil {
+			i := int(next.Add(1)) - 1
+			if i >= n {
+				return
 			}
-		})
+			if err := lifecycle.Guard(func() error { return part(ctx, i) }); err != nil {
+				cancel(err)
+			}
+		}
 	}
+	var group sync.WaitGroup
+	for range min(n, runtime.GOMAXPROCS(0)) - 1 {
+		group.Go(work)
+	}
+	work()
 	group.Wait()
 	err := context.Cause(ctx)
 	if errors.Is(err, lifecycle.ErrPanic) {

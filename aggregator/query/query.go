@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -103,6 +104,9 @@ type Service struct {
 	schemas     []bucket.Schema
 	schemaAt    time.Time
 	schemaAsked bool // since Refresh was called
+
+	// absent is whether the last dashboard of all hosts took what hosts counted of others that were away.
+	absent atomic.Bool
 }
 
 var _ httpctlv1.QueryServiceServer = (*Service)(nil)
