@@ -120,6 +120,11 @@ func (s *Service) dimensions(ctx context.Context) ([]dimension, error) {
 	if err != nil {
 		return nil, err
 	}
+	return offered(schemas), nil
+}
+
+// offered are the top lists of the tables of these schemas, in order of display.
+func offered(schemas []bucket.Schema) []dimension {
 	var out []dimension
 	for _, schema := range schemas {
 		for _, view := range schema.Views {
@@ -141,7 +146,7 @@ func (s *Service) dimensions(ctx context.Context) ([]dimension, error) {
 	slices.SortStableFunc(out, func(x, y dimension) int {
 		return cmp.Or(cmp.Compare(rank(x), rank(y)), cmp.Compare(x.name, y.name))
 	})
-	return out, nil
+	return out
 }
 
 // Refresh looks again which statistics there are, if somebody has asked since it did last: who calls it more often than every schemaTTL spares

@@ -28,7 +28,7 @@ func (s *Service) Explain(ctx context.Context, r *httpctlv1.ExplainRequest) (*ht
 	if err != nil {
 		return nil, err
 	}
-	d, sel, err := s.listOf(ctx, r.GetDimension(), r.GetFilters())
+	d, sel, err := s.listOf(ctx, rng, r.GetDimension(), r.GetFilters())
 	if err != nil {
 		return nil, err
 	}

@@ -140,7 +140,7 @@ func (s *Service) seriesOf(ctx context.Context, rng span, sel *selection, step h
 	if n := (rng.until - rng.from) / int64(cal.length); n > maxPoints {
 		return nil, invalid("series: %d steps of %s: the most is %d; take a longer step or a shorter range", n, cal.length, maxPoints)
 	}
-	d, err := s.counting(ctx, sel)
+	d, err := s.counting(ctx, rng, sel)
 	if err != nil {
 		return nil, err
 	}
@@ -190,7 +190,7 @@ func (s *Service) fewBuckets(ctx context.Context, rng span, sel *selection) (boo
 
 // counting finds the top list whose hits, added up, answer the selection: all requests where that can be, else those
 // of the first list that has the columns.
-func (s *Service) counting(ctx context.Context, sel *selection) (*dimension, error) {
+func (s *Service) counting(ctx context.Context, rng span, sel *selection) (*dimension, error) {
 	dims, err := s.dimensions(ctx)
 	if err != nil {
 		return nil, err
@@ -200,13 +200,16 @@ func (s *Service) counting(ctx context.Context, sel *selection) (*dimension, err
 			return d, nil
 		}
 	}
+	if len(sel.where) == 0 {
+		return nil, nil // of the counters, then
+	}
+	if dims, err = s.dimensionsOf(ctx, rng, sel); err != nil {
+		return nil, err
+	}
 	for i := range dims { // of a plug-in
 		if dims[i].refuses(sel) == "" {
 			return &dims[i], nil
 		}
-	}
-	if len(sel.where) == 0 {
-		return nil, nil // of the counters, then
 	}
 	var names, there []string
 	for i := range dims {

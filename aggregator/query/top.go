@@ -38,7 +38,7 @@ func (s *Service) GetTop(ctx context.Context, r *httpctlv1.GetTopRequest) (*http
 	if err != nil {
 		return nil, err
 	}
-	d, sel, err := s.listOf(ctx, r.GetDimension(), r.GetFilters())
+	d, sel, err := s.listOf(ctx, rng, r.GetDimension(), r.GetFilters())
 	if err != nil {
 		return nil, err
 	}
@@ -55,16 +55,22 @@ func (s *Service) GetTop(ctx context.Context, r *httpctlv1.GetTopRequest) (*http
 }
 
 // listOf is the top list that is asked for, and what is chosen of it. The error says which list has the filters, if one has.
-func (s *Service) listOf(ctx context.Context, name string, filters []*httpctlv1.Filter) (*dimension, selection, error) {
+func (s *Service) listOf(ctx context.Context, rng span, name string, filters []*httpctlv1.Filter) (*dimension, selection, error) {
+	sel, err := s.selectionOf(ctx, filters)
+	if err != nil {
+		return nil, selection{}, err
+	}
 	dims, err := s.dimensions(ctx)
 	if err != nil {
 		return nil, selection{}, err
 	}
 	d, err := find(dims, name)
-	if err != nil {
-		return nil, selection{}, err
+	if sel.hosts != nil && (err != nil || !slices.Contains(stat.Builtin, d.schema.Name)) {
+		if dims, err = s.dimensionsOf(ctx, rng, &sel); err != nil {
+			return nil, selection{}, err
+		}
+		d, err = find(dims, name)
 	}
-	sel, err := s.selectionOf(ctx, filters)
 	if err != nil {
 		return nil, selection{}, err
 	}
@@ -117,11 +123,18 @@ func topPlan(d *dimension, rng span, sel *selection) store.Plan {
 // top answers one top list.
 func (s *Service) top(ctx context.Context, d *dimension, rng span, sel *selection, o *others, limit int, live bool) (*httpctlv1.GetTopResponse, error) {
 	plan := topPlan(d, rng, sel)
-	where := plan.Where
 	answer, err := s.Store.Query(ctx, plan)
+	if err == nil && sel.hosts != nil && leavesOut(answer) { // a dashboard takes the lists as the fleet has them
+		var own *dimension
+		if own, err = s.versionOf(ctx, d, rng, sel); err == nil && own != d {
+			d, plan = own, topPlan(own, rng, sel)
+			answer, err = s.Store.Query(ctx, plan)
+		}
+	}
 	if err != nil {
 		return nil, failed("top list "+d.name, err)
 	}
+	where := plan.Where
 	sum := store.NewSum(&plan)
 	if len(answer.Slices) > 0 {
 		sum = answer.Slices[0].Sum

@@ -114,3 +114,90 @@ func TestStatisticIsUpgraded(t *testing.T) {
 		}
 	}
 }
+
+// TestCanary: where hosts are chosen, lists, accounts and series are of the version of a statistic that most of them have now, with its columns and lists; the
+// lists of the fleet stay as they are.
+func TestCanary(t *testing.T) {
+	const upgraded, last = 6, 12
+	newer := func(s *bucket.Schema) {
+		s.Version, s.Keys = 2, []string{"handle", "spout"}
+		s.Measures = append(s.Measures, bucket.Measure{Name: "spilt", Kind: bucket.Sum})
+		s.Views = append(s.Views, bucket.View{Name: "kettles", By: []string{"handle"}, Hits: "pours"})
+	}
+	canary := func(i int) *bucket.Bucket {
+		s := teapots(bucket.Header{}, 0, nil).Tables[0].Schema
+		newer(&s)
+		table := bucket.NewTable(s, 10)
+		table.Add([]string{"red", "left"}, []int64{100, 1})
+		return &bucket.Bucket{Header: storetest.Header(0, i), Tables: []*bucket.Table{table}}
+	}
+	w := newWorld(t)
+	var batch []store.Item
+	for i := range last {
+		if i < upgraded {
+			batch = append(batch, storetest.Item(t, teapots(storetest.Header(0, i), 1, nil)))
+		} else {
+			batch = append(batch, storetest.Item(t, canary(i)))
+		}
+		for host := 1; host <= 3; host++ {
+			batch = append(batch, storetest.Item(t, teapots(storetest.Header(host, i), 5, nil)))
+		}
+	}
+	if _, err := w.Store.Append(ctx, batch); err != nil {
+		t.Fatal(err)
+	}
+	w.now = time.Unix(0, storetest.At(last))
+	const name = "host=hosta"
+	list := func(what, dimension, want string, filters ...string) {
+		t.Helper()
+		r, err := w.top(dimension, filters...)
+		if err != nil || show(r) != want {
+			t.Errorf("%s: top %s %v is %v, %v, want %s", what, dimension, filters, r, err, want)
+		}
+		if err == nil && (dimension == "kettles" || len(filters) > 0 && filters[0] == name) && r.SkippedBuckets != upgraded {
+			t.Errorf("%s: top %s %v leaves out %d buckets, want the first %d", what, dimension, filters, r.SkippedBuckets, upgraded)
+		}
+	}
+	check := func(what string) {
+		t.Helper()
+		list(what, "teapots", "left=186 other=0 total=186")
+		list(what, "teapots", "left=600 other=0 total=600", name)
+		list(what, "teapots", "left=600 other=0 total=600", name, "handle=red")
+		list(what, "kettles", "red=600 other=0 total=600", name)
+		list(what, "teapots", "left=66 other=0 total=66", "host=hosta,hostb") // one each: the older version
+		list(what, "teapots", "left=60 other=0 total=60", "host=hostb")
+		if r, err := w.top("kettles"); err == nil {
+			t.Errorf("%s: the fleet has the canary's list %v", what, r)
+		}
+		filter := []*httpctlv1.Filter{{Column: "host", Values: []string{"hosta"}}}
+		d, err := w.GetDashboard(ctx, &httpctlv1.GetDashboardRequest{Filters: filter})
+		if err != nil || len(d.Tops) != 1 || show(d.Tops[0]) != "left=600 other=0 total=600" {
+			t.Errorf("%s: the dashboard of the canary is %v, %v", what, d, err)
+		}
+		filter = append(filter, &httpctlv1.Filter{Column: "handle", Values: []string{"red"}})
+		e, err := w.Explain(ctx, &httpctlv1.ExplainRequest{Dimension: "kettles", Keys: []string{"red"}, Filters: filter[:1]})
+		if err != nil || e.Hits != 600 || e.Hosts[0].Skipped != upgraded {
+			t.Errorf("%s: the canary is explained as %v, %v, want 600 hits, and 6 buckets left out", what, e, err)
+		}
+		s, err := w.GetSeries(ctx, &httpctlv1.GetSeriesRequest{Step: httpctlv1.SeriesStep_SERIES_STEP_MINUTE, Range: &httpctlv1.Range{SinceUnixNs: storetest.T0}, Filters: filter})
+		if err != nil || s.Points[0].Requests != 0 || s.Points[1].Requests != 600 {
+			t.Errorf("%s: the series of the canary is %v, %v, want 0 and 600", what, s, err)
+		}
+	}
+	check("at first")
+	if _, err := w.Store.Rollup(ctx, storetest.At(last)); err != nil {
+		t.Fatal(err)
+	}
+	check("with roll-ups")
+	if _, err := w.Store.Purge(ctx, storetest.At(6)); err != nil {
+		t.Fatal(err)
+	}
+	check("with roll-ups alone of the first minute")
+
+	// It is taken back.
+	w.put(teapots(storetest.Header(0, last+6), 7, nil))
+	w.now = time.Unix(0, storetest.At(last+7))
+	if r, err := w.top("teapots", name); err != nil || show(r) != "left=13 other=0 total=13" || r.SkippedBuckets != last-upgraded {
+		t.Errorf("with the old version again: %v, %v, want 13, and 6 buckets left out", r, err)
+	}
+}
