@@ -330,7 +330,21 @@ func (s *Service) series(ctx context.Context, d *dimension, rng span, sel *selec
 		}
 		out.Points = append(out.Points, point)
 	}
+	out.Points = s.come(out.Points)
 	out.Coverage = coverage(begins.without(bucket.MergeSpans(all.covered)))
 	out.Loss = counts(&all.counters, length(bucket.MergeSpans(all.unwatched)), exchange.Counter.Loss)
 	return out, nil
+}
+
+// come leaves the last points out of which nothing can have come yet, as their first interval is under way, or over for less than another:
+// without data they are no gaps.
+func (s *Service) come(points []*httpctlv1.SeriesPoint) []*httpctlv1.SeriesPoint {
+	early := s.Now().Add(-2 * s.Settings().DashboardBucketSize).UnixNano()
+	for len(points) > 0 {
+		if p := points[len(points)-1]; p.StartUnixNs <= early || p.CoveredNs > 0 || p.Requests > 0 || p.Hosts > 0 || len(p.Loss) > 0 {
+			break
+		}
+		points = points[:len(points)-1]
+	}
+	return points
 }

@@ -190,6 +190,50 @@ func TestSeriesByInterval(t *testing.T) {
 	byMinute("what may only be in roll-ups", storetest.At(0), storetest.At(2))
 }
 
+// TestSeriesEndsWithWhatCanHaveCome: a step that is under way, or whose buckets are on their way, is no point before there is something of it. One
+// that nothing came of is, an interval after its end.
+func TestSeriesEndsWithWhatCanHaveCome(t *testing.T) {
+	w := newWorld(t)
+	put := func(interval int) {
+		w.put(made(t, storetest.Header(1, interval), 10, hit{n: 1, domain: "a.example.org", path: "/", method: "GET", status: 200}))
+	}
+	for i := range 6 {
+		put(i)
+	}
+	check := func(what string, after time.Duration, step httpctlv1.SeriesStep, until int64, want string) {
+		t.Helper()
+		w.now = time.Unix(0, storetest.At(6)).Add(after)
+		a, err := w.GetSeries(ctx, &httpctlv1.GetSeriesRequest{Step: step, Range: &httpctlv1.Range{SinceUnixNs: storetest.At(3), UntilUnixNs: until}, Outcomes: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		for _, p := range a.Points {
+			got += fmt.Sprintf(" %d", p.Requests)
+			if p.CoveredNs == 0 {
+				got += "?"
+			}
+		}
+		if got != want {
+			t.Errorf("%s: points are%s, want%s", what, got, want)
+		}
+	}
+	const interval, minute = httpctlv1.SeriesStep_SERIES_STEP_INTERVAL, httpctlv1.SeriesStep_SERIES_STEP_MINUTE
+	check("under way", 4*time.Second, interval, 0, " 1 1 1")
+	check("a minute under way", 4*time.Second, minute, 0, " 6")
+	check("not come yet, and another under way", 14*time.Second, interval, 0, " 1 1 1")
+	check("nothing came", 20*time.Second, interval, 0, " 1 1 1 0?")
+	check("nothing came for a while", 45*time.Second, interval, 0, " 1 1 1 0? 0? 0?")
+	check("nothing came, in a minute", 75*time.Second, minute, 0, " 6 0?")
+	check("nothing came yet of the next minute", 79*time.Second, minute, 0, " 6 0?")
+	check("nothing came of the next minute", 80*time.Second, minute, 0, " 6 0? 0?")
+	check("what is over", 75*time.Second, interval, storetest.At(7), " 1 1 1 0?")
+	check("until now", 4*time.Second, interval, storetest.At(6)+4e9, " 1 1 1")
+	put(6)
+	check("has come", 14*time.Second, interval, 0, " 1 1 1 1")
+	check("of the minute", 14*time.Second, minute, 0, " 6 1")
+}
+
 // TestSeriesAcrossWidths: where dashboard_bucket_size became less within the range, points are of minutes: an interval from before is none
 // that has all requests, with others after it that have none. Where it became more, shorter ones add up.
 func TestSeriesAcrossWidths(t *testing.T) {

@@ -1251,7 +1251,7 @@ type GetSeriesResponse struct {
 	Range *Range `protobuf:"bytes,2,opt,name=range,proto3" json:"range,omitempty"`
 	// The top list whose hits are counted, "" for all requests.
 	Dimension string `protobuf:"bytes,3,opt,name=dimension,proto3" json:"dimension,omitempty"`
-	// One for each step, also where there is no data.
+	// One for each step, also where there is no data; but none for the last as long as no bucket of them can have come.
 	Points   []*SeriesPoint `protobuf:"bytes,4,rep,name=points,proto3" json:"points,omitempty"`
 	Coverage *Coverage      `protobuf:"bytes,5,opt,name=coverage,proto3" json:"coverage,omitempty"`
 	Loss     []*Count       `protobuf:"bytes,6,rep,name=loss,proto3" json:"loss,omitempty"`
