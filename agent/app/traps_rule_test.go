@@ -109,6 +109,11 @@ func (p *part) measure(off bool) {
 		rest = after
 	}
 	p.until = strings.Contains(head, ": 18446744073709551615") || !p.up && !p.chunked && !strings.Contains(head, "content-length")
+	if _, after, ok := strings.Cut(head, "\ncontent-length: "); ok && p.up {
+		length, _, _ := strings.Cut(after, "\r")
+		n, err := strconv.Atoi(length)
+		p.until = p.until || err == nil && n > p.to-p.head // the server wanted no more of it
+	}
 	if p.to == p.head {
 		return
 	}

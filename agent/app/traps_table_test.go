@@ -185,7 +185,7 @@ var traps = []trap{
 		up(get("/2")), down(answer(202, "")),
 	}},
 	{name: "length of nearly 2^64", of: 5, what: "Content-Length: 18446744073709551615", want: []string{
-		"POST /1 example.org 3/80 = 413 0/37 closed",
+		"POST /1 example.org 3/80 = 413 0/37 complete",
 	}, say: []message{
 		up(post("/1", "Content-Length: 18446744073709551615\r\n", "abc")), down(answer(413, "")),
 	}, count: counts{exchange.EarlyResponses: 1}},

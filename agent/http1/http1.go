@@ -13,7 +13,7 @@ const (
 	// Head: a head is complete and is in Env.Message. For a response, Answer
 	// must be called before the next call of Next.
 	Head
-	// End: the message whose head was read last has ended as its framing says.
+	// End: the message whose head was read last has ended as its framing says, or its body is not sent after all (see Parser.Due).
 	End
 	// Cut: the message whose head was read last has lost its framing, by a gap or
 	// because it is wrong; how much followed is not known.
@@ -346,10 +346,12 @@ func (p *Parser) overtaken(data []byte) Event {
 	}
 	ended := p.state == inRest
 	p.state = atStart
-	if ended {
-		return End
+	if !ended {
+		p.env.count[malformed]++
 	}
-	p.env.count[malformed]++
+	if ended || p.kind == Request {
+		return End // nobody waits for more of it
+	}
 	return Cut
 }
 

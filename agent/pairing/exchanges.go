@@ -206,6 +206,7 @@ func (p *Pairer) response(c *conn, d stream.Direction, at http1.At) {
 		p.count[exchange.EarlyResponses]++
 	}
 	c.answering, c.answered = e, true
+	e.short = c.asking == e && c.finished[c.req]
 	q.Answer(x.Method)
 	q.Alone(!c.turns[c.req].seen || c.pipelined)
 	connect := x.Method == "CONNECT" && h.Status >= 200 && h.Status < 300

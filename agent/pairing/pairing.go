@@ -170,11 +170,12 @@ type pair struct {
 	x    exchange.Exchange
 	conn *conn
 	// asked and answered say that the messages have ended or were given up;
-	// cut, that one of them was given up. begun is the time of the first head.
-	asked, answered, cut bool
-	begun                int64  // time of the first head
-	interim              uint64 // octets of the interim responses
-	cost                 int    // bytes that it counts for in Pairer.memory
+	// cut, that one of them was given up; short, that the client had ended its direction
+	// within the request when the response came. begun is the time of the first head.
+	asked, answered, cut, short bool
+	begun                       int64  // time of the first head
+	interim                     uint64 // octets of the interim responses
+	cost                        int    // bytes that it counts for in Pairer.memory
 	// What Progress events have carried.
 	reqBytes, reqWire, respBytes, respWire uint64
 	prev, next                             *pair
@@ -585,7 +586,7 @@ func (p *Pairer) Closed(sc *stream.Conn, reason stream.CloseReason, time int64) 
 	}
 	p.ahead -= c.ahead
 	if e := c.asking; e != nil {
-		if e.answered && !e.cut && e.x.Status == requestTimeout {
+		if e.refused(end == exchange.Closed || c.finished[1-c.req]) {
 			end = exchange.Complete
 		}
 		p.finish(e, end, time)
@@ -611,8 +612,15 @@ func (p *Pairer) Closed(sc *stream.Conn, reason stream.CloseReason, time int64) 
 }
 
 // requestTimeout says that the server has not got all of the request in the time that it waits for one, and closes (RFC 9110
-// section 15.5.9): the rest is not to come, so that nothing is missing of such an exchange.
+// section 15.5.9): the rest is not to come, even if nobody was seen to close.
 const requestTimeout = 408
+
+// refused reports whether nothing is missing of an exchange whose request has not ended: the server has answered, and
+// wants no more of it (RFC 9110 section 15.5.14, RFC 9112 section 9.6). closed says that the connection has ended, or the
+// server's direction. Where the client had ended its own before the answer, it has given up its request.
+func (e *pair) refused(closed bool) bool {
+	return e.answered && !e.cut && (e.x.Status == requestTimeout || closed && !e.short)
+}
 
 var closeEnds = [...]exchange.End{
 	stream.ByFIN: exchange.Closed, stream.ByRST: exchange.Closed, stream.ByReuse: exchange.Closed,

@@ -292,7 +292,7 @@ func TestPairing(t *testing.T) {
 		}, "POST /p = 413 complete\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.EarlyResponses: 1}},
 		{"early and never completed", func(r *rig) {
 			r.up("POST /p HTTP/1.1\r\nContent-Length: 4\r\n\r\nab").down(okay(413, "no")).close(stream.ByRST)
-		}, "POST /p = 413 closed", map[exchange.Counter]uint64{exchange.EarlyResponses: 1}},
+		}, "POST /p = 413 complete", map[exchange.Counter]uint64{exchange.EarlyResponses: 1}},
 		{"until the end", func(r *rig) {
 			r.get("/1").down("HTTP/1.0 200 OK\r\n\r\nabc").down(okay(200, "")).fin(down).close(stream.ByFIN)
 		}, "GET /1 = 200 complete", nil},
@@ -509,7 +509,7 @@ func TestPairing(t *testing.T) {
 		{"a body that was refused before it was sent", func(r *rig) {
 			r.up("POST /p HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 99\r\n\r\n").down(okay(417, "")).
 				get("/2").ok("").close(stream.ByFIN)
-		}, "POST /p = 417 lost\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.Malformed: 1, exchange.EarlyResponses: 1}},
+		}, "POST /p = 417 complete\nGET /2 = 200 complete", map[exchange.Counter]uint64{exchange.Malformed: 1, exchange.EarlyResponses: 1}},
 		{"a head that the server has waited for long enough", func(r *rig) {
 			r.up("GET /1 HTTP/1.1\r\nHost: exam").down(okay(408, "")).fin(down).fin(up).close(stream.ByFIN)
 		}, "GET /1 = 408 complete", map[exchange.Counter]uint64{exchange.EarlyResponses: 1, exchange.SkippedBytes: 27}},
@@ -528,12 +528,30 @@ func TestPairing(t *testing.T) {
 		{"the same, and a gap has taken some of it", func(r *rig) {
 			r.up("POST /1 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4").gapUp(9).down(okay(408, "")).fin(down).close(stream.ByFIN)
 		}, "POST /1 = 408 lost", nil},
+		{"a body that the server wants no more of, and the client goes on with it", func(r *rig) {
+			r.up("POST /1 HTTP/1.1\r\nContent-Length: 9\r\n\r\nab").down(okay(413, "no")).fin(down).up("cd").close(stream.ByTimeout)
+		}, "POST /1 = 413 complete", map[exchange.Counter]uint64{exchange.EarlyResponses: 1}},
+		{"chunks that the server wants no more of, and resets", func(r *rig) {
+			r.up("POST /1 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nab").down(okay(400, "no")).up("cd\r\n").close(stream.ByRST)
+		}, "POST /1 = 400 complete", map[exchange.Counter]uint64{exchange.EarlyResponses: 1}},
+		{"a body that was answered and goes on when nothing more is heard", func(r *rig) {
+			r.up("POST /1 HTTP/1.1\r\nContent-Length: 9\r\n\r\nab").down(okay(200, "")).up("cd").close(stream.ByDrain)
+		}, "POST /1 = 200 drained", map[exchange.Counter]uint64{exchange.EarlyResponses: 1}},
+		{"a body that its client has given up, and the answer", func(r *rig) {
+			r.up("POST /1 HTTP/1.1\r\nContent-Length: 9\r\n\r\nab").fin(up).down(okay(400, "")).fin(down).close(stream.ByFIN)
+		}, "POST /1 = 400 closed", map[exchange.Counter]uint64{exchange.EarlyResponses: 1}},
+		{"a refused body, and a gap has taken some of it", func(r *rig) {
+			r.up("POST /1 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4").gapUp(9).down(okay(413, "")).fin(down).close(stream.ByFIN)
+		}, "POST /1 = 413 lost", nil},
+		{"a refused body, and its answer is cut by a reset", func(r *rig) {
+			r.up("POST /1 HTTP/1.1\r\nContent-Length: 4\r\n\r\nab").down("HTTP/1.1 413 X\r\nContent-Length: 4\r\n\r\nab").close(stream.ByRST)
+		}, "POST /1 = 413 closed", map[exchange.Counter]uint64{exchange.EarlyResponses: 1}},
 		{"a connection without a request that the server has waited for long enough", func(r *rig) {
 			r.get("/0").ok("").down(okay(408, "")).fin(down).fin(up).close(stream.ByFIN)
 		}, "GET /0 = 200 complete\n- = 408 complete", nil},
 		{"a refused head on a connection that was used", func(r *rig) {
 			r.get("/0").ok("").up("GET /1 HTTP/1.1\r\nHost: exam").down(okay(431, "")).fin(down).fin(up).close(stream.ByFIN)
-		}, "GET /0 = 200 complete\nGET /1 = 431 closed", map[exchange.Counter]uint64{exchange.EarlyResponses: 1, exchange.SkippedBytes: 27}},
+		}, "GET /0 = 200 complete\nGET /1 = 431 complete", map[exchange.Counter]uint64{exchange.EarlyResponses: 1, exchange.SkippedBytes: 27}},
 		{"a head that its client has ended with its direction, and the answer", func(r *rig) {
 			r.up("GET /1 HTTP/1.1\r\nHost: exam").fin(up).down(okay(400, "")).fin(down).close(stream.ByFIN)
 		}, "GET /1 = 400 closed", map[exchange.Counter]uint64{exchange.EarlyResponses: 1, exchange.SkippedBytes: 27}},

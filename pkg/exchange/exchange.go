@@ -140,7 +140,7 @@ type End uint8
 // The ways an exchange ends. The zero value is an exchange still open.
 const (
 	Open     End = iota
-	Complete     // both messages ended as their framing says, or the server stopped waiting for the request's end (408)
+	Complete     // both messages ended as their framing says, or the server has answered and wants no more of the request
 	Closed       // the connection closed first
 	Evicted      // a limit on flows or memory was reached
 	TimedOut     // nothing was heard for too long
