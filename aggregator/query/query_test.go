@@ -15,6 +15,7 @@ import (
 	"github.com/httpctl/httpctl/aggregator/store"
 	"github.com/httpctl/httpctl/aggregator/store/bolt"
 	"github.com/httpctl/httpctl/aggregator/store/storetest"
+	"github.com/httpctl/httpctl/pkg/ask"
 	"github.com/httpctl/httpctl/pkg/bucket"
 	"github.com/httpctl/httpctl/pkg/config"
 	"github.com/httpctl/httpctl/pkg/exchange"
@@ -297,6 +298,9 @@ func TestGetTopLimitAndBounds(t *testing.T) {
 	}
 	if r.Floor == 0 || r.Floor > 465/20*6 {
 		t.Errorf("floor = %d, want above 0, as keys were folded, and not vague", r.Floor)
+	}
+	if r, err = w.GetTop(ctx, &httpctlv1.GetTopRequest{Dimension: "domain", Limit: ask.MaxRows}); err != nil || len(r.Rows) < 20 || maxLimit != ask.MaxRows {
+		t.Errorf("all of a list are %d rows, %v, want 20 at least, and as many as are given", len(r.GetRows()), err)
 	}
 }
 

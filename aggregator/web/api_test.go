@@ -13,6 +13,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/httpctl/httpctl/pkg/ask"
 )
 
 // sample is a value that each parameter accepts.
@@ -195,6 +197,19 @@ func TestWrongQuestions(t *testing.T) {
 		}
 		if a.Body.Close(); a.StatusCode != 405 || a.Header.Get("Allow") != "GET, HEAD" {
 			t.Errorf("%s: %s, Allow %q", method, a.Status, a.Header.Get("Allow"))
+		}
+	}
+}
+
+// TestAllRows: limit=0 asks for all rows, none for the aggregator's own number.
+func TestAllRows(t *testing.T) {
+	x := newSite(t)
+	for query, want := range map[string]uint32{"": 0, "?limit=0": ask.MaxRows, "?limit=7": 7} {
+		if a, body := x.get("api/v1/dashboard" + query); a.StatusCode != 200 {
+			t.Fatalf("dashboard%s: %s %s", query, a.Status, body)
+		}
+		if got := x.fake.last.Load().Limit; got != want {
+			t.Errorf("dashboard%s asks for %d rows, want %d", query, got, want)
 		}
 	}
 }

@@ -53,7 +53,7 @@ var (
 		{name: "columns", kind: values, help: "Only these columns of the rows, in this order."},
 		{name: "sort-by", help: "Sort the rows by this column; -COLUMN puts the largest first."},
 	}
-	limitParameter = parameter{name: "limit", kind: number, help: "Rows at most. Without it, max_top_hits."}
+	limitParameter = parameter{name: "limit", kind: number, help: "Rows at most, 0 is all, up to 10000. Without it, max_top_hits."}
 	listParameter  = parameter{name: "list", help: "The top list, one of those that /api/v1/lists names.", need: true}
 )
 
@@ -128,7 +128,9 @@ func (e *endpoint) parse(r *http.Request, now time.Time) (*question, error) {
 	if err := q.SetFilters(func(name string) []string { return q.given[name] }, q.given["filter"]); err != nil {
 		return nil, err
 	}
-	q.Limit = uint32(q.number("limit", 0))
+	if q.one("limit") != "" {
+		q.Limit = ask.Rows(uint32(q.number("limit", 0)))
+	}
 	return q, nil
 }
 

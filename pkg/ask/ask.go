@@ -29,11 +29,22 @@ type Service interface {
 // for a question that cannot be put.
 type Reader struct{ Service Service }
 
+// MaxRows is the most rows of a list that an aggregator answers with.
+const MaxRows = 10_000
+
+// Rows is a number of rows as users write it, where 0 is all, as that of a Question.
+func Rows(n uint32) uint32 {
+	if n == 0 {
+		return MaxRows
+	}
+	return n
+}
+
 // Question is what is asked for.
 type Question struct {
 	Since, Until time.Time // zero is open
 	Filters      []Filter
-	// Limit is the number of rows; 0 is max_top_hits.
+	// Limit is the number of rows, at most MaxRows; 0 is max_top_hits.
 	Limit uint32
 	// Live adds the interval under way.
 	Live bool

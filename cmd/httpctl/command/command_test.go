@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/httpctl/httpctl/cmd/httpctl/client"
+	"github.com/httpctl/httpctl/pkg/ask"
 	"github.com/httpctl/httpctl/pkg/telemetry"
 	"github.com/httpctl/httpctl/pkg/testkit/golden"
 	"github.com/httpctl/httpctl/pkg/view"
@@ -281,6 +282,10 @@ func TestQuestions(t *testing.T) {
 	b.run(t, "top", "section")
 	if q := b.fake.top; q.Range.SinceUnixNs != 0 || q.Range.UntilUnixNs != 0 || !q.Live || q.Limit != 0 {
 		t.Errorf("top asked %v, want an open range, live", q)
+	}
+	b.run(t, "top", "section", "-n", "0")
+	if q := b.fake.top; q.Limit != ask.MaxRows {
+		t.Errorf("top -n 0 asked for %d rows, want all, which is %d", q.Limit, ask.MaxRows)
 	}
 	b.run(t, "alerts", "--since", "1d")
 	if got, want := b.fake.alerts.Range.SinceUnixNs, ns(-24*time.Hour); got != want {

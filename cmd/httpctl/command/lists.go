@@ -84,7 +84,9 @@ another order.`),
 					}
 					return view.WriteDimensions(r.out, f, r.style(), dimensions)
 				}
-				q.Limit = limit
+				if cmd.Flags().Changed("limit") {
+					q.Limit = ask.Rows(limit)
+				}
 				q.Live = q.Until.IsZero()
 				t, err := c.List(ctx, args[0], q)
 				if err != nil {
@@ -99,7 +101,7 @@ another order.`),
 	r.addList(cmd)
 	r.addRange(cmd, "an hour before its end")
 	r.addFilters(cmd)
-	cmd.Flags().Uint32VarP(&limit, "limit", "n", 0, "`N` rows at most (default: the aggregator's max_top_hits)")
+	cmd.Flags().Uint32VarP(&limit, "limit", "n", 0, "`N` rows at most; 0 is all, up to 10000 (default: the aggregator's max_top_hits)")
 	return cmd
 }
 

@@ -64,7 +64,7 @@ Markdown, for a ticket.`),
 				}
 				q.Since = end.Add(-reportRange)
 			}
-			q.Limit = limit
+			q.Limit = ask.Rows(limit)
 			c, err := r.connect()
 			if err != nil {
 				return err
@@ -97,7 +97,7 @@ Markdown, for a ticket.`),
 	f := cmd.Flags()
 	f.StringVarP(&form, "output", "o", "html", "`FORM`: html, md")
 	f.StringVar(&file, "file", "", "write into `FILE`, which is replaced; - is standard output (default: standard output)")
-	f.Uint32VarP(&limit, "limit", "n", 10, "`N` rows of each top list at most")
+	f.Uint32VarP(&limit, "limit", "n", 10, "`N` rows of each top list at most; 0 is all, up to 10000")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"html", "md"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/net/html"
 
+	"github.com/httpctl/httpctl/pkg/ask"
 	"github.com/httpctl/httpctl/pkg/testkit/golden"
 	pb "github.com/httpctl/httpctl/proto/httpctl/v1"
 )
@@ -32,6 +33,11 @@ func TestReport(t *testing.T) {
 	}
 	if top.Dimension != "routes" || len(top.Filters) != 4 {
 		t.Errorf("failing routes were asked for with %v", top)
+	}
+
+	b.run(t, "report", "-o", "md", "-n", "0")
+	if got := b.fake.dashboard.Limit; got != ask.MaxRows {
+		t.Errorf("report -n 0 asked for %d rows, want all, which is %d", got, ask.MaxRows)
 	}
 
 	file := filepath.Join(t.TempDir(), "report.html")

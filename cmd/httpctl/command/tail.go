@@ -73,7 +73,7 @@ of each host that is asked. The query of a path is shown by hosts that say so.` 
 	f.StringVar(&slower, "slower-than", "", "only response times (to the first byte) of at least `TIME`, such as 500ms")
 	f.StringVar(&sample, "sample", "", "`1/N` of the exchanges of each host that match, such as 1/10 (default: all)")
 	f.StringVar(&rate, "rate", "", "at most `N/s` of all hosts together, such as 20/s (default: 1000/s, and what each host allows)")
-	f.Uint64VarP(&limit, "limit", "n", 0, "end after `N` exchanges (default: go on)")
+	f.Uint64VarP(&limit, "limit", "n", 0, "end after `N` exchanges; 0 is never (default: go on)")
 	f.Lookup("limit").DefValue = "0" // so that help says no other default
 	f.StringVar(&length, "for", "10m", "end after `TIME`, at most 24h")
 	f.BoolVar(&utc, "utc", false, "times in UTC instead of the time zone of the terminal; JSON always has UTC")
