@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"iter"
 	"slices"
 	"strings"
 	"unsafe"
@@ -156,19 +157,36 @@ func (s *sealed) sketch(i, l int) *sketch.Latency {
 		return nil
 	}
 	out := &sketch.Latency{Count: uint64(n[0]), Sum: uint64(n[1]), Min: n[2], Max: n[3]}
-	b := s.bins[s.offsets[i*s.latencies+l]:]
-	next := func() uint64 {
-		v, n := binary.Uvarint(b)
-		b = b[n:]
-		return v
-	}
-	out.Bins = make([]sketch.Bin, next())
-	last := int32(sketch.MinIndex) - 1
-	for k := range out.Bins {
-		last += int32(next())
-		out.Bins[k] = sketch.Bin{Index: last, Count: next()}
+	out.Bins = make([]sketch.Bin, 0, s.binsOf(i, l))
+	for b := range s.packed(i, l) {
+		out.Bins = append(out.Bins, b)
 	}
 	return out
+}
+
+// binsOf counts the bins of the l-th latency of row i, where they are packed.
+func (s *sealed) binsOf(i, l int) uint64 {
+	n, _ := binary.Uvarint(s.bins[s.offsets[i*s.latencies+l]:])
+	return n
+}
+
+// packed goes through the bins of the l-th latency of row i, where they are packed.
+func (s *sealed) packed(i, l int) iter.Seq[sketch.Bin] {
+	return func(yield func(sketch.Bin) bool) {
+		b := s.bins[s.offsets[i*s.latencies+l]:]
+		next := func() uint64 {
+			v, n := binary.Uvarint(b)
+			b = b[n:]
+			return v
+		}
+		last := int32(sketch.MinIndex) - 1
+		for range next() {
+			last += int32(next())
+			if !yield(sketch.Bin{Index: last, Count: next()}) {
+				return
+			}
+		}
+	}
 }
 
 // table returns the sum as Accumulator.Table does. There must be no latencies. s must not be used afterwards.

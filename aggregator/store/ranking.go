@@ -21,12 +21,50 @@ type ranking struct {
 	column int
 	values []int64 // of column, by key
 	place  []int32 // among the first, plus 1, by key
+	bins   *bins
 }
 
 // scratch is used again, as it is a few hundred KB of some ten thousand names. It is all 0.
 type scratch struct {
 	values []int64
 	place  []int32
+	bins   bins
+}
+
+// bins add up those of latencies. The zero value is empty.
+type bins struct {
+	counts    [sketch.MaxBins]uint64
+	from, end int // of those that are not 0; both are 0 if there is none
+}
+
+func (b *bins) add(index int32, n uint64) {
+	i := int(index - sketch.MinIndex)
+	if b.counts[i] += n; b.end == 0 {
+		b.from = i
+	}
+	b.from, b.end = min(b.from, i), max(b.end, i+1)
+}
+
+// take returns the latency with these bins and those numbers, and empties b.
+func (b *bins) take(n []int64) *sketch.Latency {
+	out := &sketch.Latency{Count: uint64(n[0]), Sum: uint64(n[1]), Min: n[2], Max: n[3]}
+	counts, there := b.counts[b.from:b.end], 0
+	for _, n := range counts {
+		if n > 0 {
+			there++
+		}
+	}
+	if there > 0 {
+		out.Bins = make([]sketch.Bin, 0, there)
+	}
+	for i, n := range counts {
+		if n > 0 {
+			out.Bins = append(out.Bins, sketch.Bin{Index: int32(b.from+i) + sketch.MinIndex, Count: n})
+		}
+	}
+	clear(counts)
+	b.from, b.end = 0, 0
+	return out
 }
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
@@ -84,34 +122,24 @@ func (r *ranking) rank(n int) (*Ranked, bool) {
 	out.begin()
 	ids := r.first(n)
 	numbers := make([]int64, (1+len(ids))*like.stride) // of the first, behind those of all others
-	sketches := make([]*sketch.Latency, len(ids)*like.latencies)
 	var few keySet
 	for k, id := range ids {
 		r.place[id] = int32(k + 1)
 		few.add(id)
 	}
 	rest := numbers[:like.stride]
-	var rows []int
+	var found []rowOf
 	for _, p := range r.parts {
-		rows = rows[:0]
+		of := len(found)
 		for i, id := range p.ids {
 			if !few.may(id) || r.place[id] == 0 {
 				continue
 			}
-			rows = append(rows, i)
-			at := int(r.place[id])
-			addNumbers(numbers[at*p.stride:(at+1)*p.stride], p.numbers[i*p.stride:(i+1)*p.stride], measures)
-			for l := range p.latencies {
-				if k := p.sketch(i, l); k != nil {
-					to := &sketches[(at-1)*p.latencies+l]
-					if *to == nil {
-						*to = new(sketch.Latency)
-					}
-					(*to).Merge(k)
-				}
-			}
+			k := int(r.place[id])
+			found = append(found, rowOf{k - 1, p, i})
+			addNumbers(numbers[k*p.stride:(k+1)*p.stride], p.numbers[i*p.stride:(i+1)*p.stride], measures)
 		}
-		p.addRest(rest, rows)
+		p.addRest(rest, found[of:])
 		out.Floor = add(out.Floor, p.floor)
 		addRow(measures, &out.Folded, &p.other)
 	}
@@ -131,44 +159,71 @@ func (r *ranking) rank(n int) (*Ranked, bool) {
 		n := numbers[(k+1)*like.stride:]
 		row := &bucket.Row{Keys: splitKey(make([]string, len(like.out.Keys)), strings.Clone(r.keys.at(id))), Values: slices.Clone(n[:len(measures)]), Err: max(0, add(n[len(measures)], out.Floor))}
 		if like.latencies > 0 {
-			row.Latency = sketches[k*like.latencies : (k+1)*like.latencies : (k+1)*like.latencies]
+			row.Latency = make([]*sketch.Latency, like.latencies)
 		}
 		out.Rows = append(out.Rows, row)
 	}
 	copy(out.Rest.Values, numbers[:len(measures)])
 	if like.latencies > 0 {
-		r.restOfLatency(out, numbers[len(measures)+1:like.stride])
+		slices.SortStableFunc(found, func(x, y rowOf) int { return cmp.Compare(x.first, y.first) })
+		r.latencies(out, found, numbers)
 	}
 	addRow(measures, &out.Rest, &out.Folded)
 	return out, true
 }
 
-// restOfLatency fills in the sketches of all but the first rows, whose bins are those of all but those of the first; rest are their numbers.
-func (r *ranking) restOfLatency(out *Ranked, rest []int64) {
-	for l := range r.parts[0].latencies {
-		var bins histogram
+// rowOf is the row of a part that is one of the first.
+type rowOf struct {
+	first int
+	part  *sealed
+	row   int
+}
+
+// latencies fills in the latencies of the first rows, of which found are sorted by them, and of all others, whose bins are those of all rows but those. numbers are
+// those of rank.
+func (r *ranking) latencies(out *Ranked, found []rowOf, numbers []int64) {
+	like := r.parts[0]
+	for l := range like.latencies {
+		at := len(like.schema.Measures) + 1 + l*latencyNumbers
+		for i, f := range found {
+			f.part.addBins(r.bins, f.row, l)
+			if i+1 < len(found) && found[i+1].first == f.first {
+				continue
+			}
+			if k := r.bins.take(numbers[(f.first+1)*like.stride+at:]); k.Count != 0 {
+				out.Rows[f.first].Latency[l] = k
+			}
+		}
 		for _, p := range r.parts {
 			for i, n := range p.total[l] {
 				if n > 0 {
-					bins.count(int32(i)+sketch.MinIndex, n)
+					r.bins.add(int32(i)+sketch.MinIndex, n)
 				}
 			}
 		}
 		for _, row := range out.Rows {
 			if row.Latency[l] != nil {
 				for _, b := range row.Latency[l].Bins {
-					bins[b.Index-sketch.MinIndex] -= b.Count
+					r.bins.counts[b.Index-sketch.MinIndex] -= b.Count
 				}
 			}
 		}
-		n := rest[l*latencyNumbers:]
-		k := &sketch.Latency{Count: uint64(n[0]), Sum: uint64(n[1]), Min: n[2], Max: n[3]}
-		for i, n := range bins {
-			if n > 0 {
-				k.Bins = append(k.Bins, sketch.Bin{Index: int32(i) + sketch.MinIndex, Count: n})
+		out.Rest.Latency[l] = r.bins.take(numbers[at:])
+	}
+}
+
+// addBins adds those of the l-th latency of row i.
+func (s *sealed) addBins(to *bins, i, l int) {
+	if s.sketches != nil {
+		if k := s.sketches[i*s.latencies+l]; k != nil {
+			for _, b := range k.Bins {
+				to.add(b.Index, b.Count)
 			}
 		}
-		out.Rest.Latency[l] = k
+		return
+	}
+	for b := range s.packed(i, l) {
+		to.add(b.Index, b.Count)
 	}
 }
 
@@ -258,11 +313,11 @@ func (s *sealed) fits(n []int64) bool {
 }
 
 // addRest adds all rows but those, which are sorted, to numbers.
-func (s *sealed) addRest(to []int64, but []int) {
+func (s *sealed) addRest(to []int64, but []rowOf) {
 	total, whole := s.totals()
 	if !whole {
 		for i := range s.ids {
-			if len(but) > 0 && but[0] == i {
+			if len(but) > 0 && but[0].row == i {
 				but = but[1:]
 				continue
 			}
@@ -272,8 +327,8 @@ func (s *sealed) addRest(to []int64, but []int) {
 	}
 	rest := slices.Clone(total)
 	measures := len(s.schema.Measures)
-	for _, i := range but {
-		row := s.numbers[i*s.stride : (i+1)*s.stride]
+	for _, b := range but {
+		row := s.numbers[b.row*s.stride : (b.row+1)*s.stride]
 		for k, m := range s.schema.Measures {
 			if m.Kind == bucket.Sum {
 				rest[k] -= row[k]
@@ -291,7 +346,7 @@ func (s *sealed) addRest(to []int64, but []int) {
 	for at := range len(but) + 1 {
 		end := len(s.ids)
 		if at < len(but) {
-			end = but[at]
+			end = but[at].row
 		}
 		s.addExtremes(rest, from, end)
 		from = end + 1

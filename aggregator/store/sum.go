@@ -201,7 +201,7 @@ func (s *Sum) top(n int, measure string) (*Ranked, bool) {
 	}
 	memory, keys := scratches.Get().(*scratch), s.dict.names()
 	memory.fit(keys.len())
-	r := ranking{parts, keys, column, memory.values[:keys.len()], memory.place}
+	r := ranking{parts, keys, column, memory.values[:keys.len()], memory.place, &memory.bins}
 	out, whole := r.rank(n)
 	scratches.Put(memory) // not after a panic, which leaves something in it
 	return out, whole
