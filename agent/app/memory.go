@@ -104,6 +104,7 @@ func (c *Config) derive(given func(key string) bool, m capture.Machine) (from st
 	set("http.max_waiting", func() {
 		c.HTTP.MaxWaiting = min(max(int(c.HTTP.MaxOpenMemory/openMemory)/1024*1024, 1024), 1<<26)
 	})
+	set("http.max_pipelined", func() { c.HTTP.MaxPipelined = min(max(c.HTTP.MaxWaiting/32, 128), 1024) })
 	size("decode.fragment_memory", &c.Decode.FragmentMemory, part/32, 128*config.KiB, 4*config.MiB)
 	return "memory", keys
 }

@@ -390,7 +390,7 @@ func (s *seen) String() string { return strings.Join(s.lines(), "\n") + "\n" + s
 // TestTrapHalfDuplex: of a connection of which one direction is captured, no more is kept than
 // of a full pipeline, and everything is counted.
 func TestTrapHalfDuplex(t *testing.T) {
-	const n = 1000
+	const n = 2000
 	for _, up := range []bool{true, false} {
 		tr := &trap{}
 		for range n {
@@ -425,6 +425,45 @@ func TestTrapHalfDuplex(t *testing.T) {
 		}
 		if s.count != want {
 			t.Errorf("up %t: got %s, want %s", up, s.counters(), (&seen{count: want}).counters())
+		}
+	}
+}
+
+// TestTrapDeepPipeline: a client that sends a thousand requests ahead gets a pair for each; of what is beyond the limit every
+// message is counted, by its reason, and paired with nothing.
+func TestTrapDeepPipeline(t *testing.T) {
+	limit := DefaultConfig().HTTP.MaxPipelined
+	for _, beyond := range []int{0, 76} {
+		tr, n := &trap{}, 1000
+		if beyond > 0 {
+			n = limit + beyond
+		}
+		for i := range n {
+			tr.say = append(tr.say, up(get(fmt.Sprint("/", i))))
+		}
+		for i := range n {
+			tr.say = append(tr.say, down(answer(400+i%100, strings.Repeat("x", i))))
+		}
+		tr.say = append(tr.say, up(get("/last")), down(answer(200, "")))
+		s := watch(t, tr.frames(0))
+		right := 0
+		for _, l := range s.lines() {
+			var i, status, body int
+			if n, _ := fmt.Sscanf(l, "GET /%d example.org 0/%d = %d %d/", &i, new(int), &status, &body); n == 4 {
+				if right++; i >= limit || status != 400+i%100 || body != i {
+					t.Errorf("a wrong pair: %s", l)
+				}
+			}
+		}
+		if !slices.Contains(s.lines(), "GET /last example.org 0/41 = 200 0/37 complete") || right != n-beyond {
+			t.Errorf("%d requests ahead: %d pairs and the last one, want %d:\n%s", n, right, n-beyond, s.counters())
+		}
+		want := counts{exchange.Requests: uint64(n + 1), exchange.Responses: uint64(n + 1), exchange.PipelineOverflows: uint64(beyond),
+			exchange.UnmatchedRequests: uint64(beyond), exchange.UnmatchedResponses: uint64(beyond)}
+		for c, v := range want {
+			if s.count[c] != v {
+				t.Errorf("%d requests ahead: %s = %d, want %d", n, c, s.count[c], v)
+			}
 		}
 	}
 }

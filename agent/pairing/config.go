@@ -13,15 +13,16 @@ type Config struct {
 	http1.Config `yaml:",inline"`
 	// MaxPipelined is how many requests of one connection may wait for their
 	// responses. A request beyond it is counted at once as one without a
-	// response, and in pipeline_overflows; its response is passed over when it
-	// comes. Default 128: no common client sends more than 100 ahead. Each costs about
+	// response, and in pipeline_overflows; its response is counted as one without
+	// request when it comes. Default 1024, but a thirty-second of MaxWaiting where that is less, and 128 at least: no common client
+	// sends more than 100 ahead, load generators do. Each costs about
 	// 500 bytes and its strings while it waits; MaxWaiting and MaxOpenMemory bound all of them together, so that a
 	// higher one only lets fewer connections take all of that.
 	MaxPipelined int `yaml:"max_pipelined" reload:"at once"`
 	// MaxWaiting bounds the requests that wait behind another one of their connection, of all
 	// connections together. One beyond it is treated like one beyond MaxPipelined; the first that waits
 	// on a connection always has its place, so nobody who pipelines crowds out those who do not.
-	// Default 48128, from max_open_memory: 375 connections that use all of max_pipelined. Where
+	// Default 48128, from max_open_memory: 47 connections that use all of max_pipelined. Where
 	// only requests are captured, all keep-alive connections fill up to it.
 	MaxWaiting int `yaml:"max_waiting"`
 	// MaxOpenMemory bounds the exchanges that have begun and not ended, of all connections together,
@@ -49,7 +50,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Config:       http1.DefaultConfig(),
-		MaxPipelined: 128,
+		MaxPipelined: 1024,
 		MaxWaiting:   48128, MaxOpenMemory: 21 * config.MiB,
 		SniffBytes:   64 * config.KiB,
 		SniffStarts:  16,

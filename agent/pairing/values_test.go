@@ -296,15 +296,15 @@ func TestLossAnywhere(t *testing.T) {
 // TestHalfDuplex: a long capture of one direction keeps nothing.
 func TestHalfDuplex(t *testing.T) {
 	r := newRig(t)
-	for range 1000 {
+	for range 2000 {
 		r.get("/")
 	}
 	if got, want := r.p.Open(), r.p.cfg.MaxPipelined; got != want {
 		t.Errorf("%d exchanges open, want %d", got, want)
 	}
 	r.close(stream.ByFIN)
-	if got := r.count[exchange.Requests]; got != 1000 {
-		t.Errorf("requests = %d, want 1000", got)
+	if got := r.count[exchange.Requests]; got != 2000 {
+		t.Errorf("requests = %d, want 2000", got)
 	}
 }
 
