@@ -35,9 +35,9 @@ type hostState struct {
 	health    Health
 	agent     *Agent // nil when not connected
 	sameID    []string
-	requests  uint64 // over the range, mirrored ones too
-	own       uint64 // those that fleet totals take
-	counters  exchange.Counters
+	requests  uint64             // over the range, mirrored ones too
+	own       uint64             // those that fleet totals take
+	counters  *exchange.Counters // not to be changed
 	lost      []bucket.Span
 	covered   []bucket.Span
 	unbegun   bucket.Span
@@ -99,12 +99,13 @@ func (s *Service) survey(ctx context.Context, rng span, sel *selection) (*fleet,
 	}
 	clones, width := s.Live.Clones(), s.Settings().DashboardBucketSize
 	f.hosts = make([]hostState, 0, len(known))
+	nothing := &exchange.Counters{}
 	for i, health := range s.Judge.Health(known) {
-		h := hostState{Host: known[i], health: health, agent: agents[known[i].ID], sameID: clones[known[i].ID], hasStored: known[i].LastEnd > 0}
+		h := hostState{Host: known[i], health: health, counters: nothing, agent: agents[known[i].ID], sameID: clones[known[i].ID], hasStored: known[i].LastEnd > 0}
 		h.unbegun = unbegun(&h.Host, h.agent, width)
 		if sl := of[h.ID]; sl != nil {
 			h.requests, h.own = requestsOf(sl.Table, &sl.Counters, nil)
-			h.counters, h.lost, h.covered = sl.Counters, sl.Unobserved, sl.Covered
+			h.counters, h.lost, h.covered = &sl.Counters, sl.Unobserved, sl.Covered
 		}
 		f.hosts = append(f.hosts, h)
 	}
@@ -219,7 +220,7 @@ func (s *Service) status(ctx context.Context, f *fleet, rng span, sel *selection
 		default:
 			out.Fleet.Gone++
 		}
-		counters.Add(&h.counters)
+		counters.Add(h.counters)
 		lost += length(h.lost)
 		cover = append(cover, h.watched())
 		out.Requests += h.counted(sel)
@@ -419,7 +420,7 @@ func (f *fleet) messages(rng span, open []Provisional) []*httpctlv1.Host {
 			Id: h.ID.String(), Name: sendable(h.Name), Health: healths[min(h.health, Gone)],
 			CoveredThroughUnixNs: h.CoveredThrough, FirstSeenUnixNs: h.FirstStart, Open: h.LastOpen,
 			Requests: h.requests + more[h.ID], SameId: sendables(h.sameID),
-			Counters: counts(&h.counters, length(h.lost), func(exchange.Counter) bool { return true }),
+			Counters: counts(h.counters, length(h.lost), func(exchange.Counter) bool { return true }),
 		}
 		if d := baseline.Covered([]baseline.HostCoverage{h.watched()}, rng.from, rng.to); d > 0 {
 			p.Rate = float64(h.requests) / d.Seconds()
