@@ -32,7 +32,7 @@ func (p *Pairer) Coming(next []stream.Coming) {
 	touched := look.touched
 	for i := range conns {
 		c := conns[i].conn
-		touched += c.parsers[0].PeekSkipped() + c.parsers[1].PeekSkipped() + c.parsers[1].Wire() + uint64(c.last[0]) + c.guessed
+		touched += c.parsers[0].PeekSkipped() + c.parsers[1].PeekSkipped() + c.parsers[1].Wire() + uint64(c.last[0]) + uint64(c.guessed)
 	}
 	rest, pairs := conns[:0], look.pairs[:0]
 	for _, n := range conns {

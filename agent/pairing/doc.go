@@ -17,7 +17,8 @@
 // request, so what still waits is given up once it is clear that its response has been sent: when a
 // client that waits for all answers before it sends more does so, or when one that keeps
 // some requests ahead would have more of them ahead than ever before. Of requests, a gap leaves as many places as the
-// client has fewer waiting than before (lately, if it keeps some ahead), up to what its bytes can hold.
+// client has fewer waiting than before (lately, if it keeps some ahead), up to what its bytes can hold. Where a client follows no habit, how many messages a gap held
+// cannot be told from what it does next: from there on its requests and responses are counted, each alone, and not paired.
 //
 // # Whose turn it is
 //

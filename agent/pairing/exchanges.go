@@ -65,14 +65,18 @@ func (p *Pairer) request(c *conn, d stream.Direction, at http1.At, begun bool) {
 	c.sent++
 	p.count[exchange.Requests]++
 	p.observe(exchange.RequestSeen, e, at.Time)
-	if c.overflow > 0 || len(c.queue) >= p.cfg.MaxPipelined || len(c.queue) > 0 && p.ahead >= p.cfg.MaxWaiting {
+	if !c.blind && (c.overflow > 0 || len(c.queue) >= p.cfg.MaxPipelined || len(c.queue) > 0 && p.ahead >= p.cfg.MaxWaiting) {
 		c.overflow++
 		c.asking = nil
 		p.count[exchange.PipelineOverflows]++
 		p.finish(e, exchange.Evicted, at.Time)
 		return
 	}
-	c.push(slot{e, c.sent})
+	if c.blind {
+		e.answered, e.cut = true, true // by what cannot be told: it ends with its request
+	} else {
+		c.push(slot{e, c.sent})
+	}
 	if !c.doubt && !c.gapped {
 		n := uint16(min(len(c.queue), math.MaxUint16))
 		c.depth, c.burst = max(c.depth, n), max(c.burst, n)
@@ -246,9 +250,18 @@ func (p *Pairer) surplus(c *conn, time int64) {
 	turned := c.turned
 	c.turned = false
 	if turned && !c.doubt && !c.gapped && !c.astray {
+		switch {
+		case c.usual == 0:
+			c.varies = 1 // nothing is known of its habits
+		case c.burst == 1: // it has waited for all: of these no number is in doubt
+		case c.burst != c.usual:
+			c.varies = min(c.varies+2, 2*varied)
+		case c.varies > 0:
+			c.varies--
+		}
 		c.usual, c.burst = c.burst, 0
 	}
-	if !c.pipelined || c.overflow > 0 {
+	if !c.pipelined || c.overflow > 0 || c.blind {
 		return
 	}
 	keep := len(c.queue)
@@ -269,10 +282,36 @@ func (p *Pairer) surplus(c *conn, time int64) {
 	c.doubt = c.doubt && keep > 0
 }
 
+// varied is the value of varies from which on nothing is concluded from how many requests a client has sent ahead: it has
+// sent another number at least once, and not the same often enough since or before.
+const varied = 3
+
+// blindly reports, after messages of a connection were lost, whether responses cannot be given to requests any more: it
+// pipelines, and how many requests its client sends ahead follows no rule by which surplus and shortage could say how many were
+// lost. A wrong pair is worse than none: each request from there on counts as lost, each response as one without request.
+func (c *conn) blindly() bool {
+	c.blind = c.blind || c.pipelined && c.varies >= varied
+	return c.blind
+}
+
+// forget gives up the requests that wait.
+func (p *Pairer) forget(c *conn) {
+	for len(c.queue) > 0 {
+		if e := c.pop(); e != nil {
+			p.unanswered(c, e, c.last[1-c.req])
+		}
+	}
+	c.overflow = 0
+	p.measure(c)
+}
+
 // stray adds n bytes to those of requests that may have been lost.
 func (c *conn) stray(n uint64) {
 	if c.astray {
 		c.passed = uint32(min(uint64(c.passed)+n, 1<<31))
+		if c.least > 0 && c.passed/uint32(c.least) > 1 {
+			c.blindly() // it was more than one, perhaps
+		}
 	}
 }
 
@@ -287,7 +326,7 @@ func (p *Pairer) shortage(c *conn) {
 		ahead = max(c.usual, c.burst)
 	}
 	n := min(int(ahead), p.cfg.MaxPipelined) - len(c.queue)
-	if n <= 0 || c.overflow > 0 || c.gapped || c.least == 0 {
+	if n <= 0 || c.overflow > 0 || c.gapped || c.blind || c.least == 0 {
 		return
 	}
 	i, most := len(c.queue), int(c.passed/uint32(c.least))
@@ -355,7 +394,7 @@ func (p *Pairer) match(c *conn, time int64) *pair {
 func (p *Pairer) unfinished(c *conn, at http1.At) {
 	// One that has begun since responses were lost is the next request of a client that has got them: those before do not wait.
 	next := c.gapped && !c.pipelined && c.sent == c.missedAt
-	if c.overflow > 0 || c.asking != nil || c.headless || !next && (c.gapped || len(c.queue) > 0) {
+	if c.overflow > 0 || c.blind || c.asking != nil || c.headless || !next && (c.gapped || len(c.queue) > 0) {
 		return
 	}
 	response := p.env.Message

@@ -121,7 +121,12 @@ type conn struct {
 	ahead int
 	// guessed is how many lost requests were noted since the last bytes of either
 	// direction.
-	guessed uint64
+	guessed uint32
+	// varies is how irregular the number of requests is that the client has ahead from turn to turn, see surplus: up by two
+	// for one that is not like that before it, down by one for one that is. blind says that requests or responses were lost
+	// while it was, see blindly.
+	varies uint8
+	blind  bool
 	// asking and answering are the exchanges whose messages are being read.
 	asking, answering *pair
 
@@ -289,7 +294,7 @@ func (p *Pairer) mayStart(c *conn, d stream.Direction) bool {
 	if !c.pipelined {
 		return false
 	}
-	if d == c.req {
+	if d == c.req || c.blind {
 		return true
 	}
 	waiting := len(c.queue)
@@ -450,7 +455,7 @@ func (p *Pairer) sideAnew(c *conn, time int64) {
 	for i := range c.parsers {
 		p.count[exchange.SkippedBytes] += c.parsers[i].Unread()
 	}
-	c.missed, c.gapped, c.overflow, c.headless, c.astray = 0, false, 0, false, false
+	c.missed, c.gapped, c.overflow, c.headless, c.astray, c.blind, c.varies = 0, false, 0, false, false, false, 0
 	c.pipelined, c.deep, c.doubt, c.sliding, c.depth, c.usual, c.burst, c.least = false, false, false, false, 0, 0, 0, 0
 	p.restart(c, false)
 }
@@ -476,10 +481,13 @@ func (p *Pairer) missedHead(c *conn, d stream.Direction, certain bool) {
 		if certain {
 			c.missed++
 		}
+		if c.blindly() {
+			p.forget(c)
+		}
 		// Of gaps in both directions with nothing between them it is not known which came
 		// first. A request that was lost is taken for later than the response, one whose
 		// beginning is there for earlier.
-		c.gapped, c.missedAt = true, c.sent-c.guessed
+		c.gapped, c.missedAt = true, c.sent-uint64(c.guessed)
 		if c.parsers[c.req].Begun() {
 			c.missedAt++
 		}
@@ -488,6 +496,9 @@ func (p *Pairer) missedHead(c *conn, d stream.Direction, certain bool) {
 	if c.headless {
 		p.asked(c, true, c.last[d], c.last[d])
 		c.headless = false
+		return
+	}
+	if c.blind {
 		return
 	}
 	if c.pipelined && !c.astray {

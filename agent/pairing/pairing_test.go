@@ -368,6 +368,16 @@ func TestPairing(t *testing.T) {
 				up(getting("/5") + getting("/6")).down(okay(205, "")).get("/7").down(okay(206, "")).get("/8").down(okay(207, "")).down(okay(208, "")).close(stream.ByFIN)
 		}, "GET /1 = 201 complete\nGET /2 = 202 complete\nGET /3 = - lost\nGET /4 = 205 complete\nGET /5 = - lost\n" +
 			"GET /6 = 206 complete\nGET /7 = 207 complete\nGET /8 = 208 complete", map[exchange.Counter]uint64{exchange.Resyncs: 1}},
+		{"a client that sends now more and now fewer ahead, responses lost in one gap", func(r *rig) {
+			r.get("/1").get("/2").ok("").ok("").get("/3").get("/4").get("/5").ok("").ok("").ok("").get("/6").get("/7").get("/8").get("/9").
+				down(okay(206, "")).gapDown(74).down(okay(209, "")).get("/10").down(okay(210, "")).close(stream.ByFIN)
+		}, "GET /1 = 200 complete\nGET /2 = 200 complete\nGET /3 = 200 complete\nGET /4 = 200 complete\nGET /5 = 200 complete\nGET /6 = 206 complete\n" +
+			"GET /7 = - lost\nGET /8 = - lost\nGET /9 = - lost\n- = 209 complete\nGET /10 = - lost\n- = 210 complete", map[exchange.Counter]uint64{exchange.Resyncs: 1}},
+		{"the same, requests lost: those before them have their responses", func(r *rig) {
+			r.get("/1").get("/2").ok("").ok("").get("/3").get("/4").get("/5").ok("").ok("").ok("").get("/6").gapUp(86).up("POST /9 HTTP/1.1\r\nContent-Length: 4\r\n\r\nbo").up("dy").
+				down(okay(206, "")).down(okay(207, "")).down(okay(208, "")).down(okay(209, "")).close(stream.ByFIN)
+		}, "GET /1 = 200 complete\nGET /2 = 200 complete\nGET /3 = 200 complete\nGET /4 = 200 complete\nGET /5 = 200 complete\n" +
+			"POST /9 = - lost\nGET /6 = 206 complete\n- = 207 complete\n- = 208 complete\n- = 209 complete", map[exchange.Counter]uint64{exchange.Resyncs: 1}},
 		{"pipelined responses lost behind the chunks of the first", func(r *rig) {
 			r.up(getting("/1") + getting("/2") + getting("/3")).down(chunked + "5\r\nhe").gapDown(9 + len(okay(202, ""))).down(okay(203, "")).
 				up(getting("/4") + getting("/5")).down(okay(204, "")).down(okay(205, "")).close(stream.ByFIN)
