@@ -67,9 +67,9 @@ const (
 	// readBuffer is what each connection reads into; what is larger, such as a bucket, is read past it. gRPC's own
 	// 32 KiB were a third of a connection's memory.
 	readBuffer = 4 << 10
-	// writeBuffer is what a connection gathers before it writes; thousands have one when all are answered at once. An
-	// answer has some bytes, a page of a reader's 16 KiB.
-	writeBuffer = 8 << 10
+	// writeBuffer is what a connection gathers before it writes, gRPC's own 32 KiB: a dashboard of 200 hosts has 49 KiB, and each write wakes
+	// its reader. Only who writes has one; those that a transaction answers do so at the same time, batchItems of them.
+	writeBuffer = 32 << 10
 	// receiveWindow is how far agents may send ahead of what is read of them: with max_pending, the memory that buckets
 	// take before the store, however many agents have a day of them. Of its own accord gRPC lets each send up to 16 MiB.
 	receiveWindow = 64 << 10
