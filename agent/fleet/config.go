@@ -47,6 +47,8 @@ type Config struct {
 	Drain time.Duration
 	// Seed decides every name, number and choice.
 	Seed uint64
+	// Made is called once the content is made, before the first agent connects. May be nil.
+	Made func()
 	// Observe is told how it goes at each interval's end, by one goroutine at a time. May be nil.
 	Observe func(Sample)
 }

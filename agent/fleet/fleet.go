@@ -98,6 +98,9 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 		f.members = append(f.members, m)
 	}
 	slices.SortStableFunc(f.members, func(a, b *member) int { return int(a.offset - b.offset) })
+	if cfg.Made != nil {
+		cfg.Made()
+	}
 	r := &Result{Seed: cfg.Seed, Width: cfg.Width}
 	err = f.run(ctx, r)
 	err = errors.Join(err, f.stop())

@@ -151,6 +151,8 @@ func TestRunEndsWithoutAggregator(t *testing.T) {
 	stop := errors.New("enough")
 	cfg := testConfig()
 	cfg.Duration, cfg.ConnectWithin = time.Hour, 0
+	made := 0
+	cfg.Made = func() { made++ }
 	cfg.Observe = func(Sample) { cancel(stop) }
 	r, err := Run(ctx, cfg)
 	if !errors.Is(err, stop) {
@@ -158,5 +160,8 @@ func TestRunEndsWithoutAggregator(t *testing.T) {
 	}
 	if r == nil || len(r.Hosts) != 3 || r.Stored != 0 {
 		t.Errorf("Run() = %+v, want 3 hosts and nothing stored", r)
+	}
+	if made != 1 {
+		t.Errorf("that the content is made was told %d times", made)
 	}
 }

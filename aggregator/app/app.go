@@ -97,7 +97,12 @@ httpctl-aggregator store backup -o httpctl-backup.db      # while it runs`,
 		Fresh:    func() any { again := DefaultConfig(); return &again },
 		Commands: []daemon.Command{{Name: "store", Help: storeHelp, Run: storeCommand}},
 		Start: func(ctx context.Context, f *config.File, log *slog.Logger) (daemon.Running, error) {
-			return Start(ctx, f.Settings, cfg, log)
+			a, err := Start(ctx, f.Settings, cfg, log)
+			if err != nil {
+				return nil, err
+			}
+			a.timers.Go("pace of the garbage collector", paceCollector)
+			return a, nil
 		},
 	}
 }

@@ -125,7 +125,8 @@ func (b *benchFleet) run(ctx context.Context, c *client.Client, cfg agent.FleetC
 			fmt.Fprintf(b.w.err, "\r%s  %d of %d connected, %d buckets unanswered \x1b[K", s.At.Round(time.Second), s.Connected, cfg.Agents, s.Backlog)
 		}
 	}
-	asking := askDashboards(ctx, c, b.ask)
+	asking := func() *asked { return &asked{} }
+	cfg.Made = func() { asking = askDashboards(ctx, c, b.ask) } // to make content takes the processors for seconds
 	result, err := agent.SimulateFleet(ctx, cfg)
 	asked := asking()
 	if b.w.progress {
