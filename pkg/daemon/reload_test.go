@@ -49,14 +49,19 @@ func TestReload(t *testing.T) {
 	hangups, out := make(chan os.Signal), &untilReloaded{done: make(chan string, 1)}
 	ctx, cancel := context.WithCancel(t.Context())
 	var s section
+	started := make(chan struct{})
 	p := Program{
 		Name: "program", Section: config.Section{Name: "agent", Into: &s}, Fresh: func() any { return &section{} },
-		Start: func(context.Context, *config.File, *slog.Logger) (Running, error) { return r, nil },
+		Start: func(context.Context, *config.File, *slog.Logger) (Running, error) {
+			close(started)
+			return r, nil
+		},
 	}
 	ended := make(chan int)
 	go func() {
 		ended <- p.run(ctx, hangups, []string{"--config", path}, []string{"HTTPCTL_LOG_FORMAT=text"}, out, out)
 	}()
+	<-started // it has read the file, which is written anew below
 	for _, c := range []struct {
 		name, text string
 		fail       error
