@@ -120,7 +120,8 @@ func (w *told) arrive(f *frame) {
 	conn.answered = conn.answered || conn.handshake && f.up && f.from == 0 && f.flags&testkit.ACK != 0 || syn && f.flags&testkit.ACK != 0
 	conn.handshake = conn.handshake || syn
 	conn.live = conn.live || f.size > 0 || f.flags&testkit.ACK != 0 && other.acked
-	if !me.known {
+	// An answer to a SYN that is not the one which was taken says nothing of where its direction begins.
+	if rival := syn && f.from < -1; !me.known && !rival {
 		w.vague = w.vague || conn.handshake && f.from > 0
 		me.next, me.known = f.from, true
 	}

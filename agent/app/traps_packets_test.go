@@ -187,6 +187,21 @@ var tcpTraps = []trap{
 		c.ToClient(answer(202, "two"))
 		c.Close()
 	}},
+	{name: "two answers to a SYN", what: "a second SYN-ACK with another number, as of two servers behind one address: the client stays with the first", of: 2, say: sayTwoGets, want: twoGets, do: func(c *testkit.Conversation) {
+		c.FromClient(testkit.SYN, nil)
+		c.ClientSeq++
+		c.FromServer(testkit.SYN|testkit.ACK, nil)
+		first := c.ServerSeq + 1
+		c.ServerSeq = 0x89ab_cdef
+		c.FromServer(testkit.SYN|testkit.ACK, nil)
+		c.ServerSeq = first
+		c.FromClient(testkit.ACK, nil)
+		c.ToServer(get("/1"))
+		c.ToClient(answer(201, "one"))
+		c.ToServer(get("/2"))
+		c.ToClient(answer(202, "two"))
+		c.Close()
+	}},
 	{name: "data with the SYN", what: "a request in the SYN (TCP Fast Open)", of: 2, say: sayTwoGets, want: twoGets, do: func(c *testkit.Conversation) {
 		a := get("/1")
 		c.FromClient(testkit.SYN, []byte(a))

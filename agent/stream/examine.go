@@ -28,6 +28,8 @@ func (t *Table) examine(n uint32, e *entry, dir uint8, s *decode.Segment) {
 		}
 	case e.from != nobody:
 		t.confirm(n, e, dir, s)
+	case s.Flags&(decode.ACK|decode.RST) == decode.ACK && e.side[dir^1].rivalled(&e.side[dir], s.Ack):
+		e.first, e.from, e.rival = s.Ack, dir^1, true
 	}
 	me, peer := &e.side[dir], &e.side[dir^1]
 	seq := s.Seq
@@ -68,7 +70,7 @@ func (t *Table) examine(n uint32, e *entry, dir uint8, s *decode.Segment) {
 		peer.next = s.Ack
 		peer.is |= known
 	}
-	hasAck := s.Flags&decode.ACK != 0
+	hasAck := s.Flags&decode.ACK != 0 && !(e.rival && e.from == dir^1 && s.Ack == e.first)
 	if hasAck && s.Ack-peer.next == 1 && length == 0 && !peer.has(started|synced|finished) && e.conn == nil {
 		peer.next = s.Ack // the answer to such a keep-alive
 	}
@@ -231,6 +233,15 @@ func (t *Table) synchronize(n uint32, e *entry, dir uint8, s *decode.Segment, le
 		t.count(e)
 		return true
 	}
+	if answer && me.has(synced) && peer.answered(s.Ack) {
+		// A second answer to the same SYN, with a number of its own: of two servers behind one address, or of a
+		// proxy that forgets. A client keeps the first that reaches it (RFC 9293 section 3.10.7.4, SYN-SENT), and says
+		// which by what it acknowledges.
+		if !me.has(started) && !peer.has(acked) {
+			e.first, e.from, e.rival = first, dir, true
+		}
+		return false
+	}
 	// Another connection on the same ports.
 	switch {
 	case e.state == half && !peer.has(seen), length > 0 && !answer:
@@ -240,17 +251,49 @@ func (t *Table) synchronize(n uint32, e *entry, dir uint8, s *decode.Segment, le
 	case answer:
 		t.restart(n, e)
 	default:
-		e.first, e.from = first, dir
+		e.first, e.from, e.rival = first, dir, false
 		return false
 	}
 	return t.synchronize(n, e, dir, s, length)
 }
 
-// confirm looks whether the sender of a SYN on a live connection goes on from it.
-func (t *Table) confirm(n uint32, e *entry, dir uint8, s *decode.Segment) {
-	if e.from == dir && s.Seq == e.first && s.Flags&decode.RST == 0 {
-		t.adopt(n, e)
+// answered reports whether an acknowledgement number is that of an answer to this side's SYN, with or without
+// the data that came with it.
+func (s *side) answered(ack uint32) bool {
+	if s.has(synced) {
+		return ack-s.isn <= min(s.next-s.isn, maxLength)
 	}
+	return s.has(known) && !s.has(started) && ack == s.next
+}
+
+// confirm looks whether the sender of a SYN on a live connection goes on from it, or which of two answers to
+// a SYN was taken.
+func (t *Table) confirm(n uint32, e *entry, dir uint8, s *decode.Segment) {
+	if s.Flags&decode.RST != 0 {
+		return
+	}
+	switch {
+	case e.from == dir && s.Seq == e.first:
+	case e.rival && e.from != dir && s.Flags&decode.ACK != 0 && s.Ack-e.first < near:
+	case e.rival && e.from != dir && s.Flags&decode.ACK != 0 && s.Ack-e.side[e.from].isn < near:
+		e.from = nobody
+		return
+	default:
+		return
+	}
+	if !e.rival {
+		t.adopt(n, e)
+		return
+	}
+	me := &e.side[e.from]
+	me.next, me.isn = e.first, e.first
+	e.from = nobody
+}
+
+// rivalled reports whether the first acknowledgement that the other side sends is of another answer than the one of this
+// side that was seen. That there was one is believed when either goes on from it.
+func (s *side) rivalled(other *side, ack uint32) bool {
+	return s.has(synced) && !s.has(started) && !other.has(acked) && ack-s.isn > near
 }
 
 // adopt starts the connection whose SYN was seen on a live one.
@@ -269,7 +312,7 @@ func (t *Table) restart(n uint32, e *entry) {
 		t.end(n, e, ByReuse)
 	}
 	e.side = [2]side{}
-	e.client, e.from, e.far, e.first, e.counted = nobody, nobody, 0, 0, false
+	e.client, e.from, e.far, e.first, e.rival, e.counted = nobody, nobody, 0, 0, false, false
 	e.last = t.now
 	t.move(n, e, half)
 }

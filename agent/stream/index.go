@@ -58,6 +58,7 @@ type entry struct {
 	state      state
 	client     uint8 // side of the client, or nobody
 	from       uint8 // side that sent that SYN, or nobody
+	rival      bool  // that SYN is a second answer to the other side's
 	far        uint8 // packets in a row that are far from the expected ones
 	counted    bool  // as a connection
 }

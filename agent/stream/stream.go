@@ -34,7 +34,7 @@
 // data, so that late packets do not look like a new one; tombstones are the first to give way
 // to new flows. A SYN with another initial sequence number on a live connection ends it ByReuse
 // when the other end answers it or its sender goes on from it, so that a forged one ends
-// nothing.
+// nothing. Of two answers to one SYN that one counts which the client acknowledges.
 package stream
 
 import "net/netip"

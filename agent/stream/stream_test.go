@@ -463,6 +463,62 @@ func TestTraps(t *testing.T) {
 			r.s(syn|ack, 0, 1, "")
 			r.c(ack, 4, 1, "def")
 		}, want: "open, > abc, > def, close drain"},
+		{name: "two answers to a SYN, the first is taken", do: func(r *rig) {
+			r.c(syn, 0, 0, "")
+			r.s(syn|ack, 0, 1, "")
+			r.s(syn|ack, 888888, 1, "")
+			r.c(ack, 1, 1, "")
+			r.c(ack, 1, 1, "GET")
+			r.s(ack, 1, 4, "200")
+		}, want: "open, > GET, < 200, close drain"},
+		{name: "two answers to a SYN, the second is taken", do: func(r *rig) {
+			r.c(syn, 0, 0, "")
+			r.s(syn|ack, 0, 1, "")
+			r.s(syn|ack, 888888, 1, "")
+			r.c(ack, 1, 888889, "GET")
+			r.s(ack, 888889, 4, "200")
+		}, want: "open, > GET, < 200, close drain"},
+		{name: "two answers to a SYN, the second goes on", do: func(r *rig) {
+			r.c(syn, 0, 0, "")
+			r.s(syn|ack, 0, 1, "")
+			r.s(syn|ack, 888888, 1, "")
+			r.s(ack, 888889, 1, "hello")
+			r.c(ack, 1, 888894, "hi")
+		}, want: "open, < hello, > hi, close drain"},
+		{name: "two answers to a SYN that was not captured", do: func(r *rig) {
+			r.s(syn|ack, 0, 1, "")
+			r.s(syn|ack, 888888, 1, "")
+			r.c(ack, 1, 1, "GET")
+			r.s(ack, 1, 4, "200")
+		}, want: "open, > GET, < 200, close drain"},
+		{name: "two answers to a SYN, only the second captured, the first is taken", do: func(r *rig) {
+			r.c(syn, 0, 0, "")
+			r.s(syn|ack, 888888, 1, "")
+			r.c(ack, 1, 1, "")
+			r.c(ack, 1, 1, "GET")
+			r.s(ack, 1, 4, "200")
+		}, want: "open, > GET, < 200, close drain"},
+		{name: "two answers to a SYN, only the second captured, nothing of the client but data", do: func(r *rig) {
+			r.s(syn|ack, 500_000_000, 1, "")
+			r.c(ack, 1, 1, "GET")
+			r.s(ack, 1, 4, "200")
+		}, want: "open, > GET, < 200, close drain"},
+		{name: "a forged acknowledgement in the handshake", do: func(r *rig) {
+			r.c(syn, 0, 0, "")
+			r.s(syn|ack, 0, 1, "")
+			r.c(ack, 1, 500_000_000, "")
+			r.c(ack, 1, 1, "GET")
+			r.s(ack, 1, 4, "200")
+		}, want: "open, > GET, < 200, close drain"},
+		{name: "a second answer to a SYN after the question", do: func(r *rig) {
+			r.open()
+			r.c(ack, 1, 1, "GET")
+			r.s(syn|ack, 888888, 1, "")
+			r.c(ack, 4, 1, "") // says again where it is
+			r.s(ack, 1, 4, "200")
+			r.s(syn|ack, 888888, 1, "")
+			r.s(ack, 4, 4, "OK")
+		}, want: "open, > GET, < 200, < OK, close drain"},
 		{name: "SYN with data", do: func(r *rig) {
 			r.c(syn, 0, 0, "GET")
 			r.s(syn|ack, 0, 4, "")

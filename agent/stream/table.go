@@ -25,6 +25,7 @@ type Table struct {
 	grain                       int64 // how stale the order of a list may be
 
 	time   int64  // of the newest packet, or as told by Advance
+	high   int64  // time when it last stepped back
 	packet uint64 // newest
 	due    int64  // when the lists are looked at next, by the clock
 
@@ -60,6 +61,9 @@ const linger = 30e9
 // retransmissions of Linux (0.2 + 0.4 + 0.8 + 1.6 s) fit into it.
 const silence = 5e9
 
+// disorder is how far in time packets come out of their order; a longer step is the clock's.
+const disorder = 10e9
+
 // spareConns bounds the Conns that are kept to be used again.
 const spareConns = 4096
 
@@ -83,16 +87,25 @@ func (t *Table) SetTimeouts(cfg Config) {
 }
 
 // tick advances the clock. The clock starts with the first packet and goes with
-// packet time; when that steps back by more than a few seconds, it goes on from where it was.
+// packet time; when that steps back by more than disorder, it goes on from where it was. When it then steps
+// forward as far, as for a packet out of its order in a file, only what is beyond the newest time counts.
 func (t *Table) tick(time int64) {
 	d := time - t.time
 	switch {
 	case t.now == 0:
 		t.time, t.now = time, 1
-	case (time > t.time) != (d > 0) || d < -int64(10e9):
+	case (time > t.time) != (d > 0) || d < -disorder:
+		t.high = max(t.high, t.time)
 		t.time = time // a step back, or too far to tell
 	case d > 0 && t.now < 1<<62:
 		t.time = time
+		switch beyond := time - t.high; {
+		case time < t.high && d > disorder:
+			d = 0
+		case time >= t.high && beyond >= 0:
+			d = min(d, beyond)
+			t.high = 0
+		}
 		t.now += min(d, int64(25*3600e9)) // longer than any timeout
 	}
 }
