@@ -103,7 +103,7 @@ func (a attack) run(t *testing.T, ceiling config.Size) {
 	if want := int64(honest + a.names + a.chunks); answer.Requests != want {
 		t.Errorf("%d requests, want %d", answer.Requests, want)
 	}
-	reasons := []string{"evicted_flows", "evicted_keys", "undecoded_packets", "pipeline_overflows", "malformed"}
+	reasons := []string{"evicted_flows", "evicted_keys", "undecoded_packets", "evicted_exchanges", "malformed"}
 	switch {
 	case testing.Short():
 		reasons = []string{"evicted_keys", "undecoded_packets", "malformed"}

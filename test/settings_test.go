@@ -252,11 +252,11 @@ func init() { // the rows call what refers to them
 		}, func(_ *config.Settings, c *agent.Config) { c.HTTP.MaxPipelined = 1 }, counter(exchange.PipelineOverflows), 0, 2),
 		"agent.http.max_waiting": reads(func() []testkit.Frame {
 			return simple(strings.Repeat("GET /a HTTP/1.1\r\nHost: example.org\r\n\r\n", 4))
-		}, func(_ *config.Settings, c *agent.Config) { c.HTTP.MaxWaiting = 1 }, counter(exchange.PipelineOverflows), 0, 2),
+		}, func(_ *config.Settings, c *agent.Config) { c.HTTP.MaxWaiting = 1 }, counter(exchange.WaitingOverflows), 0, 2),
 		"agent.http.max_open_memory": reads(func() []testkit.Frame {
 			return simple(strings.Repeat("GET /a HTTP/1.1\r\nHost: example.org\r\n\r\n", 100) + strings.Repeat("GET /"+strings.Repeat("b", 900)+" HTTP/1.1\r\nHost: example.org\r\n\r\n", 20))
 		}, func(_ *config.Settings, c *agent.Config) { c.HTTP.MaxOpenMemory = 64 * config.KiB },
-			func(r *agent.Report) any { return r.Counters[exchange.PipelineOverflows] > 0 }, false, true),
+			func(r *agent.Report) any { return r.Counters[exchange.EvictedExchanges] > 0 }, false, true),
 		"agent.http.sniff_bytes": reads(func() []testkit.Frame {
 			return late(8, strings.Repeat("junk junk junk\r\n", 64))
 		}, func(_ *config.Settings, c *agent.Config) { c.HTTP.SniffBytes = config.KiB }, counter(exchange.Responses), 1, 0),

@@ -20,14 +20,14 @@ type Config struct {
 	// higher one only lets fewer connections take all of that.
 	MaxPipelined int `yaml:"max_pipelined" reload:"at once"`
 	// MaxWaiting bounds the requests that wait behind another one of their connection, of all
-	// connections together. One beyond it is treated like one beyond MaxPipelined; the first that waits
+	// connections together. One beyond it is treated like one beyond MaxPipelined, and counted in waiting_overflows; the first that waits
 	// on a connection always has its place, so nobody who pipelines crowds out those who do not.
 	// Default 48128, from max_open_memory: 47 connections that use all of max_pipelined. Where
 	// only requests are captured, all keep-alive connections fill up to it.
 	MaxWaiting int `yaml:"max_waiting"`
 	// MaxOpenMemory bounds the exchanges that have begun and not ended, of all connections together,
 	// with their strings. When it is full the oldest one is given up (counted in
-	// pipeline_overflows, its outcome is `evicted`): one that is answered in time is never the oldest.
+	// evicted_exchanges, its outcome is `evicted`): one that is answered in time is never the oldest.
 	// Default 21MiB, from the agent's memory: 48,000 requests that wait for answers, 5,000 if each has
 	// strings of 4 KiB.
 	MaxOpenMemory config.Size `yaml:"max_open_memory"`

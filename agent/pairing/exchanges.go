@@ -65,10 +65,10 @@ func (p *Pairer) request(c *conn, d stream.Direction, at http1.At, begun bool) {
 	c.sent++
 	p.count[exchange.Requests]++
 	p.observe(exchange.RequestSeen, e, at.Time)
-	if !c.blind && (c.overflow > 0 || len(c.queue) >= p.cfg.MaxPipelined || len(c.queue) > 0 && p.ahead >= p.cfg.MaxWaiting) {
+	if beyond, limit := p.beyond(c); beyond {
 		c.overflow++
 		c.asking = nil
-		p.count[exchange.PipelineOverflows]++
+		p.count[limit]++
 		p.finish(e, exchange.Evicted, at.Time)
 		return
 	}
@@ -86,6 +86,24 @@ func (p *Pairer) request(c *conn, d stream.Direction, at http1.At, begun bool) {
 	e.cost += text
 	p.memory += text
 	p.makeRoom(e, at.Time)
+}
+
+// beyond reports whether a request has no place in the queue of its connection, and what counts it.
+func (p *Pairer) beyond(c *conn) (bool, exchange.Counter) {
+	pipelined := len(c.queue) >= p.cfg.MaxPipelined
+	switch {
+	case c.blind:
+		return false, 0
+	case c.overflow > 0: // behind those, for the same reason
+	case !pipelined && (len(c.queue) == 0 || p.ahead < p.cfg.MaxWaiting):
+		return false, 0
+	default:
+		c.crowded = !pipelined
+	}
+	if c.crowded {
+		return true, exchange.WaitingOverflows
+	}
+	return true, exchange.PipelineOverflows
 }
 
 // makeRoom gives up spare pairs, then the oldest open exchanges, but not e, until the others fit
@@ -112,7 +130,7 @@ func (p *Pairer) giveUp(e *pair, time int64) {
 			s.pair = nil
 		}
 	}
-	p.count[exchange.PipelineOverflows]++
+	p.count[exchange.EvictedExchanges]++
 	p.finish(e, exchange.Evicted, time)
 }
 

@@ -127,6 +127,8 @@ type conn struct {
 	// while it was, see blindly.
 	varies uint8
 	blind  bool
+	// crowded: the overflow is beyond max_waiting, not max_pipelined.
+	crowded bool
 	// asking and answering are the exchanges whose messages are being read.
 	asking, answering *pair
 

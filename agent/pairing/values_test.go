@@ -360,8 +360,8 @@ func TestWaitingIsBounded(t *testing.T) {
 	if got := r.p.Open(); got != 10+5 {
 		t.Errorf("%d exchanges open, want the first of each of 10 connections and 5 more", got)
 	}
-	if got := r.count[exchange.PipelineOverflows]; got != 15 {
-		t.Errorf("pipeline overflows = %d, want 15", got)
+	if got, other := r.count[exchange.WaitingOverflows], r.count[exchange.PipelineOverflows]; got != 15 || other != 0 {
+		t.Errorf("waiting overflows = %d, pipeline overflows = %d, want 15 and 0", got, other)
 	}
 	// Whoever is answered makes room for others.
 	r.conn = conns[0]
@@ -416,7 +416,7 @@ func TestOpenMemory(t *testing.T) {
 			t.Fatalf("%d bytes held, want at most 64 KiB", n)
 		}
 	}
-	if open, lost := r.p.Open(), r.count[exchange.PipelineOverflows]; open > 100 || uint64(open)+lost != 1002 {
+	if open, lost := r.p.Open(), r.count[exchange.EvictedExchanges]; open > 100 || uint64(open)+lost != 1002 {
 		t.Errorf("%d exchanges open, %d given up, want at most 100, 1002 together", open, lost)
 	}
 	r.open(true)

@@ -32,7 +32,7 @@ const (
 	Malformed         // messages whose start looked like HTTP and whose head or framing is not
 	SkippedBytes      // HTTP connection bytes passed over while out of step
 	OversizedHeads    // heads longer than max_header_bytes
-	PipelineOverflows // exchanges given up beyond max_pipelined on one connection, max_waiting or max_open_memory on all
+	PipelineOverflows // requests given up beyond max_pipelined on one connection
 	EvictedFlows      // connections given up to stay within the flow limit
 	EvictedBytes      // out-of-order bytes given up to stay within memory
 	FlowPanics        // connections lost to a fault of this program
@@ -71,6 +71,10 @@ const (
 	OtherICAP
 	OtherSSDP // datagrams: it is HTTP's form over UDP
 
+	// More of what was not seen.
+	WaitingOverflows // requests given up beyond max_waiting on all connections
+	EvictedExchanges // exchanges given up to stay within max_open_memory
+
 	NumCounters
 )
 
@@ -97,13 +101,16 @@ var counterNames = [NumCounters]string{
 	SuspectMixedLineEnds: "suspect_mixed_line_ends", SuspectDisguisedName: "suspect_disguised_name",
 	SuspectChunkFraming: "suspect_chunk_framing",
 	OtherICAP:           "icap", OtherSSDP: "ssdp",
+	WaitingOverflows: "waiting_overflows", EvictedExchanges: "evicted_exchanges",
 }
 
 // String returns the name that outputs and docs/formats.md carry.
 func (c Counter) String() string { return counterNames[c] }
 
 // Loss reports whether c counts something that was not seen or not understood.
-func (c Counter) Loss() bool { return c >= KernelDrops && c <= SpoolDropped }
+func (c Counter) Loss() bool {
+	return c >= KernelDrops && c <= SpoolDropped || c >= WaitingOverflows && c <= EvictedExchanges
+}
 
 // OtherProtocol reports whether c counts connections, or datagrams, of another
 // protocol.
