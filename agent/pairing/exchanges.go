@@ -88,17 +88,18 @@ func (p *Pairer) request(c *conn, d stream.Direction, at http1.At, begun bool) {
 	p.makeRoom(e, at.Time)
 }
 
-// beyond reports whether a request has no place in the queue of its connection, and what counts it.
+// beyond reports whether a request has no place in the queue of its connection, and what counts it. Those behind one
+// that has none have none either, for the same reason.
 func (p *Pairer) beyond(c *conn) (bool, exchange.Counter) {
-	pipelined := len(c.queue) >= p.cfg.MaxPipelined
-	switch {
-	case c.blind:
+	if c.blind {
 		return false, 0
-	case c.overflow > 0: // behind those, for the same reason
-	case !pipelined && (len(c.queue) == 0 || p.ahead < p.cfg.MaxWaiting):
-		return false, 0
-	default:
-		c.crowded = !pipelined
+	}
+	if c.overflow == 0 {
+		pipelined := len(c.queue) >= p.cfg.MaxPipelined
+		c.crowded = !pipelined && len(c.queue) > 0 && p.ahead >= p.cfg.MaxWaiting
+		if !pipelined && !c.crowded {
+			return false, 0
+		}
 	}
 	if c.crowded {
 		return true, exchange.WaitingOverflows

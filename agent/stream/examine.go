@@ -272,22 +272,22 @@ func (t *Table) confirm(n uint32, e *entry, dir uint8, s *decode.Segment) {
 	if s.Flags&decode.RST != 0 {
 		return
 	}
-	switch {
-	case e.from == dir && s.Seq == e.first:
-	case e.rival && e.from != dir && s.Flags&decode.ACK != 0 && s.Ack-e.first < near:
-	case e.rival && e.from != dir && s.Flags&decode.ACK != 0 && s.Ack-e.side[e.from].isn < near:
-		e.from = nobody
-		return
-	default:
-		return
-	}
-	if !e.rival {
-		t.adopt(n, e)
-		return
-	}
 	me := &e.side[e.from]
-	me.next, me.isn = e.first, e.first
-	e.from = nobody
+	taken := e.from == dir && s.Seq == e.first
+	if e.rival && e.from != dir && s.Flags&decode.ACK != 0 {
+		if taken = s.Ack-e.first < near; !taken && s.Ack-me.isn < near {
+			e.from = nobody // the other one was
+			return
+		}
+	}
+	switch {
+	case !taken:
+	case e.rival:
+		me.next, me.isn = e.first, e.first
+		e.from = nobody
+	default:
+		t.adopt(n, e)
+	}
 }
 
 // rivalled reports whether the first acknowledgement that the other side sends is of another answer than the one of this
