@@ -137,32 +137,27 @@ func (l *Latency) Merge(o *Latency) {
 	l.Count = addSaturating(l.Count, o.Count)
 	l.Sum = addSaturating(l.Sum, o.Sum)
 
-	// Count the bins that are new, make room, and merge from the end, in place.
-	missing := 0
-	for i, j := 0, 0; j < len(o.Bins); j++ {
-		for i < len(l.Bins) && l.Bins[i].Index < o.Bins[j].Index {
-			i++
-		}
-		if i == len(l.Bins) || l.Bins[i].Index != o.Bins[j].Index {
-			missing++
-		}
-	}
-	i, j := len(l.Bins)-1, len(o.Bins)-1
-	l.Bins = slices.Grow(l.Bins, missing)[:len(l.Bins)+missing]
-	for k := len(l.Bins) - 1; j >= 0; k-- {
+	// Merge from the end, in place, as if all bins were new, and close the gap that is left by those that are not.
+	n, m := len(l.Bins), len(o.Bins)
+	l.Bins = slices.Grow(l.Bins, m)[:n+m]
+	i, j, k := n-1, m-1, n+m-1
+	for ; i >= 0 && j >= 0; k-- {
+		x, y := l.Bins[i], o.Bins[j]
 		switch {
-		case i < 0 || l.Bins[i].Index < o.Bins[j].Index:
-			l.Bins[k] = o.Bins[j]
+		case x.Index < y.Index:
+			l.Bins[k] = y
 			j--
-		case l.Bins[i].Index > o.Bins[j].Index:
-			l.Bins[k] = l.Bins[i]
+		case x.Index > y.Index:
+			l.Bins[k] = x
 			i--
 		default:
-			l.Bins[k] = Bin{l.Bins[i].Index, addSaturating(l.Bins[i].Count, o.Bins[j].Count)}
+			l.Bins[k] = Bin{x.Index, addSaturating(x.Count, y.Count)}
 			i--
 			j--
 		}
 	}
+	at := i + 1 + copy(l.Bins[i+1:], o.Bins[:j+1])
+	l.Bins = l.Bins[:at+copy(l.Bins[at:], l.Bins[k+1:])]
 	if l.Count == math.MaxUint64 {
 		l.level()
 	}
