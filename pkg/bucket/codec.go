@@ -2,7 +2,6 @@ package bucket
 
 import (
 	"bytes"
-	"compress/flate"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -13,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	inflater "github.com/klauspost/compress/flate"
+	"github.com/klauspost/compress/flate"
 
 	"github.com/httpctl/httpctl/pkg/exchange"
 )
@@ -61,7 +60,13 @@ func corrupt(what string) error { return fmt.Errorf("%w: %s", ErrCorrupt, what) 
 // encode to equal bytes, whatever the order of their rows. It returns an error for a schema that is
 // not valid, for two tables of one name, a sketch that was not made by its methods, and for a
 // bucket beyond the limits (ErrTooLarge). It does not change b.
-func Encode(dst []byte, b *Bucket) ([]byte, error) {
+func Encode(dst []byte, b *Bucket) ([]byte, error) { return encode(dst, b, &small) }
+
+// EncodeFast is Encode in about half of the time, and to 2% more bytes. Agents encode a bucket in an interval, aggregators thousands of
+// sums a minute.
+func EncodeFast(dst []byte, b *Bucket) ([]byte, error) { return encode(dst, b, &fast) }
+
+func encode(dst []byte, b *Bucket, p *sync.Pool) ([]byte, error) {
 	if len(b.HostName) > maxHostName || len(b.Unobserved) > maxUnobserved {
 		return nil, fmt.Errorf("encode bucket: host name of %d bytes, %d unobserved spans: %w",
 			len(b.HostName), len(b.Unobserved), ErrTooLarge)
@@ -76,12 +81,16 @@ func Encode(dst []byte, b *Bucket) ([]byte, error) {
 	dst = binary.AppendUvarint(dst, uint64(len(header)))
 	dst = append(dst, header...)
 	if len(b.Tables) > 0 {
-		body, err := appendBody(nil, b)
-		if err != nil {
+		e := p.Get().(*encoder)
+		defer func() {
+			e.release()
+			p.Put(e)
+		}()
+		if err := e.encode(b); err != nil {
 			return nil, fmt.Errorf("encode bucket: %w", err)
 		}
-		dst = binary.AppendUvarint(dst, uint64(len(body)))
-		dst = deflate(dst, body)
+		dst = binary.AppendUvarint(dst, uint64(len(e.body)))
+		dst = e.deflate(dst)
 	}
 	return binary.LittleEndian.AppendUint32(dst, crc32.Checksum(dst[start:], castagnoli)), nil
 }
@@ -189,7 +198,7 @@ func appendHeader(dst []byte, h *Header) []byte {
 }
 
 func parseHeader(data []byte) (*Header, error) {
-	r := reader{rest: data}
+	r := reader{data: data}
 	h := new(Header)
 	copy(h.Host[:], r.bytes(16))
 	copy(h.Incarnation[:], r.bytes(16))
@@ -229,25 +238,31 @@ func parseHeader(data []byte) (*Header, error) {
 // reader reads numbers; after the first that is not there, or is too large,
 // it has failed and gives zeros.
 type reader struct {
-	rest   []byte
+	data   []byte
+	at     int // the next; to move it on costs less than to cut data
 	failed bool
 }
 
-func (r *reader) fail() { r.failed, r.rest = true, nil }
+func (r *reader) left() int { return len(r.data) - r.at }
+
+func (r *reader) fail() { r.failed, r.at = true, len(r.data) }
 
 func (r *reader) uvarint() uint64 {
 	// One byte is the usual case.
-	if len(r.rest) > 0 && r.rest[0] < 0x80 {
-		v := r.rest[0]
-		r.rest = r.rest[1:]
-		return uint64(v)
+	if r.at < len(r.data) && r.data[r.at] < 0x80 {
+		r.at++
+		return uint64(r.data[r.at-1])
 	}
-	v, n := binary.Uvarint(r.rest)
+	return r.long()
+}
+
+func (r *reader) long() uint64 {
+	v, n := binary.Uvarint(r.data[r.at:])
 	if n <= 0 {
 		r.fail()
 		return 0
 	}
-	r.rest = r.rest[n:]
+	r.at += n
 	return v
 }
 
@@ -269,7 +284,7 @@ func (r *reader) bounded(limit int) int {
 // count reads how many things follow that take at least size bytes each.
 func (r *reader) count(size int) int {
 	v := r.uvarint()
-	if v > uint64(len(r.rest)/size) {
+	if v > uint64(r.left()/size) {
 		r.fail()
 		return 0
 	}
@@ -278,13 +293,12 @@ func (r *reader) count(size int) int {
 
 // bytes returns the next n bytes, borrowed, or nil.
 func (r *reader) bytes(n int) []byte {
-	if n > len(r.rest) {
+	if n > r.left() {
 		r.fail()
 		return nil
 	}
-	b := r.rest[:n:n]
-	r.rest = r.rest[n:]
-	return b
+	r.at += n
+	return r.data[r.at-n : r.at : r.at]
 }
 
 // preset is deflate's preset dictionary (RFC 1951 section 3.3.1 has distances
@@ -299,26 +313,30 @@ const preset = "Mozilla/5.0 (compatible; +http://)Mozilla/5.0 (Windows NT 10.0; 
 	"unmatched_requestsunmatched_responsesrequest_bytesresponse_bytesrequest_wire_bytesresponse_wire_bytesearly_responses" +
 	"responsesoutcomesrequests{response}{exchange}{request}Bynsbyteshitsttfblast_seenmirrorroleserverclienttransit0-1"
 
+// Encoders, by how hard they try to find what has been there before.
 var (
-	writers = sync.Pool{New: func() any {
-		w, err := flate.NewWriterDict(io.Discard, flate.DefaultCompression, []byte(preset))
-		if err != nil {
-			panic(err) // only for an unknown level
-		}
-		return w
-	}}
-	readers = sync.Pool{New: func() any { return inflater.NewReaderDict(bytes.NewReader(nil), []byte(preset)) }}
+	small = sync.Pool{New: func() any { return newEncoder(7) }}
+	fast  = sync.Pool{New: func() any { return newEncoder(5) }}
 )
 
+func newEncoder(level int) *encoder {
+	w, err := flate.NewWriterDict(io.Discard, level, []byte(preset))
+	if err != nil {
+		panic(err) // only for an unknown level
+	}
+	return &encoder{w: w}
+}
+
+var readers = sync.Pool{New: func() any { return flate.NewReaderDict(bytes.NewReader(nil), []byte(preset)) }}
+
 // deflate appends the compressed body to dst.
-func deflate(dst, body []byte) []byte {
+func (e *encoder) deflate(dst []byte) []byte {
 	out := bytes.NewBuffer(dst)
-	w := writers.Get().(*flate.Writer)
-	w.Reset(out)
+	e.w.Reset(out)
 	// A Buffer never fails.
-	_, _ = w.Write(body)
-	_ = w.Close()
-	writers.Put(w)
+	_, _ = e.w.Write(e.body)
+	_ = e.w.Close()
+	e.w.Reset(nil) // which forgets out
 	return out.Bytes()
 }
 
@@ -327,7 +345,7 @@ func inflate(data, body []byte) error {
 	in := bytes.NewReader(data)
 	r := readers.Get().(io.ReadCloser)
 	defer readers.Put(r)
-	if err := r.(inflater.Resetter).Reset(in, []byte(preset)); err != nil {
+	if err := r.(flate.Resetter).Reset(in, []byte(preset)); err != nil {
 		return corrupt("compression")
 	}
 	if _, err := io.ReadFull(r, body); err != nil {

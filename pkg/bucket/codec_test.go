@@ -2,10 +2,12 @@ package bucket
 
 import (
 	"bytes"
+	standard "compress/flate"
 	"encoding/binary"
 	"errors"
 	"flag"
 	"hash/crc32"
+	"io"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -267,10 +269,52 @@ func TestDecompressionBomb(t *testing.T) {
 		data = binary.AppendUvarint(data, uint64(len(header)))
 		data = append(data, header...)
 		data = binary.AppendUvarint(data, uint64(size))
-		data = deflate(data, make([]byte, maxBody))
+		e := newEncoder(7)
+		e.body = make([]byte, maxBody)
+		data = e.deflate(data)
 		data = seal(append(data, 0, 0, 0, 0))
 		if _, err := Decode(data); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("a bomb that claims %d bytes: Decode = %v, want ErrCorrupt", size, err)
+		}
+	}
+}
+
+// TestEncodeIsTheSameWhateverCameBefore: memory is used again, and of what was in it nothing shows, neither in the bytes nor in what is kept.
+func TestEncodeIsTheSameWhateverCameBefore(t *testing.T) {
+	var alone [][]byte
+	for seed := range uint64(41) {
+		e := new(encoder)
+		if err := e.encode(randomBucket(seed)); err != nil {
+			t.Fatal(err)
+		}
+		alone = append(alone, e.body)
+	}
+	encoders := []*encoder{small.New().(*encoder), fast.New().(*encoder)}
+	first := make([][]byte, 2*len(alone))
+	for i := range 20 * len(alone) {
+		e, seed := encoders[i%2], i*7%len(alone)
+		b := randomBucket(uint64(seed))
+		if err := e.encode(b); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(e.body, alone[seed]) {
+			t.Fatalf("round %d: bucket %d has another body than in memory of its own", i, seed)
+		}
+		data := e.deflate(nil)
+		if at := 2*seed + i%2; first[at] == nil {
+			first[at] = data
+		} else if !bytes.Equal(data, first[at]) {
+			t.Fatalf("round %d: bucket %d is deflated to other bytes than the first time", i, seed)
+		}
+		body, err := io.ReadAll(standard.NewReaderDict(bytes.NewReader(data), []byte(preset)))
+		if err != nil || !bytes.Equal(body, e.body) {
+			t.Fatalf("round %d: bucket %d inflates to %d of %d bytes, %v", i, seed, len(body), len(e.body), err)
+		}
+		if len(b.Tables) > 0 { // one that fails after its first table leaves nothing either
+			b.Tables = append(b.Tables, b.Tables[0])
+			if err := e.encode(b); err == nil {
+				t.Fatalf("bucket %d with a table twice is encoded", seed)
+			}
 		}
 	}
 }
@@ -292,8 +336,9 @@ func FuzzDecode(f *testing.F) {
 			f.Fatal(err)
 		}
 		f.Add(data[:len(data)-trailerSize], false)
-		if b, err := appendBody(nil, randomBucket(seed)); err == nil {
-			f.Add(b, true)
+		e := new(encoder)
+		if err := e.encode(randomBucket(seed)); err == nil {
+			f.Add(e.body, true)
 		}
 	}
 	f.Fuzz(func(t *testing.T, data []byte, isBody bool) {

@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
+
+	"github.com/klauspost/compress/flate"
 
 	"github.com/httpctl/httpctl/pkg/sketch"
 )
@@ -22,55 +25,97 @@ const (
 	costBin    = 16
 )
 
-// appendBody appends the dictionary and the tables of b.
-func appendBody(dst []byte, b *Bucket) ([]byte, error) {
-	d := newDictionary(b)
-	cost := len(d.strings) * costString
-	dst = binary.AppendUvarint(dst, uint64(len(d.strings)))
-	for _, s := range d.strings {
-		dst = binary.AppendUvarint(dst, uint64(len(s)))
+// encoder is the memory in which a bucket is encoded.
+type encoder struct {
+	w       *flate.Writer
+	body    []byte
+	met     map[string]uint32 // strings of the bucket, numbered as they were met
+	texts   []numberedText    // the same, in order
+	ranks   []uint32          // of a string in texts, by the number in met
+	keys    []uint32          // of all rows, by the number in met, from sort on by rank
+	section []byte            // of a table
+	rows    []*Row            // of a table, by keys, and its Other
+	order   []numberedRow
+	origin  int64 // start of the bucket, to which Max columns are relative
+	cost    int   // of the table
+}
+
+// release makes the memory ready for the next bucket, unless it is much. What this one has is forgotten.
+func (e *encoder) release() {
+	const most = 1 << 20
+	if cap(e.body) > most || cap(e.order) > most/64 || cap(e.texts) > most/64 || cap(e.keys) > most/16 {
+		*e = encoder{w: e.w}
 	}
-	for _, s := range d.strings {
-		dst = append(dst, s...)
+	clear(e.met)
+	clear(e.texts)
+	clear(e.rows[:cap(e.rows)]) // of each table
+	clear(e.order[:cap(e.order)])
+}
+
+// encode makes the body: the dictionary and the tables of b.
+func (e *encoder) encode(b *Bucket) error {
+	e.number(b)
+	e.origin = b.Start
+	keys := e.keys
+	cost := len(e.texts) * costString
+	dst := binary.AppendUvarint(e.body[:0], uint64(len(e.texts)))
+	for i := range e.texts {
+		dst = binary.AppendUvarint(dst, uint64(len(e.texts[i].text)))
+	}
+	for i := range e.texts {
+		dst = append(dst, e.texts[i].text...)
 	}
 	dst = binary.AppendUvarint(dst, uint64(len(b.Tables)))
-	var section []byte
+	e.body = dst
 	for i, t := range b.Tables {
 		if err := t.Schema.Validate(); err != nil {
-			return nil, err
+			return err
 		}
 		for _, u := range b.Tables[:i] {
 			if u.Schema.Name == t.Schema.Name {
-				return nil, fmt.Errorf("table %s is there twice", t.Schema.Name)
+				return fmt.Errorf("table %s is there twice", t.Schema.Name)
 			}
 		}
-		e := tableEncoder{dictionary: d, origin: b.Start, dst: section[:0]}
+		e.section, e.cost = e.section[:0], 0
 		e.schema(&t.Schema)
-		if err := e.rows(t); err != nil {
-			return nil, fmt.Errorf("table %s: %w", t.Schema.Name, err)
+		n := 0
+		for _, r := range t.Rows {
+			n += len(r.Keys)
+		}
+		e.sort(t, keys[:n])
+		keys = keys[n:]
+		if err := e.table(t); err != nil {
+			return fmt.Errorf("table %s: %w", t.Schema.Name, err)
 		}
 		cost += e.cost
-		section = e.dst
-		dst = binary.AppendUvarint(dst, uint64(len(section)))
-		dst = append(dst, section...)
-		if len(dst) > maxBody || cost > maxCost {
-			return nil, fmt.Errorf("table %s, %d rows: %w; lower max_keys", t.Schema.Name, len(t.Rows), ErrTooLarge)
+		dst = binary.AppendUvarint(dst, uint64(len(e.section)))
+		dst = append(dst, e.section...)
+		if e.body = dst; len(dst) > maxBody || cost > maxCost {
+			return fmt.Errorf("table %s, %d rows: %w; lower max_keys", t.Schema.Name, len(t.Rows), ErrTooLarge)
 		}
 	}
-	return dst, nil
+	return nil
 }
 
-// dictionary numbers the strings of a bucket in their order.
-type dictionary struct {
-	strings []string
-	numbers map[string]int
-}
-
-func newDictionary(b *Bucket) *dictionary {
-	d := &dictionary{numbers: map[string]int{}}
+// number finds the strings of a bucket and numbers them in their order.
+func (e *encoder) number(b *Bucket) {
+	if e.met == nil {
+		e.met = map[string]uint32{}
+	}
+	clear(e.met)
+	e.texts, e.keys = e.texts[:0], e.keys[:0]
+	number := func(s string) uint32 {
+		n, ok := e.met[s]
+		if !ok {
+			n = uint32(len(e.texts))
+			e.met[s] = n
+			e.texts = append(e.texts, numberedText{s, n})
+		}
+		return n
+	}
 	add := func(list ...string) {
 		for _, s := range list {
-			d.numbers[s] = 0
+			number(s)
 		}
 	}
 	for _, t := range b.Tables {
@@ -83,33 +128,30 @@ func newDictionary(b *Bucket) *dictionary {
 			add(v.Name, v.Title)
 		}
 		for _, r := range t.Rows {
-			add(r.Keys...)
+			for _, k := range r.Keys {
+				e.keys = append(e.keys, number(k))
+			}
 		}
 	}
-	d.strings = make([]string, 0, len(d.numbers))
-	for s := range d.numbers {
-		d.strings = append(d.strings, s)
+	slices.SortFunc(e.texts, func(x, y numberedText) int { return strings.Compare(x.text, y.text) })
+	e.ranks = slices.Grow(e.ranks[:0], len(e.texts))[:len(e.texts)]
+	for i, t := range e.texts {
+		e.ranks[t.number] = uint32(i)
 	}
-	slices.Sort(d.strings)
-	for i, s := range d.strings {
-		d.numbers[s] = i
-	}
-	return d
 }
 
-type tableEncoder struct {
-	*dictionary
-	origin int64 // start of the bucket, to which Max columns are relative
-	dst    []byte
-	cost   int
+// numberedText is a string with its number in met.
+type numberedText struct {
+	text   string
+	number uint32
 }
 
-func (e *tableEncoder) uvarint(v uint64) { e.dst = binary.AppendUvarint(e.dst, v) }
-func (e *tableEncoder) varint(v int64)   { e.dst = binary.AppendVarint(e.dst, v) }
-func (e *tableEncoder) text(s string)    { e.uvarint(uint64(e.numbers[s])) }
+func (e *encoder) uvarint(v uint64) { e.section = binary.AppendUvarint(e.section, v) }
+func (e *encoder) varint(v int64)   { e.section = binary.AppendVarint(e.section, v) }
+func (e *encoder) text(s string)    { e.uvarint(uint64(e.ranks[e.met[s]])) }
 
 // schema comes with its name first, so that a reader can skip the table.
-func (e *tableEncoder) schema(s *Schema) {
+func (e *encoder) schema(s *Schema) {
 	e.text(s.Name)
 	e.uvarint(uint64(s.Version))
 	if s.Exact {
@@ -143,40 +185,42 @@ func (e *tableEncoder) schema(s *Schema) {
 	}
 }
 
-func (e *tableEncoder) rows(t *Table) error {
-	rows := slices.Clone(t.Rows)
-	slices.SortFunc(rows, func(a, b *Row) int { return slices.Compare(a.Keys, b.Keys) })
+func (e *encoder) table(t *Table) error {
+	rows := e.order
 	e.cost += costTable + len(rows)*(costRow+len(t.Schema.Keys)*costKey+len(t.Schema.Measures)*costValue)
 	e.uvarint(uint64(t.Max))
 	e.uvarint(uint64(t.Floor))
 	e.uvarint(t.Folded)
 	e.uvarint(uint64(len(rows)))
 	for k := range t.Schema.Keys {
-		last := 0
+		last := int64(0)
 		for _, r := range rows {
-			n := e.numbers[r.Keys[k]]
-			e.varint(int64(n - last))
+			n := int64(r.keys[k])
+			e.varint(n - last)
 			last = n
 		}
 	}
-	for _, r := range rows {
+	e.rows = e.rows[:0]
+	for i := range rows {
+		r := rows[i].row
+		e.rows = append(e.rows, r)
 		if r.Err < 0 || slices.ContainsFunc(r.Values, func(v int64) bool { return v < 0 }) {
 			return fmt.Errorf("row %q has a negative value", r.Keys)
 		}
 		e.uvarint(uint64(r.Err))
 	}
-	rows = append(rows, &t.Other)
+	e.rows = append(e.rows, &t.Other)
 	latency := 0
 	for i, m := range t.Schema.Measures {
 		switch m.Kind {
 		case Sum:
-			for _, r := range rows {
+			for _, r := range e.rows {
 				e.uvarint(uint64(r.Values[i]))
 			}
 		case Max:
-			e.maxima(rows, i)
+			e.maxima(e.rows, i)
 		case Latency:
-			if err := e.latencies(rows, latency); err != nil {
+			if err := e.latencies(e.rows, latency); err != nil {
 				return err
 			}
 			latency++
@@ -185,10 +229,30 @@ func (e *tableEncoder) rows(t *Table) error {
 	return nil
 }
 
+// numberedRow is a row with the ranks of its keys.
+type numberedRow struct {
+	row  *Row
+	keys []uint32
+}
+
+// sort puts the rows of a table in the order of their keys, given by their numbers in met. Ranks are compared sooner than texts.
+func (e *encoder) sort(t *Table, keys []uint32) {
+	e.order = e.order[:0]
+	for _, r := range t.Rows {
+		own := keys[:len(r.Keys)]
+		keys = keys[len(r.Keys):]
+		for i, n := range own {
+			own[i] = e.ranks[n]
+		}
+		e.order = append(e.order, numberedRow{r, own})
+	}
+	slices.SortFunc(e.order, func(a, b numberedRow) int { return slices.Compare(a.keys, b.keys) })
+}
+
 // maxima writes a Max column relative to its smallest value and divided by
 // what all the differences have in common: times in milliseconds cost two
 // bytes, whatever their unit.
-func (e *tableEncoder) maxima(rows []*Row, i int) {
+func (e *encoder) maxima(rows []*Row, i int) {
 	base := int64(math.MaxInt64)
 	for _, r := range rows {
 		if v := r.Values[i]; v != 0 {
@@ -219,7 +283,7 @@ func (e *tableEncoder) maxima(rows []*Row, i int) {
 // latencies writes the sketches of one measure as four runs: tags, durations,
 // bin gaps, bin counts. One and two observations need no bins: the durations
 // say which they are in.
-func (e *tableEncoder) latencies(rows []*Row, n int) error {
+func (e *encoder) latencies(rows []*Row, n int) error {
 	common := uint64(0)
 	for _, r := range rows {
 		l := r.Latency[n]
@@ -314,7 +378,7 @@ func gcd(a, b uint64) uint64 {
 
 // parseBody reads what appendBody wrote.
 func parseBody(body []byte, h *Header, m *memory, names []string) ([]*Table, error) {
-	r := reader{rest: body}
+	r := reader{data: body}
 	d := tableDecoder{origin: h.Start, m: m}
 	n := r.count(1)
 	lengths := take(m, &m.numbers, n)
@@ -342,7 +406,7 @@ func parseBody(body []byte, h *Header, m *memory, names []string) ([]*Table, err
 	var tables []*Table
 	seen := map[string]bool{}
 	for n := r.count(2); n > 0; n-- {
-		d.reader = reader{rest: r.bytes(r.bounded(len(r.rest)))}
+		d.reader = reader{data: r.bytes(r.bounded(r.left()))}
 		name := d.text()
 		if d.failed || r.failed || seen[name] {
 			return nil, corrupt("tables")
@@ -357,7 +421,7 @@ func parseBody(body []byte, h *Header, m *memory, names []string) ([]*Table, err
 		}
 		tables = append(tables, t)
 	}
-	if r.failed || len(r.rest) > 0 {
+	if r.failed || r.left() > 0 {
 		return nil, corrupt("tables")
 	}
 	return tables, nil
@@ -417,18 +481,20 @@ func (d *tableDecoder) table(name string) (*Table, error) {
 			r.Latency, sketches = sketches[:k:k], sketches[k:]
 		}
 	}
-	for k := range s.Keys {
+	columns := len(s.Keys)
+	numbers := take(m, &m.numbers, n*columns) // of the keys' texts, in whose order they are
+	for k := range columns {
 		number := 0
-		for _, r := range t.Rows {
+		for i, r := range t.Rows {
 			number += int(d.varint())
 			if number < 0 || number >= len(d.strings) {
 				return nil, errTruncated
 			}
-			r.Keys[k] = d.strings[number]
+			r.Keys[k], numbers[i*columns+k] = d.strings[number], number
 		}
 	}
 	for i, r := range t.Rows {
-		if i > 0 && slices.Compare(r.Keys, t.Rows[i-1].Keys) <= 0 {
+		if at := i * columns; i > 0 && slices.Compare(numbers[at:at+columns], numbers[at-columns:at]) <= 0 {
 			return nil, errors.New("rows out of order")
 		}
 		r.Err = d.value()
@@ -449,7 +515,7 @@ func (d *tableDecoder) table(name string) (*Table, error) {
 			latency++
 		}
 	}
-	if d.failed || len(d.rest) > 0 {
+	if d.failed || d.left() > 0 {
 		return nil, errTruncated
 	}
 	return t, nil
@@ -598,7 +664,7 @@ func (d *tableDecoder) latencies(rows []*Row, n int) error {
 				l.Bins = take(d.m, &d.m.bins, 1)
 			}
 			l.Bins[0] = sketch.Bin{Index: first, Count: uint64(tag)}
-		case tag-2 > len(d.rest)+1:
+		case tag-2 > d.left()+1:
 			d.fail()
 		default:
 			l.Bins = take(d.m, &d.m.bins, tag-2)

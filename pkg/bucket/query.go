@@ -170,7 +170,10 @@ func (t *Table) Top(n, measure int) []*Row {
 		}
 	}
 	slices.SortFunc(rows, func(a, b *Row) int {
-		return cmp.Or(cmp.Compare(value(b), value(a)), slices.Compare(a.Keys, b.Keys))
+		if c := cmp.Compare(value(b), value(a)); c != 0 {
+			return c
+		}
+		return slices.Compare(a.Keys, b.Keys)
 	})
 	if n >= 1 && len(rows) > n {
 		rows = rows[:n:n]
@@ -190,9 +193,7 @@ func (t *Table) Head(n int) *Table {
 	if len(rows) > n && !t.Schema.Exact {
 		h.Max = n
 		rows = slices.Clone(rows)
-		slices.SortFunc(rows, func(a, b *Row) int {
-			return cmp.Or(cmp.Compare(b.Upper(), a.Upper()), slices.Compare(a.Keys, b.Keys))
-		})
+		slices.SortFunc(rows, byUpper)
 		for _, r := range rows[n:] {
 			h.fold(r)
 		}

@@ -475,13 +475,19 @@ func (t *Table) Cut(maxRows int) {
 	t.cut(t.Max)
 }
 
+// byUpper orders rows by their upper bounds, the largest first, then by keys, which are compared only where it takes them.
+func byUpper(a, b *Row) int {
+	if c := cmp.Compare(b.Upper(), a.Upper()); c != 0 {
+		return c
+	}
+	return slices.Compare(a.Keys, b.Keys)
+}
+
 func (t *Table) cut(bound int) {
 	if len(t.Rows) <= bound {
 		return
 	}
-	slices.SortFunc(t.Rows, func(a, b *Row) int {
-		return cmp.Or(cmp.Compare(b.Upper(), a.Upper()), slices.Compare(a.Keys, b.Keys))
-	})
+	slices.SortFunc(t.Rows, byUpper)
 	for _, r := range t.Rows[bound:] {
 		if t.state.index != nil {
 			t.state.scratch = appendKey(t.state.scratch[:0], r.Keys)
