@@ -53,7 +53,17 @@ type Accumulator struct {
 	folded  uint64
 	added   int    // buckets whose table is in it
 	skipped int    // buckets whose table is not
+	next    int    // the row that the next one of a table may be: tables are sorted by their keys, and most have the same again
 	key     []byte // scratch
+	spare   *spare // memory to be used again; nil keeps none
+}
+
+// spare is the memory of an Accumulator that was reset, and of the table that it has returned.
+type spare struct {
+	old  sumRows
+	rows []bucket.Row
+	list []*bucket.Row
+	keys []string
 }
 
 // filter is a condition bound to a column.
@@ -72,6 +82,16 @@ func newAccumulator(p *Plan) *Accumulator {
 	a := NewAccumulator(p.Where, p.By)
 	a.numbers, a.want = p.Numbers, p.Schema
 	return a
+}
+
+// reset makes a ready for another sum of whole tables, in the memory of the one before: what table has returned must not be used any more.
+func (a *Accumulator) reset() {
+	s := a.spare
+	if s == nil {
+		s = new(spare)
+	}
+	s.old = a.rows
+	*a = Accumulator{limit: maxSumRows, key: a.key, spare: s}
 }
 
 // Add adds a table, of which it keeps no memory but the schema. A table whose
@@ -108,6 +128,7 @@ func (a *Accumulator) AddSum(t *bucket.Table, n, skipped int) error {
 	}
 	a.floor = add(a.floor, floor)
 	excluded := false
+	a.next = 0
 	for _, r := range t.Rows {
 		if !a.match(r.Keys) {
 			excluded = true
@@ -205,9 +226,14 @@ func first(t *bucket.Table, maxRows int) {
 // table returns the sum, and the rows of its Rows as they are in a.rows, whose memory they have.
 func (a *Accumulator) table() (*bucket.Table, []bucket.Row) {
 	t := &bucket.Table{Schema: a.out, Max: a.limit, Other: a.other, Floor: add(a.pruned, a.floor), Folded: a.folded}
-	rows := make([]bucket.Row, a.rows.len())
-	t.Rows = make([]*bucket.Row, len(rows))
-	keys := make([]string, len(rows)*len(a.columns))
+	n := a.rows.len()
+	s := a.spare
+	if s == nil {
+		s = new(spare)
+	}
+	s.rows, s.list, s.keys = sized(s.rows, n), sized(s.list, n), sized(s.keys, n*len(a.columns))
+	rows, keys := s.rows, s.keys
+	t.Rows = s.list
 	for i := range rows {
 		r := &rows[i]
 		r.Keys, keys = splitKey(keys[:len(a.columns):len(a.columns)], a.rows.keys[i]), keys[len(a.columns):]
@@ -217,10 +243,21 @@ func (a *Accumulator) table() (*bucket.Table, []bucket.Row) {
 	return t, rows
 }
 
+// sized returns n elements, in the memory of s where that is enough. They are to be set.
+func sized[T any](s []T, n int) []T {
+	if s == nil || cap(s) < n {
+		return make([]T, n)
+	}
+	return s[:n]
+}
+
 // sortRows sorts by the first measure, the largest first, then by keys.
 func sortRows(rows []*bucket.Row) {
 	slices.SortFunc(rows, func(x, y *bucket.Row) int {
-		return cmp.Or(cmp.Compare(y.Values[0], x.Values[0]), slices.Compare(x.Keys, y.Keys))
+		if c := cmp.Compare(y.Values[0], x.Values[0]); c != 0 {
+			return c
+		}
+		return slices.Compare(x.Keys, y.Keys)
 	})
 }
 
@@ -231,7 +268,12 @@ func (a *Accumulator) begin(s *bucket.Schema) error {
 	}
 	a.skipped += a.added
 	a.added, a.floor, a.pruned, a.folded = 0, 0, 0, 0
-	a.rows = newRows(s.Measures, a.latencies)
+	if a.spare != nil && a.spare.old.index != nil {
+		a.rows = a.spare.old.again(s.Measures, a.latencies)
+		a.spare.old = sumRows{}
+	} else {
+		a.rows = newRows(s.Measures, a.latencies)
+	}
 	a.other = bucket.Row{}
 	a.addValues(&a.other, &a.other) // makes its columns
 	return nil
@@ -355,7 +397,12 @@ func (a *Accumulator) row(keys []string) int {
 		a.key = binary.AppendUvarint(a.key, uint64(len(k)))
 		a.key = append(a.key, k...)
 	}
+	if a.next < a.rows.len() && a.rows.keys[a.next] == string(a.key) {
+		a.next++
+		return a.next - 1
+	}
 	if i, ok := a.rows.index[string(a.key)]; ok {
+		a.next = int(i) + 1
 		return int(i)
 	}
 	return a.rows.at(string(a.key), a.pruned)
@@ -384,22 +431,43 @@ func (a *Accumulator) addValues(dst, src *bucket.Row) {
 // prune drops the smaller half of the rows into other.
 func (a *Accumulator) prune() { a.pruneTo(a.limit / 2) }
 
-// pruneTo drops all but the largest keep rows into other.
+// pruneTo drops all but the largest keep rows into other, of equal ones those that came last.
 func (a *Accumulator) pruneTo(keep int) {
-	order := make([]int, a.rows.len())
-	for i := range order {
-		order[i] = i
+	n := a.rows.len()
+	if keep >= n {
+		return
 	}
-	slices.SortFunc(order, func(x, y int) int {
-		return cmp.Or(cmp.Compare(a.rows.values(y)[0], a.rows.values(x)[0]), cmp.Compare(a.rows.keys[x], a.rows.keys[y]))
-	})
-	keep = min(keep, len(order))
-	for _, i := range order[keep:] {
-		a.pruned = max(a.pruned, add(a.rows.values(i)[0], *a.rows.err(i)))
+	values := make([]int64, n)
+	for i := range values {
+		values[i] = a.rows.values(i)[0]
+	}
+	slices.Sort(values)
+	least, equal := int64(math.MaxInt64), 0 // that is kept, and how many of it are
+	if keep > 0 {
+		least = values[n-keep]
+		for _, v := range values[n-keep:] {
+			if v == least {
+				equal++
+			}
+		}
+	}
+	order := make([]int, 0, keep)
+	for i := range n {
+		v := a.rows.values(i)[0]
+		if v == least && equal > 0 {
+			equal--
+			order = append(order, i)
+			continue
+		}
+		if v > least {
+			order = append(order, i)
+			continue
+		}
+		a.pruned = max(a.pruned, add(v, *a.rows.err(i)))
 		a.addValues(&a.other, &bucket.Row{Values: a.rows.values(i), Latency: a.rows.latencies(i)})
 		a.folded++
 	}
-	a.rows.keep(order[:keep])
+	a.rows.keep(order)
 }
 
 // add adds y, which is not negative, to x and rests at the largest number.

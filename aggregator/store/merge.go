@@ -204,7 +204,10 @@ func (s *sealed) cut(most int, keys names) {
 		uppers[i] = add(n[0], errs[i])
 	}
 	kept := firstOf(len(s.ids), most, func(x, y int) int {
-		return cmp.Or(cmp.Compare(uppers[y], uppers[x]), compareKeys(keys.at(s.ids[x]), keys.at(s.ids[y])))
+		if c := cmp.Compare(uppers[y], uppers[x]); c != 0 {
+			return c
+		}
+		return compareKeys(keys.at(s.ids[x]), keys.at(s.ids[y]))
 	})
 	keep := make([]bool, len(s.ids))
 	for _, i := range kept {

@@ -92,7 +92,10 @@ func (r *ranking) first(n int) []uint32 {
 		}
 	}
 	order := func(x, y uint32) int {
-		return cmp.Or(cmp.Compare(r.values[y], r.values[x]), compareKeys(r.keys.at(x), r.keys.at(y)))
+		if c := cmp.Compare(r.values[y], r.values[x]); c != 0 {
+			return c
+		}
+		return compareKeys(r.keys.at(x), r.keys.at(y))
 	}
 	var ids []uint32
 	least := int64(1) // of what can be among the first

@@ -111,13 +111,14 @@ func (r *Rollup) Sum(name string) *TableSum {
 type RollupBuilder struct {
 	out    Rollup
 	fleet  bool
-	tables map[string]*tableSum // by name; of the fleet by name and columns, and those of a name that most hosts have are its table
-	names  map[string]int       // tables of that name
-	others int                  // tables among them that no statistic here has
-	rows   int                  // of all tables
-	most   int                  // of them; maxBuilderRows but in tests
-	absent map[string]int       // buckets skipped of tables that roll-ups added do not have, or that are left out here
-	left   map[string]int       // roll-ups that had a table that is left out here
+	tables map[string]*tableSum    // by name; of the fleet by name and columns, and those of a name that most hosts have are its table
+	names  map[string]int          // tables of that name
+	others int                     // tables among them that no statistic here has
+	rows   int                     // of all tables
+	most   int                     // of them; maxBuilderRows but in tests
+	absent map[string]int          // buckets skipped of tables that roll-ups added do not have, or that are left out here
+	left   map[string]int          // roll-ups that had a table that is left out here
+	spares map[string]*Accumulator // of roll-ups before this one, whose memory is used again
 }
 
 type tableSum struct {
@@ -132,9 +133,27 @@ type tableSum struct {
 // NewRollupBuilder returns a builder for the roll-up of a host, or of the fleet
 // if host is zero, that begins at start.
 func NewRollupBuilder(host bucket.ID, r Resolution, start int64) *RollupBuilder {
-	b := &RollupBuilder{fleet: host.IsZero(), tables: map[string]*tableSum{}, names: map[string]int{}, most: maxBuilderRows}
-	b.out.Host, b.out.Start, b.out.Width, b.out.Final = host, start, r.Length(), true
+	b := new(RollupBuilder)
+	b.Reset(host, r, start)
 	return b
+}
+
+// Reset makes b, whatever it has added up, as NewRollupBuilder does, and uses its memory again: what Rollup has returned must not be
+// used any more. The zero value may be reset.
+func (b *RollupBuilder) Reset(host bucket.ID, r Resolution, start int64) {
+	const most = 8192 // rows of one that is worth keeping
+	spares := b.spares
+	for key, sum := range b.tables {
+		if sum.known && sum.sum.rows.len() <= most {
+			if spares == nil {
+				spares = map[string]*Accumulator{}
+			}
+			sum.sum.reset()
+			spares[key] = sum.sum
+		}
+	}
+	*b = RollupBuilder{fleet: host.IsZero(), tables: map[string]*tableSum{}, names: map[string]int{}, most: maxBuilderRows, spares: spares}
+	b.out.Host, b.out.Start, b.out.Width, b.out.Final = host, start, r.Length(), true
 }
 
 // Add adds a bucket with all its tables.
@@ -206,7 +225,10 @@ func (b *RollupBuilder) table(s *bucket.Schema, n, skipped int) *tableSum {
 	if sum := b.tables[key]; sum != nil {
 		return sum
 	}
-	sum := &tableSum{sum: NewAccumulator(nil, nil), name: name, known: stat.Known(name) && b.names[name] == 0}
+	sum := &tableSum{sum: b.spares[key], name: name, known: stat.Known(name) && b.names[name] == 0}
+	if delete(b.spares, key); sum.sum == nil {
+		sum.sum = NewAccumulator(nil, nil)
+	}
 	if b.fleet {
 		sum.sum.limit = 4 * fleetRows
 	}
@@ -309,11 +331,11 @@ func (b *RollupBuilder) Rollup() *Rollup {
 	out.Unobserved = fewerUnobserved(bucket.MergeSpans(out.Unobserved))
 	slices.Sort(out.Damaged)
 	for name, sum := range b.elected() {
-		t := sum.sum.Table(0)
-		if t == nil { // of tables without columns
+		if sum.sum.added == 0 { // of tables without columns
 			b.skip(name, sum.sum.skipped)
 			continue
 		}
+		t, _ := sum.sum.table() // encoding sorts its rows
 		keep := min(max(sum.max, 1), maxRollupRows)
 		if b.fleet {
 			keep = max(keep, fleetRows)
@@ -413,7 +435,7 @@ const rollupVersion = 1
 // cannot be encoded, they are left out as LeaveOut does. So no table is a reason to fail.
 func (r *Rollup) AppendBinary(b []byte) ([]byte, error) {
 	for {
-		out, err := bucket.Encode(r.appendHead(b), &r.Bucket)
+		out, err := bucket.EncodeFast(r.appendHead(b), &r.Bucket)
 		switch {
 		case err == nil:
 			return out, nil

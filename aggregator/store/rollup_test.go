@@ -1,12 +1,15 @@
 package store
 
 import (
+	"bytes"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/httpctl/httpctl/pkg/bucket"
 	"github.com/httpctl/httpctl/pkg/sketch"
@@ -201,6 +204,42 @@ func TestRollupBoundsRows(t *testing.T) {
 		}
 		if sum != rows || len(tb.Rows) == 0 {
 			t.Errorf("%s has %d requests, %d rows, want %d and some", tb.Schema.Name, sum, len(tb.Rows), rows)
+		}
+	}
+}
+
+// TestRollupInMemoryThatIsUsedAgain: a builder that was reset makes the same as a new one, whatever it has added up before.
+func TestRollupInMemoryThatIsUsedAgain(t *testing.T) {
+	var again RollupBuilder
+	for seed := range uint64(100) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		host := bucket.ID{byte(rng.IntN(3))} // 0 is the fleet
+		build := func(b *RollupBuilder, seed uint64) []byte {
+			rng := rand.New(rand.NewPCG(seed, 2))
+			for i := range 1 + rng.IntN(6) {
+				x := &bucket.Bucket{Header: bucket.Header{Name: bucket.Name{Host: bucket.ID{1}, Incarnation: bucket.ID{2}, Start: int64(i) * 10e9}, Width: 10 * time.Second, Final: true}}
+				for _, name := range []string{"routes", "section", "mine", "domain"}[:1+rng.IntN(4)] {
+					tb := bucket.NewTable(bucket.Schema{Name: name, Version: uint32(1 + rng.IntN(2)), Keys: []string{"key"}, Measures: []bucket.Measure{
+						{Name: "hits", Kind: bucket.Sum}, {Name: "seen", Kind: bucket.Max}, {Name: "ttfb", Kind: bucket.Latency}}[:2+rng.IntN(2)]}, 1+rng.IntN(40)) // so that some are cut
+					for range rng.IntN(2000) {
+						tb.Add([]string{fmt.Sprint("k", rng.IntN(50))}, []int64{rng.Int64N(100), rng.Int64N(100), rng.Int64N(1e9)}[:len(tb.Schema.Measures)])
+					}
+					x.Tables = append(x.Tables, tb)
+				}
+				if err := b.Add(x); err != nil {
+					t.Fatal(err)
+				}
+			}
+			out, err := b.Rollup().AppendBinary(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return out
+		}
+		again.Reset(host, Minute, 0)
+		got := build(&again, seed)
+		if want := build(NewRollupBuilder(host, Minute, 0), seed); !bytes.Equal(got, want) {
+			t.Fatalf("seed %d: %d bytes that are not the %d of a new builder", seed, len(got), len(want))
 		}
 	}
 }

@@ -24,6 +24,7 @@ type sumRows struct {
 	latency  int
 	// What keys, and sketches that are not nil, take.
 	names, bins int64
+	free        []*sketch.Latency // empty ones, to be used again
 }
 
 // bytes is about what the rows take in memory.
@@ -53,6 +54,24 @@ func newRows(measures []bucket.Measure, latencies int) sumRows {
 		}
 	}
 	return r
+}
+
+// again returns no rows, in the memory of r, which must not be used any more.
+func (r *sumRows) again(measures []bucket.Measure, latencies int) sumRows {
+	const most = 64 // bins of one that is worth keeping
+	out := newRows(measures, latencies)
+	out.free = r.free
+	for _, l := range r.sketches {
+		if l != nil && cap(l.Bins) <= most {
+			*l = sketch.Latency{Bins: l.Bins[:0]}
+			out.free = append(out.free, l)
+		}
+	}
+	clear(r.index)
+	clear(r.keys)
+	clear(r.sketches)
+	out.index, out.keys, out.numbers, out.sketches = r.index, r.keys[:0], r.numbers[:0], r.sketches[:0]
+	return out
 }
 
 func (r *sumRows) len() int { return len(r.keys) }
@@ -114,13 +133,24 @@ func (r *sumRows) add(i int, values []int64, latencies []*sketch.Latency) {
 		}
 		before := sketchBytes(sketches[l])
 		if sketches[l] == nil {
-			sketches[l] = new(sketch.Latency)
+			sketches[l] = r.sketch()
 		}
 		s := sketches[l]
 		s.Merge(k)
 		r.bins += sketchBytes(s) - before
 		copy(n[r.measures+1+l*latencyNumbers:], []int64{int64(s.Count), int64(s.Sum), s.Min, s.Max})
 	}
+}
+
+// sketch returns an empty one.
+func (r *sumRows) sketch() *sketch.Latency {
+	last := len(r.free) - 1
+	if last < 0 {
+		return new(sketch.Latency)
+	}
+	l := r.free[last]
+	r.free = r.free[:last]
+	return l
 }
 
 // keep drops all rows but those, which it puts in that order.

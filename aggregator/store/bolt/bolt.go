@@ -79,6 +79,7 @@ type DB struct {
 	// rolling is held by who rebuilds or drops roll-ups, before writing and mu are taken.
 	rolling    sync.Mutex
 	rests      bool        // whether who holds rolling rests between pieces of the work
+	roller     roller      // guarded by rolling
 	rebuilding *rebuilding // nil when none is; guarded by writing
 
 	// unproven is set once a commit has failed and until one succeeds: what is

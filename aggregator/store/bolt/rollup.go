@@ -66,7 +66,7 @@ func (s *DB) rollup(ctx context.Context, ended int64) (rebuilt int, err error) {
 		if err != nil {
 			return rebuilt, errors.Join(append(errs, err)...)
 		}
-		for _, key := range pending {
+		for _, key := range slices.Backward(pending) { // what was lately is asked for most
 			if err := ctx.Err(); err != nil {
 				if errs != nil {
 					err = errors.Join(errs...)
@@ -170,10 +170,8 @@ func (s *DB) rebuildOnce(ctx context.Context, key stepKey, mend bool) (n int, ba
 			return 0, nil, err
 		}
 	}
+	sum := newFleetSum(key)
 	for len(hosts) > 0 {
-		if n > 0 && ctx.Err() != nil {
-			return n, nil, ctx.Err()
-		}
 		group := hosts[:min(len(hosts), hostsPerCommit)]
 		hosts = hosts[len(group):]
 		built := make([][]byte, len(group))
@@ -183,10 +181,16 @@ func (s *DB) rebuildOnce(ctx context.Context, key stepKey, mend bool) (n int, ba
 			}
 			var met []int64
 			begin := time.Now()
+			var made *store.Rollup
 			err := s.view(func(tx *bbolt.Tx) (err error) {
-				built[i], met, err = s.build(tx, key, host, damaged)
+				made, met, err = s.build(tx, key, host, damaged)
 				return err
 			})
+			if err == nil && made != nil {
+				if built[i], err = made.AppendBinary(nil); err == nil { // which may cut it
+					err = sum.add(host, made)
+				}
+			}
 			if err != nil {
 				return n, nil, err
 			}
@@ -217,10 +221,7 @@ func (s *DB) rebuildOnce(ctx context.Context, key stepKey, mend bool) (n int, ba
 			return n, nil, err
 		}
 	}
-	if n > 0 && ctx.Err() != nil {
-		return n, nil, ctx.Err()
-	}
-	made, err := s.rebuildFleet(ctx, key, watch)
+	made, err := s.rebuildFleet(ctx, key, watch, sum)
 	if made {
 		n++
 	}
@@ -234,9 +235,8 @@ func (s *DB) rest(begin time.Time) {
 	}
 }
 
-// interrupted returns an error when ctx was cancelled. That its time is over is looked at between a group of hosts and the
-// next, and before the fleet: else what takes longer than a pass, as a minute of thousands of hosts does, would be begun in each and
-// made in none.
+// interrupted returns an error when ctx was cancelled. That its time is over is looked at between two steps only: what takes longer than a
+// pass, as a minute of thousands of hosts does, would be begun in each, and the fleet's sum of it with it.
 func interrupted(ctx context.Context) error {
 	if err := ctx.Err(); errors.Is(err, context.Canceled) {
 		return err

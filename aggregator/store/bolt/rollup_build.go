@@ -15,25 +15,29 @@ import (
 	"github.com/httpctl/httpctl/pkg/bucket"
 )
 
+// roller is the memory in which roll-ups of hosts are made, one after the other.
+type roller struct {
+	builder store.RollupBuilder
+	decoder bucket.Decoder
+}
+
 // build makes the roll-up of a host, nil if something that it is made of is dirty. It also returns which
-// of the steps below have an entry of the host that is damaged.
-func (s *DB) build(tx *bbolt.Tx, key stepKey, host bucket.ID, damaged []int64) (made []byte, bad []int64, err error) {
-	b := store.NewRollupBuilder(host, key.resolution(), key.start())
+// of the steps below have an entry of the host that is damaged. What it returns is valid until it is called again. The caller holds rolling.
+func (s *DB) build(tx *bbolt.Tx, key stepKey, host bucket.ID, damaged []int64) (made *store.Rollup, bad []int64, err error) {
+	b, d := &s.roller.builder, &s.roller.decoder
+	b.Reset(host, key.resolution(), key.start())
 	for _, start := range damaged {
 		b.Damage(start)
 	}
 	if key.resolution() == store.Minute {
 		next := s.starts(tx, key.start(), key.end())
 		for k := next(); k != nil; k = next() {
-			if err := s.addRaw(tx, k, host, b); err != nil {
+			if err := s.addRaw(tx, d, k, host, b); err != nil {
 				return nil, nil, err
 			}
 		}
-		made, err = b.Rollup().AppendBinary(nil)
-		return made, nil, err
+		return b.Rollup(), nil, nil
 	}
-	d := decoders.Get().(*bucket.Decoder)
-	defer decoders.Put(d)
 	next := s.stepsOf(tx, key.resolution()-1, key.start(), key.end())
 	entry := hostEntry(host)
 	for child, ok := next(); ok; child, ok = next() {
@@ -57,18 +61,15 @@ func (s *DB) build(tx *bbolt.Tx, key stepKey, host bucket.ID, damaged []int64) (
 			bad = append(bad, child.start())
 		}
 	}
-	made, err = b.Rollup().AppendBinary(nil)
-	return made, bad, err
+	return b.Rollup(), bad, nil
 }
 
 // addRaw adds the buckets that a host has in an interval.
-func (s *DB) addRaw(tx *bbolt.Tx, k []byte, host bucket.ID, b *store.RollupBuilder) error {
+func (s *DB) addRaw(tx *bbolt.Tx, d *bucket.Decoder, k []byte, host bucket.ID, b *store.RollupBuilder) error {
 	blobs, err := s.blobs(tx, k)
 	if err != nil || blobs == nil {
 		return nil // which is among the damaged
 	}
-	d := decoders.Get().(*bucket.Decoder)
-	defer decoders.Put(d)
 	start := int64(binary.BigEndian.Uint64(k))
 	c := blobs.Cursor()
 	for name, v := c.Seek(host[:]); bytes.HasPrefix(name, host[:]); name, v = c.Next() {
@@ -106,11 +107,38 @@ func (s *DB) addStep(d *bucket.Decoder, b *store.RollupBuilder, start int64, pay
 	return r, b.AddRollup(r)
 }
 
+// fleetSum is the roll-up of the fleet while it is made. Those of hosts are added as they are made, and need not be read again.
+type fleetSum struct {
+	b      *store.RollupBuilder
+	briefs map[string][]byte
+	added  map[bucket.ID]bool
+}
+
+func newFleetSum(key stepKey) *fleetSum {
+	return &fleetSum{store.NewRollupBuilder(bucket.ID{}, key.resolution(), key.start()), map[string][]byte{}, map[bucket.ID]bool{}}
+}
+
+// add adds the roll-up of a host, as it was or will be stored.
+func (f *fleetSum) add(host bucket.ID, r *store.Rollup) error {
+	if err := f.b.AddRollup(r); err != nil {
+		return err
+	}
+	return f.brief(host, r)
+}
+
+// brief makes what dashboards want of a host.
+func (f *fleetSum) brief(host bucket.ID, r *store.Rollup) error {
+	brief, err := r.Brief(briefTable).AppendBinary(nil)
+	if err == nil && len(brief) <= maxBrief {
+		f.briefs[string(briefEntry(host))] = brief
+	}
+	f.added[host] = true
+	return err
+}
+
 // rebuildFleet makes the roll-up of the fleet from those of the hosts, if it is
-// dirty and none of theirs is.
-func (s *DB) rebuildFleet(ctx context.Context, key stepKey, watch *rebuilding) (bool, error) {
-	b := store.NewRollupBuilder(bucket.ID{}, key.resolution(), key.start())
-	briefs := map[string][]byte{}
+// dirty and none of theirs is. What was just made of them is in sum.
+func (s *DB) rebuildFleet(ctx context.Context, key stepKey, watch *rebuilding, sum *fleetSum) (bool, error) {
 	d := decoders.Get().(*bucket.Decoder)
 	defer decoders.Put(d)
 	ready, done := true, false
@@ -130,15 +158,16 @@ func (s *DB) rebuildFleet(ctx context.Context, key stepKey, watch *rebuilding) (
 			if first { // once, so that it is in the fleet's whichever hosts were rebuilt now
 				damaged, _ := s.sources(tx, key)
 				for _, start := range damaged {
-					b.Damage(start)
+					sum.b.Damage(start)
 				}
 			}
+			read := 0
 			c := entries.Cursor()
 			k, v := c.Seek(seek)
-			for range hostsPerView {
-				if k == nil {
-					done = true
-					return nil
+			for ; k != nil && read < hostsPerView; k, v = c.Next() {
+				host, ok := hostOf(k)
+				if ok && sum.added[host] && !isDirty(v) {
+					continue
 				}
 				if err := interrupted(ctx); err != nil {
 					return err
@@ -148,20 +177,14 @@ func (s *DB) rebuildFleet(ctx context.Context, key stepKey, watch *rebuilding) (
 					ready = false
 					return nil
 				}
-				r, err := s.addStep(d, b, key.start(), p, err)
+				r, err := s.addStep(d, sum.b, key.start(), p, err)
+				if err == nil && ok && r != nil {
+					err = sum.brief(host, r)
+				}
 				if err != nil {
 					return err
 				}
-				if host, ok := hostOf(k); ok && r != nil {
-					brief, err := r.Brief(briefTable).AppendBinary(nil)
-					if err != nil {
-						return err
-					}
-					if len(brief) <= maxBrief {
-						briefs[string(briefEntry(host))] = brief
-					}
-				}
-				k, v = c.Next()
+				read++
 			}
 			done = k == nil
 			seek = bytes.Clone(k)
@@ -178,11 +201,11 @@ func (s *DB) rebuildFleet(ctx context.Context, key stepKey, watch *rebuilding) (
 	if !ready {
 		return false, nil
 	}
-	values, err := fleetEntries(b.Rollup())
+	values, err := fleetEntries(sum.b.Rollup())
 	if err != nil {
 		return false, err
 	}
-	maps.Copy(values, briefs)
+	maps.Copy(values, sum.briefs)
 	made := false
 	err = s.change(context.WithoutCancel(ctx), func(w *steps) error {
 		if len(watch.touched) > 0 {
