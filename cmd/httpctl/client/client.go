@@ -8,11 +8,13 @@ import (
 	"net"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
@@ -30,10 +32,16 @@ type UnreachableError struct {
 	Reason string
 	// Hidden is a data directory that was not searched for a socket, as in Options.
 	Hidden string
+	// Slow says that the aggregator is there, and that the time for its answer was over.
+	Slow bool
 }
 
 // Error implements error. It says what was tried, why it failed and what to do.
 func (e *UnreachableError) Error() string {
+	if e.Slow {
+		return fmt.Sprintf("the aggregator at %s is there: %s\n", e.Address, e.Reason) +
+			"What has no roll-ups yet, as after an absence, it reads bucket by bucket. Ask again, as it keeps what it has read, or for less time."
+	}
 	text := fmt.Sprintf("cannot reach the aggregator at %s: %s\n", e.Address, e.Reason)
 	if e.Hidden != "" {
 		text += fmt.Sprintf("One may run on %s, which this user may not search: try again with sudo, or as a member of its group.\n", e.Hidden)
@@ -70,6 +78,8 @@ type Options struct {
 	Hidden string
 	// Timeout bounds each call; 0 is 10 s.
 	Timeout time.Duration
+	// Waiting, if not nil, is called when an answer takes longer than a twentieth of Timeout, for the first that does.
+	Waiting func()
 	// Dial replaces the network, for tests; nil is the network.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 }
@@ -81,6 +91,7 @@ type Client struct {
 	hidden  string
 	token   string
 	timeout time.Duration
+	waiting func()
 	conn    *grpc.ClientConn
 	query   pb.QueryServiceClient
 }
@@ -132,7 +143,10 @@ func New(o Options) (*Client, error) {
 	if timeout == 0 {
 		timeout = 10 * time.Second
 	}
-	c := &Client{address: o.Address, hidden: o.Hidden, token: o.Token, timeout: timeout, conn: conn, query: pb.NewQueryServiceClient(conn)}
+	c := &Client{address: o.Address, hidden: o.Hidden, token: o.Token, timeout: timeout, waiting: func() {}, conn: conn, query: pb.NewQueryServiceClient(conn)}
+	if o.Waiting != nil {
+		c.waiting = sync.OnceFunc(o.Waiting)
+	}
 	c.Reader.Service = remote{c}
 	return c, nil
 }
@@ -147,7 +161,11 @@ func (c *Client) Address() string { return c.address }
 func call[Q, A any](ctx context.Context, c *Client, f func(context.Context, *Q, ...grpc.CallOption) (*A, error), q *Q) (*A, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
+	waiting := time.AfterFunc(c.timeout/20, c.waiting)
 	answer, err := f(ctx, q)
+	if !waiting.Stop() {
+		c.waiting() // which was called, and is waited for
+	}
 	if err == nil {
 		return answer, nil
 	}
@@ -159,9 +177,10 @@ func (c *Client) turned(ctx context.Context, err error) error {
 	s := status.Convert(err)
 	switch s.Code() {
 	case codes.Unavailable:
-		return &UnreachableError{c.address, security.ConnectionReason(s.Message()), c.hidden}
+		return &UnreachableError{Address: c.address, Reason: security.ConnectionReason(s.Message()), Hidden: c.hidden}
 	case codes.DeadlineExceeded:
-		return &UnreachableError{c.address, fmt.Sprintf("no answer within %s", c.timeout), c.hidden}
+		return &UnreachableError{Address: c.address, Reason: fmt.Sprintf("no answer within %s", c.timeout), Hidden: c.hidden,
+			Slow: c.conn.GetState() == connectivity.Ready}
 	case codes.Canceled:
 		if ctx.Err() != nil {
 			return ctx.Err()

@@ -261,6 +261,24 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
+// TestSlowAnswer: an aggregator that takes long is not called unreachable, and who waits at a terminal is told so.
+func TestSlowAnswer(t *testing.T) {
+	b := newBench(t)
+	b.fake.silent = true
+	b.world.patience = 200 * time.Millisecond
+	for _, terminal := range []bool{false, true} {
+		b.world.progress = terminal
+		_, stderr, code := b.run(t, "top", "section")
+		want := "httpctl: the aggregator at 127.0.0.1:7420 is there: no answer within 200ms\nWhat has no roll-ups yet"
+		if terminal {
+			want = "httpctl: no answer yet, which may take up to 200ms; Ctrl-C ends it\n" + want
+		}
+		if code != 3 || !strings.HasPrefix(stderr, want) || strings.Contains(stderr, "reach") {
+			t.Errorf("terminal %t: exit %d, stderr\n%s\nwant exit 3 and\n%s", terminal, code, stderr, want)
+		}
+	}
+}
+
 // TestUnreachableSaysWhatIsHidden: sudo httpctl up runs, and its user asks without sudo.
 func TestUnreachableSaysWhatIsHidden(t *testing.T) {
 	e := client.UnreachableError{Address: "127.0.0.1:7420", Reason: "connect: connection refused", Hidden: "/var/lib/httpctl"}

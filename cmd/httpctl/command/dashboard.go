@@ -32,6 +32,7 @@ picture stays, with since when and why, until it is back.` + readingLong,
 			if err != nil {
 				return err
 			}
+			r.again = !once
 			c, err := r.connect()
 			if err != nil {
 				return err

@@ -39,9 +39,14 @@ type fake struct {
 	calm      bool // no alert lasts
 	peer      bool // there is a second host
 	young     bool // there is data of three minutes only
+	silent    bool // it has an answer to no question about lists
 }
 
-func (f *fake) GetTop(_ context.Context, q *pb.GetTopRequest) (*pb.GetTopResponse, error) {
+func (f *fake) GetTop(ctx context.Context, q *pb.GetTopRequest) (*pb.GetTopResponse, error) {
+	if f.silent {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.top = q

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,7 +36,8 @@ type reading struct {
 	since, until string
 	filters      map[string]*[]string
 	others       []string      // KEY=VALUE of filters that have no flag of their own
-	timeout      time.Duration // of a question; 0 is the client's
+	timeout      time.Duration // of a question; 0 is the world's patience
+	again        bool          // the question is asked again and again, so that none is waited for long
 	name         string        // of the command
 	only         []string      // filters that apply; nil is all
 }
@@ -128,6 +130,7 @@ func (r *reading) list(ctx context.Context, f func(context.Context, *client.Clie
 	if _, err := r.question(); err != nil {
 		return err
 	}
+	r.again = r.watch > 0
 	c, err := r.connect()
 	if err != nil {
 		return err
@@ -214,6 +217,10 @@ func (r *reading) addFilters(cmd *cobra.Command, only ...string) {
 	_ = cmd.RegisterFlagCompletionFunc("role", cobra.FixedCompletions(ask.Roles, cobra.ShellCompDirectiveNoFileComp))
 }
 
+// patience is how long an answer is waited for that is asked for once: what has no roll-ups yet is read bucket by bucket, an hour of 100
+// busy hosts in 10 to 20 s.
+const patience = time.Minute
+
 // connect returns a client of the aggregator that the flags name.
 func (r *reading) connect() (*client.Client, error) {
 	if !r.tls.IsZero() {
@@ -228,6 +235,14 @@ func (r *reading) connect() (*client.Client, error) {
 		return nil, err
 	}
 	o := client.Options{Address: address, TLS: tls, Timeout: r.timeout, Dial: r.w.dial}
+	if r.timeout == 0 && !r.again {
+		o.Timeout = cmp.Or(r.w.patience, patience)
+		if r.w.progress {
+			o.Waiting = func() {
+				fmt.Fprintf(r.w.err, "httpctl: no answer yet, which may take up to %s; Ctrl-C ends it\n", config.FormatDuration(o.Timeout))
+			}
+		}
+	}
 	if r.address == "" && r.w.getenv(config.EnvPrefix+"AGGREGATOR") == "" && o.Address == config.DefaultAddress { // nobody named it
 		o.Hidden = config.HiddenDataDir(r.w.uid, r.w.getenv)
 	}

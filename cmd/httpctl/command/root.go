@@ -48,6 +48,8 @@ type world struct {
 	size func() (width, height int, ok bool)
 	// progress says that standard error is a terminal, which can show it.
 	progress bool
+	// patience is how long an answer is waited for that is asked for once; 0 is usual.
+	patience time.Duration
 	// resized receives when the terminal has another size.
 	resized <-chan os.Signal
 	// keys is where keys are typed, if that is a terminal; nil reads none.
