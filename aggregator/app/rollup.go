@@ -67,7 +67,7 @@ const (
 	// rollupGrace is how long after the end of a minute most hosts' buckets of it have
 	// come: they close 2 s after it and are sent at once. One that comes later has its minute made again.
 	rollupGrace = 10 * time.Second
-	// rollupSlice is how long one pass may take, and rollupRest how much longer than its work the
+	// rollupSlice is how long one pass may take, but that a minute that it has begun is made of 2,048 hosts at least, and rollupRest how much longer than its work the
 	// pauses in it and after it are at least: at most a fifth of a core goes to catching up, and what is appended meanwhile is not held up.
 	rollupSlice = 8 * time.Second
 	rollupRest  = 4

@@ -215,7 +215,7 @@ func (a *App) purgeOnce(ctx context.Context, clock *purgeClock, keep time.Durati
 	return nil
 }
 
-// releaseEvery: what 1,000 agents send in one of them, and what their roll-ups read meanwhile, are some 20 MB.
+// releaseEvery: what 1,000 agents send in a second, and what their roll-ups read meanwhile, are some 20 MB at most.
 const releaseEvery = time.Second
 
 // releasePages keeps the mapped pages of the database from adding up.

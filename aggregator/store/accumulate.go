@@ -91,6 +91,9 @@ func (a *Accumulator) reset() {
 		s = new(spare)
 	}
 	s.old = a.rows
+	clear(s.rows)
+	clear(s.list)
+	clear(s.keys)
 	*a = Accumulator{limit: maxSumRows, key: a.key, spare: s}
 }
 

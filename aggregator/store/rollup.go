@@ -141,10 +141,10 @@ func NewRollupBuilder(host bucket.ID, r Resolution, start int64) *RollupBuilder 
 // Reset makes b, whatever it has added up, as NewRollupBuilder does, and uses its memory again: what Rollup has returned must not be
 // used any more. The zero value may be reset.
 func (b *RollupBuilder) Reset(host bucket.ID, r Resolution, start int64) {
-	const most = 8192 // rows of one that is worth keeping
+	const most = 1 << 20 // bytes of a table whose memory is worth keeping; those of a busy host take a quarter
 	spares := b.spares
 	for key, sum := range b.tables {
-		if sum.known && sum.sum.rows.len() <= most {
+		if sum.known && sum.sum.rows.bytes()+int64(cap(sum.sum.key)) <= most {
 			if spares == nil {
 				spares = map[string]*Accumulator{}
 			}

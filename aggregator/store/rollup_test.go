@@ -243,3 +243,33 @@ func TestRollupInMemoryThatIsUsedAgain(t *testing.T) {
 		}
 	}
 }
+
+// TestRollupKeepsLittleMemory: what a host makes up, such as a key of megabytes or thousands of rows, is not kept for the next.
+func TestRollupKeepsLittleMemory(t *testing.T) {
+	for name, fill := range map[string]func(*bucket.Table){
+		"a usual one":    func(t *bucket.Table) { t.Add([]string{"key"}, []int64{1, 1}) },
+		"a long key":     func(t *bucket.Table) { t.Add([]string{strings.Repeat("k", 2<<20)}, []int64{1, 1}) },
+		"many rows":      func(t *bucket.Table) { many(t, 20_000, 1) },
+		"many latencies": func(t *bucket.Table) { many(t, 100, 2000) },
+	} {
+		tb := bucket.NewTable(bucket.Schema{Name: "section", Version: 1, Keys: []string{"k"}, Measures: []bucket.Measure{{Name: "hits", Kind: bucket.Sum}, {Name: "time", Kind: bucket.Latency}}}, 1<<20)
+		fill(tb)
+		b := NewRollupBuilder(bucket.ID{1}, Minute, 0)
+		if err := b.Add(&bucket.Bucket{Header: bucket.Header{Name: bucket.Name{Host: bucket.ID{1}}, Width: 10 * time.Second}, Tables: []*bucket.Table{tb}}); err != nil {
+			t.Fatal(err)
+		}
+		b.Rollup()
+		b.Reset(bucket.ID{2}, Minute, 0)
+		if kept, want := len(b.spares), name == "a usual one"; (kept == 1) != want {
+			t.Errorf("of %s the memory of %d tables is kept", name, kept)
+		}
+	}
+}
+
+func many(t *bucket.Table, rows, latencies int) {
+	for i := range rows {
+		for l := range latencies {
+			t.Add([]string{strconv.Itoa(i)}, []int64{1, int64(1) << (l % 60) * int64(64+l/60) / 64})
+		}
+	}
+}

@@ -62,8 +62,8 @@ func corrupt(what string) error { return fmt.Errorf("%w: %s", ErrCorrupt, what) 
 // bucket beyond the limits (ErrTooLarge). It does not change b.
 func Encode(dst []byte, b *Bucket) ([]byte, error) { return encode(dst, b, &small) }
 
-// EncodeFast is Encode in about half of the time, and to 2% more bytes. Agents encode a bucket in an interval, aggregators thousands of
-// sums a minute.
+// EncodeFast is Encode in about half of the time, and to about 2% more bytes. Agents encode one bucket in an interval, aggregators
+// thousands of sums a minute.
 func EncodeFast(dst []byte, b *Bucket) ([]byte, error) { return encode(dst, b, &fast) }
 
 func encode(dst []byte, b *Bucket, p *sync.Pool) ([]byte, error) {

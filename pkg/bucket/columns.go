@@ -376,7 +376,7 @@ func gcd(a, b uint64) uint64 {
 	return a
 }
 
-// parseBody reads what appendBody wrote.
+// parseBody reads what an encoder wrote.
 func parseBody(body []byte, h *Header, m *memory, names []string) ([]*Table, error) {
 	r := reader{data: body}
 	d := tableDecoder{origin: h.Start, m: m}
@@ -450,6 +450,7 @@ func (d *tableDecoder) value() int64 { return int64(d.bounded(math.MaxInt64)) }
 var (
 	errTruncated = errors.New("a column ends early or holds what it cannot")
 	errCost      = errors.New("too large")
+	errOrder     = errors.New("rows out of order")
 )
 
 func (d *tableDecoder) table(name string) (*Table, error) {
@@ -481,21 +482,25 @@ func (d *tableDecoder) table(name string) (*Table, error) {
 			r.Latency, sketches = sketches[:k:k], sketches[k:]
 		}
 	}
-	columns := len(s.Keys)
-	numbers := take(m, &m.numbers, n*columns) // of the keys' texts, in whose order they are
-	for k := range columns {
+	differs := take(m, &m.numbers, n) // of a row: the column, from 1, in which it comes after the one before, as texts are numbered in their order
+	for k := range s.Keys {
 		number := 0
 		for i, r := range t.Rows {
-			number += int(d.varint())
-			if number < 0 || number >= len(d.strings) {
+			more := int(d.varint())
+			if number += more; number < 0 || number >= len(d.strings) {
 				return nil, errTruncated
 			}
-			r.Keys[k], numbers[i*columns+k] = d.strings[number], number
+			r.Keys[k] = d.strings[number]
+			if i > 0 && differs[i] == 0 && more != 0 {
+				if differs[i] = k + 1; more < 0 {
+					return nil, errOrder
+				}
+			}
 		}
 	}
 	for i, r := range t.Rows {
-		if at := i * columns; i > 0 && slices.Compare(numbers[at:at+columns], numbers[at-columns:at]) <= 0 {
-			return nil, errors.New("rows out of order")
+		if i > 0 && differs[i] == 0 {
+			return nil, errOrder
 		}
 		r.Err = d.value()
 	}

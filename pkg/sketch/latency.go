@@ -137,10 +137,16 @@ func (l *Latency) Merge(o *Latency) {
 	l.Count = addSaturating(l.Count, o.Count)
 	l.Sum = addSaturating(l.Sum, o.Sum)
 
-	// Merge from the end, in place, as if all bins were new, and close the gap that is left by those that are not.
+	// Merge from the end, in place, as if all bins were new, and close the gap that is left by those that are not. Where there is no room
+	// for as many, it is made for those that are.
 	n, m := len(l.Bins), len(o.Bins)
-	l.Bins = slices.Grow(l.Bins, m)[:n+m]
-	i, j, k := n-1, m-1, n+m-1
+	room := m
+	if cap(l.Bins)-n < m {
+		room = l.missing(o)
+		l.Bins = slices.Grow(l.Bins, room)
+	}
+	l.Bins = l.Bins[:n+room]
+	i, j, k := n-1, m-1, n+room-1
 	for ; i >= 0 && j >= 0; k-- {
 		x, y := l.Bins[i], o.Bins[j]
 		switch {
@@ -161,6 +167,19 @@ func (l *Latency) Merge(o *Latency) {
 	if l.Count == math.MaxUint64 {
 		l.level()
 	}
+}
+
+// missing counts the bins that o has and l has not.
+func (l *Latency) missing(o *Latency) (n int) {
+	for i, j := 0, 0; j < len(o.Bins); j++ {
+		for i < len(l.Bins) && l.Bins[i].Index < o.Bins[j].Index {
+			i++
+		}
+		if i == len(l.Bins) || l.Bins[i].Index != o.Bins[j].Index {
+			n++
+		}
+	}
+	return n
 }
 
 // level makes the bins of a sketch whose Count rests at the largest value add up to it again: each keeps about

@@ -380,6 +380,7 @@ func (s *DB) verifyInterval(tx *bbolt.Tx, start int64) error {
 func (s *DB) Purge(ctx context.Context, t int64) (int, error) {
 	s.rolling.Lock()
 	defer s.rolling.Unlock()
+	defer func() { s.roller = roller{} }()
 	t = store.Minute.Floor(max(t, 0))
 	err := s.update(ctx, func(tx *bbolt.Tx) (bool, error) {
 		if t <= getInt(tx, keySealed) {

@@ -18,6 +18,9 @@ const (
 	// hostsPerCommit is how many hosts' roll-ups are written in one commit: some 100 KB. hostsPerView is how many of them are added to that of the
 	// fleet in one read transaction, some milliseconds of work.
 	hostsPerCommit, hostsPerView = 32, 4
+	// leastOfMinute is how many hosts' roll-ups of a minute a pass makes that has begun one, whatever its time: those of a host that the next one makes
+	// are added to the fleet's without being read again.
+	leastOfMinute = 2048
 	// dayLength in nanoseconds.
 	dayLength = int64(86400e9)
 )
@@ -34,7 +37,7 @@ func (s *DB) Rollup(ctx context.Context, ended int64) (store.Progress, error) {
 	s.rolling.Lock()
 	defer s.rolling.Unlock()
 	s.rests = true
-	defer func() { s.rests = false }()
+	defer func() { s.rests, s.roller = false, roller{} }()
 	rebuilt, err := s.rollup(ctx, ended)
 	out := store.Progress{Rebuilt: rebuilt}
 	verr := s.view(func(tx *bbolt.Tx) error {
@@ -171,7 +174,14 @@ func (s *DB) rebuildOnce(ctx context.Context, key stepKey, mend bool) (n int, ba
 		}
 	}
 	sum := newFleetSum(key)
+	least := 1 // roll-ups that a pass makes of a step, whatever its time
+	if key.resolution() == store.Minute {
+		least = leastOfMinute
+	}
 	for len(hosts) > 0 {
+		if n >= least && ctx.Err() != nil {
+			return n, nil, ctx.Err()
+		}
 		group := hosts[:min(len(hosts), hostsPerCommit)]
 		hosts = hosts[len(group):]
 		built := make([][]byte, len(group))
@@ -181,16 +191,16 @@ func (s *DB) rebuildOnce(ctx context.Context, key stepKey, mend bool) (n int, ba
 			}
 			var met []int64
 			begin := time.Now()
-			var made *store.Rollup
 			err := s.view(func(tx *bbolt.Tx) (err error) {
-				made, met, err = s.build(tx, key, host, damaged)
-				return err
-			})
-			if err == nil && made != nil {
-				if built[i], err = made.AppendBinary(nil); err == nil { // which may cut it
-					err = sum.add(host, made)
+				var made *store.Rollup
+				if made, met, err = s.build(tx, key, host, damaged); err != nil || made == nil {
+					return err
 				}
-			}
+				if built[i], err = made.AppendBinary(nil); err != nil { // which may cut it
+					return err
+				}
+				return sum.add(host, made)
+			})
 			if err != nil {
 				return n, nil, err
 			}
@@ -221,6 +231,9 @@ func (s *DB) rebuildOnce(ctx context.Context, key stepKey, mend bool) (n int, ba
 			return n, nil, err
 		}
 	}
+	if n >= least && ctx.Err() != nil {
+		return n, nil, ctx.Err()
+	}
 	made, err := s.rebuildFleet(ctx, key, watch, sum)
 	if made {
 		n++
@@ -235,8 +248,9 @@ func (s *DB) rest(begin time.Time) {
 	}
 }
 
-// interrupted returns an error when ctx was cancelled. That its time is over is looked at between two steps only: what takes longer than a
-// pass, as a minute of thousands of hosts does, would be begun in each, and the fleet's sum of it with it.
+// interrupted returns an error when ctx was cancelled. That its time is over is looked at between a group of hosts and the
+// next, and before the fleet: else what takes longer than a pass, as an hour of a thousand hosts does, would be begun in each and
+// made in none.
 func interrupted(ctx context.Context) error {
 	if err := ctx.Err(); errors.Is(err, context.Canceled) {
 		return err

@@ -58,3 +58,27 @@ func TestRollupIsMadeInShortPasses(t *testing.T) {
 		t.Errorf("Rollup of a cancelled context = %v", err)
 	}
 }
+
+// TestHourIsMadeInShortPasses: an hour takes several times as long as a minute, so a pass ends within one.
+func TestHourIsMadeInShortPasses(t *testing.T) {
+	s := open(t, t.TempDir())
+	defer s.Close()
+	const hosts = hostsPerCommit + 5
+	var batch []store.Item
+	for host := range hosts {
+		batch = append(batch, wide(t, host, 0))
+	}
+	if _, err := s.Append(ctx, batch); err != nil {
+		t.Fatal(err)
+	}
+	if done, err := s.Rollup(ctx, storetest.At(6)); err != nil || done.Rebuilt != hosts+1 {
+		t.Fatalf("Rollup of the minute = %+v, %v", done, err)
+	}
+	hour := storetest.At(0) + int64(store.Hour.Length())
+	for pass, want := range []int{hostsPerCommit, hosts - hostsPerCommit, 1} {
+		done, err := s.Rollup(&brief{ctx, 1}, hour)
+		if over := errors.Is(err, context.DeadlineExceeded); done.Rebuilt != want || err != nil && !over || over != (want > 1) {
+			t.Fatalf("pass %d made %d roll-ups, %v; want %d", pass, done.Rebuilt, err, want)
+		}
+	}
+}

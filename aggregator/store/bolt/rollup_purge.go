@@ -144,6 +144,7 @@ func (s *DB) PurgeRollups(ctx context.Context, r store.Resolution, t int64) (int
 	}
 	s.rolling.Lock()
 	defer s.rolling.Unlock()
+	defer func() { s.roller = roller{} }()
 	coarser := min(r+1, store.Day)
 	finer := keySealed
 	if r > store.Minute {

@@ -2,6 +2,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -20,6 +22,7 @@ import (
 
 	"github.com/httpctl/httpctl/pkg/answer"
 	"github.com/httpctl/httpctl/pkg/ask"
+	"github.com/httpctl/httpctl/pkg/config"
 	"github.com/httpctl/httpctl/pkg/security"
 	pb "github.com/httpctl/httpctl/proto/httpctl/v1"
 )
@@ -76,9 +79,9 @@ type Options struct {
 	// Hidden is a data directory in which a socket could be that this user
 	// cannot see; "" if all could be searched.
 	Hidden string
-	// Timeout bounds each call; 0 is 10 s.
-	Timeout time.Duration
-	// Waiting, if not nil, is called when an answer takes longer than a twentieth of Timeout, for the first that does.
+	// Timeout bounds each call; 0 is 10 s. First bounds those until one was answered; 0 is Timeout.
+	Timeout, First time.Duration
+	// Waiting, if not nil, is called when an answer takes longer than a twentieth of its time, for the first that does.
 	Waiting func()
 	// Dial replaces the network, for tests; nil is the network.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
@@ -91,6 +94,8 @@ type Client struct {
 	hidden  string
 	token   string
 	timeout time.Duration
+	first   time.Duration
+	ready   atomic.Bool // a call was answered
 	waiting func()
 	conn    *grpc.ClientConn
 	query   pb.QueryServiceClient
@@ -143,7 +148,7 @@ func New(o Options) (*Client, error) {
 	if timeout == 0 {
 		timeout = 10 * time.Second
 	}
-	c := &Client{address: o.Address, hidden: o.Hidden, token: o.Token, timeout: timeout, waiting: func() {}, conn: conn, query: pb.NewQueryServiceClient(conn)}
+	c := &Client{address: o.Address, hidden: o.Hidden, token: o.Token, timeout: timeout, first: cmp.Or(o.First, timeout), waiting: func() {}, conn: conn, query: pb.NewQueryServiceClient(conn)}
 	if o.Waiting != nil {
 		c.waiting = sync.OnceFunc(o.Waiting)
 	}
@@ -159,27 +164,32 @@ func (c *Client) Address() string { return c.address }
 
 // call runs one call with the client's timeout and turns its error around.
 func call[Q, A any](ctx context.Context, c *Client, f func(context.Context, *Q, ...grpc.CallOption) (*A, error), q *Q) (*A, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	timeout := c.timeout
+	if !c.ready.Load() {
+		timeout = c.first
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	waiting := time.AfterFunc(c.timeout/20, c.waiting)
+	waiting := time.AfterFunc(timeout/20, c.waiting)
 	answer, err := f(ctx, q)
 	if !waiting.Stop() {
 		c.waiting() // which was called, and is waited for
 	}
 	if err == nil {
+		c.ready.Store(true)
 		return answer, nil
 	}
-	return nil, c.turned(ctx, err)
+	return nil, c.turned(ctx, err, timeout)
 }
 
-// turned turns an error of gRPC around.
-func (c *Client) turned(ctx context.Context, err error) error {
+// turned turns an error of gRPC around, of a call that had so much time.
+func (c *Client) turned(ctx context.Context, err error, timeout time.Duration) error {
 	s := status.Convert(err)
 	switch s.Code() {
 	case codes.Unavailable:
 		return &UnreachableError{Address: c.address, Reason: security.ConnectionReason(s.Message()), Hidden: c.hidden}
 	case codes.DeadlineExceeded:
-		return &UnreachableError{Address: c.address, Reason: fmt.Sprintf("no answer within %s", c.timeout), Hidden: c.hidden,
+		return &UnreachableError{Address: c.address, Reason: "no answer within " + config.FormatDuration(timeout), Hidden: c.hidden,
 			Slow: c.conn.GetState() == connectivity.Ready}
 	case codes.Canceled:
 		if ctx.Err() != nil {

@@ -41,7 +41,7 @@ func (c *Client) Tail(ctx context.Context, q TailQuestion, show func([]view.Samp
 		Sample: q.Sample, PerSecond: q.PerSecond, DurationNs: int64(q.For), Limit: q.Limit,
 	})
 	if err != nil {
-		return c.turned(ctx, err)
+		return c.turned(ctx, err, c.timeout)
 	}
 	var missing []view.TailMissing
 	for {
@@ -50,7 +50,7 @@ func (c *Client) Tail(ctx context.Context, q TailQuestion, show func([]view.Samp
 			return nil
 		}
 		if err != nil {
-			return c.turned(ctx, err)
+			return c.turned(ctx, err, c.timeout)
 		}
 		var samples []view.Sample
 		for _, x := range m.GetSamples() {

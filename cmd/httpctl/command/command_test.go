@@ -266,15 +266,16 @@ func TestSlowAnswer(t *testing.T) {
 	b := newBench(t)
 	b.fake.silent = true
 	b.world.patience = 200 * time.Millisecond
-	for _, terminal := range []bool{false, true} {
+	for _, args := range []string{"top section", "top section --watch", "dashboard", "dashboard --once", "report -o md"} {
+		terminal := len(args)%2 == 0
 		b.world.progress = terminal
-		_, stderr, code := b.run(t, "top", "section")
+		_, stderr, code := b.run(t, strings.Fields(args)...)
 		want := "httpctl: the aggregator at 127.0.0.1:7420 is there: no answer within 200ms\nWhat has no roll-ups yet"
 		if terminal {
 			want = "httpctl: no answer yet, which may take up to 200ms; Ctrl-C ends it\n" + want
 		}
 		if code != 3 || !strings.HasPrefix(stderr, want) || strings.Contains(stderr, "reach") {
-			t.Errorf("terminal %t: exit %d, stderr\n%s\nwant exit 3 and\n%s", terminal, code, stderr, want)
+			t.Errorf("httpctl %s: exit %d, stderr\n%s\nwant exit 3 and\n%s", args, code, stderr, want)
 		}
 	}
 }

@@ -39,7 +39,7 @@ type fake struct {
 	calm      bool // no alert lasts
 	peer      bool // there is a second host
 	young     bool // there is data of three minutes only
-	silent    bool // it has an answer to no question about lists
+	silent    bool // it has no answer to questions about lists
 }
 
 func (f *fake) GetTop(ctx context.Context, q *pb.GetTopRequest) (*pb.GetTopResponse, error) {
@@ -162,7 +162,11 @@ func (f *fake) GetStatus(context.Context, *pb.GetStatusRequest) (*pb.GetStatusRe
 	return fakeStatus(), nil
 }
 
-func (f *fake) GetDashboard(_ context.Context, q *pb.GetDashboardRequest) (*pb.GetDashboardResponse, error) {
+func (f *fake) GetDashboard(ctx context.Context, q *pb.GetDashboardRequest) (*pb.GetDashboardResponse, error) {
+	if f.silent {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.dashboard = q

@@ -112,7 +112,9 @@ func (r *reading) dimensionNames(cmd *cobra.Command, args []string, _ string) ([
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	defer c.Close()
-	dimensions, _ := c.Dimensions(cmd.Context()) // without an answer there is nothing to propose
+	ctx, cancel := context.WithTimeout(cmd.Context(), completeWait)
+	defer cancel()
+	dimensions, _ := c.Dimensions(ctx) // without an answer there is nothing to propose
 	return ask.DimensionNames(dimensions), cobra.ShellCompDirectiveNoFileComp
 }
 

@@ -37,7 +37,7 @@ type reading struct {
 	filters      map[string]*[]string
 	others       []string      // KEY=VALUE of filters that have no flag of their own
 	timeout      time.Duration // of a question; 0 is the world's patience
-	again        bool          // the question is asked again and again, so that none is waited for long
+	again        bool          // the question is asked again and again, so that none but the first is waited for long
 	name         string        // of the command
 	only         []string      // filters that apply; nil is all
 }
@@ -235,11 +235,13 @@ func (r *reading) connect() (*client.Client, error) {
 		return nil, err
 	}
 	o := client.Options{Address: address, TLS: tls, Timeout: r.timeout, Dial: r.w.dial}
-	if r.timeout == 0 && !r.again {
-		o.Timeout = cmp.Or(r.w.patience, patience)
+	if r.timeout == 0 {
+		if o.First = cmp.Or(r.w.patience, patience); !r.again {
+			o.Timeout = o.First
+		}
 		if r.w.progress {
 			o.Waiting = func() {
-				fmt.Fprintf(r.w.err, "httpctl: no answer yet, which may take up to %s; Ctrl-C ends it\n", config.FormatDuration(o.Timeout))
+				fmt.Fprintf(r.w.err, "httpctl: no answer yet, which may take up to %s; Ctrl-C ends it\n", config.FormatDuration(o.First))
 			}
 		}
 	}

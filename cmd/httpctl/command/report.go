@@ -30,7 +30,7 @@ var reportForms = map[string]func(io.Writer, *report.Input) error{"html": report
 const reportRange = 24 * time.Hour
 
 func newReportCommand(w *world) *cobra.Command {
-	r := &reading{w: w, timeout: time.Minute}
+	r := &reading{w: w}
 	var form, file string
 	var limit uint32
 	cmd := &cobra.Command{
