@@ -79,7 +79,7 @@ type Options struct {
 	// Hidden is a data directory in which a socket could be that this user
 	// cannot see; "" if all could be searched.
 	Hidden string
-	// Timeout bounds each call; 0 is 10 s. First bounds those until one was answered; 0 is Timeout.
+	// Timeout bounds each call; 0 is 10 s. First bounds those before Hurry is called; 0 is Timeout.
 	Timeout, First time.Duration
 	// Waiting, if not nil, is called when an answer takes longer than a twentieth of its time, for the first that does.
 	Waiting func()
@@ -95,7 +95,7 @@ type Client struct {
 	token   string
 	timeout time.Duration
 	first   time.Duration
-	ready   atomic.Bool // a call was answered
+	hurries atomic.Bool
 	waiting func()
 	conn    *grpc.ClientConn
 	query   pb.QueryServiceClient
@@ -162,10 +162,13 @@ func (c *Client) Close() error { return c.conn.Close() }
 // Address returns the address that the client dials.
 func (c *Client) Address() string { return c.address }
 
+// Hurry says that there is an answer to be shown while the next ones come: these have Timeout from now on.
+func (c *Client) Hurry() { c.hurries.Store(true) }
+
 // call runs one call with the client's timeout and turns its error around.
 func call[Q, A any](ctx context.Context, c *Client, f func(context.Context, *Q, ...grpc.CallOption) (*A, error), q *Q) (*A, error) {
 	timeout := c.timeout
-	if !c.ready.Load() {
+	if !c.hurries.Load() {
 		timeout = c.first
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -176,7 +179,6 @@ func call[Q, A any](ctx context.Context, c *Client, f func(context.Context, *Q, 
 		c.waiting() // which was called, and is waited for
 	}
 	if err == nil {
-		c.ready.Store(true)
 		return answer, nil
 	}
 	return nil, c.turned(ctx, err, timeout)

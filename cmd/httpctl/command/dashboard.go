@@ -53,6 +53,7 @@ picture stays, with since when and why, until it is back.` + readingLong,
 				d, err := c.Dashboard(ctx, narrow(q, more))
 				if err == nil {
 					d.Filter = filter
+					c.Hurry()
 				}
 				return d, err
 			})

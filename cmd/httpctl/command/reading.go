@@ -171,6 +171,7 @@ func (r *reading) list(ctx context.Context, f func(context.Context, *client.Clie
 		if err != nil {
 			return nil, err
 		}
+		c.Hurry()
 		return &watched{text: text, at: r.w.now(), again: r.watch}, nil
 	})
 }
