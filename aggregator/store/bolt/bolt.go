@@ -80,6 +80,7 @@ type DB struct {
 	rolling    sync.Mutex
 	rests      bool        // whether who holds rolling rests between pieces of the work
 	roller     roller      // guarded by rolling
+	begun      stepKey     // in which a pass of Rollup ended; guarded by rolling
 	rebuilding *rebuilding // nil when none is; guarded by writing
 
 	// unproven is set once a commit has failed and until one succeeds: what is

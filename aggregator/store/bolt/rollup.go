@@ -59,7 +59,8 @@ func (s *DB) Rollup(ctx context.Context, ended int64) (store.Progress, error) {
 	return out, err
 }
 
-// rollup rebuilds what it can, and returns how many roll-ups it made. A step that fails stops no other, and
+// rollup rebuilds what it can, and returns how many roll-ups it made. The newest steps come first, but for one that was begun: where there
+// are more hosts than can be kept up with, none would be made to its end. A step that fails stops no other, and
 // its error is told rather than that the time was over.
 func (s *DB) rollup(ctx context.Context, ended int64) (rebuilt int, err error) {
 	const most = 8 // errors that are told
@@ -69,7 +70,12 @@ func (s *DB) rollup(ctx context.Context, ended int64) (rebuilt int, err error) {
 		if err != nil {
 			return rebuilt, errors.Join(append(errs, err)...)
 		}
-		for _, key := range slices.Backward(pending) { // what was lately is asked for most
+		slices.Reverse(pending) // what was lately is asked for most
+		if i := slices.Index(pending, s.begun); i > 0 {
+			copy(pending[1:i+1], pending[:i])
+			pending[0] = s.begun
+		}
+		for _, key := range pending {
 			if err := ctx.Err(); err != nil {
 				if errs != nil {
 					err = errors.Join(errs...)
@@ -81,6 +87,9 @@ func (s *DB) rollup(ctx context.Context, ended int64) (rebuilt int, err error) {
 			if err != nil {
 				err = fmt.Errorf("roll up the %s at %d: %w", r, key.start(), err)
 				over := errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+				if over {
+					s.begun = key
+				}
 				if over && errs == nil {
 					return rebuilt, err
 				}
