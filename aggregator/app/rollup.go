@@ -67,8 +67,9 @@ const (
 	// rollupGrace is how long after the end of a minute most hosts' buckets of it have
 	// come: they close 2 s after it and are sent at once. One that comes later has its minute made again.
 	rollupGrace = 10 * time.Second
-	// rollupSlice is how long one pass may take, but that a minute that it has begun is made of 2,048 hosts at least, and rollupRest how much longer than its work the
-	// pauses in it and after it are at least: at most a fifth of a core goes to catching up, and what is appended meanwhile is not held up.
+	// rollupSlice is how long one pass may take, or longer where a minute that it has begun is not made yet (of more than 2,048 hosts it ends
+	// before that). rollupRest is how much longer than its work the pauses in it and after it are at least: at most a fifth of a core
+	// goes to catching up, and what is appended meanwhile is not held up.
 	rollupSlice = 8 * time.Second
 	rollupRest  = 4
 	// rollupYield is how much longer than a piece of work in a pass, some milliseconds, the pause after it is: who asks meanwhile need not wait for a pass.

@@ -378,9 +378,7 @@ func (s *DB) verifyInterval(tx *bbolt.Tx, start int64) error {
 // days does not hold up appends for long. All intervals of a minute go at once:
 // of what a roll-up is made of, all is there or nothing.
 func (s *DB) Purge(ctx context.Context, t int64) (int, error) {
-	s.rolling.Lock()
-	defer s.rolling.Unlock()
-	defer func() { s.roller = roller{} }()
+	defer s.roll()()
 	t = store.Minute.Floor(max(t, 0))
 	err := s.update(ctx, func(tx *bbolt.Tx) (bool, error) {
 		if t <= getInt(tx, keySealed) {

@@ -18,8 +18,8 @@ const (
 	// hostsPerCommit is how many hosts' roll-ups are written in one commit: some 100 KB. hostsPerView is how many of them are added to that of the
 	// fleet in one read transaction, some milliseconds of work.
 	hostsPerCommit, hostsPerView = 32, 4
-	// leastOfMinute is how many hosts' roll-ups of a minute a pass makes that has begun one, whatever its time: those of a host that the next one makes
-	// are added to the fleet's without being read again.
+	// leastOfMinute is how many hosts' roll-ups of a minute a pass makes at least, whatever its time: what it makes goes to the fleet's from
+	// memory, and what passes before it have made is read again.
 	leastOfMinute = 2048
 	// dayLength in nanoseconds.
 	dayLength = int64(86400e9)
@@ -34,10 +34,9 @@ type rebuilding struct {
 
 // Rollup implements store.Store.
 func (s *DB) Rollup(ctx context.Context, ended int64) (store.Progress, error) {
-	s.rolling.Lock()
-	defer s.rolling.Unlock()
+	defer s.roll()()
 	s.rests = true
-	defer func() { s.rests, s.roller = false, roller{} }()
+	defer func() { s.rests = false }()
 	rebuilt, err := s.rollup(ctx, ended)
 	out := store.Progress{Rebuilt: rebuilt}
 	verr := s.view(func(tx *bbolt.Tx) error {
@@ -57,6 +56,15 @@ func (s *DB) Rollup(ctx context.Context, ended int64) (store.Progress, error) {
 		err = verr
 	}
 	return out, err
+}
+
+// roll locks rolling until done is called, which also lets go of the memory in which roll-ups were made.
+func (s *DB) roll() (done func()) {
+	s.rolling.Lock()
+	return func() {
+		s.roller = roller{}
+		s.rolling.Unlock()
+	}
 }
 
 // rollup rebuilds what it can, and returns how many roll-ups it made. The newest steps come first, but for one that was begun: where there

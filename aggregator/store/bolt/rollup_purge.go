@@ -142,9 +142,7 @@ func (s *DB) PurgeRollups(ctx context.Context, r store.Resolution, t int64) (int
 	if r < store.Minute || r > store.Day {
 		return 0, fmt.Errorf("purge roll-ups: there are none of resolution %d", r)
 	}
-	s.rolling.Lock()
-	defer s.rolling.Unlock()
-	defer func() { s.roller = roller{} }()
+	defer s.roll()()
 	coarser := min(r+1, store.Day)
 	finer := keySealed
 	if r > store.Minute {
