@@ -6,13 +6,16 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"go.etcd.io/bbolt"
 
 	"github.com/httpctl/httpctl/agent/spool"
@@ -135,6 +138,58 @@ func readBucket(t *testing.T, data []byte) (b encodedBucket) {
 	return b
 }
 
+// TestDocsBucketStrings reads the strings of a bucket of version 2.
+func TestDocsBucketStrings(t *testing.T) {
+	says(t, "in version 2, for each the number of bytes that it shares with the one before, uvarint (0 for the first); the length of each, or of its rest, uvarint; then the bytes of all.")
+	want := []string{"hits", "name", "names", ""}
+	table := bucket.NewTable(bucket.Schema{Name: "names", Keys: []string{"name"}, Measures: []bucket.Measure{{Name: "hits"}}}, 1000)
+	for i := range 500 {
+		name := fmt.Sprintf("%x/a name that is long enough/%d", i%7, i)
+		want = append(want, name)
+		table.Add([]string{name}, []int64{1})
+	}
+	slices.Sort(want)
+	data, err := bucket.Encode(nil, &bucket.Bucket{Tables: []*bucket.Table{table}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if data[4] != 2 {
+		t.Fatalf("it has version %d, want 2", data[4])
+	}
+	f := &fields{t, data[5 : len(data)-4]}
+	f.take(int(f.uvarint())) // the header
+	size := f.uvarint()
+	unpacked, err := zstd.NewReader(bytes.NewReader(f.b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unpacked.Close()
+	body, err := io.ReadAll(unpacked)
+	if err != nil || uint64(len(body)) != size {
+		t.Fatalf("the body has %d bytes, %v, want %d", len(body), err, size)
+	}
+	f = &fields{t, body}
+	shared, rest := make([]int, f.uvarint()), []int{}
+	for i := range shared {
+		shared[i] = int(f.uvarint())
+	}
+	for range shared {
+		rest = append(rest, int(f.uvarint()))
+	}
+	var got []string
+	last := ""
+	for i, n := range shared {
+		last = last[:n] + string(f.take(rest[i]))
+		got = append(got, last)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the strings are %q, want %q", got, want)
+	}
+	if n := f.uvarint(); n != 1 {
+		t.Errorf("%d tables follow, want 1", n)
+	}
+}
+
 // says fails unless docs/formats.md has that text: this test reads the files as it was when it said so.
 func says(t *testing.T, text string) {
 	t.Helper()
@@ -144,7 +199,7 @@ func says(t *testing.T, text string) {
 }
 
 func TestDocsStoreFile(t *testing.T) {
-	says(t, "| `meta` | `format` | `httpctl store\\n`, version (4 bytes): 2.")
+	says(t, "| `meta` | `format` | `httpctl store\\n`, version (4 bytes): 3.")
 	says(t, "| record version | 1 byte: 1 |")
 	path := filepath.Join(t.TempDir(), "store.db")
 	made := time.Unix(0, storetest.T0).Add(-time.Hour)
@@ -203,7 +258,7 @@ func TestDocsStoreFile(t *testing.T) {
 			return int64(f.u64())
 		}
 		f := sealed(t, tx.Bucket([]byte("meta")).Get([]byte("format")), []byte("format"))
-		if magic := string(f.take(14)); magic != "httpctl store\n" || f.u32() != 2 {
+		if magic := string(f.take(14)); magic != "httpctl store\n" || f.u32() != 3 {
 			t.Errorf("the format is %q", magic)
 		}
 		if number("created") != made.UnixNano() || number("sealed") != storetest.At(6) || number("expired") != 0 {

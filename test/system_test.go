@@ -190,7 +190,11 @@ func traffic(t *testing.T, seed uint64, length time.Duration, perSecond int) (fi
 		section := fmt.Sprintf("part%d", r.IntN(5))
 		method := []string{"GET", "POST", "DELETE"}[r.IntN(3)]
 		status := []string{"200", "204", "404", "503"}[r.IntN(4)]
-		ua := fmt.Sprintf("walker/%d", r.IntN(4))
+		agent := r.IntN(60)
+		ua := fmt.Sprintf("walker/%d", agent)
+		if agent >= 4 { // with these, some buckets are large enough for the newer format
+			ua += fmt.Sprintf(" (%0150d)", seed)
+		}
 		body := ""
 		if method == "POST" {
 			body = fmt.Sprintf("%0*d", 1+r.IntN(3000), 7)

@@ -22,6 +22,7 @@ import (
 type emptyQueue struct{}
 
 func (emptyQueue) Next(uint64) (uint64, []byte, error)            { return 0, nil, nil }
+func (emptyQueue) Replace(seq uint64, data []byte) error          { return nil }
 func (emptyQueue) Settle(stored, expired, refused []uint64) error { return nil }
 func (emptyQueue) Ready() <-chan struct{}                         { return nil }
 func (emptyQueue) Len() int                                       { return 0 }

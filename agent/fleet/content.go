@@ -23,6 +23,7 @@ const maxKeys = 1000
 
 // body is what a bucket holds, ready to be sent under any name.
 type body struct {
+	version  byte   // of the format
 	encoded  []byte // what follows the header, without the checksum
 	requests uint64
 	open     uint64
@@ -177,11 +178,16 @@ func makeBody(r *rand.Rand, s *service, c *Config) (*body, error) {
 	if err != nil {
 		return nil, err
 	}
+	b.version = whole[versionAt]
 	b.encoded = whole[len(head)-checksumSize : len(whole)-checksumSize]
 	return b, nil
 }
 
-const checksumSize = 4 // docs/formats.md: CRC32C, little-endian, over all before it
+// docs/formats.md
+const (
+	versionAt    = 4 // where the version is
+	checksumSize = 4 // CRC32C, little-endian, over all before it
+)
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -191,6 +197,7 @@ func encode(h *bucket.Header, b *body) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	data[versionAt] = b.version
 	data = append(data[:len(data)-checksumSize], b.encoded...)
 	return binary.LittleEndian.AppendUint32(data, crc32.Checksum(data, castagnoli)), nil
 }

@@ -315,6 +315,13 @@ func (s *Spool) flush() error {
 					}
 				}
 			}
+			for _, e := range s.mem {
+				if v := queue.Get(key(e.seq)); v != nil { // a commit that failed late has written it, or it has other bytes now
+					if err := drop(key(e.seq), v); err != nil {
+						return err
+					}
+				}
+			}
 			for disk.count > 0 && disk.bytes+s.memBytes > int64(s.cfg.MaxSize) {
 				k, v := queue.Cursor().First()
 				seq := binary.BigEndian.Uint64(k)
@@ -330,10 +337,6 @@ func (s *Spool) flush() error {
 				}
 			}
 			for _, e := range s.mem {
-				if v := queue.Get(key(e.seq)); v != nil { // a commit that failed late has written it
-					disk.count--
-					disk.bytes -= int64(len(v) + entryOverhead)
-				}
 				if err := queue.Put(key(e.seq), e.encode()); err != nil {
 					return err
 				}

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -277,6 +278,38 @@ func (s *Spool) Settle(stored, expired, refused []uint64) error {
 		s.forget(seq)
 	}
 	err := s.flush()
+	s.report()
+	return err
+}
+
+// Replace gives a bucket other bytes, which are the same bucket in another format: from now on Next returns these. One that
+// is no longer there stays so. After an error Next returns the ones or the others.
+func (s *Spool) Replace(seq uint64, data []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return ErrClosed
+	}
+	e, err := s.lookup(seq)
+	if e == nil || err != nil {
+		return err
+	}
+	at := func() (int, bool) {
+		return slices.BinarySearchFunc(s.mem, seq, func(e *entry, seq uint64) int { return cmp.Compare(e.seq, seq) })
+	}
+	i, inMemory := at()
+	if inMemory {
+		s.memBytes -= s.cost(e)
+	} else {
+		s.mem = slices.Insert(s.mem, i, e) // which flush writes
+	}
+	e.data = slices.Clone(data)
+	s.memBytes += s.cost(e)
+	err = s.flush()
+	if i, there := at(); err != nil && there && !inMemory {
+		s.mem = slices.Delete(s.mem, i, i+1)
+		s.memBytes -= s.cost(e)
+	}
 	s.report()
 	return err
 }

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -578,6 +579,91 @@ func TestFailedSyncIsVerifiedNotRetried(t *testing.T) {
 	s = open(t, dir, DefaultConfig())
 	if ns, _ := ordinals(t, s); !slices.Equal(ns, seqOf(0, 6)) {
 		t.Errorf("queue %v, want 0 to 5, each once", ns)
+	}
+}
+
+// TestReplace: a bucket that has other bytes stays where it is, also over a restart, and a full spool gives up none for it.
+func TestReplace(t *testing.T) {
+	dir := t.TempDir()
+	cfg := Config{MaxSize: config.MiB, MaxMemory: config.MiB}
+	s := open(t, dir, cfg)
+	const size = 100 << 10
+	add(t, s, 0, 10, size) // all that fit
+	_, seqs := ordinals(t, s)
+	of := func(seq uint64) []byte {
+		t.Helper()
+		got, data, err := s.Next(seq - 1)
+		if got != seq || err != nil {
+			t.Fatalf("Next(%d) = %d, %v", seq-1, got, err)
+		}
+		return data
+	}
+	other := bytes.Repeat([]byte{7}, size)
+	for _, seq := range []uint64{seqs[0], seqs[4]} {
+		if err := s.Replace(seq, other); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Settle(seqs[1:2], nil, nil)
+	for _, gone := range []uint64{seqs[1], seqs[9] + 1, 0} {
+		if err := s.Replace(gone, other); err != nil {
+			t.Errorf("Replace(%d), which is not there: %v", gone, err)
+		}
+	}
+	check := func(when string) {
+		t.Helper()
+		if s.Len() != 9 || counted(t, s.metrics.dropped.WithLabelValues("full")) != 0 {
+			t.Errorf("%s %d wait, want 9 and none dropped", when, s.Len())
+		}
+		for i, seq := range seqs {
+			if i == 1 {
+				continue
+			}
+			want, _ := testEncode(nil, make1(int64(i), size))
+			if i == 0 || i == 4 {
+				want = other
+			}
+			if !bytes.Equal(of(seq), want) {
+				t.Errorf("%s bucket %d has other bytes", when, i)
+			}
+		}
+	}
+	check("after it")
+	s.Close()
+	if err := s.Replace(seqs[2], other); !errors.Is(err, ErrClosed) {
+		t.Errorf("after Close: %v, want ErrClosed", err)
+	}
+	s = open(t, dir, cfg)
+	check("after a restart")
+
+	// In memory, and while the file fails.
+	s.fault = func() error { return syscall.EIO }
+	if err := s.Add(make1(10, 100)); !errors.Is(err, ErrKept) {
+		t.Fatal(err)
+	}
+	s.tried = time.Now().Add(time.Hour) // however slow this machine is
+	kept := seqs[9] + 1
+	if err := s.Replace(kept, []byte("other")); err == nil || string(of(kept)) != "other" {
+		t.Errorf("in memory: %v, %q", err, of(kept))
+	}
+	if err := s.Replace(seqs[2], other); err == nil || len(s.mem) != 1 {
+		t.Errorf("while the file is out of service: %v, %d in memory, want an error and 1", err, len(s.mem))
+	}
+	s.fault, s.tried = nil, time.Time{}
+	add(t, s, 11, 12, 100)
+	if string(of(kept)) != "other" || len(s.mem) != 0 {
+		t.Errorf("written late: %q, %d in memory", of(kept), len(s.mem))
+	}
+	s.fault = func() error { return syscall.EIO } // a commit of which nobody knows
+	if err := s.Replace(kept, []byte("another")); err == nil || len(s.mem) != 0 {
+		t.Errorf("a commit fails: %v, %d in memory, want an error and none", err, len(s.mem))
+	}
+	s.fault, s.tried = nil, time.Time{}
+	if got := string(of(kept)); got != "other" && got != "another" {
+		t.Errorf("after it: %q", got)
+	}
+	if s.Len() != 11 {
+		t.Errorf("%d wait, want 11", s.Len())
 	}
 }
 

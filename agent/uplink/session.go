@@ -31,6 +31,7 @@ type session struct {
 	cursor   uint64 // the spool's entries up to here were looked at
 	lanes    lanes
 	ahead    bool // the aggregator takes buckets before older ones
+	format   int  // the newest version of a bucket that it reads
 	flight   map[uint64]flying
 	seqs     map[uint64]bool // of the spool, under way
 	bytes    int
@@ -114,7 +115,7 @@ func (u *Uplink) session(parent context.Context) error {
 	if err != nil {
 		return explain(err)
 	}
-	s := &session{u: u, flight: map[uint64]flying{}, seqs: map[uint64]bool{}, ahead: first.GetTakesAhead(), shown: shown, showsTails: id.tails}
+	s := &session{u: u, flight: map[uint64]flying{}, seqs: map[uint64]bool{}, ahead: first.GetTakesAhead(), format: max(1, int(first.GetBucketFormat())), shown: shown, showsTails: id.tails}
 	if s.showsTails {
 		defer u.deps.Tails.Set(nil, "the stream to the aggregator has ended")
 	}
@@ -340,6 +341,12 @@ func (s *session) final(now time.Time) (*httpctlv1.DeliverRequest, error) {
 		if s.seqs[seq] {
 			continue
 		}
+		if older, changed := s.readable(data); changed {
+			data = older
+			// From now on it has these bytes, also after the aggregator is upgraded: it may have them then. If the file cannot be written, it is
+			// better to deliver all the same.
+			_ = s.u.deps.Queue.Replace(seq, data)
+		}
 		if most := s.u.config().MaxMessageSize; len(data) > int(most) {
 			s.u.metrics.answers.WithLabelValues("too_large").Inc()
 			s.u.log.Error("a bucket is larger than uplink.max_message_size; it is given up and its interval declared unobserved",
@@ -356,6 +363,15 @@ func (s *session) final(now time.Time) (*httpctlv1.DeliverRequest, error) {
 		s.u.metrics.inFlight.Set(float64(len(s.flight)))
 		return request(s.sequence, data, ahead), nil
 	}
+}
+
+// readable returns a bucket as the aggregator can read it, and whether that is in another format: an older one does not know the newest.
+func (s *session) readable(data []byte) (out []byte, changed bool) {
+	older, err := bucket.ForVersion(data, s.format)
+	if err != nil {
+		return data, false // which the aggregator will refuse, and say why
+	}
+	return older, len(older) != len(data) || len(data) > 0 && &older[0] != &data[0]
 }
 
 func request(sequence uint64, data []byte, ahead bool) *httpctlv1.DeliverRequest {
@@ -375,6 +391,7 @@ func (s *session) provisional() *httpctlv1.DeliverRequest {
 	if err != nil || len(data) > maxProvisional {
 		return nil // an error: its final bucket will meet the same one, where it counts
 	}
+	data, _ = s.readable(data)
 	s.sequence++
 	s.u.metrics.provisional.Inc()
 	s.u.metrics.sentBytes.Add(float64(len(data)))

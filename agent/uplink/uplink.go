@@ -28,6 +28,7 @@ import (
 type Queue interface {
 	Next(after uint64) (seq uint64, data []byte, err error)
 	Settle(stored, expired, refused []uint64) error
+	Replace(seq uint64, data []byte) error
 	Ready() <-chan struct{}
 	Len() int
 	Newest() uint64

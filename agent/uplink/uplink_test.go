@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"slices"
@@ -45,6 +46,13 @@ func (q *queue) Newest() uint64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return uint64(len(q.data))
+}
+
+func (q *queue) Replace(seq uint64, data []byte) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.data[seq-1] = data
+	return nil
 }
 
 func (q *queue) Settle(stored, expired, refused []uint64) error {
@@ -337,6 +345,53 @@ func TestAggregatorIsOlder(t *testing.T) {
 	}
 	if text := log.String(); strings.Count(text, "the aggregator is older") != 1 || strings.Contains(text, "\x1b") {
 		t.Errorf("log: %q, want once that the aggregator is older", text)
+	}
+}
+
+// TestFormat: each aggregator is sent what it can read, final or not.
+func TestFormat(t *testing.T) {
+	b := &bucket.Bucket{Header: bucket.Header{Name: bucket.Name{Start: 1e18}, Width: 10 * time.Second, Final: true}}
+	table := bucket.NewTable(bucket.Schema{Name: "names", Keys: []string{"name"}, Measures: []bucket.Measure{{Name: "n"}}}, 1000)
+	for i := range 200 {
+		table.Add([]string{fmt.Sprintf("a name of some length, %d", i)}, []int64{1})
+	}
+	b.Tables = []*bucket.Table{table}
+	data, err := bucket.Encode(nil, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := &queue{data: [][]byte{data, {1, 2, 3}}}
+	d := deps(q)
+	d.Provisional = func(int) *bucket.Bucket { p := *b; p.Final = false; return &p }
+	u, err := New(DefaultConfig(), d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		format             int
+		final, provisional byte // the versions of what is sent
+	}{
+		{bucket.FormatVersion + 1, bucket.FormatVersion, bucket.FormatVersion},
+		{bucket.FormatVersion, bucket.FormatVersion, bucket.FormatVersion},
+		{1, 1, 1},
+		{bucket.FormatVersion, 1, bucket.FormatVersion}, // what was sent once keeps its bytes: they may be stored
+	} {
+		s := &session{u: u, flight: map[uint64]flying{}, seqs: map[uint64]bool{}, format: tt.format}
+		final, err := s.final(time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for what, m := range map[string]*httpctlv1.DeliverRequest{"final": final, "provisional": s.provisional()} {
+			sent := m.GetBucket().GetData()
+			got, err := bucket.Decode(sent)
+			want := map[string]byte{"final": tt.final, "provisional": tt.provisional}[what]
+			if err != nil || sent[4] != want || got.Tables[0].Total(0) != 200 {
+				t.Errorf("an aggregator that reads %d is sent a %s bucket of version %d, %v; want %d", tt.format, what, sent[4], err, want)
+			}
+		}
+		if m, err := s.final(time.Now()); err != nil || !bytes.Equal(m.GetBucket().GetData(), []byte{1, 2, 3}) {
+			t.Errorf("what is no bucket is sent as %v, %v; the aggregator says what is wrong with it", m, err)
+		}
 	}
 }
 

@@ -16,7 +16,7 @@ const (
 	// mostGrowth is how far it may while little lives.
 	mostGrowth = 300
 	// spareHeap bounds what that takes beyond what lives, where usualGrowth takes less.
-	spareHeap = 128 << 20
+	spareHeap = 96 << 20
 )
 
 // heapGrowth is how far the heap may grow, in percent, where so many bytes of it live.

@@ -10,7 +10,7 @@ import (
 )
 
 func TestHeapGrowth(t *testing.T) {
-	for live, want := range map[uint64]int{0: 300, 10 << 20: 300, 64 << 20: 200, 128 << 20: 100, 1 << 40: 100} {
+	for live, want := range map[uint64]int{0: 300, 10 << 20: 300, 48 << 20: 200, 96 << 20: 100, 1 << 40: 100} {
 		if got := heapGrowth(live); got != want {
 			t.Errorf("heapGrowth(%d) = %d, want %d", live, got, want)
 		}

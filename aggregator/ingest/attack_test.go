@@ -26,6 +26,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/httpctl/httpctl/aggregator/store"
 	"github.com/httpctl/httpctl/pkg/bucket"
 	"github.com/httpctl/httpctl/pkg/config"
@@ -69,11 +71,18 @@ func sealed(data []byte) []byte {
 	return binary.LittleEndian.AppendUint32(data, crc32.Checksum(data, crc32.MakeTable(crc32.Castagnoli)))
 }
 
-// bomb is a bucket whose body of zeros is as large as the format allows, and packed 1000 to 1.
-func bomb(t *testing.T, claimed int) []byte {
+// bomb is a bucket whose body of zeros is as large as the format allows, and packed 1000 to 1, or with zstd 20,000 to 1.
+func bomb(t *testing.T, version byte, claimed int) []byte {
 	t.Helper()
 	plain := encode(t, sound(1))
 	data := binary.AppendUvarint(plain[:len(plain)-4:len(plain)-4], uint64(claimed))
+	if data[4] = version; version > 1 {
+		w, err := zstd.NewWriter(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sealed(w.EncodeAll(make([]byte, 32<<20), data))
+	}
 	var packed bytes.Buffer
 	w, err := flate.NewWriter(&packed, flate.BestCompression)
 	if err != nil {
@@ -110,7 +119,7 @@ func TestHostileBuckets(t *testing.T) {
 	flipped := bytes.Clone(good)
 	flipped[len(flipped)/2] ^= 1
 	version := bytes.Clone(good[:len(good)-4])
-	version[4] = 2
+	version[4] = bucket.FormatVersion + 1
 	const tenSeconds = int64(10 * time.Second)
 	table := func(f func(*bucket.Schema)) []byte {
 		schema := ownTables()["section"]
@@ -134,8 +143,10 @@ func TestHostileBuckets(t *testing.T) {
 		}), "has other columns"},
 		{"corrupted", flipped, "checksum"},
 		{"newer format", sealed(version), "newer than this program"},
-		{"decompression bomb", bomb(t, 32<<20), "corrupt"},
-		{"bomb beyond the format", bomb(t, 1<<40), "size of the body"},
+		{"decompression bomb", bomb(t, 1, 32<<20), "corrupt"},
+		{"bomb beyond the format", bomb(t, 1, 1<<40), "size of the body"},
+		{"decompression bomb, zstd", bomb(t, 2, 32<<20), "corrupt"},
+		{"bomb beyond the format, zstd", bomb(t, 2, 1<<40), "size of the body"},
 		{"another host", change(func(b *bucket.Bucket) { b.Host = hostB }), "the stream of"},
 		{"no incarnation", change(func(b *bucket.Bucket) { b.Incarnation = bucket.ID{} }), "incarnation is zero"},
 		{"unaligned", change(func(b *bucket.Bucket) { b.Start++ }), "no multiple of its width"},

@@ -119,7 +119,7 @@ func connect(t *testing.T, c httpctlv1.IngestServiceClient, host, inc bucket.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w := m.GetWelcome(); w.GetSettings().GetIntervalWidthNs() != int64(10*time.Second) {
+	if w := m.GetWelcome(); w.GetSettings().GetIntervalWidthNs() != int64(10*time.Second) || w.GetBucketFormat() != bucket.FormatVersion {
 		t.Fatalf("first message %v, want a welcome with the settings", m)
 	}
 	return stream

@@ -324,7 +324,7 @@ func (s *Service) admit(ctx context.Context, st *stream, hello *httpctlv1.Hello)
 			st.asked, st.tails = m, m
 		}
 	}
-	st.welcome = &httpctlv1.Welcome{Settings: s.current, Version: s.deps.Version, Fleet: s.fleet, TakesAhead: true}
+	st.welcome = &httpctlv1.Welcome{Settings: s.current, Version: s.deps.Version, Fleet: s.fleet, TakesAhead: true, BucketFormat: bucket.FormatVersion}
 	st.notify()
 	return a, nil
 }

@@ -435,7 +435,7 @@ const rollupVersion = 1
 // cannot be encoded, they are left out as LeaveOut does. So no table is a reason to fail.
 func (r *Rollup) AppendBinary(b []byte) ([]byte, error) {
 	for {
-		out, err := bucket.EncodeFast(r.appendHead(b), &r.Bucket)
+		out, err := bucket.Encode(r.appendHead(b), &r.Bucket)
 		switch {
 		case err == nil:
 			return out, nil

@@ -3,7 +3,7 @@
 //
 // A Bucket is a header, counters and tables. Its encoding (see [Encode] and
 // docs/formats.md) is made once, on the agent, and the same bytes with the same checksum go
-// through spool, wire and store.
+// through spool, wire and store; for an aggregator that does not know the format, it is made anew before it is sent ([ForVersion]).
 package bucket
 
 import (

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/flate"
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/httpctl/httpctl/pkg/exchange"
 )
@@ -20,8 +21,15 @@ import (
 // The format, byte by byte, is in docs/formats.md.
 const (
 	magic         = "HCTB"
-	formatVersion = 1
+	anyVersion    = 0 // to encode: whichever is better
+	version1      = 1 // deflated, with a preset dictionary
+	formatVersion = 2 // the start that a string shares with the one before left out, and zstd
 	trailerSize   = 4 // CRC32C
+
+	// Up to so many bytes in all strings, and so many keys in all rows, Encode writes version 1: the preset dictionary saves more
+	// there than zstd does, and it takes no time to speak of.
+	smallText = 4 << 10
+	smallKeys = 400
 
 	// maxBody bounds the body before compression. 10,000 keys in each of ten
 	// tables make about 5 MB.
@@ -29,8 +37,10 @@ const (
 	// maxCost bounds what a bucket takes in memory once decoded, in bytes,
 	// whatever its bytes claim.
 	maxCost = 96 << 20
-	// maxRatio is the most that deflate can shrink (RFC 1951: 258 bytes in 2 bits).
-	maxRatio = 1032
+	// maxRatio is the most that deflate can shrink (RFC 1951: 258 bytes in 2 bits), and maxRatio2 zstd (RFC 8878: a block of
+	// 128 KiB in 4 bytes).
+	maxRatio  = 1032
+	maxRatio2 = 32 << 10
 
 	maxHostName   = 1024
 	maxUnobserved = 4096
@@ -38,8 +48,7 @@ const (
 	maxCounters = 1024
 )
 
-// FormatVersion is the version of a bucket's bytes that Encode writes, and the newest that
-// Decode reads.
+// FormatVersion is the newest version of a bucket's bytes that Encode writes and Decode reads.
 const FormatVersion = formatVersion
 
 // ErrCorrupt is wrapped by Decode's error for bytes that Encode did not write.
@@ -60,13 +69,22 @@ func corrupt(what string) error { return fmt.Errorf("%w: %s", ErrCorrupt, what) 
 // encode to equal bytes, whatever the order of their rows. It returns an error for a schema that is
 // not valid, for two tables of one name, a sketch that was not made by its methods, and for a
 // bucket beyond the limits (ErrTooLarge). It does not change b.
-func Encode(dst []byte, b *Bucket) ([]byte, error) { return encode(dst, b, &small) }
+func Encode(dst []byte, b *Bucket) ([]byte, error) { return encode(dst, b, anyVersion) }
 
-// EncodeFast is Encode in about half of the time, and to about 2% more bytes. Agents encode one bucket in an interval, aggregators
-// thousands of sums a minute.
-func EncodeFast(dst []byte, b *Bucket) ([]byte, error) { return encode(dst, b, &fast) }
+// ForVersion returns data, or if its format is newer than that version, the same bucket in version 1, which every program reads.
+// The error is Decode's, or Encode's: what is near the limits can be beyond them in another version.
+func ForVersion(data []byte, version int) ([]byte, error) {
+	if len(data) <= len(magic) || int(data[len(magic)]) <= version {
+		return data, nil
+	}
+	b, err := Decode(data)
+	if err != nil {
+		return nil, err
+	}
+	return encode(nil, b, version1)
+}
 
-func encode(dst []byte, b *Bucket, p *sync.Pool) ([]byte, error) {
+func encode(dst []byte, b *Bucket, version byte) ([]byte, error) {
 	if len(b.HostName) > maxHostName || len(b.Unobserved) > maxUnobserved {
 		return nil, fmt.Errorf("encode bucket: host name of %d bytes, %d unobserved spans: %w",
 			len(b.HostName), len(b.Unobserved), ErrTooLarge)
@@ -75,22 +93,38 @@ func encode(dst []byte, b *Bucket, p *sync.Pool) ([]byte, error) {
 		return nil, fmt.Errorf("encode bucket: width %v or one of the spans %v ends before it begins", b.Width, b.Unobserved)
 	}
 	start := len(dst)
+	var e *encoder
+	if len(b.Tables) > 0 {
+		e = encoders.Get().(*encoder)
+		defer func() {
+			e.release()
+			encoders.Put(e)
+		}()
+		e.number(b)
+	}
+	switch {
+	case e == nil: // no body, in whose form the versions differ
+		version = version1
+	case version == anyVersion && e.size <= smallText && len(e.keys) <= smallKeys:
+		version = version1
+	case version == anyVersion:
+		version = formatVersion
+	}
 	dst = append(dst, magic...)
-	dst = append(dst, formatVersion)
+	dst = append(dst, version)
 	header := appendHeader(nil, &b.Header)
 	dst = binary.AppendUvarint(dst, uint64(len(header)))
 	dst = append(dst, header...)
-	if len(b.Tables) > 0 {
-		e := p.Get().(*encoder)
-		defer func() {
-			e.release()
-			p.Put(e)
-		}()
-		if err := e.encode(b); err != nil {
+	if e != nil {
+		if err := e.encode(b, version); err != nil {
 			return nil, fmt.Errorf("encode bucket: %w", err)
 		}
 		dst = binary.AppendUvarint(dst, uint64(len(e.body)))
-		dst = e.deflate(dst)
+		if version == version1 {
+			dst = e.deflate(dst)
+		} else {
+			dst = e.pack(dst)
+		}
 	}
 	return binary.LittleEndian.AppendUint32(dst, crc32.Checksum(dst[start:], castagnoli)), nil
 }
@@ -98,7 +132,7 @@ func encode(dst []byte, b *Bucket, p *sync.Pool) ([]byte, error) {
 // DecodeHeader verifies the checksum of data and decodes its header only.
 // Errors are those of Decode.
 func DecodeHeader(data []byte) (*Header, error) {
-	h, _, err := open(data)
+	h, _, _, err := open(data)
 	return h, err
 }
 
@@ -112,7 +146,7 @@ func Decode(data []byte, names ...string) (*Bucket, error) {
 }
 
 func decode(data []byte, m *memory, names []string) (*Bucket, error) {
-	h, rest, err := open(data)
+	h, version, rest, err := open(data)
 	if err != nil {
 		return nil, err
 	}
@@ -121,44 +155,49 @@ func decode(data []byte, m *memory, names []string) (*Bucket, error) {
 		return b, nil
 	}
 	size, n := binary.Uvarint(rest)
-	if n <= 0 || size == 0 || size > maxBody || size > maxRatio*uint64(len(rest)) {
+	ratio, unpack := uint64(maxRatio), inflate
+	if version != version1 {
+		ratio, unpack = maxRatio2, unpackZstd
+	}
+	if n <= 0 || size == 0 || size > maxBody || size > ratio*uint64(len(rest)) {
 		return nil, corrupt("size of the body")
 	}
 	if size > keptBody {
 		m = new(memory)
 	}
 	body := take(m, &m.body, int(size))
-	if err := inflate(rest[n:], body); err != nil {
+	if err := unpack(rest[n:], body); err != nil {
 		return nil, err
 	}
-	if b.Tables, err = parseBody(body, h, m, names); err != nil {
+	if b.Tables, err = parseBody(body, version, h, m, names); err != nil {
 		return nil, err
 	}
 	return b, nil
 }
 
-// open verifies data and returns its header and what follows it, up to the trailer.
-func open(data []byte) (*Header, []byte, error) {
+// open verifies data and returns its header, the version of its format, and what follows the header, up to the trailer.
+func open(data []byte) (*Header, byte, []byte, error) {
 	if len(data) < len(magic)+1+trailerSize || string(data[:len(magic)]) != magic {
-		return nil, nil, corrupt("no bucket begins like this")
+		return nil, 0, nil, corrupt("no bucket begins like this")
 	}
 	sum := binary.LittleEndian.Uint32(data[len(data)-trailerSize:])
 	data = data[:len(data)-trailerSize]
 	if crc32.Checksum(data, castagnoli) != sum {
-		return nil, nil, corrupt("checksum does not match")
+		return nil, 0, nil, corrupt("checksum does not match")
 	}
-	if v := data[len(magic)]; v > formatVersion {
-		return nil, nil, fmt.Errorf("%w: version %d, this program reads up to %d", ErrVersion, v, formatVersion)
-	} else if v == 0 {
-		return nil, nil, corrupt("version 0")
+	version := data[len(magic)]
+	if version > formatVersion {
+		return nil, 0, nil, fmt.Errorf("%w: version %d, this program reads up to %d", ErrVersion, version, formatVersion)
+	} else if version == 0 {
+		return nil, 0, nil, corrupt("version 0")
 	}
 	rest := data[len(magic)+1:]
 	size, n := binary.Uvarint(rest)
 	if n <= 0 || size > uint64(len(rest)-n) {
-		return nil, nil, corrupt("size of the header")
+		return nil, 0, nil, corrupt("size of the header")
 	}
 	h, err := parseHeader(rest[n : n+int(size)])
-	return h, rest[n+int(size):], err
+	return h, version, rest[n+int(size):], err
 }
 
 const flagFinal = 1
@@ -313,24 +352,18 @@ const preset = "Mozilla/5.0 (compatible; +http://)Mozilla/5.0 (Windows NT 10.0; 
 	"unmatched_requestsunmatched_responsesrequest_bytesresponse_bytesrequest_wire_bytesresponse_wire_bytesearly_responses" +
 	"responsesoutcomesrequests{response}{exchange}{request}Bynsbyteshitsttfblast_seenmirrorroleserverclienttransit0-1"
 
-// Encoders, by how hard they try to find what has been there before.
-var (
-	small = sync.Pool{New: func() any { return newEncoder(7) }}
-	fast  = sync.Pool{New: func() any { return newEncoder(5) }}
-)
-
-func newEncoder(level int) *encoder {
-	w, err := flate.NewWriterDict(io.Discard, level, []byte(preset))
-	if err != nil {
-		panic(err) // only for an unknown level
-	}
-	return &encoder{w: w}
-}
+var encoders = sync.Pool{New: func() any { return new(encoder) }}
 
 var readers = sync.Pool{New: func() any { return flate.NewReaderDict(bytes.NewReader(nil), []byte(preset)) }}
 
 // deflate appends the compressed body to dst.
 func (e *encoder) deflate(dst []byte) []byte {
+	if e.w == nil {
+		var err error
+		if e.w, err = flate.NewWriterDict(io.Discard, 5, []byte(preset)); err != nil {
+			panic(err) // only for an unknown level
+		}
+	}
 	out := bytes.NewBuffer(dst)
 	e.w.Reset(out)
 	// A Buffer never fails.
@@ -338,6 +371,37 @@ func (e *encoder) deflate(dst []byte) []byte {
 	_ = e.w.Close()
 	e.w.Reset(nil) // which forgets out
 	return out.Bytes()
+}
+
+// pack appends the body as a zstd frame to dst.
+func (e *encoder) pack(dst []byte) []byte {
+	if e.z == nil {
+		var err error
+		if e.z, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false), zstd.WithWindowSize(1<<20), zstd.WithLowerEncoderMem(true)); err != nil {
+			panic(err) // only for unknown options
+		}
+	}
+	return e.z.EncodeAll(e.body, dst)
+}
+
+var unpacker = sync.OnceValue(func() *zstd.Decoder {
+	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecodeAllCapLimit(true), zstd.WithDecoderMaxWindow(maxBody))
+	if err != nil {
+		panic(err) // only for unknown options
+	}
+	return d
+})
+
+// unpackZstd is inflate for zstd.
+func unpackZstd(data, body []byte) error {
+	out, err := unpacker().DecodeAll(data, body[:0])
+	if err != nil {
+		return corrupt("compression")
+	}
+	if len(out) != len(body) {
+		return corrupt("length of the body")
+	}
+	return nil
 }
 
 // inflate fills body with what data holds, no more, no less.

@@ -6,12 +6,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"flag"
+	"fmt"
 	"hash/crc32"
 	"io"
 	"math"
 	"math/rand/v2"
 	"os"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -88,9 +90,9 @@ func randomBucket(seed uint64) *Bucket {
 }
 
 func TestRoundTrip(t *testing.T) {
-	for seed := range uint64(100) {
-		b := randomBucket(seed)
-		data, err := Encode([]byte("before"), b)
+	for seed := range uint64(200) {
+		b, version := randomBucket(seed/2), byte(1+seed%2)
+		data, err := encode([]byte("before"), b, version)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -105,7 +107,7 @@ func TestRoundTrip(t *testing.T) {
 		if want := canonical(b); !reflect.DeepEqual(canonical(got), want) {
 			t.Fatalf("Decode(Encode(b)) =\n%+v, want\n%+v", got, want)
 		}
-		again, err := Encode(nil, got)
+		again, err := encode(nil, got, version)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -161,7 +163,13 @@ func TestIdleBucketIsSmall(t *testing.T) {
 }
 
 func TestDecodeRefusesChangedBytes(t *testing.T) {
-	data, err := Encode(nil, randomBucket(2))
+	for _, version := range []byte{version1, formatVersion} {
+		refusesChangedBytes(t, version)
+	}
+}
+
+func refusesChangedBytes(t *testing.T, version byte) {
+	data, err := encode(nil, randomBucket(2), version)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +202,7 @@ func seal(data []byte) []byte {
 }
 
 func TestDecodeRefusesNewerFormats(t *testing.T) {
-	data, err := Encode(nil, randomBucket(2))
+	data, err := encode(nil, randomBucket(2), formatVersion)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,59 +268,156 @@ func TestEncodeRefusesTooLarge(t *testing.T) {
 	}
 }
 
-// TestDecompressionBomb: a megabyte of deflated zeros claims to be more than
-// the limit, or is more than it claims.
+// TestDecompressionBomb: zeros, compressed, claim to be more than
+// the limit, or are more than they claim, or claim what so few bytes cannot be. What is refused takes no more memory than it claims.
 func TestDecompressionBomb(t *testing.T) {
 	header := appendHeader(nil, &Header{})
-	for _, size := range []int{maxBody + 1, 100, maxBody} {
-		data := append([]byte(magic), formatVersion)
-		data = binary.AppendUvarint(data, uint64(len(header)))
-		data = append(data, header...)
-		data = binary.AppendUvarint(data, uint64(size))
-		e := newEncoder(7)
-		e.body = make([]byte, maxBody)
-		data = e.deflate(data)
-		data = seal(append(data, 0, 0, 0, 0))
-		if _, err := Decode(data); !errors.Is(err, ErrCorrupt) {
-			t.Errorf("a bomb that claims %d bytes: Decode = %v, want ErrCorrupt", size, err)
+	for version, compress := range map[byte]func(*encoder, []byte) []byte{version1: (*encoder).deflate, formatVersion: (*encoder).pack} {
+		e := new(encoder)
+		for _, bomb := range []struct {
+			size, claimed int
+			refused       string
+		}{
+			{maxBody, maxBody + 1, "size of the body"},
+			{maxBody, 100, "corrupt"},
+			{maxBody, maxBody - 1, "corrupt"},
+			{maxBody, maxBody, "tables"}, // or a dictionary of nothing is followed by something
+			{20, maxBody, "size of the body"},
+			{20, 21, "corrupt"},
+		} {
+			e.body = make([]byte, bomb.size)
+			data := append([]byte(magic), version)
+			data = binary.AppendUvarint(data, uint64(len(header)))
+			data = append(data, header...)
+			data = binary.AppendUvarint(data, uint64(bomb.claimed))
+			data = compress(e, data)
+			data = seal(append(data, 0, 0, 0, 0))
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, err := Decode(data)
+			runtime.ReadMemStats(&after)
+			if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), bomb.refused) {
+				t.Errorf("version %d, a bomb of %d that claims %d bytes: Decode = %v, want ErrCorrupt with %q", version, bomb.size, bomb.claimed, err, bomb.refused)
+			}
+			if took, most := after.TotalAlloc-before.TotalAlloc, uint64(2<<20+bomb.claimed); bomb.refused != "size of the body" && took > most || bomb.refused == "size of the body" && took > 1<<20 {
+				t.Errorf("version %d, a bomb of %d that claims %d bytes takes %d", version, bomb.size, bomb.claimed, took)
+			}
+		}
+	}
+}
+
+// TestStringBomb: strings of which each shares all but a byte with the one before are refused where all of them are more than a body may be, before
+// they are made.
+func TestStringBomb(t *testing.T) {
+	const n = 12_000 // which are 72 MB, of which the body has 50 KB
+	body := binary.AppendUvarint(nil, n)
+	for i := range n {
+		body = binary.AppendUvarint(body, uint64(i))
+	}
+	for range n {
+		body = append(body, 1)
+	}
+	body = append(append(body, bytes.Repeat([]byte{'x'}, n)...), 0)
+	if _, err := parseBody(body, formatVersion, &Header{}, new(memory), nil); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("parseBody of %d bytes that are 72 MB of strings = %v, want ErrCorrupt", len(body), err)
+	}
+}
+
+// TestJoinedStringsAreNotKept: what a bucket with many strings takes is not kept for the next one.
+func TestJoinedStringsAreNotKept(t *testing.T) {
+	table := NewTable(testSchema(), 10_000)
+	for i := range 3000 {
+		table.Add([]string{"server", fmt.Sprintf("%01000d", i)}, []int64{1, 2, 3, 4})
+	}
+	large, err := Encode(nil, &Bucket{Tables: []*Table{table}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	small, err := Encode(nil, randomBucket(6))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := new(Decoder)
+	for range 2 {
+		if b, err := d.Decode(large); err != nil || len(b.Tables[0].Rows) != 3000 {
+			t.Fatal(err)
+		}
+		if _, err := d.Decode(small); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept := 0
+	for _, s := range d.m.strings[:cap(d.m.strings)] {
+		kept += len(s)
+	}
+	if kept > keptBody || cap(d.m.joined) > keptBody {
+		t.Errorf("%d bytes of strings are kept, %d of joined ones", kept, cap(d.m.joined))
+	}
+}
+
+// TestManyStrings: a body of empty strings, as many as it has bytes, is refused before there is memory for them.
+func TestManyStrings(t *testing.T) {
+	for version := byte(1); version <= formatVersion; version++ {
+		const n = 16 << 20
+		body := append(binary.AppendUvarint(nil, n), make([]byte, maxBody-8)...)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := parseBody(body, version, &Header{}, new(memory), nil)
+		runtime.ReadMemStats(&after)
+		if more := after.TotalAlloc - before.TotalAlloc; !errors.Is(err, ErrCorrupt) || more > 1<<20 {
+			t.Errorf("version %d: parseBody = %v, and took %d KiB, want ErrCorrupt and nearly nothing", version, err, more>>10)
 		}
 	}
 }
 
 // TestEncodeIsTheSameWhateverCameBefore: memory is used again, and of what was in it nothing shows, neither in the bytes nor in what is kept.
 func TestEncodeIsTheSameWhateverCameBefore(t *testing.T) {
-	var alone [][]byte
-	for seed := range uint64(41) {
-		e := new(encoder)
-		if err := e.encode(randomBucket(seed)); err != nil {
-			t.Fatal(err)
-		}
-		alone = append(alone, e.body)
+	encodeIn := func(e *encoder, b *Bucket, version byte) error {
+		e.number(b)
+		return e.encode(b, version)
 	}
-	encoders := []*encoder{small.New().(*encoder), fast.New().(*encoder)}
-	first := make([][]byte, 2*len(alone))
-	for i := range 20 * len(alone) {
-		e, seed := encoders[i%2], i*7%len(alone)
+	var alone [2][][]byte
+	for i := range alone {
+		for seed := range uint64(41) {
+			e := new(encoder)
+			if err := encodeIn(e, randomBucket(seed), byte(1+i)); err != nil {
+				t.Fatal(err)
+			}
+			alone[i] = append(alone[i], e.body)
+		}
+	}
+	n := len(alone[0])
+	e := new(encoder)
+	first := make([][]byte, 2*n)
+	for i := range 20 * n {
+		seed, version := i*7%n, byte(1+i/3%2)
 		b := randomBucket(uint64(seed))
-		if err := e.encode(b); err != nil {
+		if err := encodeIn(e, b, version); err != nil {
 			t.Fatal(err)
 		}
-		if !bytes.Equal(e.body, alone[seed]) {
+		if !bytes.Equal(e.body, alone[version-1][seed]) {
 			t.Fatalf("round %d: bucket %d has another body than in memory of its own", i, seed)
 		}
-		data := e.deflate(nil)
-		if at := 2*seed + i%2; first[at] == nil {
+		var data, body []byte
+		var err error
+		if version == version1 {
+			data = e.deflate(nil)
+			body, err = io.ReadAll(standard.NewReaderDict(bytes.NewReader(data), []byte(preset)))
+		} else {
+			data, body = e.pack(nil), make([]byte, len(e.body))
+			err = unpackZstd(data, body)
+		}
+		if at := 2*seed + int(version) - 1; first[at] == nil {
 			first[at] = data
 		} else if !bytes.Equal(data, first[at]) {
-			t.Fatalf("round %d: bucket %d is deflated to other bytes than the first time", i, seed)
+			t.Fatalf("round %d: bucket %d is compressed to other bytes than the first time", i, seed)
 		}
-		body, err := io.ReadAll(standard.NewReaderDict(bytes.NewReader(data), []byte(preset)))
 		if err != nil || !bytes.Equal(body, e.body) {
-			t.Fatalf("round %d: bucket %d inflates to %d of %d bytes, %v", i, seed, len(body), len(e.body), err)
+			t.Fatalf("round %d: bucket %d becomes %d of %d bytes again, %v", i, seed, len(body), len(e.body), err)
 		}
 		if len(b.Tables) > 0 { // one that fails after its first table leaves nothing either
 			b.Tables = append(b.Tables, b.Tables[0])
-			if err := e.encode(b); err == nil {
+			if err := encodeIn(e, b, version); err == nil {
 				t.Fatalf("bucket %d with a table twice is encoded", seed)
 			}
 		}
@@ -331,23 +436,27 @@ func TestPresetNeverChanges(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	for seed := range uint64(8) {
-		data, err := Encode(nil, randomBucket(seed))
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(data[:len(data)-trailerSize], false)
-		e := new(encoder)
-		if err := e.encode(randomBucket(seed)); err == nil {
-			f.Add(e.body, true)
+		for _, version := range []byte{version1, formatVersion} {
+			data, err := encode(nil, randomBucket(seed), version)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(data[:len(data)-trailerSize], byte(0))
+			e := new(encoder)
+			b := randomBucket(seed)
+			e.number(b)
+			if err := e.encode(b, version); err == nil {
+				f.Add(e.body, version)
+			}
 		}
 	}
-	f.Fuzz(func(t *testing.T, data []byte, isBody bool) {
+	f.Fuzz(func(t *testing.T, data []byte, body byte) {
 		var b *Bucket
 		var err error
-		if isBody {
+		if version := body % (formatVersion + 1); version > 0 {
 			// Past the compression, where mutations find more.
 			b = &Bucket{Header: Header{Name: Name{Start: 1e18}}}
-			b.Tables, err = parseBody(data, &b.Header, new(memory), nil)
+			b.Tables, err = parseBody(data, version, &b.Header, new(memory), nil)
 		} else {
 			b, err = Decode(seal(append(bytes.Clone(data), 0, 0, 0, 0)))
 		}
@@ -357,7 +466,7 @@ func FuzzDecode(f *testing.F) {
 			}
 			return
 		}
-		once, err := Encode(nil, b)
+		once, err := encode(nil, b, version1+body/128)
 		if err != nil {
 			t.Fatalf("Encode of what was decoded: %v", err)
 		}
@@ -368,7 +477,7 @@ func FuzzDecode(f *testing.F) {
 		if !reflect.DeepEqual(canonical(b), canonical(c)) {
 			t.Fatalf("Decode(Encode(b)) =\n%+v, want\n%+v", c, b)
 		}
-		twice, err := Encode(nil, c)
+		twice, err := encode(nil, c, version1+body/128)
 		if err != nil || !bytes.Equal(once, twice) {
 			t.Fatalf("encoding twice gives other bytes (%v)", err)
 		}
@@ -382,30 +491,77 @@ func FuzzDecode(f *testing.F) {
 
 var update = flag.Bool("update", false, "write testdata/v1.bucket anew")
 
-// TestReadsVersion1 decodes a bucket that an earlier build wrote: spools and
-// stores hold such bytes. It was made by this test with -update.
-func TestReadsVersion1(t *testing.T) {
-	const path = "testdata/v1.bucket"
-	want := randomBucket(6)
-	clear(want.Counters[exchange.SmugglingSuspects+1:]) // it has none of these
-	if *update {
-		data, err := Encode(nil, want)
+// TestReadsEveryVersion decodes buckets that earlier builds wrote: spools and
+// stores hold such bytes. They were made by this test with -update, each when its version was new.
+func TestReadsEveryVersion(t *testing.T) {
+	for version := byte(1); version <= formatVersion; version++ {
+		path := fmt.Sprintf("testdata/v%d.bucket", version)
+		want := randomBucket(6)
+		clear(want.Counters[exchange.SmugglingSuspects+1:]) // they have none of these
+		if *update && version == formatVersion {
+			data, err := encode(nil, want, version)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		data, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(path, data, 0o644); err != nil {
+		got, err := Decode(data)
+		if err != nil {
 			t.Fatal(err)
 		}
+		if data[len(magic)] != version || len(got.Tables) == 0 || !reflect.DeepEqual(canonical(got), canonical(want)) {
+			t.Errorf("%s of version %d holds %d tables and %+v, want %d and %+v", path, data[len(magic)], len(got.Tables), got.Header, len(want.Tables), want.Header)
+		}
 	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
+}
+
+// TestVersions: which one Encode chooses, and what a program that reads version 1 only is sent.
+func TestVersions(t *testing.T) {
+	b := randomBucket(6)
+	encoded := func() []byte {
+		t.Helper()
+		data, err := Encode(nil, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
 	}
-	got, err := Decode(data)
-	if err != nil {
-		t.Fatal(err)
+	small := encoded()
+	table := NewTable(testSchema(), 1000)
+	for i := range 500 {
+		table.Add([]string{"server", fmt.Sprintf("a name of some length, %d", i)}, []int64{1, 2, int64(i), b.Start + int64(i)})
 	}
-	if len(got.Tables) == 0 || !reflect.DeepEqual(canonical(got), canonical(want)) {
-		t.Errorf("%s holds %d tables and %+v, want %d and %+v", path, len(got.Tables), got.Header, len(want.Tables), want.Header)
+	b.Tables = []*Table{table}
+	large := encoded()
+	if small[len(magic)] != version1 || large[len(magic)] != formatVersion {
+		t.Errorf("a small bucket has version %d and a large one %d, want %d and %d", small[len(magic)], large[len(magic)], version1, formatVersion)
+	}
+	for _, data := range [][]byte{small, large} {
+		same, err := ForVersion(data, formatVersion)
+		if err != nil || !bytes.Equal(same, data) {
+			t.Errorf("for version %d it has other bytes (%v)", formatVersion, err)
+		}
+		older, err := ForVersion(data, version1)
+		if err != nil || older[len(magic)] != version1 {
+			t.Fatalf("for version 1 it has version %d, %v", older[len(magic)], err)
+		}
+		x, err := Decode(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		y, err := Decode(older)
+		if err != nil || !reflect.DeepEqual(x, y) {
+			t.Errorf("for version 1 it is another bucket: %v", err)
+		}
+	}
+	large[len(large)/2]++
+	if _, err := ForVersion(large, version1); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("ForVersion of a damaged bucket = %v, want ErrCorrupt", err)
 	}
 }

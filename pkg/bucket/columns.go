@@ -8,15 +8,17 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"unsafe"
 
 	"github.com/klauspost/compress/flate"
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/httpctl/httpctl/pkg/sketch"
 )
 
 // What decoded things take in memory, for maxCost.
 const (
-	costString = 24
+	costString = 32 // itself, and its lengths while it is read
 	costTable  = 512
 	costRow    = 160
 	costKey    = 16
@@ -27,7 +29,9 @@ const (
 
 // encoder is the memory in which a bucket is encoded.
 type encoder struct {
-	w       *flate.Writer
+	w       *flate.Writer // this and the next are made when they are first needed, and take a megabyte or two each
+	z       *zstd.Encoder
+	size    int // of all texts, in bytes
 	body    []byte
 	met     map[string]uint32 // strings of the bucket, numbered as they were met
 	texts   []numberedText    // the same, in order
@@ -36,6 +40,7 @@ type encoder struct {
 	section []byte            // of a table
 	rows    []*Row            // of a table, by keys, and its Other
 	order   []numberedRow
+	shared  []int // of each text, the bytes that are those of the text before
 	origin  int64 // start of the bucket, to which Max columns are relative
 	cost    int   // of the table
 }
@@ -44,7 +49,7 @@ type encoder struct {
 func (e *encoder) release() {
 	const most = 1 << 20
 	if cap(e.body) > most || cap(e.order) > most/64 || cap(e.texts) > most/64 || cap(e.keys) > most/16 {
-		*e = encoder{w: e.w}
+		*e = encoder{} // with w and z, which have grown, too
 	}
 	clear(e.met)
 	clear(e.texts)
@@ -52,18 +57,31 @@ func (e *encoder) release() {
 	clear(e.order[:cap(e.order)])
 }
 
-// encode makes the body: the dictionary and the tables of b.
-func (e *encoder) encode(b *Bucket) error {
-	e.number(b)
+// encode makes the body: the dictionary and the tables of b, whose strings are numbered.
+func (e *encoder) encode(b *Bucket, version byte) error {
 	e.origin = b.Start
 	keys := e.keys
 	cost := len(e.texts) * costString
 	dst := binary.AppendUvarint(e.body[:0], uint64(len(e.texts)))
-	for i := range e.texts {
-		dst = binary.AppendUvarint(dst, uint64(len(e.texts[i].text)))
+	e.shared = slices.Grow(e.shared[:0], len(e.texts))[:len(e.texts)]
+	clear(e.shared)
+	if version != version1 {
+		if e.size > maxBody {
+			return fmt.Errorf("%d bytes of strings: %w; lower max_keys", e.size, ErrTooLarge)
+		}
+		cost += e.size
+		before := ""
+		for i, t := range e.texts {
+			e.shared[i] = sharedPrefix(before, t.text)
+			dst = binary.AppendUvarint(dst, uint64(e.shared[i]))
+			before = t.text
+		}
 	}
-	for i := range e.texts {
-		dst = append(dst, e.texts[i].text...)
+	for i, t := range e.texts {
+		dst = binary.AppendUvarint(dst, uint64(len(t.text)-e.shared[i]))
+	}
+	for i, t := range e.texts {
+		dst = append(dst, t.text[e.shared[i]:]...)
 	}
 	dst = binary.AppendUvarint(dst, uint64(len(b.Tables)))
 	e.body = dst
@@ -103,12 +121,13 @@ func (e *encoder) number(b *Bucket) {
 		e.met = map[string]uint32{}
 	}
 	clear(e.met)
-	e.texts, e.keys = e.texts[:0], e.keys[:0]
+	e.texts, e.keys, e.size = e.texts[:0], e.keys[:0], 0
 	number := func(s string) uint32 {
 		n, ok := e.met[s]
 		if !ok {
 			n = uint32(len(e.texts))
 			e.met[s] = n
+			e.size += len(s)
 			e.texts = append(e.texts, numberedText{s, n})
 		}
 		return n
@@ -377,28 +396,13 @@ func gcd(a, b uint64) uint64 {
 }
 
 // parseBody reads what an encoder wrote.
-func parseBody(body []byte, h *Header, m *memory, names []string) ([]*Table, error) {
+func parseBody(body []byte, version byte, h *Header, m *memory, names []string) ([]*Table, error) {
 	r := reader{data: body}
-	d := tableDecoder{origin: h.Start, m: m}
-	n := r.count(1)
-	lengths := take(m, &m.numbers, n)
-	total := 0
-	for i := range lengths {
-		lengths[i] = r.bounded(len(body))
-		if total += lengths[i]; total > len(body) {
-			r.fail()
-			break
-		}
-	}
-	// One copy, of which the strings are parts.
-	text := m.stringOf(r.bytes(total))
-	if r.failed {
+	d := tableDecoder{origin: h.Start}
+	if d.strings, d.cost, d.m = r.dictionary(m, version); r.failed {
 		return nil, corrupt("dictionary")
 	}
-	d.cost = n * (costString + 8)
-	d.strings = take(m, &m.strings, n)
-	for i, size := range lengths {
-		d.strings[i], text = text[:size], text[size:]
+	for i := range d.strings {
 		if i > 0 && d.strings[i] <= d.strings[i-1] {
 			return nil, corrupt("dictionary out of order")
 		}
@@ -425,6 +429,72 @@ func parseBody(body []byte, h *Header, m *memory, names []string) ([]*Table, err
 		return nil, corrupt("tables")
 	}
 	return tables, nil
+}
+
+// dictionary reads the strings, and returns what they take in memory besides the body, and where what follows is to lie: in memory of its
+// own where they are many, as they would else be kept with m.
+func (r *reader) dictionary(m *memory, version byte) (list []string, cost int, _ *memory) {
+	n := r.count(1)
+	if n > maxCost/costString {
+		r.fail()
+		return nil, 0, nil
+	}
+	shared := take(m, &m.numbers, n) // with the string before, of each
+	if version != version1 {
+		for i := range shared {
+			shared[i] = r.bounded(maxBody)
+		}
+	}
+	lengths := take(m, &m.numbers, n) // of the rest
+	kept, total, last := 0, 0, 0
+	for i := range lengths {
+		lengths[i] = r.bounded(r.left())
+		kept += lengths[i]
+		if shared[i] > last || kept > r.left() {
+			r.fail()
+			return nil, 0, nil
+		}
+		last = shared[i] + lengths[i]
+		if total += last; total > maxBody {
+			r.fail()
+			return nil, 0, nil
+		}
+	}
+	rest := r.bytes(kept)
+	if r.failed {
+		return nil, 0, nil
+	}
+	if total > keptBody {
+		m = new(memory)
+	}
+	list = take(m, &m.strings, n)
+	cost = n * costString
+	if version == version1 {
+		text := m.stringOf(rest)
+		for i, size := range lengths {
+			list[i], text = text[:size], text[size:]
+		}
+		return list, cost, m
+	}
+	text := take(m, &m.joined, total)[:0]
+	before := ""
+	for i, size := range lengths {
+		from := len(text)
+		text = append(append(text, before[:shared[i]]...), rest[:size]...)
+		rest = rest[size:]
+		before = unsafe.String(unsafe.SliceData(text[from:]), len(text)-from) // text does not grow, and is written once
+		list[i] = before
+	}
+	return list, cost + total, m
+}
+
+// sharedPrefix is how many bytes two strings have in common from their beginning on.
+func sharedPrefix(x, y string) int {
+	n := 0
+	for n < len(x) && n < len(y) && x[n] == y[n] {
+		n++
+	}
+	return n
 }
 
 type tableDecoder struct {

@@ -28,6 +28,7 @@ func (d *Decoder) Decode(data []byte, names ...string) (*Bucket, error) {
 type memory struct {
 	again   bool
 	body    []byte
+	joined  []byte // strings of which the body has parts
 	strings []string
 	numbers []int
 	rows    []Row
@@ -53,7 +54,7 @@ func (m *memory) reset() {
 	if len(m.schemas) > keptSchemas {
 		m.schemas = nil
 	}
-	m.body, m.strings, m.numbers, m.rows, m.list = m.body[:0], m.strings[:0], m.numbers[:0], m.rows[:0], m.list[:0]
+	m.body, m.joined, m.strings, m.numbers, m.rows, m.list = m.body[:0], m.joined[:0], m.strings[:0], m.numbers[:0], m.rows[:0], m.list[:0]
 	m.values, m.sketch, m.results, m.bins, m.text = m.values[:0], m.sketch[:0], m.results[:0], m.bins[:0], m.text[:0]
 }
 

@@ -37,7 +37,7 @@ var (
 
 const (
 	formatMagic   = "httpctl store\n"
-	formatVersion = 2
+	formatVersion = 3
 
 	blobKeyLen = 16 + 16 + 4 // host, incarnation, part
 )

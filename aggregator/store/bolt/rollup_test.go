@@ -92,6 +92,38 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
+// TestUpgradeFrom2: nothing but the version changes in a file of version 2.
+func TestUpgradeFrom2(t *testing.T) {
+	path := unpackV1(t)
+	s, err := Open(path, Options{Now: early})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Rollup(ctx, storetest.At(3*8640)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	raw(t, path, func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Put(keyFormat, formatValue(2)) })
+	if r, err := Check(ctx, path, CheckOptions{}); err != nil || r.Damages != 0 || r.Buckets != 25 {
+		t.Errorf("Check of version 2 = %+v, %v, want 25 sound buckets", r, err)
+	}
+	if s, err = Open(path, Options{Now: early}); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if st := s.Stats(); st.Dirty != 0 || st.Buckets != 25 || st.ChecksumErrors != 0 {
+		t.Errorf("Stats = %+v, want 25 buckets and no roll-up dirty", st)
+	}
+	_ = s.view(func(tx *bbolt.Tx) error {
+		if v, err := formatOf(tx.Bucket(bucketMeta).Get(keyFormat)); v != formatVersion || err != nil {
+			t.Errorf("the file has version %d, %v, want %d", v, err, formatVersion)
+		}
+		return nil
+	})
+}
+
 // TestDamagedRollups: damage to roll-ups is reported where it changes an answer, and while
 // the raw buckets are there, it changes none and is mended.
 func TestDamagedRollups(t *testing.T) {

@@ -19,8 +19,9 @@ func bucketsOf(version uint32) [][]byte {
 	return names
 }
 
-// upgrade brings the file to this program's version. From 1 to 2: everything that
-// is stored is marked as to be rolled up. The version changes with the last
+// upgrade brings the file to this program's version. From 1: everything that
+// is stored is marked as to be rolled up. From 2: nothing but the version, since a program that knows no other does not know
+// the second version of a bucket's format either. The version changes with the last
 // step, so an upgrade that was cut short begins again.
 func (s *DB) upgrade() error {
 	ctx := context.Background()
@@ -40,7 +41,7 @@ func (s *DB) upgrade() error {
 		}
 		return true, nil
 	}, nil)
-	for from, done := int64(0), false; err == nil && !done; {
+	for from, done := int64(0), version > 1; err == nil && !done; {
 		err = s.change(ctx, func(w *steps) error {
 			next := s.starts(w.tx, from, 1<<62)
 			for range 64 { // intervals in one commit

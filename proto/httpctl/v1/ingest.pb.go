@@ -434,7 +434,9 @@ type Welcome struct {
 	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
 	Fleet   *Fleet `protobuf:"bytes,3,opt,name=fleet,proto3" json:"fleet,omitempty"`
 	// The aggregator takes buckets that are marked as ahead. An agent sends none to one that does not.
-	TakesAhead    bool `protobuf:"varint,4,opt,name=takes_ahead,json=takesAhead,proto3" json:"takes_ahead,omitempty"`
+	TakesAhead bool `protobuf:"varint,4,opt,name=takes_ahead,json=takesAhead,proto3" json:"takes_ahead,omitempty"`
+	// The newest version of a bucket's format that the aggregator reads; 0 is 1. An agent sends no newer one.
+	BucketFormat  uint32 `protobuf:"varint,5,opt,name=bucket_format,json=bucketFormat,proto3" json:"bucket_format,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -495,6 +497,13 @@ func (x *Welcome) GetTakesAhead() bool {
 		return x.TakesAhead
 	}
 	return false
+}
+
+func (x *Welcome) GetBucketFormat() uint32 {
+	if x != nil {
+		return x.BucketFormat
+	}
+	return 0
 }
 
 // Fleet says which addresses are those of monitored hosts. Sent with welcome,
@@ -883,13 +892,14 @@ const file_httpctl_v1_ingest_proto_rawDesc = "" +
 	"\aversion\x18\x04 \x01(\tR\aversion\x12\x18\n" +
 	"\abacklog\x18\x05 \x01(\x04R\abacklog\x12\x1c\n" +
 	"\taddresses\x18\x06 \x03(\fR\taddresses\x12\x14\n" +
-	"\x05tails\x18\a \x01(\bR\x05tails\"\x9f\x01\n" +
+	"\x05tails\x18\a \x01(\bR\x05tails\"\xc4\x01\n" +
 	"\aWelcome\x120\n" +
 	"\bsettings\x18\x01 \x01(\v2\x14.httpctl.v1.SettingsR\bsettings\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12'\n" +
 	"\x05fleet\x18\x03 \x01(\v2\x11.httpctl.v1.FleetR\x05fleet\x12\x1f\n" +
 	"\vtakes_ahead\x18\x04 \x01(\bR\n" +
-	"takesAhead\"4\n" +
+	"takesAhead\x12#\n" +
+	"\rbucket_format\x18\x05 \x01(\rR\fbucketFormat\"4\n" +
 	"\x05Fleet\x12+\n" +
 	"\x05hosts\x18\x01 \x03(\v2\x15.httpctl.v1.FleetHostR\x05hosts\"B\n" +
 	"\tFleetHost\x12\x17\n" +
