@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -371,7 +372,7 @@ func (s *session) readable(data []byte) (out []byte, changed bool) {
 	if err != nil {
 		return data, false // which the aggregator will refuse, and say why
 	}
-	return older, len(older) != len(data) || len(data) > 0 && &older[0] != &data[0]
+	return older, !bytes.Equal(older, data)
 }
 
 func request(sequence uint64, data []byte, ahead bool) *httpctlv1.DeliverRequest {
